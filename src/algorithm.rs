@@ -1,0 +1,149 @@
+//! How a limit decides: pure functions of a state, an instant and a cost.
+//!
+//! Nothing here reads a clock, takes a lock or waits. That is why each algorithm runs unchanged
+//! in the store of this process, as a script in a server, and in a test that owns the time.
+//!
+//! | algorithm | admits in any interval of length `d` | state of a key |
+//! |---|---|---|
+//! | [`TokenBucket`] | at most `burst + rate × d` | 24 bytes |
+//! | [`LeakyBucket`] | starts at most `1 + rate × d` units, each at its turn | 24 bytes |
+//! | [`FixedWindow`] | at most `limit` in each window, `2 × limit` across a border | 24 bytes |
+//! | [`SlidingWindow`] | at most `limit` in any window of a period | a counter for each segment |
+//! | [`SlidingLog`] | at most `limit` in any window of a period, and not one fewer | an entry for each admission |
+//! | [`SlidingCounter`] | about `limit`; up to twice it in the worst case | 32 bytes |
+//! | [`Plan`] | what each of its limits admits, all or nothing | the states of its limits |
+
+#[cfg(feature = "calendar")]
+mod calendar;
+mod fixed_window;
+mod leaky_bucket;
+mod meter;
+mod plan;
+mod rule;
+mod sliding_counter;
+mod sliding_log;
+mod sliding_window;
+mod token_bucket;
+mod window;
+
+use std::fmt::Debug;
+
+#[cfg(feature = "calendar")]
+pub use self::calendar::Calendar;
+pub use self::{
+    fixed_window::FixedWindow,
+    leaky_bucket::LeakyBucket,
+    meter::MeterState,
+    plan::{Plan, PlanBuilder, PlanState},
+    rule::{Rule, RuleState},
+    sliding_counter::{SlidingCounter, SlidingCounterState},
+    sliding_log::{SlidingLog, SlidingLogState},
+    sliding_window::{SlidingWindow, SlidingWindowState},
+    token_bucket::TokenBucket,
+    window::WindowState,
+};
+use crate::{
+    cost::Cost,
+    decision::{Charge, Decision, Demand, DemandMode},
+    name::{PolicyName, QuotaPolicy},
+    time::Timestamp,
+};
+
+/// A rule for admitting requests.
+///
+/// # Laws
+///
+/// Every implementation obeys these, and the suite in [`testing`](crate::testing) checks them:
+///
+/// 1. A refusal leaves the state as it was, as far as anyone can observe.
+/// 2. A refused demand is refused at every instant before its `retry_after` and allowed at it, if
+///    nobody else comes.
+/// 3. No interval admits more than the algorithm's stated bound.
+/// 4. [`available`](Self::available) is what can in fact be taken at once, and not one less.
+/// 5. From [`idle_at`](Self::idle_at) on, a state decides as [`initial`](Self::initial) does.
+/// 6. A clock that goes back never admits more for it, and stalls no longer than the time the
+///    limit takes to recover completely.
+/// 7. No cost and no instant overflows.
+/// 8. Costs taken one after another at one instant leave the state of their sum.
+///
+/// # Limits that change
+///
+/// A state may come to a limit that it was not made by: the quota was changed, or the caller's
+/// plan. What was used is kept in *units*: sixty used of sixty remain sixty used of a hundred. Each
+/// algorithm says what that means for it.
+pub trait Algorithm: Clone + Debug + PartialEq + Send + Sync + 'static {
+    /// What is remembered of one key.
+    type State: Clone + Debug + PartialEq + Send + 'static;
+
+    /// The state of a key that was never seen.
+    fn initial(&self, now: Timestamp) -> Self::State;
+
+    /// Takes `cost` if the limit allows it, and leaves the state as it was if not.
+    ///
+    /// A cost of zero takes nothing and writes nothing: it is allowed unless the key is in debt,
+    /// and reports the standing.
+    fn decide(&self, state: &mut Self::State, now: Timestamp, cost: Cost) -> Decision;
+
+    /// How many times `each` could be taken now. A cost of zero could be taken for ever.
+    fn available(&self, state: &Self::State, now: Timestamp, each: Cost) -> u64;
+
+    /// Takes `cost` whether the limit allows it or not. What is beyond the limit is *debt*: it is
+    /// paid off by time, and until then nothing is admitted.
+    fn take(&self, state: &mut Self::State, now: Timestamp, cost: Cost);
+
+    /// Gives back `cost` of what `charge` took: to the window that was charged, or nowhere.
+    fn refund(&self, state: &mut Self::State, now: Timestamp, charge: &Charge, cost: Cost);
+
+    /// From this instant on `state` cannot be told from a fresh one, so a store may forget it.
+    fn idle_at(&self, state: &Self::State) -> Timestamp;
+
+    /// What the limit says of itself, under the name its layer gave it.
+    fn policies(&self, name: &PolicyName) -> Vec<QuotaPolicy>;
+
+    /// The most that the limit ever holds: a greater cost is never admitted. For the check that
+    /// layers make at their start.
+    fn capacity(&self) -> Cost;
+
+    /// Answers a demand of any kind.
+    #[inline]
+    fn answer(&self, state: &mut Self::State, now: Timestamp, demand: &Demand) -> Decision {
+        match demand.mode {
+            DemandMode::Take => self.decide(state, now, demand.each.times(demand.most)),
+            DemandMode::TakeUpTo => {
+                let granted = self.available(state, now, demand.each).clamp(1, demand.most.max(1));
+                self.decide(state, now, demand.each.times(granted))
+            }
+            DemandMode::Peek => {
+                self.decide(&mut state.clone(), now, demand.each.times(demand.most))
+            }
+        }
+    }
+
+    /// Corrects `charge` to what was in fact used: the excess is taken, even into debt, and the
+    /// rest is given back.
+    fn settle(&self, state: &mut Self::State, now: Timestamp, charge: &Charge, actual: Cost) {
+        let excess = actual.saturating_sub(charge.cost);
+        if !excess.is_zero() {
+            self.take(state, now, excess);
+        }
+        let unused = charge.cost.saturating_sub(actual);
+        if !unused.is_zero() {
+            self.refund(state, now, charge, unused);
+        }
+    }
+
+    /// The state as one word, if it fits: `origin` is an instant not after any that the state
+    /// knows. A store that keeps one state can then do without a lock.
+    ///
+    /// [`unpack`](Self::unpack) at any later instant must give a state that decides alike.
+    fn pack(&self, state: &Self::State, origin: Timestamp) -> Option<u64> {
+        let _ = (state, origin);
+        None
+    }
+
+    /// The state that was packed into `word`, as it is at `now`; `None` if it cannot be told.
+    fn unpack(&self, word: u64, origin: Timestamp, now: Timestamp) -> Option<Self::State> {
+        let _ = (word, origin, now);
+        None
+    }
+}

@@ -1,0 +1,160 @@
+use std::time::Duration;
+
+use super::{
+    Algorithm,
+    window::{WindowState, Windows},
+};
+use crate::{
+    cost::Cost,
+    decision::{Charge, Decision, PolicySet, RetryAfter, Snapshot},
+    name::{PolicyName, QuotaPolicy},
+    quota::Quota,
+    time::{Timestamp, saturating_nanos},
+};
+
+/// A counter that begins anew with each window.
+///
+/// Each window admits at most the quota's limit. Across a border up to twice the limit can pass
+/// within one period: all of it at the end of one window, and all of it again at the beginning of
+/// the next. A [`SlidingWindow`](super::SlidingWindow) has no border.
+///
+/// Windows are aligned to the Unix epoch unless they begin [at the first request](Self::from_first_hit)
+/// or follow a [calendar](Self::calendar): every caller and every instance has the same borders.
+///
+/// Use above the limit (see [`Algorithm::take`]) is debt: each window that ends pays off one limit
+/// of it. When the quota changes, what was used in the running window counts in the one of the new
+/// quota; a window of the same length runs to its end.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_quota::{Cost, Quota, algorithm::{Algorithm, FixedWindow}, time::Timestamp};
+///
+/// let window = FixedWindow::new(Quota::per_minute(60));
+/// let now = Timestamp::from_secs(125);
+/// let mut state = window.initial(now);
+///
+/// assert!(window.decide(&mut state, now, Cost::new(60)).is_allowed());
+/// let refused = window.decide(&mut state, now, Cost::ONE);
+/// let wait = refused.retry_after().and_then(|retry| retry.duration());
+/// assert_eq!(wait, Some(Duration::from_secs(55)));
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct FixedWindow {
+    limit: u64,
+    period: Duration,
+    windows: Windows,
+}
+
+impl FixedWindow {
+    /// Windows of the quota's period, side by side from the Unix epoch.
+    pub fn new(quota: Quota) -> Self {
+        let windows = Windows::aligned(quota.period());
+        Self { limit: quota.limit(), period: quota.period(), windows }
+    }
+
+    /// Windows whose borders lie `offset` later than the epoch's.
+    ///
+    /// Where many callers share one border, all of them come back at it.
+    #[must_use]
+    pub fn offset(self, offset: Duration) -> Self {
+        let windows = Windows::Aligned {
+            length: saturating_nanos(self.period),
+            offset: saturating_nanos(offset),
+        };
+        Self { windows, ..self }
+    }
+
+    /// Windows that begin with the first request after the last one, for each key by itself.
+    pub fn from_first_hit(quota: Quota) -> Self {
+        let windows = Windows::FirstHit { length: saturating_nanos(quota.period()) };
+        Self { windows, ..Self::new(quota) }
+    }
+
+    /// Windows that are the days or months of a time zone, with `limit` units in each.
+    ///
+    /// Days are as long as they are there: 23 or 25 hours where the clocks change. Give the
+    /// backend a [`SystemClock`](crate::time::SystemClock) if the borders must follow corrections
+    /// of the system's time.
+    #[cfg(feature = "calendar")]
+    pub fn calendar(limit: u64, calendar: super::Calendar) -> Self {
+        let limit = limit.min(Quota::MAX_LIMIT);
+        Self { limit, period: calendar.period(), windows: Windows::Calendar(calendar) }
+    }
+
+    fn current(&self, state: &WindowState, now: Timestamp) -> WindowState {
+        self.windows.current(state, self.limit, now)
+    }
+
+    fn snapshot(&self, window: &WindowState, now: Timestamp) -> Snapshot {
+        let reset_at = if window.used == 0 { now } else { self.paid_at(window, window.used) };
+        let remaining = self.limit.saturating_sub(window.used);
+        Snapshot::new(self.limit, remaining, reset_at.saturating_since(now))
+    }
+
+    /// When `units` of what is used have been paid off.
+    fn paid_at(&self, window: &WindowState, units: u64) -> Timestamp {
+        self.windows.end_of(window, units.div_ceil(self.limit.max(1)))
+    }
+}
+
+impl Algorithm for FixedWindow {
+    type State = WindowState;
+
+    fn initial(&self, now: Timestamp) -> WindowState {
+        WindowState { start: now, end: now, used: 0 }
+    }
+
+    #[inline]
+    fn decide(&self, state: &mut WindowState, now: Timestamp, cost: Cost) -> Decision {
+        let window = self.current(state, now);
+        let deny = |retry_after| Decision::Deny {
+            snapshot: self.snapshot(&window, now),
+            retry_after,
+            violated: PolicySet::FIRST,
+        };
+        if cost.units() > self.limit {
+            return deny(RetryAfter::Never);
+        }
+        let room = self.limit - cost.units();
+        if window.used > room {
+            let wait = self.paid_at(&window, window.used - room).saturating_since(now);
+            return deny(RetryAfter::After(wait));
+        }
+        let charged = WindowState { used: window.used + cost.units(), ..window };
+        if !cost.is_zero() {
+            *state = charged;
+        }
+        Decision::Allow { snapshot: self.snapshot(&charged, now), charge: Charge::new(now, cost) }
+    }
+
+    fn available(&self, state: &WindowState, now: Timestamp, each: Cost) -> u64 {
+        let units = self.limit.saturating_sub(self.current(state, now).used);
+        units.checked_div(each.units()).unwrap_or(u64::MAX)
+    }
+
+    fn take(&self, state: &mut WindowState, now: Timestamp, cost: Cost) {
+        let window = self.current(state, now);
+        *state = WindowState { used: window.used.saturating_add(cost.units()), ..window };
+    }
+
+    /// Units come back to the window that was charged; when it has ended, nowhere.
+    fn refund(&self, state: &mut WindowState, now: Timestamp, charge: &Charge, cost: Cost) {
+        let window = self.current(state, now);
+        if charge.at >= window.start && charge.at < window.end {
+            *state = WindowState { used: window.used.saturating_sub(cost.units()), ..window };
+        }
+    }
+
+    #[inline]
+    fn idle_at(&self, state: &WindowState) -> Timestamp {
+        if state.used == 0 { state.start } else { self.paid_at(state, state.used) }
+    }
+
+    fn policies(&self, name: &PolicyName) -> Vec<QuotaPolicy> {
+        vec![QuotaPolicy::new(name.clone(), self.limit, self.period)]
+    }
+
+    fn capacity(&self) -> Cost {
+        Cost::new(self.limit)
+    }
+}

@@ -1,0 +1,311 @@
+use std::{num::NonZeroU64, time::Duration};
+
+use crate::{
+    decision::{Charge, Decision, PolicySet, RetryAfter, Snapshot},
+    quota::Quota,
+    time::Timestamp,
+};
+
+/// A vessel that fills by use and drains at a fixed rate: what a token bucket and a leaky bucket
+/// both are.
+///
+/// It counts in *parts*, chosen so that everything is a whole number: a unit has `unit` parts and
+/// each tick drains `drain` of them. With the rate `limit / period` reduced by its greatest common
+/// divisor that is exact: there is no rounding anywhere, so nothing drifts at any rate.
+///
+/// A tick is a nanosecond. Only where the capacity would not fit in 62 bits of parts (a million
+/// units against a rate like 1,000,003 a month) it is a longer power of ten of them; the meter is
+/// then exact in a clock that shows whole ticks. Where no tick will do, the rate is rounded
+/// *down*, by less than one part in 10^9 for capacities up to 2 × 10^9.
+///
+/// The form is that of the peers' token buckets with a carried remainder, with the division taken
+/// out of the decision.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Meter {
+    /// Nanoseconds.
+    tick: u64,
+    /// Parts that drain in a tick. Never zero.
+    drain: u64,
+    /// Parts in a unit.
+    unit: NonZeroU64,
+    /// Units that it holds.
+    capacity: u64,
+    /// Parts that may be in use for a demand to be met at all.
+    most: u64,
+}
+
+/// How much of a meter was used, and when that was so.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct MeterState {
+    at: Timestamp,
+    /// Parts in use; above the capacity while in debt.
+    used: u64,
+    /// The parts in a unit of the meter that wrote this: another one converts by it. That it
+    /// cannot be zero makes an `Option` of the state as small as the state.
+    unit: NonZeroU64,
+}
+
+/// A capacity in parts fits in these bits, so a capacity plus a cost fits in a u64.
+const MOST_PARTS: u128 = 1 << 62;
+/// A rate that had to be rounded keeps at least this many steps: an error below 5 in 10^10.
+const LEAST_DRAIN: u128 = 1 << 31;
+
+/// A meter as it stands at one instant.
+#[derive(Clone, Copy)]
+pub(super) struct Standing {
+    /// The present, in ticks. Not earlier than the state, should the clock have gone back.
+    tick: u64,
+    /// Parts in use then.
+    used: u64,
+}
+
+impl Meter {
+    /// A meter that drains at the rate of `quota` and holds `capacity` units.
+    pub(super) fn new(quota: Quota, capacity: u64) -> Self {
+        let capacity = capacity.min(Quota::MAX_LIMIT);
+        if quota.limit() == 0 || capacity == 0 {
+            return Self { tick: 1, drain: 1, unit: NonZeroU64::MIN, capacity: 0, most: u64::MAX };
+        }
+        Self::exact(quota, capacity).unwrap_or_else(|| Self::rounded(quota, capacity))
+    }
+
+    fn exact(quota: Quota, capacity: u64) -> Option<Self> {
+        let ticks = std::iter::successors(Some(1), |tick| Some(tick * 10)).take(7);
+        ticks.filter(|tick| quota.period_nanos() % tick == 0).find_map(|tick| {
+            let period = quota.period_nanos() / tick;
+            let divisor = gcd(quota.limit(), period);
+            let (drain, unit) = (quota.limit() / divisor, NonZeroU64::new(period / divisor)?);
+            let fits = u128::from(capacity) * u128::from(unit.get()) <= MOST_PARTS;
+            fits.then_some(Self { tick, drain, unit, capacity, most: u64::MAX })
+        })
+    }
+
+    fn rounded(quota: Quota, capacity: u64) -> Self {
+        let unit = (MOST_PARTS / u128::from(capacity)).max(1);
+        let parts_per_period = unit * u128::from(quota.limit());
+        let period = u128::from(quota.period_nanos());
+        let mut tick = 1;
+        while parts_per_period * tick / period < LEAST_DRAIN && tick < period {
+            tick *= 10;
+        }
+        let drain = (parts_per_period * tick / period).clamp(1, MOST_PARTS);
+        let (tick, drain) = (tick as u64, drain as u64);
+        let unit = NonZeroU64::new(unit as u64).unwrap_or(NonZeroU64::MIN);
+        Self { tick, drain, unit, capacity, most: u64::MAX }
+    }
+
+    /// The same meter, but nothing is admitted while draining it takes longer than `wait`.
+    pub(super) fn within(self, wait: Duration) -> Self {
+        let ticks = crate::time::saturating_nanos(wait) / self.tick;
+        Self { most: ticks.saturating_mul(self.drain), ..self }
+    }
+
+    /// The units that it holds.
+    pub(super) const fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// The capacity in parts.
+    const fn full(&self) -> u64 {
+        self.capacity * self.unit.get()
+    }
+
+    /// The time in which a full meter drains.
+    pub(super) fn period(&self) -> Duration {
+        Duration::from_nanos(self.ticks_to_drain(self.full()).saturating_mul(self.tick))
+    }
+
+    /// A meter that nobody has used.
+    pub(super) const fn initial(&self, now: Timestamp) -> MeterState {
+        MeterState { at: now, used: 0, unit: self.unit }
+    }
+
+    /// The state as it is at `now`.
+    #[inline]
+    pub(super) fn standing(&self, state: &MeterState, now: Timestamp) -> Standing {
+        let used = if state.unit == self.unit { state.used } else { self.converted(state) };
+        let (tick, written) = (self.tick_of(now), self.tick_of(state.at));
+        if tick >= written {
+            let drained = (tick - written).saturating_mul(self.drain);
+            return Standing { tick, used: used.saturating_sub(drained) };
+        }
+        // The clock went back. The state waits for it, but not for longer than it would take to
+        // drain: then it is the state's time that was wrong.
+        if written - tick > self.ticks_to_drain(used) {
+            Standing { tick, used }
+        } else {
+            Standing { tick: written, used }
+        }
+    }
+
+    /// Takes `units` if they fit.
+    #[inline]
+    pub(super) fn decide(
+        &self,
+        state: &mut MeterState,
+        now: Timestamp,
+        units: u64,
+    ) -> Result<Admitted, Decision> {
+        let standing = self.standing(state, now);
+        if units > self.capacity {
+            return Err(self.denied(standing, now, RetryAfter::Never));
+        }
+        let need = units * self.unit.get();
+        let room = self.most.min(self.full() - need);
+        if standing.used > room {
+            if now < state.at && standing.tick == self.tick_of(now) {
+                // The clock went back for good. If that were not written down, the state would
+                // wait for its old time again.
+                *state = self.state(standing);
+            }
+            let ticks = self.ticks_to_drain(standing.used - room);
+            let wait = self.until(standing.tick.saturating_add(ticks), now);
+            return Err(self.denied(standing, now, RetryAfter::After(wait)));
+        }
+        let after = Standing { used: standing.used + need, ..standing };
+        if units > 0 {
+            *state = self.state(after);
+        }
+        Ok(Admitted { before: standing, after })
+    }
+
+    /// Takes `units` whether they fit or not.
+    pub(super) fn take(&self, state: &mut MeterState, now: Timestamp, units: u64) {
+        let Standing { tick, used } = self.standing(state, now);
+        let used = used.saturating_add(units.saturating_mul(self.unit.get()));
+        *state = self.state(Standing { tick, used });
+    }
+
+    /// Gives `units` back.
+    pub(super) fn refund(&self, state: &mut MeterState, now: Timestamp, units: u64) {
+        let Standing { tick, used } = self.standing(state, now);
+        let used = used.saturating_sub(units.saturating_mul(self.unit.get()));
+        *state = self.state(Standing { tick, used });
+    }
+
+    /// Gives `units` back if the last to come took them, and their turn has not come at `now`.
+    pub(super) fn refund_last(
+        &self,
+        state: &mut MeterState,
+        now: Timestamp,
+        charge: &Charge,
+        units: u64,
+    ) {
+        let is_last = state.used == charge.mark
+            && state.unit == self.unit
+            && self.tick_of(state.at) == self.tick_of(charge.at);
+        if is_last && now < charge.at.saturating_add(charge.delay) {
+            state.used = state.used.saturating_sub(units.saturating_mul(self.unit.get()));
+        }
+    }
+
+    /// How many units fit now.
+    #[inline]
+    pub(super) fn available(&self, standing: Standing) -> u64 {
+        if standing.used > self.most {
+            return 0;
+        }
+        self.full().saturating_sub(standing.used) / self.unit
+    }
+
+    /// When a state is as good as new.
+    #[inline]
+    pub(super) fn idle_at(&self, state: &MeterState) -> Timestamp {
+        let Standing { tick, used } = self.standing(state, state.at);
+        Timestamp::from_nanos(
+            tick.saturating_add(self.ticks_to_drain(used)).saturating_mul(self.tick),
+        )
+    }
+
+    #[inline]
+    pub(super) fn snapshot(&self, standing: Standing, now: Timestamp) -> Snapshot {
+        let empty_at = standing.tick.saturating_add(self.ticks_to_drain(standing.used));
+        Snapshot::new(self.capacity, self.available(standing), self.until(empty_at, now))
+    }
+
+    /// The wait from `now` until everything that is in use has drained.
+    #[inline]
+    pub(super) fn drained_after(&self, standing: Standing, now: Timestamp) -> Duration {
+        if standing.used == 0 {
+            return Duration::ZERO;
+        }
+        self.until(standing.tick.saturating_add(self.ticks_to_drain(standing.used)), now)
+    }
+
+    /// The state as one number that only grows: the parts that will have drained since `origin`
+    /// when it is empty.
+    #[inline]
+    pub(super) fn pack(&self, state: &MeterState, origin: Timestamp) -> Option<u64> {
+        if state.unit != self.unit {
+            return None;
+        }
+        let ticks = self.tick_of(state.at).checked_sub(self.tick_of(origin))?;
+        ticks.checked_mul(self.drain)?.checked_add(state.used)
+    }
+
+    #[inline]
+    pub(super) fn unpack(
+        &self,
+        word: u64,
+        origin: Timestamp,
+        now: Timestamp,
+    ) -> Option<MeterState> {
+        let ticks = self.tick_of(now).saturating_sub(self.tick_of(origin));
+        let drained = ticks.checked_mul(self.drain)?;
+        Some(MeterState { at: now, used: word.saturating_sub(drained), unit: self.unit })
+    }
+
+    #[inline]
+    fn denied(&self, standing: Standing, now: Timestamp, retry_after: RetryAfter) -> Decision {
+        let snapshot = self.snapshot(standing, now);
+        Decision::Deny { snapshot, retry_after, violated: PolicySet::FIRST }
+    }
+
+    const fn state(&self, standing: Standing) -> MeterState {
+        let at = Timestamp::from_nanos(standing.tick.saturating_mul(self.tick));
+        MeterState { at, used: standing.used, unit: self.unit }
+    }
+
+    #[inline]
+    const fn tick_of(&self, at: Timestamp) -> u64 {
+        if self.tick == 1 { at.as_nanos() } else { at.as_nanos() / self.tick }
+    }
+
+    #[inline]
+    const fn until(&self, tick: u64, now: Timestamp) -> Duration {
+        Timestamp::from_nanos(tick.saturating_mul(self.tick)).saturating_since(now)
+    }
+
+    #[inline]
+    const fn ticks_to_drain(&self, parts: u64) -> u64 {
+        // The common rates (a divisor of 10^9 a second) drain one part a nanosecond.
+        if self.drain == 1 { parts } else { parts.div_ceil(self.drain) }
+    }
+
+    /// What `state` has in use, in the parts of this meter, rounded up.
+    #[cold]
+    fn converted(&self, state: &MeterState) -> u64 {
+        let parts = u128::from(state.used) * u128::from(self.unit.get());
+        u64::try_from(parts.div_ceil(u128::from(state.unit.get()))).unwrap_or(u64::MAX)
+    }
+}
+
+/// A meter before and after a demand that it met.
+pub(super) struct Admitted {
+    pub(super) before: Standing,
+    pub(super) after: Standing,
+}
+
+impl MeterState {
+    /// The note by which a leaky bucket knows that nobody came after a charge.
+    pub(super) const fn mark(&self) -> u64 {
+        self.used
+    }
+}
+
+const fn gcd(mut a: u64, mut b: u64) -> u64 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}

@@ -1,0 +1,252 @@
+use std::sync::Arc;
+
+use super::{Algorithm, Rule, RuleState};
+use crate::{
+    cost::Cost,
+    decision::{Charge, Decision, PolicySet, RetryAfter, Snapshot},
+    error::ConfigError,
+    name::{PolicyName, QuotaPolicy},
+    time::Timestamp,
+};
+
+/// Several limits on one key as one algorithm: all of them allow, or nothing is taken.
+///
+/// Each limit has a name, by which a refusal says which one bound, and counts one dimension of
+/// the [`Cost`]: requests here, model tokens there. Because a plan is an algorithm like the others
+/// it runs through every backend and layer, in one step.
+///
+/// A decision reports the standing of the limit that is nearest to refusing. A refusal's
+/// `retry_after` is that of the limit that takes longest.
+///
+/// When a plan is changed, a limit keeps what was used if one of its kind stood at its place.
+///
+/// ```
+/// use tower_quota::{Cost, PolicyName, Quota};
+/// use tower_quota::algorithm::{Algorithm, FixedWindow, Plan, TokenBucket};
+/// use tower_quota::time::Timestamp;
+///
+/// const TOKENS: usize = 1;
+/// let plan = Plan::new()
+///     .limit(PolicyName::from_static("requests"), TokenBucket::new(Quota::per_minute(60)))
+///     .limit_on(TOKENS, PolicyName::from_static("tokens"), FixedWindow::new(Quota::per_day(10_000)))
+///     .build()?;
+///
+/// let now = Timestamp::from_secs(1);
+/// let mut state = plan.initial(now);
+/// let request = Cost::ONE.with(TOKENS, 8_000);
+/// assert!(plan.decide(&mut state, now, request).is_allowed());
+/// // 2,000 tokens are left: the second is refused, and takes no request either.
+/// assert!(!plan.decide(&mut state, now, request).is_allowed());
+/// assert_eq!(plan.available(&state, now, Cost::ONE), 59);
+/// # Ok::<(), tower_quota::ConfigError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    limits: Arc<[Limit]>,
+}
+
+/// The limits of a [`Plan`] that is being made.
+#[derive(Clone, Debug, Default)]
+#[must_use = "a plan is made by `build`"]
+pub struct PlanBuilder {
+    limits: Vec<Limit>,
+}
+
+/// The states of a plan's limits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlanState(Box<[RuleState]>);
+
+#[derive(Clone, Debug, PartialEq)]
+struct Limit {
+    name: PolicyName,
+    dimension: usize,
+    rule: Rule,
+}
+
+impl Plan {
+    /// The most limits in a plan.
+    pub const MAX_LIMITS: usize = 64;
+
+    /// A plan without limits, to add them to.
+    #[expect(clippy::new_ret_no_self, reason = "a plan without limits is not a plan")]
+    pub fn new() -> PlanBuilder {
+        PlanBuilder::default()
+    }
+
+    /// The part of `cost` that `limit` counts.
+    fn cost_in(limit: &Limit, cost: Cost) -> Cost {
+        Cost::new(cost.get(limit.dimension))
+    }
+
+    /// Limits and their states, in a state that has as many.
+    fn each<'s>(
+        &'s self,
+        state: &'s mut PlanState,
+        now: Timestamp,
+    ) -> impl Iterator<Item = (usize, &'s Limit, &'s mut RuleState)> {
+        if state.0.len() != self.limits.len() {
+            let mut kept = std::mem::take(&mut state.0).into_iter();
+            let fresh = self.limits.iter().map(|limit| limit.rule.initial(now));
+            state.0 = fresh.map(|fresh| kept.next().unwrap_or(fresh)).collect();
+        }
+        let pairs = self.limits.iter().zip(&mut state.0);
+        pairs.enumerate().map(|(place, (limit, state))| (place, limit, state))
+    }
+
+    fn deny(&self, state: &mut PlanState, now: Timestamp, cost: Cost) -> Decision {
+        let mut violated = PolicySet::EMPTY;
+        let mut binding = (RetryAfter::After(std::time::Duration::ZERO), Snapshot::default());
+        for (place, limit, state) in self.each(state, now) {
+            let cost = Self::cost_in(limit, cost);
+            if limit.rule.available(state, now, cost) > 0 {
+                continue;
+            }
+            // It refuses, so it takes nothing.
+            if let Decision::Deny { snapshot, retry_after, .. } =
+                limit.rule.decide(state, now, cost)
+            {
+                if violated.is_empty() || retry_after > binding.0 {
+                    binding = (retry_after, Snapshot { policy: place, ..snapshot });
+                }
+                violated = violated.with(place);
+            }
+        }
+        let (retry_after, snapshot) = binding;
+        Decision::Deny { snapshot, retry_after, violated }
+    }
+}
+
+impl PlanBuilder {
+    /// Adds a limit on the first dimension of costs: on requests.
+    pub fn limit(self, name: PolicyName, rule: impl Into<Rule>) -> Self {
+        self.limit_on(0, name, rule)
+    }
+
+    /// Adds a limit on another dimension of costs.
+    pub fn limit_on(mut self, dimension: usize, name: PolicyName, rule: impl Into<Rule>) -> Self {
+        self.limits.push(Limit { name, dimension, rule: rule.into() });
+        self
+    }
+
+    /// The plan.
+    ///
+    /// # Errors
+    ///
+    /// There is no limit, or more than [`Plan::MAX_LIMITS`]; two have the same name; one counts a
+    /// dimension that costs do not have; or more than one is a leaky bucket, so that a request
+    /// would have two turns.
+    pub fn build(self) -> Result<Plan, ConfigError> {
+        let limits = self.limits.len();
+        if limits == 0 || limits > Plan::MAX_LIMITS {
+            return Err(ConfigError::PlanSize { limits });
+        }
+        for (place, limit) in self.limits.iter().enumerate() {
+            if self.limits[..place].iter().any(|other| other.name == limit.name) {
+                return Err(ConfigError::DuplicateName { name: limit.name.to_string() });
+            }
+            if limit.dimension >= Cost::DIMENSIONS {
+                return Err(ConfigError::SettingOutOfRange {
+                    setting: "the dimension of a limit",
+                    value: limit.dimension as u64,
+                    range: (0, Cost::DIMENSIONS as u64 - 1),
+                });
+            }
+        }
+        let shapers = self.limits.iter().filter(|limit| matches!(limit.rule, Rule::LeakyBucket(_)));
+        let shapers = shapers.count() as u64;
+        if shapers > 1 {
+            return Err(ConfigError::SettingOutOfRange {
+                setting: "the number of leaky buckets in a plan",
+                value: shapers,
+                range: (0, 1),
+            });
+        }
+        Ok(Plan { limits: self.limits.into() })
+    }
+}
+
+impl Algorithm for Plan {
+    type State = PlanState;
+
+    fn initial(&self, now: Timestamp) -> PlanState {
+        PlanState(self.limits.iter().map(|limit| limit.rule.initial(now)).collect())
+    }
+
+    fn decide(&self, state: &mut PlanState, now: Timestamp, cost: Cost) -> Decision {
+        let refused = self.each(state, now).any(|(_, limit, state)| {
+            // A cost of zero is allowed unless there is debt, which only a decision can tell.
+            let cost = Self::cost_in(limit, cost);
+            limit.rule.available(state, now, cost) == 0
+                || cost.is_zero() && !limit.rule.decide(state, now, cost).is_allowed()
+        });
+        if refused {
+            return self.deny(state, now, cost);
+        }
+
+        let mut nearest = Snapshot::default();
+        let mut charge = Charge::new(now, cost);
+        for (place, limit, state) in self.each(state, now) {
+            let Decision::Allow { snapshot, charge: own } =
+                limit.rule.decide(state, now, Self::cost_in(limit, cost))
+            else {
+                continue;
+            };
+            if place == 0 || is_nearer(&snapshot, &nearest) {
+                nearest = Snapshot { policy: place, ..snapshot };
+            }
+            if matches!(limit.rule, Rule::LeakyBucket(_)) {
+                charge.delay = own.delay;
+                charge.mark = own.mark;
+            }
+            charge.at = charge.at.max(own.at);
+        }
+        Decision::Allow { snapshot: nearest, charge }
+    }
+
+    /// The most that every limit has room for.
+    fn available(&self, state: &PlanState, now: Timestamp, each: Cost) -> u64 {
+        let counted = self
+            .limits
+            .iter()
+            .zip(&state.0)
+            .map(|(limit, state)| limit.rule.available(state, now, Self::cost_in(limit, each)));
+        counted.min().unwrap_or(u64::MAX)
+    }
+
+    fn take(&self, state: &mut PlanState, now: Timestamp, cost: Cost) {
+        for (_, limit, state) in self.each(state, now) {
+            limit.rule.take(state, now, Self::cost_in(limit, cost));
+        }
+    }
+
+    fn refund(&self, state: &mut PlanState, now: Timestamp, charge: &Charge, cost: Cost) {
+        for (_, limit, state) in self.each(state, now) {
+            limit.rule.refund(state, now, charge, Self::cost_in(limit, cost));
+        }
+    }
+
+    fn idle_at(&self, state: &PlanState) -> Timestamp {
+        let idle = self.limits.iter().zip(&state.0).map(|(limit, state)| limit.rule.idle_at(state));
+        idle.max().unwrap_or(Timestamp::MAX)
+    }
+
+    /// The limits under their own names; `name` is the layer's, and not used.
+    fn policies(&self, _: &PolicyName) -> Vec<QuotaPolicy> {
+        self.limits.iter().flat_map(|limit| limit.rule.policies(&limit.name)).collect()
+    }
+
+    fn capacity(&self) -> Cost {
+        (0..Cost::DIMENSIONS).fold(Cost::ZERO, |capacity, dimension| {
+            let counting = self.limits.iter().filter(|limit| limit.dimension == dimension);
+            let least = counting.map(|limit| limit.rule.capacity().units()).min();
+            capacity.with(dimension, least.unwrap_or(u64::MAX))
+        })
+    }
+}
+
+/// Whether `one` has less of its limit left than `other`, as a fraction.
+fn is_nearer(one: &Snapshot, other: &Snapshot) -> bool {
+    let left =
+        |part: &Snapshot, whole: &Snapshot| u128::from(part.remaining) * u128::from(whole.limit);
+    left(one, other) < left(other, one)
+}

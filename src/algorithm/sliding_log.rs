@@ -1,0 +1,200 @@
+use std::{collections::VecDeque, time::Duration};
+
+use super::Algorithm;
+use crate::{
+    cost::Cost,
+    decision::{Charge, Decision, PolicySet, RetryAfter, Snapshot},
+    name::{PolicyName, QuotaPolicy},
+    quota::Quota,
+    time::Timestamp,
+};
+
+/// A window that moves with the present, exactly.
+///
+/// It remembers each admission with its cost, and admits what fits beside those of the last
+/// period: never more than the limit in any window of a period, and never one fewer. The window
+/// is half open: what came exactly one period ago has left it.
+///
+/// The memory is one entry of 16 bytes for each admission in a period, not for each unit. It is
+/// bounded by [`max_entries`](Self::max_entries): with so many admissions in the period the next
+/// one is refused until the oldest leaves.
+///
+/// When the quota changes, the admissions are counted in the new period.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_quota::{Cost, Quota, algorithm::{Algorithm, SlidingLog}, time::Timestamp};
+///
+/// let log = SlidingLog::new(Quota::per_second(2));
+/// let now = Timestamp::from_secs(1);
+/// let mut state = log.initial(now);
+/// assert!(log.decide(&mut state, now, Cost::ONE).is_allowed());
+///
+/// let later = now.saturating_add(Duration::from_millis(300));
+/// assert!(log.decide(&mut state, later, Cost::ONE).is_allowed());
+/// let refused = log.decide(&mut state, later, Cost::ONE);
+/// let wait = refused.retry_after().and_then(|retry| retry.duration());
+/// assert_eq!(wait, Some(Duration::from_millis(700)));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SlidingLog {
+    limit: u64,
+    period: Duration,
+    max_entries: usize,
+}
+
+/// The admissions of a period.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct SlidingLogState {
+    /// Instants and units, oldest first.
+    entries: VecDeque<(Timestamp, u64)>,
+}
+
+impl SlidingLog {
+    /// The admissions remembered unless told otherwise.
+    pub const DEFAULT_ENTRIES: usize = 4_096;
+
+    /// A window of the quota's period.
+    pub const fn new(quota: Quota) -> Self {
+        Self { limit: quota.limit(), period: quota.period(), max_entries: Self::DEFAULT_ENTRIES }
+    }
+
+    /// Admits at most so many requests in a period, whatever they cost; at least one.
+    #[must_use]
+    pub const fn max_entries(self, max_entries: usize) -> Self {
+        Self { max_entries: if max_entries == 0 { 1 } else { max_entries }, ..self }
+    }
+
+    fn standing(&self, state: &SlidingLogState, now: Timestamp) -> Standing {
+        // Entries are in order: a clock that went back waits at the newest.
+        let newest = state.entries.back().map_or(now, |(at, _)| *at);
+        let now = now.max(newest);
+        let expired = state.entries.iter().take_while(|(at, _)| self.leaves_at(*at) <= now).count();
+        let used =
+            state.entries.range(expired..).fold(0_u64, |sum, entry| sum.saturating_add(entry.1));
+        let full = state.entries.len() - expired >= self.max_entries && newest < now;
+        Standing { now, expired, used, full }
+    }
+
+    fn leaves_at(&self, at: Timestamp) -> Timestamp {
+        at.saturating_add(self.period)
+    }
+
+    fn remaining(&self, standing: &Standing) -> u64 {
+        if standing.full { 0 } else { self.limit.saturating_sub(standing.used) }
+    }
+
+    fn snapshot(&self, state: &SlidingLogState, standing: &Standing, now: Timestamp) -> Snapshot {
+        let newest = state.entries.back().filter(|_| standing.used > 0);
+        let reset_at = newest.map_or(now, |(at, _)| self.leaves_at(*at));
+        Snapshot::new(self.limit, self.remaining(standing), reset_at.saturating_since(now))
+    }
+
+    fn add(state: &mut SlidingLogState, standing: &Standing, units: u64) {
+        state.entries.drain(..standing.expired);
+        match state.entries.back_mut() {
+            Some((at, used)) if *at == standing.now => *used = used.saturating_add(units),
+            _ => state.entries.push_back((standing.now, units)),
+        }
+    }
+
+    /// Sets right what a clock has written that has since gone back by more than a period: its
+    /// entries would count until it comes there again.
+    fn heal(&self, state: &mut SlidingLogState, now: Timestamp) {
+        let newest = state.entries.back().map_or(now, |(at, _)| *at);
+        if newest.saturating_since(now) <= self.period {
+            return;
+        }
+        let used = state.entries.iter().fold(0_u64, |sum, entry| sum.saturating_add(entry.1));
+        state.entries.clear();
+        state.entries.push_back((now, used));
+    }
+}
+
+struct Standing {
+    /// The present, or the newest entry's instant if that is later.
+    now: Timestamp,
+    /// How many entries have left the window.
+    expired: usize,
+    used: u64,
+    /// Whether there is no place for another entry.
+    full: bool,
+}
+
+impl Algorithm for SlidingLog {
+    type State = SlidingLogState;
+
+    fn initial(&self, _: Timestamp) -> SlidingLogState {
+        SlidingLogState::default()
+    }
+
+    fn decide(&self, state: &mut SlidingLogState, now: Timestamp, cost: Cost) -> Decision {
+        self.heal(state, now);
+        let mut standing = self.standing(state, now);
+        let deny = |retry_after| Decision::Deny {
+            snapshot: self.snapshot(state, &standing, now),
+            retry_after,
+            violated: PolicySet::FIRST,
+        };
+        if cost.units() > self.limit {
+            return deny(RetryAfter::Never);
+        }
+        let room = self.limit - cost.units();
+        if standing.used > room || standing.full && cost.units() > 0 {
+            let mut excess = standing.used.saturating_sub(room);
+            let mut live = state.entries.range(standing.expired..);
+            let enough = live.find(|(_, used)| {
+                excess = excess.saturating_sub(*used);
+                excess == 0
+            });
+            let until = enough.map_or(now, |(at, _)| self.leaves_at(*at));
+            return deny(RetryAfter::After(until.saturating_since(now)));
+        }
+        if cost.units() > 0 {
+            Self::add(state, &standing, cost.units());
+            standing = self.standing(state, now);
+        }
+        let snapshot = self.snapshot(state, &standing, now);
+        Decision::Allow { snapshot, charge: Charge::new(standing.now, cost) }
+    }
+
+    fn available(&self, state: &SlidingLogState, now: Timestamp, each: Cost) -> u64 {
+        let units = self.remaining(&self.standing(state, now));
+        units.checked_div(each.units()).unwrap_or(u64::MAX)
+    }
+
+    fn take(&self, state: &mut SlidingLogState, now: Timestamp, cost: Cost) {
+        self.heal(state, now);
+        let mut standing = self.standing(state, now);
+        if standing.full {
+            // Use that cannot be refused joins the newest entry, and leaves with it.
+            standing.now = state.entries.back().map_or(standing.now, |(at, _)| *at);
+        }
+        Self::add(state, &standing, cost.units());
+    }
+
+    /// Units come back to the admission that took them; when it has left the window, nowhere.
+    fn refund(&self, state: &mut SlidingLogState, _: Timestamp, charge: &Charge, cost: Cost) {
+        let Ok(place) = state.entries.binary_search_by_key(&charge.at, |(at, _)| *at) else {
+            return;
+        };
+        let left = state.entries[place].1.saturating_sub(cost.units());
+        if left == 0 {
+            state.entries.remove(place);
+        } else {
+            state.entries[place].1 = left;
+        }
+    }
+
+    fn idle_at(&self, state: &SlidingLogState) -> Timestamp {
+        state.entries.back().map_or(Timestamp::MIN, |(at, _)| self.leaves_at(*at))
+    }
+
+    fn policies(&self, name: &PolicyName) -> Vec<QuotaPolicy> {
+        vec![QuotaPolicy::new(name.clone(), self.limit, self.period)]
+    }
+
+    fn capacity(&self) -> Cost {
+        Cost::new(self.limit)
+    }
+}

@@ -1,0 +1,285 @@
+use std::time::Duration;
+
+use super::{Algorithm, window::after};
+use crate::{
+    cost::Cost,
+    decision::{Charge, Decision, PolicySet, RetryAfter, Snapshot},
+    error::ConfigError,
+    name::{PolicyName, QuotaPolicy},
+    quota::Quota,
+    time::Timestamp,
+};
+
+/// A window that moves with the present, in segments.
+///
+/// It counts in segments of a tenth of the period (unless [told otherwise](Self::segments)) and
+/// looks at the present one and *all* that reach into the period before it. So it never admits
+/// more than the limit in any window of a period, wherever it begins. The price is that a unit
+/// counts for up to one segment longer than the period: a caller who uses everything gets at
+/// least 10 / 11 of the rate.
+///
+/// Others count the present segment and nine older ones, and let up to twice the limit through.
+///
+/// When the quota changes, what was used in the period counts from that moment.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_quota::{Cost, Quota, algorithm::{Algorithm, SlidingWindow}, time::Timestamp};
+///
+/// let window = SlidingWindow::new(Quota::per_second(5));
+/// let now = Timestamp::from_secs(1);
+/// let mut state = window.initial(now);
+///
+/// assert!(window.decide(&mut state, now, Cost::new(5)).is_allowed());
+/// let refused = window.decide(&mut state, now, Cost::ONE);
+/// let wait = refused.retry_after().and_then(|retry| retry.duration());
+/// assert_eq!(wait, Some(Duration::from_millis(1_100)));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SlidingWindow {
+    limit: u64,
+    period: Duration,
+    /// Segments that make up at least a period.
+    segments: u64,
+    /// Nanoseconds in a segment. Never zero.
+    width: u64,
+}
+
+/// The use of the present segment and of those before it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SlidingWindowState {
+    /// The newest segment with use, counted from the epoch.
+    newest: u64,
+    /// Nanoseconds in a segment of the window that wrote this.
+    width: u64,
+    /// The use of each segment, at the place of its number modulo their number.
+    counts: Box<[u64]>,
+}
+
+impl SlidingWindow {
+    /// The segments in a period unless told otherwise.
+    pub const DEFAULT_SEGMENTS: u64 = 10;
+    /// The most segments in a period.
+    pub const MAX_SEGMENTS: u64 = 60;
+
+    /// A window of the quota's period in ten segments.
+    pub const fn new(quota: Quota) -> Self {
+        Self::with_segments(quota.limit(), quota.period(), Self::DEFAULT_SEGMENTS)
+    }
+
+    /// The same window in so many segments: more are more exact and take 8 bytes a key each.
+    ///
+    /// # Errors
+    ///
+    /// The number is not from 1 to [`MAX_SEGMENTS`](Self::MAX_SEGMENTS).
+    pub const fn segments(self, segments: u64) -> Result<Self, ConfigError> {
+        if segments < 1 || segments > Self::MAX_SEGMENTS {
+            return Err(ConfigError::SettingOutOfRange {
+                setting: "the number of segments",
+                value: segments,
+                range: (1, Self::MAX_SEGMENTS),
+            });
+        }
+        Ok(Self::with_segments(self.limit, self.period, segments))
+    }
+
+    const fn with_segments(limit: u64, period: Duration, segments: u64) -> Self {
+        // A quota's period is at most ten years of nanoseconds. Rounded up, so that the segments
+        // cover the period.
+        let width = (period.as_nanos() as u64).div_ceil(segments);
+        Self { limit, period, segments, width }
+    }
+
+    /// How many counters a state has.
+    const fn slots(&self) -> u64 {
+        self.segments + 1
+    }
+
+    fn place(&self, segment: u64) -> usize {
+        (segment % self.slots()) as usize
+    }
+
+    /// The first instant at which `segment` does not count any more.
+    const fn leaves_at(&self, segment: u64) -> Timestamp {
+        let segments = segment.saturating_add(self.slots());
+        Timestamp::from_nanos(segments.saturating_mul(self.width))
+    }
+
+    /// Whether the state was written by a window of the same shape, and by a clock that has not
+    /// gone back by more than a window since.
+    fn fits(&self, state: &SlidingWindowState, present: u64) -> bool {
+        state.width == self.width
+            && state.counts.len() as u64 == self.slots()
+            && state.newest <= present.saturating_add(self.slots())
+    }
+
+    /// The segments of `state` that count in segment `present`, oldest first, with their use.
+    fn live<'s>(
+        &'s self,
+        state: &'s SlidingWindowState,
+        present: u64,
+    ) -> impl DoubleEndedIterator<Item = (u64, u64)> + 's {
+        let oldest = present.max(state.newest).saturating_sub(self.segments);
+        (oldest..=state.newest).map(|segment| (segment, state.counts[self.place(segment)]))
+    }
+
+    /// The state in this window's shape.
+    fn shaped(
+        &self,
+        state: &SlidingWindowState,
+        now: Timestamp,
+        present: u64,
+    ) -> SlidingWindowState {
+        if self.fits(state, present) {
+            return state.clone();
+        }
+        let mut shaped = self.initial(now);
+        let oldest =
+            now.as_nanos().saturating_sub(self.width.saturating_mul(self.segments)) / state.width;
+        let older = state.counts.len() as u64;
+        let first = oldest.max(state.newest.saturating_sub(older - 1));
+        let used = (first..=state.newest).map(|segment| state.counts[(segment % older) as usize]);
+        shaped.counts[self.place(present)] = used.fold(0, u64::saturating_add);
+        shaped
+    }
+
+    fn standing(&self, state: &SlidingWindowState, now: Timestamp) -> Standing {
+        let present = (now.as_nanos() / self.width).max(state.newest);
+        Standing { present, used: total(self.live(state, present)) }
+    }
+
+    fn snapshot(&self, state: &SlidingWindowState, standing: Standing, now: Timestamp) -> Snapshot {
+        let newest = self.live(state, standing.present).rev().find(|(_, used)| *used > 0);
+        let reset_at = newest.map_or(now, |(segment, _)| self.leaves_at(segment));
+        let remaining = self.limit.saturating_sub(standing.used);
+        Snapshot::new(self.limit, remaining, reset_at.saturating_since(now))
+    }
+
+    /// Adds to the present segment.
+    fn add(&self, state: &mut SlidingWindowState, present: u64, units: u64) {
+        let stale = present.saturating_sub(state.newest).min(self.slots());
+        for segment in 0..stale {
+            state.counts[self.place(present - segment)] = 0;
+        }
+        state.newest = present;
+        let count = &mut state.counts[self.place(present)];
+        *count = count.saturating_add(units);
+    }
+
+    /// Brings the state into this window's shape, and runs `then` on it.
+    fn with_shaped<T>(
+        &self,
+        state: &mut SlidingWindowState,
+        now: Timestamp,
+        then: impl FnOnce(&mut SlidingWindowState) -> T,
+    ) -> T {
+        let present = now.as_nanos() / self.width;
+        if !self.fits(state, present) {
+            *state = self.shaped(state, now, present);
+        }
+        then(state)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Standing {
+    present: u64,
+    used: u64,
+}
+
+fn total(segments: impl Iterator<Item = (u64, u64)>) -> u64 {
+    segments.fold(0, |sum, (_, used)| sum.saturating_add(used))
+}
+
+impl Algorithm for SlidingWindow {
+    type State = SlidingWindowState;
+
+    fn initial(&self, now: Timestamp) -> SlidingWindowState {
+        SlidingWindowState {
+            newest: now.as_nanos() / self.width,
+            width: self.width,
+            counts: vec![0; self.slots() as usize].into(),
+        }
+    }
+
+    fn decide(&self, state: &mut SlidingWindowState, now: Timestamp, cost: Cost) -> Decision {
+        self.with_shaped(state, now, |state| {
+            let standing = self.standing(state, now);
+            let room = self.limit.checked_sub(cost.units());
+            match room {
+                Some(room) if standing.used <= room => {
+                    let mut standing = standing;
+                    if cost.units() > 0 {
+                        self.add(state, standing.present, cost.units());
+                        standing.used += cost.units();
+                    }
+                    let snapshot = self.snapshot(state, standing, now);
+                    Decision::Allow { snapshot, charge: Charge::new(now, cost) }
+                }
+                room => {
+                    let mut excess = room.map_or(u64::MAX, |room| standing.used - room);
+                    let enough = self.live(state, standing.present).find(|(_, used)| {
+                        excess = excess.saturating_sub(*used);
+                        excess == 0
+                    });
+                    let retry_after = match (room, enough) {
+                        (Some(_), Some((segment, _))) => {
+                            RetryAfter::After(self.leaves_at(segment).saturating_since(now))
+                        }
+                        _ => RetryAfter::Never,
+                    };
+                    let snapshot = self.snapshot(state, standing, now);
+                    Decision::Deny { snapshot, retry_after, violated: PolicySet::FIRST }
+                }
+            }
+        })
+    }
+
+    fn available(&self, state: &SlidingWindowState, now: Timestamp, each: Cost) -> u64 {
+        let mut state = state.clone();
+        let used = self.with_shaped(&mut state, now, |state| self.standing(state, now).used);
+        self.limit.saturating_sub(used).checked_div(each.units()).unwrap_or(u64::MAX)
+    }
+
+    fn take(&self, state: &mut SlidingWindowState, now: Timestamp, cost: Cost) {
+        self.with_shaped(state, now, |state| {
+            let present = self.standing(state, now).present;
+            self.add(state, present, cost.units());
+        });
+    }
+
+    /// Units come back to the segment that was charged; when it has left the window, nowhere.
+    fn refund(&self, state: &mut SlidingWindowState, now: Timestamp, charge: &Charge, cost: Cost) {
+        self.with_shaped(state, now, |state| {
+            let present = self.standing(state, now).present;
+            let charged = charge.at.as_nanos() / self.width;
+            let oldest = present.saturating_sub(self.segments);
+            if charged >= oldest
+                && charged <= state.newest
+                && charged.saturating_add(self.slots()) > state.newest
+            {
+                let count = &mut state.counts[self.place(charged)];
+                *count = count.saturating_sub(cost.units());
+            }
+        });
+    }
+
+    fn idle_at(&self, state: &SlidingWindowState) -> Timestamp {
+        let slots = state.counts.len() as u64;
+        let segments = (0..slots).filter_map(|age| state.newest.checked_sub(age));
+        let newest =
+            segments.into_iter().find(|segment| state.counts[(segment % slots) as usize] > 0);
+        newest.map_or(Timestamp::MIN, |segment| {
+            let from = Timestamp::from_nanos(segment.saturating_mul(state.width));
+            after(from, slots.saturating_mul(state.width))
+        })
+    }
+
+    fn policies(&self, name: &PolicyName) -> Vec<QuotaPolicy> {
+        vec![QuotaPolicy::new(name.clone(), self.limit, self.period)]
+    }
+
+    fn capacity(&self) -> Cost {
+        Cost::new(self.limit)
+    }
+}

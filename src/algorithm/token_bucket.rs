@@ -1,0 +1,126 @@
+use super::{
+    Algorithm,
+    meter::{Meter, MeterState},
+};
+use crate::{
+    cost::Cost,
+    decision::{Charge, Decision},
+    name::{PolicyName, QuotaPolicy},
+    quota::Quota,
+    time::Timestamp,
+};
+
+/// A bucket of tokens that refills at the quota's rate.
+///
+/// A request takes as many tokens as it costs; if there are too few it is refused. Any interval
+/// of length `d` admits at most `burst + rate × d`, and a caller who stays below the rate is never
+/// refused. GCRA is the same rule written as one arrival time.
+///
+/// The burst is the quota's limit unless it is [set](Self::burst). Mind what that bound says: with
+/// 60 a minute and a burst of 60, a busy caller gets 60 at once and 60 more in the first minute.
+/// Where somebody else counts whole minutes, use [`within_period`](Self::within_period) or a
+/// [`SlidingWindow`](super::SlidingWindow).
+///
+/// When the quota changes, the tokens that were taken stay taken.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_quota::{Cost, Quota, algorithm::{Algorithm, TokenBucket}, time::Timestamp};
+///
+/// let bucket = TokenBucket::new(Quota::per_second(10)).burst(2);
+/// let now = Timestamp::from_secs(1);
+/// let mut state = bucket.initial(now);
+///
+/// assert!(bucket.decide(&mut state, now, Cost::new(2)).is_allowed());
+/// let refused = bucket.decide(&mut state, now, Cost::ONE);
+/// let wait = refused.retry_after().and_then(|retry| retry.duration());
+/// assert_eq!(wait, Some(Duration::from_millis(100)));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TokenBucket {
+    quota: Quota,
+    meter: Meter,
+}
+
+impl TokenBucket {
+    /// A bucket that refills at the rate of `quota` and holds as many tokens as its limit.
+    pub fn new(quota: Quota) -> Self {
+        Self { quota, meter: Meter::new(quota, quota.limit()) }
+    }
+
+    /// The same rate with `burst` tokens in the bucket: the most that can be taken at once.
+    #[must_use]
+    pub fn burst(self, burst: u64) -> Self {
+        Self { meter: Meter::new(self.quota, burst), ..self }
+    }
+
+    /// A bucket that never lets more than the quota's limit pass in *any* period, `burst` of it at
+    /// once: it refills at the rate that is left, `limit - burst` in each period.
+    ///
+    /// It is what a client needs against a server that counts in windows. The burst is from one to
+    /// `limit - 1`, and brought into that range if it is not; a limit of one is its own burst.
+    pub fn within_period(quota: Quota, burst: u64) -> Self {
+        let burst = burst.clamp(1, quota.limit().saturating_sub(1).max(1));
+        let rest = if quota.limit() <= 1 { quota.limit() } else { quota.limit() - burst };
+        let quota = Quota::new(rest, quota.period()).unwrap_or(Quota::CLOSED);
+        Self { quota, meter: Meter::new(quota, burst) }
+    }
+}
+
+impl Algorithm for TokenBucket {
+    type State = MeterState;
+
+    fn initial(&self, now: Timestamp) -> MeterState {
+        self.meter.initial(now)
+    }
+
+    #[inline]
+    fn decide(&self, state: &mut MeterState, now: Timestamp, cost: Cost) -> Decision {
+        match self.meter.decide(state, now, cost.units()) {
+            Ok(admitted) => Decision::Allow {
+                snapshot: self.meter.snapshot(admitted.after, now),
+                charge: Charge::new(now, cost),
+            },
+            Err(denied) => denied,
+        }
+    }
+
+    fn available(&self, state: &MeterState, now: Timestamp, each: Cost) -> u64 {
+        let units = self.meter.available(self.meter.standing(state, now));
+        units.checked_div(each.units()).unwrap_or(u64::MAX)
+    }
+
+    fn take(&self, state: &mut MeterState, now: Timestamp, cost: Cost) {
+        self.meter.take(state, now, cost.units());
+    }
+
+    /// Tokens come back to the bucket, which never holds more than its burst.
+    fn refund(&self, state: &mut MeterState, now: Timestamp, _: &Charge, cost: Cost) {
+        self.meter.refund(state, now, cost.units());
+    }
+
+    #[inline]
+    fn idle_at(&self, state: &MeterState) -> Timestamp {
+        self.meter.idle_at(state)
+    }
+
+    /// The quota is the burst and the window the time in which it refills: the draft's terms for
+    /// a limit that has no windows.
+    fn policies(&self, name: &PolicyName) -> Vec<QuotaPolicy> {
+        vec![QuotaPolicy::new(name.clone(), self.meter.capacity(), self.meter.period())]
+    }
+
+    fn capacity(&self) -> Cost {
+        Cost::new(self.meter.capacity())
+    }
+
+    #[inline]
+    fn pack(&self, state: &MeterState, origin: Timestamp) -> Option<u64> {
+        self.meter.pack(state, origin)
+    }
+
+    #[inline]
+    fn unpack(&self, word: u64, origin: Timestamp, now: Timestamp) -> Option<MeterState> {
+        self.meter.unpack(word, origin, now)
+    }
+}

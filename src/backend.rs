@@ -1,0 +1,65 @@
+//! Where the state of limits lives.
+
+mod erased;
+#[cfg(feature = "local")]
+pub mod local;
+
+use std::future::Future;
+
+pub use self::erased::DynBackend;
+#[cfg(feature = "local")]
+pub use self::local::Local;
+use crate::{
+    algorithm::Algorithm,
+    cost::Cost,
+    decision::{Charge, Decision, Demand},
+    error::BackendError,
+    key::Key,
+    maybe_ready::MaybeReady,
+};
+
+/// The home of the states of an algorithm's keys.
+///
+/// # Contract
+///
+/// - A decision is atomic for its key: of two demands at one time, one sees what the other took.
+/// - A refusal takes nothing and shows to nobody.
+/// - The backend owns the clock. All instants in its answers are that clock's.
+/// - A key whose state is [idle](Algorithm::idle_at) may be forgotten, and no other.
+/// - The algorithm comes with each call, because a caller may have a plan of its own. A state
+///   made by another quota of the same algorithm is taken over as the algorithm does it.
+///
+/// # Clone
+///
+/// A clone is a handle: it shares the states of the original.
+///
+/// [`testing::conformance`](crate::testing::conformance) checks an implementation against all of
+/// this.
+pub trait Backend<A: Algorithm>: Clone + Send + Sync + 'static {
+    /// The future of a decision, where the backend does not have it at once.
+    type Decide: Future<Output = Result<Decision, BackendError>> + Send + 'static;
+    /// The future of a correction, where it is not done at once.
+    type Settle: Future<Output = Result<(), BackendError>> + Send + 'static;
+
+    /// Decides on a demand for `key`.
+    ///
+    /// # Cancel safety
+    ///
+    /// When a pending decision is dropped, whether the key was charged is not known.
+    fn decide(&self, algorithm: &A, key: &Key, demand: &Demand) -> MaybeReady<Self::Decide>;
+
+    /// Corrects an earlier charge of `key` to what was in fact used.
+    fn settle(
+        &self,
+        algorithm: &A,
+        key: &Key,
+        charge: &Charge,
+        actual: Cost,
+    ) -> MaybeReady<Self::Settle>;
+
+    /// What tells this backend's states from those of others, if it can be told. Layers find by it
+    /// that one request was counted twice.
+    fn state_id(&self) -> Option<usize> {
+        None
+    }
+}

@@ -1,0 +1,202 @@
+//! State in this process.
+//!
+//! # How it works
+//!
+//! A limiter without keys is one word, changed by compare-and-swap. Keys live in a table of many
+//! small shards, each behind a lock of its own. A decision on a known key hashes it, locks its
+//! shard, looks at one or two cache lines and changes the state in place: it allocates nothing.
+//!
+//! The table does not keep keys but their hashes, under a seed of its own: a key costs the same
+//! however long it is, and no secret stays in memory. Two keys that met in all bits of their hash
+//! would share one budget; among a million keys the odds against that are thirty million to one.
+//!
+//! **Idle means absent.** A state that has recovered completely cannot be told from a fresh one,
+//! so its place is free without anyone having to free it. There is no task to start, no sweep and
+//! nothing to call. A shard is put in order when it is full, which moves a thousand entries at
+//! the most, and gives all its memory back at the first touch after all its keys have gone idle.
+//!
+//! **Memory is bounded** by [`LocalBuilder::capacity`], a number of keys. When every place holds a
+//! key that still counts, [`WhenFull`] says what becomes of a new one.
+
+mod shard;
+mod slot;
+mod table;
+
+use std::{fmt, future::Pending, sync::Arc};
+
+pub use self::table::{KeyUsage, WhenFull};
+use self::{slot::Slot, table::Table};
+use super::Backend;
+use crate::{
+    algorithm::Algorithm,
+    cost::Cost,
+    decision::{Charge, Decision, Demand},
+    error::BackendError,
+    key::Key,
+    maybe_ready::MaybeReady,
+    time::{Clock, MonotonicClock},
+};
+
+/// The states of an algorithm's keys, in this process. Clones share them.
+///
+/// Every decision is ready at once. Errors come only from a store that is full and was told to
+/// [refuse](WhenFull::Refuse) new keys then.
+pub struct Local<A: Algorithm, C = MonotonicClock> {
+    store: Arc<Store<A, C>>,
+}
+
+struct Store<A: Algorithm, C> {
+    clock: C,
+    /// The state of [`Key::GLOBAL`].
+    single: Slot<A>,
+    table: Table<A::State>,
+}
+
+/// The settings of a [`Local`] store.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "a store is made by `build`"]
+pub struct LocalBuilder {
+    capacity: usize,
+    when_full: WhenFull,
+    remember_keys: bool,
+}
+
+impl<A: Algorithm> Local<A> {
+    /// A store for up to [`DEFAULT_CAPACITY`](LocalBuilder::DEFAULT_CAPACITY) keys at a time.
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// A store with other settings.
+    pub const fn builder() -> LocalBuilder {
+        LocalBuilder {
+            capacity: LocalBuilder::DEFAULT_CAPACITY,
+            when_full: WhenFull::EvictNearestIdle,
+            remember_keys: false,
+        }
+    }
+}
+
+impl LocalBuilder {
+    /// The keys that a store holds at a time unless told otherwise: 2^20. That many token buckets
+    /// take about 40 MB; a store takes memory only for the keys that it has.
+    pub const DEFAULT_CAPACITY: usize = 1 << 20;
+
+    /// Holds at most so many keys at a time, at least one.
+    pub const fn capacity(self, capacity: usize) -> Self {
+        Self { capacity: if capacity == 0 { 1 } else { capacity }, ..self }
+    }
+
+    /// What becomes of a new key when every place holds one that still counts.
+    pub const fn when_full(self, when_full: WhenFull) -> Self {
+        Self { when_full, ..self }
+    }
+
+    /// Keeps the keys beside their states, so that [`Local::busiest`] can name them.
+    ///
+    /// It costs an allocation for each new key and the memory of the keys. Secret keys are kept
+    /// as such: they are never shown.
+    pub const fn remember_keys(self) -> Self {
+        Self { remember_keys: true, ..self }
+    }
+
+    /// The store, on the default clock.
+    pub fn build<A: Algorithm>(self) -> Local<A> {
+        self.build_with_clock(MonotonicClock::new())
+    }
+
+    /// The store, on another clock.
+    pub fn build_with_clock<A: Algorithm, C: Clock>(self, clock: C) -> Local<A, C> {
+        let table = Table::new(self.capacity, self.when_full, self.remember_keys);
+        Local { store: Arc::new(Store { clock, single: Slot::new(), table }) }
+    }
+}
+
+impl<A: Algorithm, C: Clock> Local<A, C> {
+    /// How many keys the store holds, those included whose states have gone idle and whose places
+    /// have not been needed yet. It locks each shard for a moment.
+    pub fn len(&self) -> usize {
+        self.store.table.len()
+    }
+
+    /// Whether the store holds no key.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes of the store's entries, without what the states keep elsewhere.
+    pub fn memory(&self) -> usize {
+        self.store.table.memory()
+    }
+
+    /// How many keys lost their states while they still counted, because the store was full.
+    pub fn evicted(&self) -> u64 {
+        self.store.table.evicted()
+    }
+
+    /// The keys that have the least of their limit left, at most `count`, busiest first.
+    ///
+    /// For monitoring: it looks at every key, one shard at a time. A decision waits for the one
+    /// shard at the most, which takes some microseconds.
+    pub fn busiest(&self, algorithm: &A, count: usize) -> Vec<KeyUsage> {
+        self.store.table.busiest(algorithm, self.store.clock.now(), count)
+    }
+
+    /// The clock that the store reads.
+    pub fn clock(&self) -> &C {
+        &self.store.clock
+    }
+}
+
+impl<A: Algorithm, C: Clock> Backend<A> for Local<A, C> {
+    type Decide = Pending<Result<Decision, BackendError>>;
+    type Settle = Pending<Result<(), BackendError>>;
+
+    #[inline]
+    fn decide(&self, algorithm: &A, key: &Key, demand: &Demand) -> MaybeReady<Self::Decide> {
+        let now = self.store.clock.now();
+        MaybeReady::ready(if key.is_global() {
+            Ok(self.store.single.decide(algorithm, now, demand))
+        } else {
+            self.store.table.decide(algorithm, key, now, demand)
+        })
+    }
+
+    fn settle(
+        &self,
+        algorithm: &A,
+        key: &Key,
+        charge: &Charge,
+        actual: Cost,
+    ) -> MaybeReady<Self::Settle> {
+        let now = self.store.clock.now();
+        if key.is_global() {
+            self.store.single.settle(algorithm, now, charge, actual);
+        } else {
+            self.store.table.settle(algorithm, key, now, charge, actual);
+        }
+        MaybeReady::ready(Ok(()))
+    }
+
+    fn state_id(&self) -> Option<usize> {
+        Some(Arc::as_ptr(&self.store).addr())
+    }
+}
+
+impl<A: Algorithm, C> Clone for Local<A, C> {
+    fn clone(&self) -> Self {
+        Self { store: Arc::clone(&self.store) }
+    }
+}
+
+impl<A: Algorithm> Default for Local<A> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<A: Algorithm, C: Clock> fmt::Debug for Local<A, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Local").field("evicted", &self.evicted()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,111 @@
+use std::sync::{
+    Mutex, MutexGuard, OnceLock, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use crate::{
+    algorithm::Algorithm,
+    cost::Cost,
+    decision::{Charge, Decision, Demand},
+    time::Timestamp,
+};
+
+/// The state of the one key of an unkeyed limiter.
+///
+/// While the state fits in one word it is that word, and a decision is a compare-and-swap. When it
+/// does not any more, or another quota comes along, it moves behind a lock for good.
+pub(super) struct Slot<A: Algorithm> {
+    /// The word, or [`MOVED`].
+    word: AtomicU64,
+    /// What the word means: the first algorithm that came, and when.
+    meaning: OnceLock<Meaning<A>>,
+    moved: Mutex<Option<A::State>>,
+}
+
+struct Meaning<A> {
+    algorithm: A,
+    origin: Timestamp,
+}
+
+/// The state is behind the lock.
+const MOVED: u64 = u64::MAX;
+
+impl<A: Algorithm> Slot<A> {
+    pub(super) const fn new() -> Self {
+        Self { word: AtomicU64::new(0), meaning: OnceLock::new(), moved: Mutex::new(None) }
+    }
+
+    #[inline]
+    pub(super) fn decide(&self, algorithm: &A, now: Timestamp, demand: &Demand) -> Decision {
+        match self.decide_by_word(algorithm, now, demand) {
+            Some(decision) => decision,
+            None => self.with_state(algorithm, now, |state| algorithm.answer(state, now, demand)),
+        }
+    }
+
+    pub(super) fn settle(&self, algorithm: &A, now: Timestamp, charge: &Charge, actual: Cost) {
+        self.with_state(algorithm, now, |state| algorithm.settle(state, now, charge, actual));
+    }
+
+    /// Decides on the word; `None` if it takes the lock.
+    #[inline]
+    fn decide_by_word(&self, algorithm: &A, now: Timestamp, demand: &Demand) -> Option<Decision> {
+        let meaning = self.meaning(algorithm, now);
+        if meaning.algorithm != *algorithm {
+            return None;
+        }
+        let mut word = self.word.load(Ordering::Acquire);
+        while word != MOVED {
+            let mut state = algorithm.unpack(word, meaning.origin, now)?;
+            let decision = algorithm.answer(&mut state, now, demand);
+            if !decision.is_allowed() {
+                return Some(decision);
+            }
+            let next = algorithm.pack(&state, meaning.origin).filter(|next| *next != MOVED)?;
+            match self.word.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Some(decision),
+                Err(other) => word = other,
+            }
+        }
+        None
+    }
+
+    /// Runs `then` on the state behind the lock, where it is moved if it is not there yet.
+    #[cold]
+    fn with_state<T>(
+        &self,
+        algorithm: &A,
+        now: Timestamp,
+        then: impl FnOnce(&mut A::State) -> T,
+    ) -> T {
+        let meaning = self.meaning(algorithm, now);
+        let mut moved = self.lock();
+        // From here on every compare-and-swap fails, so nobody charges the word any more.
+        let word = self.word.swap(MOVED, Ordering::AcqRel);
+        if word != MOVED {
+            *moved = self.state_of(word, meaning, now);
+        }
+        then(moved.get_or_insert_with(|| algorithm.initial(now)))
+    }
+
+    /// The state that `word` stands for.
+    fn state_of(&self, word: u64, meaning: &Meaning<A>, now: Timestamp) -> Option<A::State> {
+        // A word is too long ago for this instant only after years; the instant at which it was
+        // good is then as good, because the algorithm goes on from there.
+        let algorithm = &meaning.algorithm;
+        algorithm
+            .unpack(word, meaning.origin, now)
+            .or_else(|| algorithm.unpack(word, meaning.origin, meaning.origin))
+            .filter(|_| word != 0)
+    }
+
+    #[inline]
+    fn meaning(&self, algorithm: &A, now: Timestamp) -> &Meaning<A> {
+        self.meaning.get_or_init(|| Meaning { algorithm: algorithm.clone(), origin: now })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<A::State>> {
+        // A panic of a foreign algorithm leaves a state that it made itself.
+        self.moved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

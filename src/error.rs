@@ -1,0 +1,281 @@
+//! What can go wrong: in a configuration, in a backend, for a request.
+
+use std::{error::Error, fmt, sync::Arc, time::Duration};
+
+use crate::{
+    decision::{PolicySet, RetryAfter, Snapshot},
+    name::Policies,
+};
+
+/// A configuration that cannot be meant, and what to write instead.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The largest cost does not fit in the limit, so such a request is refused for ever.
+    CostAboveCapacity {
+        /// The largest cost that the layer's cost says it has.
+        cost: u64,
+        /// The most that the limit ever holds.
+        capacity: u64,
+    },
+    /// Two limits of one limiter have the same name.
+    DuplicateName {
+        /// The name.
+        name: String,
+    },
+    /// A limit above the largest one.
+    LimitOutOfRange {
+        /// The limit.
+        limit: u64,
+    },
+    /// A text that is not the name of a limit.
+    MalformedName {
+        /// The text.
+        name: String,
+    },
+    /// A text that is not a network of trusted proxies.
+    MalformedNetwork {
+        /// The text.
+        network: String,
+    },
+    /// A text that is not a quota.
+    MalformedQuota {
+        /// The text.
+        text: String,
+    },
+    /// A text that is not the name of a time zone that this machine knows.
+    UnknownTimeZone {
+        /// The text.
+        name: String,
+    },
+    /// A proxy's header is to be believed, but no proxy is trusted.
+    NoTrustedProxies,
+    /// A period of zero, or longer than the longest.
+    PeriodOutOfRange {
+        /// The period.
+        period: Duration,
+    },
+    /// A prefix length, a number of segments or of entries that makes no sense.
+    SettingOutOfRange {
+        /// Which setting.
+        setting: &'static str,
+        /// What was given.
+        value: u64,
+        /// The least and the greatest that is possible.
+        range: (u64, u64),
+    },
+    /// A plan without a limit, or with more than 64.
+    PlanSize {
+        /// How many it has.
+        limits: usize,
+    },
+    /// One store is charged twice for each request.
+    CountedTwice {
+        /// The name of the layer that found its store in use already.
+        name: String,
+    },
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CostAboveCapacity { cost, capacity } => write!(
+                f,
+                "a request may cost {cost} but the limit never holds more than {capacity}, so it \
+                 would be refused for ever: raise the limit (`.burst({cost})` for a token bucket, \
+                 `.depth({cost})` for a leaky bucket) or lower the cost"
+            ),
+            Self::DuplicateName { name } => write!(
+                f,
+                "two limits are named `{name}`: give each a name of its own, so that a refusal \
+                 can say which one bound"
+            ),
+            Self::LimitOutOfRange { limit } => {
+                write!(f, "a limit of {limit} is above the largest, {}", crate::Quota::MAX_LIMIT)
+            }
+            Self::MalformedName { name } => write!(
+                f,
+                "{name:?} is not a policy name: write a lower-case letter, then lower-case \
+                 letters, digits, `_`, `-` or `.`, 64 characters at most"
+            ),
+            Self::MalformedNetwork { network } => write!(
+                f,
+                "{network:?} is not a network: write an address (`10.0.0.1`) or a prefix \
+                 (`10.0.0.0/8`, `fd00::/8`)"
+            ),
+            Self::MalformedQuota { text } => {
+                write!(f, "{text:?} is not a quota: write `100/s`, `60/min` or `1000/30 days`")
+            }
+            Self::UnknownTimeZone { name } => {
+                write!(f, "{name:?} is not a known time zone: write one like `Europe/Berlin`")
+            }
+            Self::NoTrustedProxies => f.write_str(
+                "a proxy's header is to be believed but no proxy is trusted, so any client could \
+                 choose its own address: list the networks of your proxies, or key by the socket's \
+                 address",
+            ),
+            Self::PeriodOutOfRange { period } => write!(
+                f,
+                "a period of {period:?} is not between one nanosecond and {:?}",
+                crate::Quota::MAX_PERIOD
+            ),
+            Self::SettingOutOfRange { setting, value, range: (least, most) } => {
+                write!(f, "{setting} is {value}, but must be from {least} to {most}")
+            }
+            Self::PlanSize { limits } => {
+                write!(f, "a plan has from 1 to 64 limits, this one has {limits}")
+            }
+            Self::CountedTwice { name } => write!(
+                f,
+                "a request passed two layers that charge one store, the second named `{name}`: \
+                 it is counted twice. Remove one of them, or give the second a store of its own"
+            ),
+        }
+    }
+}
+
+impl Error for ConfigError {}
+
+/// A backend could not decide.
+///
+/// It is about the state's home, not about the quota: whether the request then goes on is the
+/// layer's [`OnBackendError`](crate::policy::OnBackendError).
+#[derive(Clone, Debug)]
+pub struct BackendError {
+    kind: BackendErrorKind,
+    source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+/// Why a backend could not decide.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum BackendErrorKind {
+    /// The backend answered something that cannot be understood.
+    Malformed,
+    /// Every slot of a bounded store holds a key that still counts, and it was told to refuse new
+    /// ones.
+    StoreFull,
+    /// No answer in time. Whether the key was charged is not known.
+    TimedOut,
+    /// The backend could not be reached; the key was not charged.
+    Unreachable,
+}
+
+impl BackendError {
+    /// An error of this kind.
+    pub const fn new(kind: BackendErrorKind) -> Self {
+        Self { kind, source: None }
+    }
+
+    /// The same error with what caused it.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.source = Some(Arc::from(source.into()));
+        self
+    }
+
+    /// Why the backend could not decide.
+    pub const fn kind(&self) -> BackendErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for BackendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            BackendErrorKind::Malformed => "the rate limit backend gave a malformed answer",
+            BackendErrorKind::StoreFull => "the rate limit store is full",
+            BackendErrorKind::TimedOut => "the rate limit backend did not answer in time",
+            BackendErrorKind::Unreachable => "the rate limit backend could not be reached",
+        })
+    }
+}
+
+impl Error for BackendError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn Error + 'static))
+    }
+}
+
+/// Why a request was not let through.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// The backend could not decide, and the policy is to refuse then.
+    Backend(BackendError),
+    /// The key is on the denied list.
+    Denied,
+    /// The request has no key, and the policy is to refuse then.
+    NoKey,
+    /// The quota is used up.
+    OverLimit(Denial),
+}
+
+impl Rejection {
+    /// When to come back, if the time is known.
+    pub const fn retry_after(&self) -> Option<RetryAfter> {
+        match self {
+            Self::OverLimit(denial) => Some(denial.retry_after),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Backend(_) => f.write_str("the rate limit could not be checked"),
+            Self::Denied => f.write_str("the caller is denied"),
+            Self::NoKey => f.write_str("the request does not say whom to count it against"),
+            Self::OverLimit(denial) => denial.fmt(f),
+        }
+    }
+}
+
+impl Error for Rejection {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Backend(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// The particulars of a refusal for want of quota.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Denial {
+    /// When the same request would be allowed, if nobody else came.
+    pub retry_after: RetryAfter,
+    /// The standing of the limit that bound.
+    pub snapshot: Snapshot,
+    /// Which of the limits refused.
+    pub violated: PolicySet,
+    /// What the limits say of themselves.
+    pub policies: Policies,
+}
+
+impl Denial {
+    /// A refusal by the limits in `violated`.
+    pub const fn new(
+        retry_after: RetryAfter,
+        snapshot: Snapshot,
+        violated: PolicySet,
+        policies: Policies,
+    ) -> Self {
+        Self { retry_after, snapshot, violated, policies }
+    }
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("rate limit")?;
+        if let Some(policy) = self.policies.get(self.snapshot.policy) {
+            write!(f, " `{}`", policy.name)?;
+        }
+        match self.retry_after {
+            RetryAfter::After(wait) => write!(f, " exceeded, retry after {wait:?}"),
+            RetryAfter::Never => f.write_str(" never holds as much as this request costs"),
+        }
+    }
+}

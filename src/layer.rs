@@ -1,0 +1,191 @@
+//! The four layers, and one for plans and algorithms of your own.
+//!
+//! | layer | admits | choose it when |
+//! |---|---|---|
+//! | [`TokenBucketLayer`] | bursts, and a rate on average | callers are bursty and you can bear it |
+//! | [`LeakyBucketLayer`] | one after another, evenly; it delays | what is behind must not see bursts |
+//! | [`FixedWindowLayer`] | so many in each window | the quota is one of the calendar, or is sold so |
+//! | [`SlidingWindowLayer`] | never more than so many in any period | somebody else counts |
+//! | [`QuotaLayer`] | what its algorithm says | it is a [`Plan`](crate::algorithm::Plan), or yours |
+//!
+//! All have the same settings for whom to count, at what cost and how to answer, and all make the
+//! same service, [`RateLimit`](crate::RateLimit).
+
+mod fixed_window;
+mod leaky_bucket;
+mod quota;
+mod sliding_window;
+mod token_bucket;
+
+pub use self::{
+    fixed_window::FixedWindowLayer, leaky_bucket::LeakyBucketLayer, quota::QuotaLayer,
+    sliding_window::SlidingWindowLayer, token_bucket::TokenBucketLayer,
+};
+
+/// What all layers have in common: the settings that do not depend on the algorithm, and `Layer`.
+///
+/// `$layer` is the layer, `$algorithm` what it limits by, `$generic` the algorithm's parameter
+/// where it is one.
+macro_rules! shared_layer_items {
+    ($layer:ident, $algorithm:ty $(, $generic:ident)?) => {
+        impl<$($generic: Algorithm,)? B, K, C, R, L> $layer<$($generic,)? B, K, C, R, L>
+        where
+            B: Backend<$algorithm>,
+        {
+            /// Keeps the state in `backend`: by default in this process, for up to a million keys.
+            ///
+            /// Layers that are given clones of one backend share their budgets. A request that
+            /// passes two of them is counted twice; the first requests are looked at for that.
+            pub fn backend<B2: Backend<$algorithm>>(
+                self,
+                backend: B2,
+            ) -> $layer<$($generic,)? B2, K, C, R, L> {
+                let limiter = Limiter::of(self.limiter.limit(), backend);
+                $layer { limiter, policy: self.policy, largest_cost: self.largest_cost }
+            }
+
+            /// Names the limit, in answers, metrics and logs.
+            pub fn name(self, name: PolicyName) -> Self {
+                let limit = Limit::new(name, self.limiter.limit().algorithm().clone());
+                let limiter = Limiter::of(limit, self.limiter.backend().clone());
+                Self { limiter, ..self }
+            }
+
+            /// Counts requests by key: each key has a budget of its own. By default all requests
+            /// are counted together.
+            ///
+            /// A closure, or one of the keys in [`policy`](crate::policy) and
+            /// [`http`](crate::http).
+            pub fn key<K2>(self, key: K2) -> $layer<$($generic,)? B, K2, C, R, L> {
+                self.with_policy(|policy| policy.key(key))
+            }
+
+            /// Takes more than one unit for a request: what `cost` says, a closure or
+            /// [`Uniform`].
+            ///
+            /// Tell the [largest](Self::largest_cost) there can be, so that a limit that never
+            /// holds so much is found at the start.
+            pub fn cost<C2>(self, cost: C2) -> $layer<$($generic,)? B, K, C2, R, L> {
+                let layer = self.with_policy(|policy| policy.cost(cost));
+                $layer { largest_cost: Cost::ZERO, ..layer }
+            }
+
+            /// Says the largest cost that a request can have, for [`check`](Self::check).
+            pub fn largest_cost(self, largest: impl Into<Cost>) -> Self {
+                Self { largest_cost: largest.into(), ..self }
+            }
+
+            /// Tells callers of a refusal by `answer`. By default a refusal is the service's
+            /// error; HTTP and gRPC servers answer with
+            /// [`TooManyRequests`](crate::http::TooManyRequests).
+            pub fn answer<R2>(self, answer: R2) -> $layer<$($generic,)? B, K, C, R2, L> {
+                self.with_policy(|policy| policy.answer(answer))
+            }
+
+            /// Decides each request by the limit that `limit` finds for it: that of the caller's
+            /// plan. Where it finds none, this layer's own limit holds.
+            ///
+            /// A caller whose plan changes keeps what was used: see
+            /// [`Algorithm`](crate::algorithm::Algorithm).
+            pub fn limit_for<L2>(self, limit: L2) -> $layer<$($generic,)? B, K, C, R, L2> {
+                self.with_policy(|policy| policy.limit(limit))
+            }
+
+            /// Lets every request through at once, and only counts and reports what would have
+            /// been refused: to try a limit out on real traffic.
+            pub fn dry_run(mut self) -> Self {
+                self.policy.exceptions.dry_run = true;
+                self
+            }
+
+            /// Decides what happens to a request when the backend cannot decide. By default it is
+            /// refused.
+            pub fn on_backend_error(mut self, then: OnBackendError) -> Self {
+                self.policy.exceptions.on_backend_error = then;
+                self
+            }
+
+            /// Decides what happens to a request without a key. By default all such requests are
+            /// counted together.
+            pub fn on_missing_key(mut self, then: OnMissingKey) -> Self {
+                self.policy.exceptions.on_missing_key = then;
+                self
+            }
+
+            /// A handle on what decides: to change the limit while it works, to look at how keys
+            /// stand, to decide without a service.
+            pub fn limiter(&self) -> Limiter<$algorithm, B> {
+                self.limiter.clone()
+            }
+
+            /// Looks for settings that cannot be meant. [`layer`](tower_layer::Layer::layer) does it
+            /// too, but can only report what it finds.
+            ///
+            /// # Errors
+            ///
+            /// The [largest cost](Self::largest_cost) is more than the limit ever holds. A limit
+            /// that holds nothing is closed on purpose.
+            pub fn check(&self) -> Result<(), ConfigError> {
+                let capacity = self.limiter.limit().algorithm().capacity();
+                for dimension in 0..Cost::DIMENSIONS {
+                    let (cost, capacity) =
+                        (self.largest_cost.get(dimension), capacity.get(dimension));
+                    if cost > capacity && capacity > 0 {
+                        return Err(ConfigError::CostAboveCapacity { cost, capacity });
+                    }
+                }
+                Ok(())
+            }
+
+            #[allow(dead_code, reason = "not every layer has settings of its own")]
+            fn with_algorithm(self, algorithm: $algorithm) -> Self {
+                let limit = Limit::new(self.limiter.limit().name().clone(), algorithm);
+                let limiter = Limiter::of(limit, self.limiter.backend().clone());
+                Self { limiter, ..self }
+            }
+
+            fn with_policy<K2, C2, R2, L2>(
+                self,
+                change: impl FnOnce(Policy<K, C, R, L>) -> Policy<K2, C2, R2, L2>,
+            ) -> $layer<$($generic,)? B, K2, C2, R2, L2> {
+                let Self { limiter, policy, largest_cost } = self;
+                $layer { limiter, policy: change(policy), largest_cost }
+            }
+        }
+
+        impl<S, $($generic: Algorithm,)? B, K, C, R, L> tower_layer::Layer<S>
+            for $layer<$($generic,)? B, K, C, R, L>
+        where
+            B: Backend<$algorithm>,
+            K: Clone,
+            C: Clone,
+            R: Clone,
+            L: Clone,
+        {
+            type Service = RateLimit<S, Limiter<$algorithm, B>, Policy<K, C, R, L>>;
+
+            fn layer(&self, inner: S) -> Self::Service {
+                if let Err(error) = self.check() {
+                    observe::misused(&error);
+                }
+                RateLimit::new(inner, self.limiter.clone(), self.policy.clone())
+            }
+        }
+    };
+}
+use shared_layer_items;
+
+/// What the doors import for [`shared_layer_items`].
+mod shared {
+    pub(super) use crate::{
+        algorithm::Algorithm,
+        backend::{Backend, Local},
+        cost::Cost,
+        error::ConfigError,
+        limiter::{Limit, Limiter},
+        name::PolicyName,
+        observe,
+        policy::{Fail, Global, OnBackendError, OnMissingKey, Policy, SameForAll, Uniform},
+        service::RateLimit,
+    };
+}

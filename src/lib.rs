@@ -1,0 +1,54 @@
+#![doc = include_str!("lib.md")]
+#![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+// From the footing to the roof: a module uses only what stands above it here.
+// tests/architecture.rs keeps it so.
+pub mod cost;
+pub mod decision;
+pub mod error;
+mod key;
+mod maybe_ready;
+pub mod name;
+mod observe;
+mod quota;
+pub mod time;
+
+pub mod algorithm;
+
+pub mod backend;
+
+pub mod limiter;
+
+pub mod policy;
+
+pub mod service;
+
+#[cfg(feature = "local")]
+pub mod layer;
+
+#[cfg(feature = "axum")]
+pub mod axum;
+#[cfg(feature = "http")]
+pub mod http;
+#[cfg(feature = "reqwest")]
+pub mod reqwest;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+#[cfg(feature = "local")]
+pub use self::layer::{
+    FixedWindowLayer, LeakyBucketLayer, QuotaLayer, SlidingWindowLayer, TokenBucketLayer,
+};
+pub use self::{
+    cost::Cost,
+    decision::{Charge, Decision, Demand, DemandMode, PolicySet, RetryAfter, Snapshot},
+    error::{BackendError, BackendErrorKind, ConfigError, Denial, Rejection},
+    key::Key,
+    limiter::{Limit, Limiter},
+    maybe_ready::MaybeReady,
+    name::{Policies, PolicyName, QuotaPolicy},
+    policy::Policy,
+    quota::Quota,
+    service::RateLimit,
+};

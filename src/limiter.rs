@@ -1,0 +1,224 @@
+//! An algorithm and the home of its states, together.
+
+mod limit;
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+pub use self::limit::Limit;
+use crate::{
+    algorithm::Algorithm,
+    backend::Backend,
+    cost::Cost,
+    decision::{Charge, Demand},
+    key::Key,
+    maybe_ready::MaybeReady,
+};
+
+/// Decides on requests, without Tower: an [`Algorithm`] and a [`Backend`].
+///
+/// What it returns can be awaited; with a backend in this process it is ready at once, and
+/// [`MaybeReady::try_into_ready`] takes it without an executor.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_quota::BackendError> {
+/// use tower_quota::{Cost, Key, Limiter, Quota, algorithm::TokenBucket, backend::Local};
+///
+/// let limiter = Limiter::new(TokenBucket::new(Quota::per_minute(60)).burst(2), Local::new());
+/// let user = Key::from("alice");
+/// assert!(limiter.decide(&user, Cost::ONE).await?.is_allowed());
+/// assert!(limiter.decide(&user, Cost::ONE).await?.is_allowed());
+/// assert!(!limiter.decide(&user, Cost::ONE).await?.is_allowed());
+/// # Ok(()) }
+/// ```
+///
+/// # Limits that change
+///
+/// [`set_algorithm`](Self::set_algorithm) changes the limit for everybody, while requests run;
+/// [`demand_under`](Self::demand_under) decides by the limit of one caller. Either way what was
+/// used stays used: see [`Algorithm`].
+///
+/// # Clone
+///
+/// A clone is a handle: it has the same states and the same limit, also after a change.
+#[derive(Debug)]
+pub struct Limiter<A: Algorithm, B> {
+    backend: B,
+    /// The limit as it was at `version`: reading it takes no lock.
+    limit: Limit<A>,
+    version: u64,
+    shared: Arc<Shared<A>>,
+}
+
+#[derive(Debug)]
+struct Shared<A> {
+    /// Counts the changes of `limit`.
+    version: AtomicU64,
+    limit: Mutex<Limit<A>>,
+}
+
+impl<A: Algorithm, B: Backend<A>> Limiter<A, B> {
+    /// A limiter with the default name.
+    pub fn new(algorithm: A, backend: B) -> Self {
+        Self::of(Limit::unnamed(algorithm), backend)
+    }
+
+    /// A limiter by this limit.
+    pub fn of(limit: Limit<A>, backend: B) -> Self {
+        let shared = Shared { version: AtomicU64::new(0), limit: Mutex::new(limit.clone()) };
+        Self { backend, limit, version: 0, shared: Arc::new(shared) }
+    }
+
+    /// Takes `cost` from the quota of `key`, or refuses it.
+    ///
+    /// # Errors
+    ///
+    /// The backend could not decide. That says nothing about the quota.
+    ///
+    /// # Cancel safety
+    ///
+    /// A decision that is dropped before it is there may have been charged or not.
+    #[inline]
+    pub fn decide(&self, key: &Key, cost: impl Into<Cost>) -> MaybeReady<B::Decide> {
+        self.demand(key, &Demand::exactly(cost.into()))
+    }
+
+    /// Says what a request of `cost` would be told now, and takes nothing. A cost of zero asks for
+    /// the standing alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`decide`](Self::decide).
+    pub fn peek(&self, key: &Key, cost: impl Into<Cost>) -> MaybeReady<B::Decide> {
+        self.demand(key, &Demand::peek(cost.into()))
+    }
+
+    /// Takes as many units as there are, `most` at the most. The charge says how many; if there is
+    /// none, the request is refused.
+    ///
+    /// # Errors
+    ///
+    /// As [`decide`](Self::decide).
+    pub fn take_up_to(&self, key: &Key, most: u64) -> MaybeReady<B::Decide> {
+        self.demand(key, &Demand::up_to(most, Cost::ONE))
+    }
+
+    /// Answers any demand for `key`.
+    ///
+    /// # Errors
+    ///
+    /// As [`decide`](Self::decide).
+    #[inline]
+    pub fn demand(&self, key: &Key, demand: &Demand) -> MaybeReady<B::Decide> {
+        if self.is_current() {
+            self.backend.decide(self.limit.algorithm(), key, demand)
+        } else {
+            self.backend.decide(self.changed_limit().algorithm(), key, demand)
+        }
+    }
+
+    /// Answers a demand for `key` by another limit than this limiter's: that of the caller's plan.
+    ///
+    /// # Errors
+    ///
+    /// As [`decide`](Self::decide).
+    #[inline]
+    pub fn demand_under(
+        &self,
+        limit: &Limit<A>,
+        key: &Key,
+        demand: &Demand,
+    ) -> MaybeReady<B::Decide> {
+        self.backend.decide(limit.algorithm(), key, demand)
+    }
+
+    /// Corrects `charge` to what was in fact used. What is above it is taken, if need be as debt;
+    /// what is below comes back to the window that was charged, or nowhere.
+    ///
+    /// # Errors
+    ///
+    /// As [`decide`](Self::decide). The correction is then lost, or not.
+    pub fn settle(
+        &self,
+        key: &Key,
+        charge: &Charge,
+        actual: impl Into<Cost>,
+    ) -> MaybeReady<B::Settle> {
+        self.backend.settle(self.limit().algorithm(), key, charge, actual.into())
+    }
+
+    /// Gives back all of `charge`: the request did not take place.
+    ///
+    /// # Errors
+    ///
+    /// As [`settle`](Self::settle).
+    pub fn give_back(&self, key: &Key, charge: &Charge) -> MaybeReady<B::Settle> {
+        self.settle(key, charge, Cost::ZERO)
+    }
+
+    /// Changes the limit for everybody, for this limiter and all its clones and services. Its name
+    /// stays.
+    pub fn set_algorithm(&self, algorithm: A) {
+        let mut limit = self.shared.limit.lock().unwrap_or_else(PoisonError::into_inner);
+        *limit = Limit::new(limit.name().clone(), algorithm);
+        self.shared.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// The limit in force.
+    pub fn limit(&self) -> Limit<A> {
+        if self.is_current() { self.limit.clone() } else { self.changed_limit() }
+    }
+
+    /// Takes note of a change. For a handle that is held alone: its
+    /// [`known_limit`](Self::known_limit) then costs nothing.
+    #[inline]
+    pub(crate) fn refresh(&mut self) {
+        if !self.is_current() {
+            // The version is read first: should the limit change between, the next call sees it.
+            self.version = self.shared.version.load(Ordering::Acquire);
+            self.limit = self.changed_limit();
+        }
+    }
+
+    /// The limit as it was at the last [`refresh`](Self::refresh).
+    #[inline]
+    pub(crate) const fn known_limit(&self) -> &Limit<A> {
+        &self.limit
+    }
+
+    /// Where the states live.
+    pub const fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    #[inline]
+    fn is_current(&self) -> bool {
+        self.shared.version.load(Ordering::Acquire) == self.version
+    }
+
+    #[cold]
+    fn changed_limit(&self) -> Limit<A> {
+        self.shared.limit.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl<A: Algorithm, B: Clone> Clone for Limiter<A, B> {
+    fn clone(&self) -> Self {
+        Self {
+            backend: self.backend.clone(),
+            limit: self.limit.clone(),
+            version: self.version,
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+#[cfg(feature = "local")]
+impl<A: Algorithm, C: crate::time::Clock> Limiter<A, crate::backend::Local<A, C>> {
+    /// The keys that have the least of their limit left, at most `count`, busiest first.
+    pub fn busiest(&self, count: usize) -> Vec<crate::backend::local::KeyUsage> {
+        self.backend.busiest(self.limit().algorithm(), count)
+    }
+}

@@ -1,0 +1,80 @@
+//! An output that may be here already.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use pin_project_lite::pin_project;
+
+pin_project! {
+    /// Either an output, or the future of one.
+    ///
+    /// It is what lets one interface serve a store in this process, which answers at once, and a
+    /// server elsewhere, which does not: a caller that asks [`try_into_ready`](Self::try_into_ready)
+    /// pays nothing for the possibility of waiting. It is a future itself, so it can simply be
+    /// awaited.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct MaybeReady<F: Future> {
+        #[pin]
+        state: State<F>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<F: Future> {
+        Ready { output: Option<F::Output> },
+        Pending { #[pin] future: F },
+    }
+}
+
+impl<F: Future> MaybeReady<F> {
+    /// An output that is here.
+    pub const fn ready(output: F::Output) -> Self {
+        Self { state: State::Ready { output: Some(output) } }
+    }
+
+    /// An output that is still to come.
+    pub const fn pending(future: F) -> Self {
+        Self { state: State::Pending { future } }
+    }
+
+    /// The output if it is here, otherwise the future of it.
+    ///
+    /// # Panics
+    ///
+    /// The output was taken already, by polling.
+    #[inline]
+    pub fn try_into_ready(self) -> Result<F::Output, F> {
+        match self.state {
+            State::Ready { output } => Ok(output.expect("the output is taken once")),
+            State::Pending { future } => Err(future),
+        }
+    }
+}
+
+impl<F: Future> Future for MaybeReady<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        match self.project().state.project() {
+            StateProjection::Ready { output } => {
+                Poll::Ready(output.take().expect("a future is not polled after it is ready"))
+            }
+            StateProjection::Pending { future } => future.poll(context),
+        }
+    }
+}
+
+impl<F: Future> fmt::Debug for MaybeReady<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match &self.state {
+            State::Ready { .. } => "Ready",
+            State::Pending { .. } => "Pending",
+        };
+        f.debug_tuple("MaybeReady").field(&state).finish()
+    }
+}

@@ -1,0 +1,83 @@
+//! Finds layers that charge one store twice for one request.
+//!
+//! It is the misuse that users of other limiters report most, and it does not show: everything
+//! works, at half the limit. So the first requests of each service leave a note of the store on
+//! this thread while the inner service runs, and look for one.
+
+use std::{
+    cell::RefCell,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use crate::{error::ConfigError, name::PolicyName};
+
+thread_local! {
+    /// The stores that were charged for the request that this thread is working on.
+    static CHARGED: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
+
+/// How many requests are still to be looked at.
+#[derive(Debug)]
+pub(crate) struct Remaining(AtomicU32);
+
+impl Default for Remaining {
+    fn default() -> Self {
+        Self(AtomicU32::new(16))
+    }
+}
+
+impl Clone for Remaining {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+/// The store that a request was charged to, if it is one of those to be looked at. Tells the
+/// developer if it was charged before, by a layer around the one of this name.
+#[inline]
+pub(crate) fn check(
+    remaining: &Remaining,
+    name: &PolicyName,
+    store: impl FnOnce() -> Option<usize>,
+) -> Option<usize> {
+    if remaining.0.load(Ordering::Relaxed) == 0 {
+        return None;
+    }
+    look(remaining, name, store()?)
+}
+
+#[cold]
+fn look(remaining: &Remaining, name: &PolicyName, store: usize) -> Option<usize> {
+    let less = |left: u32| left.checked_sub(1);
+    remaining.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).ok()?;
+    if CHARGED.with_borrow(|charged| charged.contains(&store)) {
+        remaining.0.store(0, Ordering::Relaxed);
+        super::misused(&ConfigError::CountedTwice { name: name.to_string() });
+    }
+    Some(store)
+}
+
+/// Runs `then` with the note that `store` was charged.
+#[inline]
+pub(crate) fn inside<T>(store: Option<usize>, then: impl FnOnce() -> T) -> T {
+    let Some(store) = store else {
+        return then();
+    };
+    let _note = Note::leave(store);
+    then()
+}
+
+struct Note;
+
+impl Note {
+    fn leave(store: usize) -> Self {
+        CHARGED.with_borrow_mut(|charged| charged.push(store));
+        Self
+    }
+}
+
+impl Drop for Note {
+    fn drop(&mut self) {
+        CHARGED.with_borrow_mut(|charged| charged.pop());
+    }
+}

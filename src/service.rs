@@ -1,0 +1,169 @@
+//! The one service that all layers make.
+
+mod future;
+mod gate;
+mod turn;
+
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use tower_service::Service;
+
+pub use self::future::ResponseFuture;
+use self::{
+    future::Parked,
+    gate::{Entry, Verdict},
+};
+use crate::{
+    algorithm::Algorithm,
+    backend::Backend,
+    limiter::Limiter,
+    observe::nesting,
+    policy::{Answer, CostOf, KeyOf, LimitOf, Policy},
+};
+
+/// Lets requests through to the inner service as a limiter decides.
+///
+/// Its response and its error are the inner service's own: a service that cannot fail still
+/// cannot.
+///
+/// # Readiness
+///
+/// It is ready when the inner service is. Whom a request is counted against and what it costs is
+/// known only when it comes, so nothing can be decided before. Back-pressure passes through as it
+/// is; a request that would be refused waits for it too.
+///
+/// Where the answer is there at once, the inner service is called at once. Where it has to be
+/// waited for (a remote backend, an asynchronous key, a turn in a leaky bucket), the service that
+/// was made ready waits with the request, and a clone takes its place: whatever readiness holds, a
+/// permit of a `ConcurrencyLimit` or a place in a `Buffer`, is held while waiting and given back
+/// with a refusal.
+///
+/// # Clone
+///
+/// Clones share one budget, and so do all services that one layer and its clones make.
+///
+/// # Cancel safety
+///
+/// A response future that is dropped while it waits for its turn gives the turn back if nobody
+/// has come after it. One that is dropped while a remote backend decides may have been charged.
+/// Once the inner service has been called, what was charged stays charged.
+pub struct RateLimit<S, L, P> {
+    inner: S,
+    limiter: L,
+    policy: Arc<P>,
+}
+
+impl<S, L, P> RateLimit<S, L, P> {
+    /// Lets requests through to `inner` as `limiter` decides. Layers are the usual way.
+    pub fn new(inner: S, limiter: L, policy: P) -> Self {
+        Self { inner, limiter, policy: Arc::new(policy) }
+    }
+
+    /// The inner service.
+    pub const fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The inner service, to change.
+    pub const fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The inner service alone.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+
+    /// What decides: a handle by which the limit can be changed and watched while it works.
+    pub const fn limiter(&self) -> &L {
+        &self.limiter
+    }
+}
+
+impl<S, Req, A, B, K, C, R, L> Service<Req> for RateLimit<S, Limiter<A, B>, Policy<K, C, R, L>>
+where
+    S: Service<Req> + Clone,
+    A: Algorithm,
+    B: Backend<A>,
+    K: KeyOf<Req>,
+    C: CostOf<Req>,
+    R: Answer<Req, S::Response, S::Error>,
+    L: LimitOf<Req, A>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, Req, A, B, K, C, R, L>;
+
+    #[inline]
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    #[inline]
+    fn call(&mut self, request: Req) -> Self::Future {
+        let subject = match self.policy.key.key_of(&request).try_into_ready() {
+            Ok(subject) => subject,
+            Err(key) => {
+                let limiter = self.limiter.clone();
+                let (parked, policy) = self.park(request);
+                return ResponseFuture::identifying(key, parked, limiter, policy);
+            }
+        };
+        match gate::enter(&mut self.limiter, &self.policy, subject, &request, R::ANNOTATES) {
+            Entry::Decided(Verdict::Go(standing)) => {
+                let policy = standing.is_some().then(|| Arc::clone(&self.policy));
+                let limiter = &self.limiter;
+                let name = limiter.known_limit().name();
+                let charged = nesting::check(&self.policy.exceptions.unlooked, name, || {
+                    limiter.backend().state_id()
+                });
+                let response = nesting::inside(charged, || self.inner.call(request));
+                ResponseFuture::running(response, standing, charged, policy)
+            }
+            Entry::Decided(Verdict::Refuse(rejection)) => {
+                ResponseFuture::answered(self.policy.answer.refuse(&request, rejection))
+            }
+            Entry::Decided(Verdict::Delay(turn, standing)) => {
+                let (parked, policy) = self.park(request);
+                ResponseFuture::delaying(turn, standing, parked, policy)
+            }
+            Entry::Asked(decision, ticket) => {
+                let (parked, policy) = self.park(request);
+                ResponseFuture::deciding(decision, ticket, parked, policy)
+            }
+        }
+    }
+}
+
+impl<S: Clone, L, P> RateLimit<S, L, P> {
+    /// The service that was made ready, with the request, out of here: a clone of it, which may
+    /// not be ready, takes its place.
+    fn park<Req>(&mut self, request: Req) -> (Parked<S, Req>, Arc<P>) {
+        let clone = self.inner.clone();
+        let ready = std::mem::replace(&mut self.inner, clone);
+        (Parked::new(ready, request), Arc::clone(&self.policy))
+    }
+}
+
+impl<S: Clone, L: Clone, P> Clone for RateLimit<S, L, P> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            limiter: self.limiter.clone(),
+            policy: Arc::clone(&self.policy),
+        }
+    }
+}
+
+impl<S: fmt::Debug, L: fmt::Debug, P> fmt::Debug for RateLimit<S, L, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RateLimit")
+            .field("inner", &self.inner)
+            .field("limiter", &self.limiter)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,54 @@
+use std::time::Duration;
+
+use crate::{
+    algorithm::Algorithm,
+    backend::Backend,
+    cost::Cost,
+    decision::Charge,
+    key::Key,
+    limiter::{Limit, Limiter},
+    observe::Observer,
+};
+
+/// A place in a leaky bucket. Dropped before it is used, it is given back.
+pub(super) struct Turn<A: Algorithm, B: Backend<A>> {
+    limiter: Limiter<A, B>,
+    limit: Limit<A>,
+    key: Key,
+    charge: Charge,
+    observer: Observer,
+    used: bool,
+}
+
+impl<A: Algorithm, B: Backend<A>> Turn<A, B> {
+    pub(super) const fn new(
+        limiter: Limiter<A, B>,
+        limit: Limit<A>,
+        key: Key,
+        charge: Charge,
+        observer: Observer,
+    ) -> Self {
+        Self { limiter, limit, key, charge, observer, used: false }
+    }
+
+    /// How long it is until the turn comes.
+    pub(super) const fn delay(&self) -> Duration {
+        self.charge.delay
+    }
+
+    /// The turn has come.
+    pub(super) const fn take(&mut self) {
+        self.used = true;
+    }
+}
+
+impl<A: Algorithm, B: Backend<A>> Drop for Turn<A, B> {
+    fn drop(&mut self) {
+        self.observer.unqueued(self.limit.name());
+        if !self.used {
+            // A backend that has to be waited for cannot be waited for here: its turn is lost.
+            let algorithm = self.limit.algorithm();
+            let _ = self.limiter.backend().settle(algorithm, &self.key, &self.charge, Cost::ZERO);
+        }
+    }
+}
