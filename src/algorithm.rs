@@ -105,18 +105,18 @@ pub trait Algorithm: Clone + Debug + PartialEq + Send + Sync + 'static {
     fn capacity(&self) -> Cost;
 
     /// Answers a demand of any kind.
-    #[inline]
     fn answer(&self, state: &mut Self::State, now: Timestamp, demand: &Demand) -> Decision {
-        match demand.mode {
-            DemandMode::Take => self.decide(state, now, demand.each.times(demand.most)),
+        let cost = match demand.mode {
+            DemandMode::Take | DemandMode::Peek => demand.each.times(demand.most),
             DemandMode::TakeUpTo => {
-                let granted = self.available(state, now, demand.each).clamp(1, demand.most.max(1));
-                self.decide(state, now, demand.each.times(granted))
+                let most = demand.most.max(1);
+                demand.each.times(self.available(state, now, demand.each).clamp(1, most))
             }
-            DemandMode::Peek => {
-                self.decide(&mut state.clone(), now, demand.each.times(demand.most))
-            }
+        };
+        if demand.mode == DemandMode::Peek {
+            return self.decide(&mut state.clone(), now, cost);
         }
+        self.decide(state, now, cost)
     }
 
     /// Corrects `charge` to what was in fact used: the excess is taken, even into debt, and the

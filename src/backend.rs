@@ -8,7 +8,7 @@ use std::future::Future;
 
 pub use self::erased::DynBackend;
 #[cfg(feature = "local")]
-pub use self::local::Local;
+pub use self::local::{Local, LocalBuilder};
 use crate::{
     algorithm::Algorithm,
     cost::Cost,

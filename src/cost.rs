@@ -29,11 +29,13 @@ impl Cost {
     pub const ONE: Self = Self::new(1);
 
     /// `units` in the first dimension.
+    #[inline]
     pub const fn new(units: u64) -> Self {
         Self([units, 0, 0, 0])
     }
 
     /// The same cost with `units` in `dimension`. A dimension that does not exist is ignored.
+    #[inline]
     #[must_use]
     pub const fn with(mut self, dimension: usize, units: u64) -> Self {
         if dimension < Self::DIMENSIONS {
@@ -43,16 +45,19 @@ impl Cost {
     }
 
     /// The units in `dimension`; zero where there is no such dimension.
+    #[inline]
     pub const fn get(&self, dimension: usize) -> u64 {
         if dimension < Self::DIMENSIONS { self.0[dimension] } else { 0 }
     }
 
     /// The units in the first dimension.
+    #[inline]
     pub const fn units(&self) -> u64 {
         self.0[0]
     }
 
     /// Whether it takes nothing in any dimension.
+    #[inline]
     pub fn is_zero(&self) -> bool {
         *self == Self::ZERO
     }
@@ -71,6 +76,7 @@ impl Cost {
 }
 
 impl From<u64> for Cost {
+    #[inline]
     fn from(units: u64) -> Self {
         Self::new(units)
     }

@@ -30,6 +30,7 @@ pub enum DemandMode {
 
 impl Demand {
     /// All of `cost` or nothing.
+    #[inline]
     pub const fn exactly(cost: Cost) -> Self {
         Self { each: cost, most: 1, mode: DemandMode::Take }
     }
@@ -37,6 +38,12 @@ impl Demand {
     /// As many of `each` as there are, `most` at the most. Refused if there is not even one.
     pub const fn up_to(most: u64, each: Cost) -> Self {
         Self { each, most, mode: DemandMode::TakeUpTo }
+    }
+
+    /// Whether `each` is to be taken, once: nearly every demand.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.most == 1 && self.mode == DemandMode::Take
     }
 
     /// What a demand for `cost` would be told now.
@@ -70,6 +77,7 @@ pub enum Decision {
 
 impl Decision {
     /// Whether the request may go on.
+    #[inline]
     pub const fn is_allowed(&self) -> bool {
         matches!(self, Self::Allow { .. })
     }
@@ -82,6 +90,7 @@ impl Decision {
     }
 
     /// What was taken, if anything.
+    #[inline]
     pub const fn charge(&self) -> Option<Charge> {
         match self {
             Self::Allow { charge, .. } => Some(*charge),
@@ -115,6 +124,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// The standing of a limiter's only limit.
+    #[inline]
     pub const fn new(limit: u64, remaining: u64, reset_after: Duration) -> Self {
         Self { limit, remaining, reset_after, policy: 0 }
     }
@@ -139,6 +149,7 @@ pub struct Charge {
 
 impl Charge {
     /// The receipt for `cost`, taken at `at`, to be used at once.
+    #[inline]
     pub const fn new(at: Timestamp, cost: Cost) -> Self {
         Self { at, delay: Duration::ZERO, cost, mark: 0 }
     }

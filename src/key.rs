@@ -99,6 +99,7 @@ impl Key {
     }
 
     /// The bytes by which keys are told apart: a byte for the kind, then the content.
+    #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         match &self.bytes {
             Bytes::Inline { length, bytes } => &bytes[..usize::from(*length)],
@@ -107,6 +108,7 @@ impl Key {
     }
 
     /// Whether this is [`GLOBAL`](Self::GLOBAL).
+    #[inline]
     pub const fn is_global(&self) -> bool {
         matches!(self.bytes, Bytes::Inline { length: 0, .. })
     }
@@ -126,6 +128,7 @@ impl PartialEq for Key {
 impl Eq for Key {}
 
 impl Hash for Key {
+    #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write(self.as_bytes());
     }

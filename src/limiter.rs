@@ -12,7 +12,8 @@ use crate::{
     algorithm::Algorithm,
     backend::Backend,
     cost::Cost,
-    decision::{Charge, Demand},
+    decision::{Charge, Decision, Demand},
+    error::BackendError,
     key::Key,
     maybe_ready::MaybeReady,
 };
@@ -80,7 +81,7 @@ impl<A: Algorithm, B: Backend<A>> Limiter<A, B> {
     /// # Cancel safety
     ///
     /// A decision that is dropped before it is there may have been charged or not.
-    #[inline]
+    #[inline(always)]
     pub fn decide(&self, key: &Key, cost: impl Into<Cost>) -> MaybeReady<B::Decide> {
         self.demand(key, &Demand::exactly(cost.into()))
     }
@@ -110,13 +111,16 @@ impl<A: Algorithm, B: Backend<A>> Limiter<A, B> {
     /// # Errors
     ///
     /// As [`decide`](Self::decide).
-    #[inline]
+    #[inline(always)]
     pub fn demand(&self, key: &Key, demand: &Demand) -> MaybeReady<B::Decide> {
-        if self.is_current() {
-            self.backend.decide(self.limit.algorithm(), key, demand)
+        let changed;
+        let limit = if self.is_current() {
+            &self.limit
         } else {
-            self.backend.decide(self.changed_limit().algorithm(), key, demand)
-        }
+            changed = self.changed_limit();
+            &changed
+        };
+        self.backend.decide(limit.algorithm(), key, demand)
     }
 
     /// Answers a demand for `key` by another limit than this limiter's: that of the caller's plan.
@@ -217,6 +221,24 @@ impl<A: Algorithm, B: Clone> Clone for Limiter<A, B> {
 
 #[cfg(feature = "local")]
 impl<A: Algorithm, C: crate::time::Clock> Limiter<A, crate::backend::Local<A, C>> {
+    /// Decides at once, without a future in between.
+    ///
+    /// # Errors
+    ///
+    /// The store is full and was told to [refuse](crate::backend::local::WhenFull::Refuse) new
+    /// keys then.
+    #[inline]
+    pub fn decide_now(&self, key: &Key, cost: impl Into<Cost>) -> Result<Decision, BackendError> {
+        let changed;
+        let limit = if self.is_current() {
+            &self.limit
+        } else {
+            changed = self.changed_limit();
+            &changed
+        };
+        self.backend.decide_now(limit.algorithm(), key, &Demand::exactly(cost.into()))
+    }
+
     /// The keys that have the least of their limit left, at most `count`, busiest first.
     pub fn busiest(&self, count: usize) -> Vec<crate::backend::local::KeyUsage> {
         self.backend.busiest(self.limit().algorithm(), count)

@@ -33,6 +33,7 @@ pin_project! {
 
 impl<F: Future> MaybeReady<F> {
     /// An output that is here.
+    #[inline]
     pub const fn ready(output: F::Output) -> Self {
         Self { state: State::Ready { output: Some(output) } }
     }

@@ -2,14 +2,18 @@
 
 mod answer;
 mod cost;
+mod join;
 mod key;
 mod limit;
+mod lists;
 
 pub use self::{
     answer::{Answer, Fail},
     cost::{CostOf, Uniform},
+    join::{Join, JoinFuture, join},
     key::{AsyncKey, Global, IntoSubject, KeyOf, Subject},
     limit::{LimitOf, SameForAll},
+    lists::{Listed, ListedFuture},
 };
 use crate::observe::{Observer, nesting};
 

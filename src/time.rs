@@ -34,6 +34,7 @@ impl Timestamp {
     pub const MAX: Self = Self(u64::MAX);
 
     /// The instant `nanos` nanoseconds after the Unix epoch.
+    #[inline]
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
@@ -44,6 +45,7 @@ impl Timestamp {
     }
 
     /// Nanoseconds since the Unix epoch.
+    #[inline]
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
@@ -59,6 +61,7 @@ impl Timestamp {
     }
 
     /// The time from `earlier` to `self`; zero if `earlier` is later.
+    #[inline]
     pub const fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }

@@ -121,7 +121,7 @@ impl Meter {
     }
 
     /// The state as it is at `now`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn standing(&self, state: &MeterState, now: Timestamp) -> Standing {
         let used = if state.unit == self.unit { state.used } else { self.converted(state) };
         let (tick, written) = (self.tick_of(now), self.tick_of(state.at));
@@ -139,7 +139,7 @@ impl Meter {
     }
 
     /// Takes `units` if they fit.
-    #[inline]
+    #[inline(always)]
     pub(super) fn decide(
         &self,
         state: &mut MeterState,

@@ -74,7 +74,7 @@ impl Algorithm for TokenBucket {
         self.meter.initial(now)
     }
 
-    #[inline]
+    #[inline(always)]
     fn decide(&self, state: &mut MeterState, now: Timestamp, cost: Cost) -> Decision {
         match self.meter.decide(state, now, cost.units()) {
             Ok(admitted) => Decision::Allow {

@@ -25,7 +25,10 @@ mod table;
 use std::{fmt, future::Pending, sync::Arc};
 
 pub use self::table::{KeyUsage, WhenFull};
-use self::{slot::Slot, table::Table};
+use self::{
+    slot::Slot,
+    table::{Place, Table},
+};
 use super::Backend;
 use crate::{
     algorithm::Algorithm,
@@ -34,7 +37,7 @@ use crate::{
     error::BackendError,
     key::Key,
     maybe_ready::MaybeReady,
-    time::{Clock, MonotonicClock},
+    time::{Clock, MonotonicClock, Timestamp},
 };
 
 /// The states of an algorithm's keys, in this process. Clones share them.
@@ -64,16 +67,7 @@ pub struct LocalBuilder {
 impl<A: Algorithm> Local<A> {
     /// A store for up to [`DEFAULT_CAPACITY`](LocalBuilder::DEFAULT_CAPACITY) keys at a time.
     pub fn new() -> Self {
-        Self::builder().build()
-    }
-
-    /// A store with other settings.
-    pub const fn builder() -> LocalBuilder {
-        LocalBuilder {
-            capacity: LocalBuilder::DEFAULT_CAPACITY,
-            when_full: WhenFull::EvictNearestIdle,
-            remember_keys: false,
-        }
+        LocalBuilder::new().build()
     }
 }
 
@@ -81,6 +75,15 @@ impl LocalBuilder {
     /// The keys that a store holds at a time unless told otherwise: 2^20. That many token buckets
     /// take about 40 MB; a store takes memory only for the keys that it has.
     pub const DEFAULT_CAPACITY: usize = 1 << 20;
+
+    /// The settings of [`Local::new`].
+    pub const fn new() -> Self {
+        Self {
+            capacity: Self::DEFAULT_CAPACITY,
+            when_full: WhenFull::EvictNearestIdle,
+            remember_keys: false,
+        }
+    }
 
     /// Holds at most so many keys at a time, at least one.
     pub const fn capacity(self, capacity: usize) -> Self {
@@ -112,7 +115,28 @@ impl LocalBuilder {
     }
 }
 
+impl Default for LocalBuilder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<A: Algorithm, C: Clock> Local<A, C> {
+    /// Decides at once, as [`Backend::decide`] does.
+    ///
+    /// # Errors
+    ///
+    /// The store is full and refuses new keys.
+    #[inline]
+    pub fn decide_now(
+        &self,
+        algorithm: &A,
+        key: &Key,
+        demand: &Demand,
+    ) -> Result<Decision, BackendError> {
+        self.store.decide(algorithm, key, demand, std::convert::identity)
+    }
+
     /// How many keys the store holds, those included whose states have gone idle and whose places
     /// have not been needed yet. It locks each shard for a moment.
     pub fn len(&self) -> usize {
@@ -154,12 +178,7 @@ impl<A: Algorithm, C: Clock> Backend<A> for Local<A, C> {
 
     #[inline]
     fn decide(&self, algorithm: &A, key: &Key, demand: &Demand) -> MaybeReady<Self::Decide> {
-        let now = self.store.clock.now();
-        MaybeReady::ready(if key.is_global() {
-            Ok(self.store.single.decide(algorithm, now, demand))
-        } else {
-            self.store.table.decide(algorithm, key, now, demand)
-        })
+        self.store.decide(algorithm, key, demand, MaybeReady::ready)
     }
 
     fn settle(
@@ -180,6 +199,78 @@ impl<A: Algorithm, C: Clock> Backend<A> for Local<A, C> {
 
     fn state_id(&self) -> Option<usize> {
         Some(Arc::as_ptr(&self.store).addr())
+    }
+}
+
+type Decided = Result<Decision, BackendError>;
+
+/// The usual path builds its answer where the caller wants it, in the form `done` gives it, from
+/// registers. For that it must share no variable with the others, which get theirs through memory:
+/// to pass on what comes from there costs more than the decision itself.
+impl<A: Algorithm, C: Clock> Store<A, C> {
+    #[inline(always)]
+    fn decide<T>(
+        &self,
+        algorithm: &A,
+        key: &Key,
+        demand: &Demand,
+        done: impl Fn(Decided) -> T,
+    ) -> T {
+        if key.is_global() {
+            self.decide_single(algorithm, demand, done)
+        } else {
+            self.decide_keyed(algorithm, key, demand, done)
+        }
+    }
+
+    #[inline(never)]
+    fn decide_single<T>(&self, algorithm: &A, demand: &Demand, done: impl Fn(Decided) -> T) -> T {
+        let now = self.clock.now();
+        if demand.is_plain()
+            && let Some(decision) = self.single.decide_by_word(algorithm, now, demand.each)
+        {
+            return done(Ok(decision));
+        }
+        self.decide_single_otherwise(algorithm, now, demand, done)
+    }
+
+    #[inline(never)]
+    fn decide_single_otherwise<T>(
+        &self,
+        algorithm: &A,
+        now: Timestamp,
+        demand: &Demand,
+        done: impl Fn(Decided) -> T,
+    ) -> T {
+        done(Ok(self.single.decide_behind_lock(algorithm, now, demand)))
+    }
+
+    #[inline(never)]
+    fn decide_keyed<T>(
+        &self,
+        algorithm: &A,
+        key: &Key,
+        demand: &Demand,
+        done: impl Fn(Decided) -> T,
+    ) -> T {
+        let now = self.clock.now();
+        match self.table.decide_known(algorithm, key, now, demand) {
+            Ok(decision) => done(Ok(decision)),
+            Err(place) => self.decide_keyed_otherwise(place, algorithm, key, now, demand, done),
+        }
+    }
+
+    #[inline(never)]
+    fn decide_keyed_otherwise<T>(
+        &self,
+        place: Place<'_, A::State>,
+        algorithm: &A,
+        key: &Key,
+        now: Timestamp,
+        demand: &Demand,
+        done: impl Fn(Decided) -> T,
+    ) -> T {
+        done(self.table.decide_otherwise(place, algorithm, key, now, demand))
     }
 }
 

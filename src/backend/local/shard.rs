@@ -25,6 +25,9 @@ struct Place<S> {
     state: Option<S>,
 }
 
+/// Nanoseconds for which a shard keeps entries that are all idle.
+const LINGER: u64 = 1_000_000_000;
+
 /// Where a hash stands, or would.
 pub(super) enum Found {
     At(usize),
@@ -51,10 +54,11 @@ impl<S> Shard<S> {
         self.places.capacity() * size_of::<Place<S>>()
     }
 
-    /// Forgets everything if nothing counts any more.
+    /// Forgets everything if nothing has counted for a while. Not at once: a limit that recovers
+    /// within microseconds would have its memory freed and taken again by each request.
     #[inline]
     pub(super) fn forget_idle(&mut self, now: Timestamp) {
-        if self.used > 0 && now >= self.idle_at {
+        if self.used > 0 && now.as_nanos().saturating_sub(self.idle_at.as_nanos()) >= LINGER {
             self.clear();
         }
     }

@@ -35,21 +35,14 @@ impl<A: Algorithm> Slot<A> {
         Self { word: AtomicU64::new(0), meaning: OnceLock::new(), moved: Mutex::new(None) }
     }
 
-    #[inline]
-    pub(super) fn decide(&self, algorithm: &A, now: Timestamp, demand: &Demand) -> Decision {
-        match self.decide_by_word(algorithm, now, demand) {
-            Some(decision) => decision,
-            None => self.with_state(algorithm, now, |state| algorithm.answer(state, now, demand)),
-        }
-    }
-
-    pub(super) fn settle(&self, algorithm: &A, now: Timestamp, charge: &Charge, actual: Cost) {
-        self.with_state(algorithm, now, |state| algorithm.settle(state, now, charge, actual));
-    }
-
-    /// Decides on the word; `None` if it takes the lock.
-    #[inline]
-    fn decide_by_word(&self, algorithm: &A, now: Timestamp, demand: &Demand) -> Option<Decision> {
+    /// Decides on the word, if that can be done and `cost` is simply to be taken.
+    #[inline(always)]
+    pub(super) fn decide_by_word(
+        &self,
+        algorithm: &A,
+        now: Timestamp,
+        cost: Cost,
+    ) -> Option<Decision> {
         let meaning = self.meaning(algorithm, now);
         if meaning.algorithm != *algorithm {
             return None;
@@ -57,7 +50,7 @@ impl<A: Algorithm> Slot<A> {
         let mut word = self.word.load(Ordering::Acquire);
         while word != MOVED {
             let mut state = algorithm.unpack(word, meaning.origin, now)?;
-            let decision = algorithm.answer(&mut state, now, demand);
+            let decision = algorithm.decide(&mut state, now, cost);
             if !decision.is_allowed() {
                 return Some(decision);
             }
@@ -70,8 +63,20 @@ impl<A: Algorithm> Slot<A> {
         None
     }
 
+    pub(super) fn decide_behind_lock(
+        &self,
+        algorithm: &A,
+        now: Timestamp,
+        demand: &Demand,
+    ) -> Decision {
+        self.with_state(algorithm, now, |state| algorithm.answer(state, now, demand))
+    }
+
+    pub(super) fn settle(&self, algorithm: &A, now: Timestamp, charge: &Charge, actual: Cost) {
+        self.with_state(algorithm, now, |state| algorithm.settle(state, now, charge, actual));
+    }
+
     /// Runs `then` on the state behind the lock, where it is moved if it is not there yet.
-    #[cold]
     fn with_state<T>(
         &self,
         algorithm: &A,

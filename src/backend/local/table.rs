@@ -33,6 +33,13 @@ pub(super) struct Table<S> {
 #[repr(align(64))]
 struct Padded<S>(Mutex<Shard<S>>);
 
+/// Where a key is in the table, or would be: its shard is locked.
+pub(super) struct Place<'t, S> {
+    shard: MutexGuard<'t, Shard<S>>,
+    found: Found,
+    hash: u64,
+}
+
 /// What becomes of a new key when every place of a store holds one that still counts.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
@@ -75,17 +82,43 @@ impl<S: Clone> Table<S> {
         }
     }
 
-    #[inline]
-    pub(super) fn decide<A: Algorithm<State = S>>(
+    /// Decides on a key in place, if it is known and `cost` is simply to be taken. Otherwise gives
+    /// what was found.
+    #[inline(always)]
+    pub(super) fn decide_known<A: Algorithm<State = S>>(
         &self,
         algorithm: &A,
         key: &Key,
         now: Timestamp,
         demand: &Demand,
-    ) -> Result<Decision, BackendError> {
+    ) -> Result<Decision, Place<'_, S>> {
         let (hash, mut shard) = self.shard(key);
         shard.forget_idle(now);
-        match shard.find(hash) {
+        let found = shard.find(hash);
+        if let Found::At(at) = found
+            && demand.is_plain()
+            && let Some(state) = shard.state_mut(at)
+        {
+            let decision = algorithm.decide(state, now, demand.each);
+            let idle_at = algorithm.idle_at(state);
+            shard.keep_until(idle_at);
+            return Ok(decision);
+        }
+        Err(Place { shard, found, hash })
+    }
+
+    /// Decides on a key that is not known, or on what is not simply to be taken.
+    pub(super) fn decide_otherwise<A: Algorithm<State = S>>(
+        &self,
+        place: Place<'_, S>,
+        algorithm: &A,
+        key: &Key,
+        now: Timestamp,
+        demand: &Demand,
+    ) -> Result<Decision, BackendError> {
+        let Place { mut shard, found, hash } = place;
+        let at = match found {
+            Found::Missing(at) => at,
             Found::At(at) => {
                 let Some(state) = shard.state_mut(at) else {
                     return Err(BackendError::new(BackendErrorKind::Malformed));
@@ -93,18 +126,16 @@ impl<S: Clone> Table<S> {
                 let decision = algorithm.answer(state, now, demand);
                 let idle_at = algorithm.idle_at(state);
                 shard.keep_until(idle_at);
-                Ok(decision)
+                return Ok(decision);
             }
-            Found::Missing(at) => {
-                let mut state = algorithm.initial(now);
-                let decision = algorithm.answer(&mut state, now, demand);
-                let took = decision.charge().is_some_and(|charge| !charge.cost.is_zero());
-                if took && demand.mode != DemandMode::Peek {
-                    self.insert(&mut shard, at, (hash, key), algorithm, state, now)?;
-                }
-                Ok(decision)
-            }
+        };
+        let mut state = algorithm.initial(now);
+        let decision = algorithm.answer(&mut state, now, demand);
+        let took = decision.charge().is_some_and(|charge| !charge.cost.is_zero());
+        if took && demand.mode != DemandMode::Peek {
+            self.insert(&mut shard, at, (hash, key), algorithm, state, now)?;
         }
+        Ok(decision)
     }
 
     pub(super) fn settle<A: Algorithm<State = S>>(
