@@ -132,16 +132,25 @@ pub trait Algorithm: Clone + Debug + PartialEq + Send + Sync + 'static {
         }
     }
 
-    /// The state as one word, if it fits: `origin` is an instant not after any that the state
-    /// knows. A store that keeps one state can then do without a lock.
+    /// Decides on a state that is packed into one word: the next word and the decision. Zero is
+    /// the word of a key that was never seen; `origin` is an instant not after any other.
     ///
-    /// [`unpack`](Self::unpack) at any later instant must give a state that decides alike.
-    fn pack(&self, state: &Self::State, origin: Timestamp) -> Option<u64> {
-        let _ = (state, origin);
+    /// A store that keeps one state can then do without a lock. An algorithm need not do it; where
+    /// it does, it must decide as [`decide`](Self::decide) would on the
+    /// [unpacked](Self::unpack) state, and leave the word as it is where that would leave the
+    /// state. `None` means that the word can do no more, and the store unpacks it.
+    fn decide_packed(
+        &self,
+        word: u64,
+        origin: Timestamp,
+        now: Timestamp,
+        cost: Cost,
+    ) -> Option<(u64, Decision)> {
+        let _ = (word, origin, now, cost);
         None
     }
 
-    /// The state that was packed into `word`, as it is at `now`; `None` if it cannot be told.
+    /// The state that is packed into `word`, as it is at `now`; `None` if it cannot be told.
     fn unpack(&self, word: u64, origin: Timestamp, now: Timestamp) -> Option<Self::State> {
         let _ = (word, origin, now);
         None

@@ -76,6 +76,25 @@ pub enum Decision {
 }
 
 impl Decision {
+    #[inline(always)]
+    pub(crate) const fn rebuilt(self) -> Self {
+        match self {
+            Self::Allow { snapshot, charge } => {
+                let Snapshot { limit, remaining, reset_after, policy } = snapshot;
+                let Charge { at, delay, cost, mark } = charge;
+                Self::Allow {
+                    snapshot: Snapshot { limit, remaining, reset_after, policy },
+                    charge: Charge { at, delay, cost, mark },
+                }
+            }
+            Self::Deny { snapshot, retry_after, violated } => {
+                let Snapshot { limit, remaining, reset_after, policy } = snapshot;
+                let snapshot = Snapshot { limit, remaining, reset_after, policy };
+                Self::Deny { snapshot, retry_after, violated }
+            }
+        }
+    }
+
     /// Whether the request may go on.
     #[inline]
     pub const fn is_allowed(&self) -> bool {

@@ -57,6 +57,7 @@ impl Key {
     }
 
     /// The key of these bytes, of any length.
+    #[inline]
     pub fn new(bytes: impl AsRef<[u8]>) -> Self {
         Self::of_kind(kind::TEXT, bytes.as_ref())
     }
@@ -92,7 +93,25 @@ impl Key {
         Self { secret, bytes: joined.finish() }
     }
 
+    /// A key whose content is known to fit.
+    #[inline]
+    fn short<const N: usize>(kind: u8, content: [u8; N]) -> Self {
+        const { assert!(N < INLINE) };
+        let mut bytes = [0; INLINE];
+        bytes[0] = kind;
+        bytes[1..=N].copy_from_slice(&content);
+        Self { secret: false, bytes: Bytes::Inline { length: 1 + N as u8, bytes } }
+    }
+
+    #[inline]
     fn of_kind(kind: u8, content: &[u8]) -> Self {
+        if content.len() < INLINE {
+            let mut bytes = [0; INLINE];
+            bytes[0] = kind;
+            bytes[1..=content.len()].copy_from_slice(content);
+            let length = 1 + content.len() as u8;
+            return Self { secret: false, bytes: Bytes::Inline { length, bytes } };
+        }
         let mut bytes = Writer::new(kind);
         bytes.push(content);
         Self { secret: false, bytes: bytes.finish() }
@@ -135,6 +154,7 @@ impl Hash for Key {
 }
 
 impl From<&str> for Key {
+    #[inline]
     fn from(text: &str) -> Self {
         Self::new(text)
     }
@@ -147,8 +167,9 @@ impl From<String> for Key {
 }
 
 impl From<u64> for Key {
+    #[inline]
     fn from(number: u64) -> Self {
-        Self::of_kind(kind::NUMBER, &number.to_be_bytes())
+        Self::short(kind::NUMBER, number.to_be_bytes())
     }
 }
 
@@ -156,8 +177,8 @@ impl From<u64> for Key {
 impl From<IpAddr> for Key {
     fn from(address: IpAddr) -> Self {
         match address {
-            IpAddr::V4(address) => Self::of_kind(kind::ADDRESS, &address.octets()),
-            IpAddr::V6(address) => Self::of_kind(kind::ADDRESS, &address.octets()),
+            IpAddr::V4(address) => Self::short(kind::ADDRESS, address.octets()),
+            IpAddr::V6(address) => Self::short(kind::ADDRESS, address.octets()),
         }
     }
 }

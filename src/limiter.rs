@@ -227,7 +227,7 @@ impl<A: Algorithm, C: crate::time::Clock> Limiter<A, crate::backend::Local<A, C>
     ///
     /// The store is full and was told to [refuse](crate::backend::local::WhenFull::Refuse) new
     /// keys then.
-    #[inline]
+    #[inline(always)]
     pub fn decide_now(&self, key: &Key, cost: impl Into<Cost>) -> Result<Decision, BackendError> {
         let changed;
         let limit = if self.is_current() {

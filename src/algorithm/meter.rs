@@ -146,27 +146,39 @@ impl Meter {
         now: Timestamp,
         units: u64,
     ) -> Result<Admitted, Decision> {
-        let standing = self.standing(state, now);
+        let before = self.standing(state, now);
+        match self.admit(before, now, units) {
+            Ok(after) => {
+                if units > 0 {
+                    *state = self.state(after);
+                }
+                Ok(Admitted { before, after })
+            }
+            Err(denied) => {
+                if now < state.at && before.tick == self.tick_of(now) {
+                    // The clock went back for good. If that were not written down, the state would
+                    // wait for its old time again.
+                    *state = self.state(before);
+                }
+                Err(denied)
+            }
+        }
+    }
+
+    /// The standing with `units` more in use, if they fit.
+    #[inline(always)]
+    fn admit(&self, before: Standing, now: Timestamp, units: u64) -> Result<Standing, Decision> {
         if units > self.capacity {
-            return Err(self.denied(standing, now, RetryAfter::Never));
+            return Err(self.denied(before, now, RetryAfter::Never));
         }
         let need = units * self.unit.get();
         let room = self.most.min(self.full() - need);
-        if standing.used > room {
-            if now < state.at && standing.tick == self.tick_of(now) {
-                // The clock went back for good. If that were not written down, the state would
-                // wait for its old time again.
-                *state = self.state(standing);
-            }
-            let ticks = self.ticks_to_drain(standing.used - room);
-            let wait = self.until(standing.tick.saturating_add(ticks), now);
-            return Err(self.denied(standing, now, RetryAfter::After(wait)));
+        if before.used > room {
+            let ticks = self.ticks_to_drain(before.used - room);
+            let wait = self.until(before.tick.saturating_add(ticks), now);
+            return Err(self.denied(before, now, RetryAfter::After(wait)));
         }
-        let after = Standing { used: standing.used + need, ..standing };
-        if units > 0 {
-            *state = self.state(after);
-        }
-        Ok(Admitted { before: standing, after })
+        Ok(Standing { used: before.used + need, ..before })
     }
 
     /// Takes `units` whether they fit or not.
@@ -200,7 +212,7 @@ impl Meter {
     }
 
     /// How many units fit now.
-    #[inline]
+    #[inline(always)]
     pub(super) fn available(&self, standing: Standing) -> u64 {
         if standing.used > self.most {
             return 0;
@@ -209,7 +221,7 @@ impl Meter {
     }
 
     /// When a state is as good as new.
-    #[inline]
+    #[inline(always)]
     pub(super) fn idle_at(&self, state: &MeterState) -> Timestamp {
         let Standing { tick, used } = self.standing(state, state.at);
         Timestamp::from_nanos(
@@ -217,14 +229,14 @@ impl Meter {
         )
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn snapshot(&self, standing: Standing, now: Timestamp) -> Snapshot {
         let empty_at = standing.tick.saturating_add(self.ticks_to_drain(standing.used));
         Snapshot::new(self.capacity, self.available(standing), self.until(empty_at, now))
     }
 
     /// The wait from `now` until everything that is in use has drained.
-    #[inline]
+    #[inline(always)]
     pub(super) fn drained_after(&self, standing: Standing, now: Timestamp) -> Duration {
         if standing.used == 0 {
             return Duration::ZERO;
@@ -232,30 +244,45 @@ impl Meter {
         self.until(standing.tick.saturating_add(self.ticks_to_drain(standing.used)), now)
     }
 
-    /// The state as one number that only grows: the parts that will have drained since `origin`
-    /// when it is empty.
-    #[inline]
-    pub(super) fn pack(&self, state: &MeterState, origin: Timestamp) -> Option<u64> {
-        if state.unit != self.unit {
-            return None;
-        }
-        let ticks = self.tick_of(state.at).checked_sub(self.tick_of(origin))?;
-        ticks.checked_mul(self.drain)?.checked_add(state.used)
+    /// Takes `units` if they fit, on a state that is one number: the parts that will have drained
+    /// since `origin` when nothing is in use any more. It only grows, so two who change it at once
+    /// notice. `None` if it does not fit in a word, or the tick is not a nanosecond.
+    #[inline(always)]
+    pub(super) fn decide_packed(
+        &self,
+        word: u64,
+        origin: Timestamp,
+        now: Timestamp,
+        units: u64,
+    ) -> Option<(u64, Result<Standing, Decision>)> {
+        let drained = self.drained_since(origin, now)?;
+        let before = Standing { tick: now.as_nanos(), used: word.saturating_sub(drained) };
+        let after = self.admit(before, now, units);
+        let next = match &after {
+            Ok(after) if units > 0 => drained.checked_add(after.used)?,
+            _ => word,
+        };
+        Some((next, after))
     }
 
-    #[inline]
+    /// The state that such a number stands for, at `now`.
     pub(super) fn unpack(
         &self,
         word: u64,
         origin: Timestamp,
         now: Timestamp,
     ) -> Option<MeterState> {
-        let ticks = self.tick_of(now).saturating_sub(self.tick_of(origin));
-        let drained = ticks.checked_mul(self.drain)?;
-        Some(MeterState { at: now, used: word.saturating_sub(drained), unit: self.unit })
+        let used = word.saturating_sub(self.drained_since(origin, now)?);
+        Some(MeterState { at: now, used, unit: self.unit })
     }
 
-    #[inline]
+    #[inline(always)]
+    fn drained_since(&self, origin: Timestamp, now: Timestamp) -> Option<u64> {
+        let nanos = now.as_nanos().saturating_sub(origin.as_nanos());
+        if self.tick == 1 { nanos.checked_mul(self.drain) } else { None }
+    }
+
+    #[inline(always)]
     fn denied(&self, standing: Standing, now: Timestamp, retry_after: RetryAfter) -> Decision {
         let snapshot = self.snapshot(standing, now);
         Decision::Deny { snapshot, retry_after, violated: PolicySet::FIRST }
@@ -266,17 +293,17 @@ impl Meter {
         MeterState { at, used: standing.used, unit: self.unit }
     }
 
-    #[inline]
+    #[inline(always)]
     const fn tick_of(&self, at: Timestamp) -> u64 {
         if self.tick == 1 { at.as_nanos() } else { at.as_nanos() / self.tick }
     }
 
-    #[inline]
+    #[inline(always)]
     const fn until(&self, tick: u64, now: Timestamp) -> Duration {
         Timestamp::from_nanos(tick.saturating_mul(self.tick)).saturating_since(now)
     }
 
-    #[inline]
+    #[inline(always)]
     const fn ticks_to_drain(&self, parts: u64) -> u64 {
         // The common rates (a divisor of 10^9 a second) drain one part a nanosecond.
         if self.drain == 1 { parts } else { parts.div_ceil(self.drain) }

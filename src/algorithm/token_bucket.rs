@@ -36,10 +36,18 @@ use crate::{
 /// let wait = refused.retry_after().and_then(|retry| retry.duration());
 /// assert_eq!(wait, Some(Duration::from_millis(100)));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 pub struct TokenBucket {
     quota: Quota,
     meter: Meter,
+}
+
+/// Two buckets are equal if they decide alike.
+impl PartialEq for TokenBucket {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        self.meter == other.meter
+    }
 }
 
 impl TokenBucket {
@@ -114,12 +122,25 @@ impl Algorithm for TokenBucket {
         Cost::new(self.meter.capacity())
     }
 
-    #[inline]
-    fn pack(&self, state: &MeterState, origin: Timestamp) -> Option<u64> {
-        self.meter.pack(state, origin)
+    #[inline(always)]
+    fn decide_packed(
+        &self,
+        word: u64,
+        origin: Timestamp,
+        now: Timestamp,
+        cost: Cost,
+    ) -> Option<(u64, Decision)> {
+        let (next, after) = self.meter.decide_packed(word, origin, now, cost.units())?;
+        let decision = match after {
+            Ok(after) => Decision::Allow {
+                snapshot: self.meter.snapshot(after, now),
+                charge: Charge::new(now, cost),
+            },
+            Err(denied) => denied,
+        };
+        Some((next, decision))
     }
 
-    #[inline]
     fn unpack(&self, word: u64, origin: Timestamp, now: Timestamp) -> Option<MeterState> {
         self.meter.unpack(word, origin, now)
     }

@@ -127,7 +127,7 @@ impl<A: Algorithm, C: Clock> Local<A, C> {
     /// # Errors
     ///
     /// The store is full and refuses new keys.
-    #[inline]
+    #[inline(always)]
     pub fn decide_now(
         &self,
         algorithm: &A,
@@ -223,7 +223,7 @@ impl<A: Algorithm, C: Clock> Store<A, C> {
         }
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn decide_single<T>(&self, algorithm: &A, demand: &Demand, done: impl Fn(Decided) -> T) -> T {
         let now = self.clock.now();
         if demand.is_plain()
@@ -231,18 +231,12 @@ impl<A: Algorithm, C: Clock> Store<A, C> {
         {
             return done(Ok(decision));
         }
-        self.decide_single_otherwise(algorithm, now, demand, done)
+        done(Ok(self.decide_single_otherwise(algorithm, now, demand).rebuilt()))
     }
 
     #[inline(never)]
-    fn decide_single_otherwise<T>(
-        &self,
-        algorithm: &A,
-        now: Timestamp,
-        demand: &Demand,
-        done: impl Fn(Decided) -> T,
-    ) -> T {
-        done(Ok(self.single.decide_behind_lock(algorithm, now, demand)))
+    fn decide_single_otherwise(&self, algorithm: &A, now: Timestamp, demand: &Demand) -> Decision {
+        self.single.decide_behind_lock(algorithm, now, demand)
     }
 
     #[inline(never)]

@@ -106,12 +106,12 @@ impl<S> Shard<S> {
         state: S,
         key: &Key,
     ) -> Result<(), (S, Full)> {
-        if self.used >= self.homes - self.homes / 8 {
+        if self.used >= entries_for(self.homes) {
             return Err((state, Full));
         }
         let behind = self.places.get(at..).unwrap_or_default();
         let gap = behind.iter().position(|place| place.state.is_none()).unwrap_or_else(|| {
-            self.places.reserve_exact(1);
+            self.places.reserve_exact(tail_of(self.homes));
             self.places.push(Place::GAP);
             self.places.len() - 1 - at
         });
@@ -125,8 +125,8 @@ impl<S> Shard<S> {
         Ok(())
     }
 
-    /// Makes room: idle entries go, then the shard grows, up to `capacity` entries. `Full` if
-    /// there are so many that count.
+    /// Makes room: entries that have been idle for a while go, and the shard grows by an eighth, up
+    /// to `capacity` entries. There all that are idle go; `Full` if there is none.
     #[cold]
     pub(super) fn make_room<A: Algorithm<State = S>>(
         &mut self,
@@ -134,14 +134,17 @@ impl<S> Shard<S> {
         now: Timestamp,
         capacity: usize,
     ) -> Result<(), Full> {
-        let live = self.states().filter(|(_, state)| algorithm.idle_at(state) > now).count();
-        if live >= capacity {
-            return Err(Full);
+        let lingering = Timestamp::from_nanos(now.as_nanos().saturating_sub(LINGER));
+        for since in [lingering, now] {
+            let counts = |state: &S| algorithm.idle_at(state) > since;
+            let entries = self.states().filter(|(_, state)| counts(state)).count();
+            if entries < capacity {
+                let room = (entries + entries / 8 + 4).min(capacity);
+                self.rebuild(homes_for(room), counts);
+                return Ok(());
+            }
         }
-        // Room for an eighth more than there are, so that this work is not done again soon.
-        let entries = (live + live / 8 + 4).min(capacity);
-        self.rebuild(homes_for(entries), |state| algorithm.idle_at(state) > now);
-        Ok(())
+        Err(Full)
     }
 
     /// Removes the sixteenth of the entries that is nearest to idle. How many that were.
@@ -173,7 +176,7 @@ impl<S> Shard<S> {
     /// Moves the entries that are to be kept to so many homes. They come in order, so each goes to
     /// its home or behind the one before.
     fn rebuild(&mut self, homes: usize, keep: impl Fn(&S) -> bool) {
-        let mut places: Vec<Place<S>> = Vec::with_capacity(homes);
+        let mut places: Vec<Place<S>> = Vec::with_capacity(homes + tail_of(homes));
         let mut used = 0;
         for Place { hash, state } in mem::take(&mut self.places) {
             let Some(state) = state else { continue };
@@ -197,9 +200,19 @@ impl<S> Place<S> {
     const GAP: Self = Self { hash: 0, state: None };
 }
 
-/// The homes that let so many entries stand with an eighth of gaps.
+/// The entries that so many homes may have: a quarter stays free.
+const fn entries_for(homes: usize) -> usize {
+    homes - homes / 4
+}
+
+/// The homes that may have so many entries.
 const fn homes_for(entries: usize) -> usize {
-    entries + entries.div_ceil(7)
+    entries + entries.div_ceil(3)
+}
+
+/// Room behind the homes for the entries that are pushed on: nearly always enough.
+const fn tail_of(homes: usize) -> usize {
+    homes / 32 + 4
 }
 
 /// The home of a hash: its upper half, scaled. So homes have the order of hashes.

@@ -49,12 +49,13 @@ impl<A: Algorithm> Slot<A> {
         }
         let mut word = self.word.load(Ordering::Acquire);
         while word != MOVED {
-            let mut state = algorithm.unpack(word, meaning.origin, now)?;
-            let decision = algorithm.decide(&mut state, now, cost);
-            if !decision.is_allowed() {
+            let (next, decision) = algorithm.decide_packed(word, meaning.origin, now, cost)?;
+            if next == word {
                 return Some(decision);
             }
-            let next = algorithm.pack(&state, meaning.origin).filter(|next| *next != MOVED)?;
+            if next == MOVED {
+                break;
+            }
             match self.word.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return Some(decision),
                 Err(other) => word = other,
