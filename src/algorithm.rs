@@ -150,9 +150,15 @@ pub trait Algorithm: Clone + Debug + PartialEq + Send + Sync + 'static {
         None
     }
 
-    /// The state that is packed into `word`, as it is at `now`; `None` if it cannot be told.
+    /// The state that is packed into `word`, as it is at `now`. `None` where nothing is packed.
     fn unpack(&self, word: u64, origin: Timestamp, now: Timestamp) -> Option<Self::State> {
         let _ = (word, origin, now);
         None
+    }
+
+    /// [`idle_at`](Self::idle_at) of the state that is packed into `word`, or any later instant.
+    fn packed_idle_at(&self, word: u64, origin: Timestamp) -> Timestamp {
+        let _ = (word, origin);
+        Timestamp::MAX
     }
 }

@@ -265,15 +265,18 @@ impl Meter {
         Some((next, after))
     }
 
-    /// The state that such a number stands for, at `now`.
-    pub(super) fn unpack(
-        &self,
-        word: u64,
-        origin: Timestamp,
-        now: Timestamp,
-    ) -> Option<MeterState> {
-        let used = word.saturating_sub(self.drained_since(origin, now)?);
-        Some(MeterState { at: now, used, unit: self.unit })
+    /// The state that such a number stands for, at `now`. What is too long ago for a word has all
+    /// drained.
+    pub(super) fn unpack(&self, word: u64, origin: Timestamp, now: Timestamp) -> MeterState {
+        let drained = self.drained_since(origin, now).unwrap_or(u64::MAX);
+        MeterState { at: now, used: word.saturating_sub(drained), unit: self.unit }
+    }
+
+    /// When such a state is as good as new.
+    #[inline(always)]
+    pub(super) const fn packed_idle_at(&self, word: u64, origin: Timestamp) -> Timestamp {
+        let nanos = self.ticks_to_drain(word).saturating_mul(self.tick);
+        Timestamp::from_nanos(origin.as_nanos().saturating_add(nanos))
     }
 
     #[inline(always)]

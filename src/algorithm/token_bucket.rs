@@ -142,6 +142,11 @@ impl Algorithm for TokenBucket {
     }
 
     fn unpack(&self, word: u64, origin: Timestamp, now: Timestamp) -> Option<MeterState> {
-        self.meter.unpack(word, origin, now)
+        Some(self.meter.unpack(word, origin, now))
+    }
+
+    #[inline(always)]
+    fn packed_idle_at(&self, word: u64, origin: Timestamp) -> Timestamp {
+        self.meter.packed_idle_at(word, origin)
     }
 }

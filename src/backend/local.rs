@@ -18,6 +18,7 @@
 //! **Memory is bounded** by [`LocalBuilder::capacity`], a number of keys. When every place holds a
 //! key that still counts, [`WhenFull`] says what becomes of a new one.
 
+mod meaning;
 mod shard;
 mod slot;
 mod table;
@@ -52,7 +53,7 @@ struct Store<A: Algorithm, C> {
     clock: C,
     /// The state of [`Key::GLOBAL`].
     single: Slot<A>,
-    table: Table<A::State>,
+    table: Table<A>,
 }
 
 /// The settings of a [`Local`] store.
@@ -257,7 +258,7 @@ impl<A: Algorithm, C: Clock> Store<A, C> {
     #[inline(never)]
     fn decide_keyed_otherwise<T>(
         &self,
-        place: Place<'_, A::State>,
+        place: Place<'_, A>,
         algorithm: &A,
         key: &Key,
         now: Timestamp,

@@ -1,5 +1,6 @@
 use std::{collections::HashMap, mem};
 
+use super::meaning::Meaning;
 use crate::{algorithm::Algorithm, key::Key, time::Timestamp};
 
 /// A part of the table: entries in the order of their hashes, with gaps between them.
@@ -9,26 +10,31 @@ use crate::{algorithm::Algorithm, key::Key, time::Timestamp};
 /// which is a step or two. This is linear probing with ordered runs (Amble and Knuth, 1974): it
 /// needs no marks for what was removed, and any number of places will do, so that a shard can grow
 /// by an eighth.
-pub(super) struct Shard<S> {
-    places: Vec<Place<S>>,
+///
+/// An entry is 16 bytes: the hash and the packed state, four to a cache line. A state that cannot
+/// be packed is kept apart.
+pub(super) struct Shard<A: Algorithm> {
+    places: Vec<Place>,
     /// The first places, to which hashes are scaled. Behind them is what was pushed on.
     homes: usize,
     used: usize,
     /// From here on all entries are idle.
     idle_at: Timestamp,
+    apart: Vec<Option<A::State>>,
     /// The keys of the entries, where they are to be remembered.
     names: Option<Box<HashMap<u64, Key>>>,
 }
 
-struct Place<S> {
+#[derive(Clone, Copy)]
+struct Place {
+    /// Zero is a gap.
     hash: u64,
-    state: Option<S>,
+    /// A packed state, or [`APART`] and where the state is.
+    cell: u64,
 }
 
-/// Nanoseconds for which a shard keeps entries that are all idle.
-const LINGER: u64 = 1_000_000_000;
-
 /// Where a hash stands, or would.
+#[derive(Clone, Copy)]
 pub(super) enum Found {
     At(usize),
     Missing(usize),
@@ -37,13 +43,24 @@ pub(super) enum Found {
 /// A shard has no place for another entry.
 pub(super) struct Full;
 
-impl<S> Shard<S> {
-    pub(super) const fn new() -> Self {
-        Self { places: Vec::new(), homes: 0, used: 0, idle_at: Timestamp::MIN, names: None }
+/// The bit of a cell that says that the state is kept apart.
+pub(super) const APART: u64 = 1 << 63;
+
+/// Nanoseconds for which a shard keeps entries that are all idle.
+const LINGER: u64 = 1_000_000_000;
+
+impl<A: Algorithm> Shard<A> {
+    pub(super) fn new(remember_keys: bool) -> Self {
+        let names = remember_keys.then(Box::default);
+        Self::with_places(Vec::new(), 0, names)
     }
 
-    pub(super) fn remember_keys(&mut self) {
-        self.names = Some(Box::default());
+    const fn with_places(
+        places: Vec<Place>,
+        homes: usize,
+        names: Option<Box<HashMap<u64, Key>>>,
+    ) -> Self {
+        Self { places, homes, used: 0, idle_at: Timestamp::MIN, apart: Vec::new(), names }
     }
 
     pub(super) const fn len(&self) -> usize {
@@ -51,12 +68,13 @@ impl<S> Shard<S> {
     }
 
     pub(super) fn memory(&self) -> usize {
-        self.places.capacity() * size_of::<Place<S>>()
+        self.places.capacity() * size_of::<Place>()
+            + self.apart.capacity() * size_of::<Option<A::State>>()
     }
 
     /// Forgets everything if nothing has counted for a while. Not at once: a limit that recovers
     /// within microseconds would have its memory freed and taken again by each request.
-    #[inline]
+    #[inline(always)]
     pub(super) fn forget_idle(&mut self, now: Timestamp) {
         if self.used > 0 && now.as_nanos().saturating_sub(self.idle_at.as_nanos()) >= LINGER {
             self.clear();
@@ -65,59 +83,82 @@ impl<S> Shard<S> {
 
     #[cold]
     fn clear(&mut self) {
-        self.places = Vec::new();
-        self.homes = 0;
-        self.used = 0;
-        self.idle_at = Timestamp::MIN;
-        if let Some(names) = &mut self.names {
-            **names = HashMap::new();
-        }
+        *self = Self::new(self.names.is_some());
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&self, hash: u64) -> Found {
         let mut at = home(hash, self.homes);
-        while let Some(Place { hash: other, state: Some(_) }) = self.places.get(at) {
-            if *other >= hash {
-                return if *other == hash { Found::At(at) } else { Found::Missing(at) };
+        while let Some(place) = self.places.get(at) {
+            if place.hash == hash {
+                return Found::At(at);
+            }
+            if place.hash > hash || place.hash == 0 {
+                break;
             }
             at += 1;
         }
         Found::Missing(at)
     }
 
-    /// The state at a place where one was found.
-    #[inline]
-    pub(super) fn state_mut(&mut self, at: usize) -> Option<&mut S> {
-        self.places.get_mut(at)?.state.as_mut()
+    /// The packed state at a place where an entry was found, to change.
+    #[inline(always)]
+    pub(super) fn word_mut(&mut self, at: usize) -> Option<&mut u64> {
+        self.places.get_mut(at).map(|place| &mut place.cell).filter(|cell| **cell < APART)
+    }
+
+    /// The state at a place where an entry was found.
+    pub(super) fn state(&self, at: usize, meaning: &Meaning<A>, now: Timestamp) -> A::State {
+        self.state_of(self.places[at], meaning, now)
+    }
+
+    fn state_of(&self, place: Place, meaning: &Meaning<A>, now: Timestamp) -> A::State {
+        if place.cell < APART {
+            return meaning.unpack(place.cell, now);
+        }
+        let apart = self.apart.get((place.cell - APART) as usize).cloned().flatten();
+        apart.unwrap_or_else(|| meaning.algorithm.initial(now))
+    }
+
+    /// Runs `then` on the state at a place where an entry was found, which is kept apart from now
+    /// on.
+    pub(super) fn with_state<T>(
+        &mut self,
+        at: usize,
+        meaning: &Meaning<A>,
+        now: Timestamp,
+        then: impl FnOnce(&mut A::State) -> T,
+    ) -> T {
+        let cell = self.places[at].cell;
+        if cell < APART {
+            self.places[at].cell = APART | self.apart.len() as u64;
+            self.apart.push(Some(meaning.unpack(cell, now)));
+        }
+        let apart = &mut self.apart[(self.places[at].cell - APART) as usize];
+        then(apart.get_or_insert_with(|| meaning.algorithm.initial(now)))
     }
 
     /// Sees to it that the shard is not forgotten before `idle_at`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn keep_until(&mut self, idle_at: Timestamp) {
         self.idle_at = self.idle_at.max(idle_at);
     }
 
-    /// Puts a new entry where it was found missing, if the shard is not full.
-    pub(super) fn insert(
-        &mut self,
-        at: usize,
-        hash: u64,
-        state: S,
-        key: &Key,
-    ) -> Result<(), (S, Full)> {
+    /// Puts a new entry where it was found missing, if the shard is not full. Its state has never
+    /// been used.
+    pub(super) fn insert(&mut self, at: usize, hash: u64, key: &Key) -> Result<(), Full> {
         if self.used >= entries_for(self.homes) {
-            return Err((state, Full));
+            return Err(Full);
         }
         let behind = self.places.get(at..).unwrap_or_default();
-        let gap = behind.iter().position(|place| place.state.is_none()).unwrap_or_else(|| {
+        let gap = behind.iter().position(|place| place.hash == 0).unwrap_or_else(|| {
             self.places.reserve_exact(tail_of(self.homes));
             self.places.push(Place::GAP);
             self.places.len() - 1 - at
         });
         let run = &mut self.places[at..=at + gap];
         run.rotate_right(1);
-        run[0] = Place { hash, state: Some(state) };
+        run[0] = Place { hash, cell: 0 };
         self.used += 1;
         if let Some(names) = &mut self.names {
             names.insert(hash, key.clone());
@@ -128,19 +169,19 @@ impl<S> Shard<S> {
     /// Makes room: entries that have been idle for a while go, and the shard grows by an eighth, up
     /// to `capacity` entries. There all that are idle go; `Full` if there is none.
     #[cold]
-    pub(super) fn make_room<A: Algorithm<State = S>>(
+    pub(super) fn make_room(
         &mut self,
-        algorithm: &A,
+        meaning: &Meaning<A>,
         now: Timestamp,
         capacity: usize,
     ) -> Result<(), Full> {
         let lingering = Timestamp::from_nanos(now.as_nanos().saturating_sub(LINGER));
         for since in [lingering, now] {
-            let counts = |state: &S| algorithm.idle_at(state) > since;
-            let entries = self.states().filter(|(_, state)| counts(state)).count();
+            let idle = self.idle(meaning, now);
+            let entries = idle.filter(|idle_at| *idle_at > since).count();
             if entries < capacity {
                 let room = (entries + entries / 8 + 4).min(capacity);
-                self.rebuild(homes_for(room), counts);
+                self.rebuild(homes_for(room), meaning, now, |idle_at| idle_at > since);
                 return Ok(());
             }
         }
@@ -149,23 +190,34 @@ impl<S> Shard<S> {
 
     /// Removes the sixteenth of the entries that is nearest to idle. How many that were.
     #[cold]
-    pub(super) fn evict<A: Algorithm<State = S>>(&mut self, algorithm: &A) -> usize {
-        let mut idle: Vec<Timestamp> =
-            self.states().map(|(_, state)| algorithm.idle_at(state)).collect();
-        let last = (idle.len() / 16).min(idle.len().saturating_sub(1));
+    pub(super) fn evict(&mut self, meaning: &Meaning<A>, now: Timestamp) -> usize {
+        let mut idle: Vec<Timestamp> = self.idle(meaning, now).collect();
         if idle.is_empty() {
             return 0;
         }
-        let (_, nearest, _) = idle.select_nth_unstable(last);
-        let nearest = *nearest;
-        let before = self.used;
-        self.rebuild(self.homes, |state| algorithm.idle_at(state) > nearest);
+        let (_, nearest, _) = idle.select_nth_unstable(self.used / 16);
+        let (nearest, before) = (*nearest, self.used);
+        self.rebuild(self.homes, meaning, now, |idle_at| idle_at > nearest);
         before - self.used
     }
 
-    /// The entries with their hashes.
-    pub(super) fn states(&self) -> impl Iterator<Item = (u64, &S)> {
-        self.places.iter().filter_map(|place| Some((place.hash, place.state.as_ref()?)))
+    /// When each entry is idle.
+    fn idle<'s>(
+        &'s self,
+        meaning: &'s Meaning<A>,
+        now: Timestamp,
+    ) -> impl Iterator<Item = Timestamp> + 's {
+        self.states(meaning, now).map(|(_, state)| meaning.algorithm.idle_at(&state))
+    }
+
+    /// The entries' hashes and states.
+    pub(super) fn states<'s>(
+        &'s self,
+        meaning: &'s Meaning<A>,
+        now: Timestamp,
+    ) -> impl Iterator<Item = (u64, A::State)> + 's {
+        let taken = self.places.iter().filter(|place| place.hash != 0);
+        taken.map(move |place| (place.hash, self.state_of(*place, meaning, now)))
     }
 
     /// The key of an entry, if it was remembered.
@@ -173,41 +225,56 @@ impl<S> Shard<S> {
         self.names.as_ref()?.get(&hash).cloned()
     }
 
-    /// Moves the entries that are to be kept to so many homes. They come in order, so each goes to
-    /// its home or behind the one before.
-    fn rebuild(&mut self, homes: usize, keep: impl Fn(&S) -> bool) {
-        let mut places: Vec<Place<S>> = Vec::with_capacity(homes + tail_of(homes));
-        let mut used = 0;
-        for Place { hash, state } in mem::take(&mut self.places) {
-            let Some(state) = state else { continue };
-            if !keep(&state) {
-                if let Some(names) = &mut self.names {
-                    names.remove(&hash);
+    /// Moves the entries that are to be kept, by when they are idle, to so many homes. They come
+    /// in order, so each goes to its home or behind the one before.
+    fn rebuild(
+        &mut self,
+        homes: usize,
+        meaning: &Meaning<A>,
+        now: Timestamp,
+        keep: impl Fn(Timestamp) -> bool,
+    ) {
+        let places = Vec::with_capacity(homes + tail_of(homes));
+        let mut old = mem::replace(self, Self::with_places(places, homes, None));
+        let mut names = old.names.take();
+        for mut place in mem::take(&mut old.places) {
+            if place.hash == 0 {
+                continue;
+            }
+            let state = old.state_of(place, meaning, now);
+            if !keep(meaning.algorithm.idle_at(&state)) {
+                if let Some(names) = &mut names {
+                    names.remove(&place.hash);
                 }
                 continue;
             }
-            let at = home(hash, homes).max(places.len());
-            places.resize_with(at, || Place::GAP);
-            places.push(Place { hash, state: Some(state) });
-            used += 1;
+            if place.cell >= APART {
+                place.cell = APART | self.apart.len() as u64;
+                self.apart.push(Some(state));
+            }
+            let at = home(place.hash, homes).max(self.places.len());
+            self.places.resize(at, Place::GAP);
+            self.places.push(place);
+            self.used += 1;
         }
-        places.resize_with(homes.max(places.len()), || Place::GAP);
-        *self = Self { places, homes, used, idle_at: self.idle_at, names: self.names.take() };
+        self.places.resize(homes.max(self.places.len()), Place::GAP);
+        self.idle_at = old.idle_at;
+        self.names = names;
     }
 }
 
-impl<S> Place<S> {
-    const GAP: Self = Self { hash: 0, state: None };
+impl Place {
+    const GAP: Self = Self { hash: 0, cell: 0 };
 }
 
-/// The entries that so many homes may have: a quarter stays free.
+/// The entries that so many homes may have: an eighth stays free.
 const fn entries_for(homes: usize) -> usize {
-    homes - homes / 4
+    homes - homes / 8
 }
 
 /// The homes that may have so many entries.
 const fn homes_for(entries: usize) -> usize {
-    entries + entries.div_ceil(3)
+    entries + entries.div_ceil(7)
 }
 
 /// Room behind the homes for the entries that are pushed on: nearly always enough.
@@ -216,7 +283,7 @@ const fn tail_of(homes: usize) -> usize {
 }
 
 /// The home of a hash: its upper half, scaled. So homes have the order of hashes.
-#[inline]
+#[inline(always)]
 const fn home(hash: u64, homes: usize) -> usize {
     ((hash >> 32) * homes as u64 >> 32) as usize
 }

@@ -3,6 +3,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use super::meaning::Meaning;
 use crate::{
     algorithm::Algorithm,
     cost::Cost,
@@ -20,11 +21,6 @@ pub(super) struct Slot<A: Algorithm> {
     /// What the word means: the first algorithm that came, and when.
     meaning: OnceLock<Meaning<A>>,
     moved: Mutex<Option<A::State>>,
-}
-
-struct Meaning<A> {
-    algorithm: A,
-    origin: Timestamp,
 }
 
 /// The state is behind the lock.
@@ -89,20 +85,9 @@ impl<A: Algorithm> Slot<A> {
         // From here on every compare-and-swap fails, so nobody charges the word any more.
         let word = self.word.swap(MOVED, Ordering::AcqRel);
         if word != MOVED {
-            *moved = self.state_of(word, meaning, now);
+            *moved = Some(meaning.unpack(word, now));
         }
         then(moved.get_or_insert_with(|| algorithm.initial(now)))
-    }
-
-    /// The state that `word` stands for.
-    fn state_of(&self, word: u64, meaning: &Meaning<A>, now: Timestamp) -> Option<A::State> {
-        // A word is too long ago for this instant only after years; the instant at which it was
-        // good is then as good, because the algorithm goes on from there.
-        let algorithm = &meaning.algorithm;
-        algorithm
-            .unpack(word, meaning.origin, now)
-            .or_else(|| algorithm.unpack(word, meaning.origin, meaning.origin))
-            .filter(|_| word != 0)
     }
 
     #[inline]

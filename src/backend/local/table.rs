@@ -8,7 +8,10 @@ use std::{
 
 use foldhash::{SharedSeed, quality::SeedableRandomState};
 
-use super::shard::{Found, Full, Shard};
+use super::{
+    meaning::Meaning,
+    shard::{APART, Found, Full, Shard},
+};
 use crate::{
     algorithm::Algorithm,
     cost::Cost,
@@ -19,23 +22,29 @@ use crate::{
 };
 
 /// The states of many keys.
-pub(super) struct Table<S> {
+pub(super) struct Table<A: Algorithm> {
     hasher: SeedableRandomState,
     /// Made at the first key: a limiter without keys does without.
-    shards: OnceLock<Box<[Padded<S>]>>,
+    shards: OnceLock<Shards<A>>,
     capacity: usize,
     when_full: WhenFull,
     remember_keys: bool,
     evicted: AtomicU64,
 }
 
+struct Shards<A: Algorithm> {
+    meaning: Meaning<A>,
+    shards: Box<[Padded<A>]>,
+}
+
 /// A shard in cache lines of its own, so that neighbors do not slow each other.
 #[repr(align(64))]
-struct Padded<S>(Mutex<Shard<S>>);
+struct Padded<A: Algorithm>(Mutex<Shard<A>>);
 
 /// Where a key is in the table, or would be: its shard is locked.
-pub(super) struct Place<'t, S> {
-    shard: MutexGuard<'t, Shard<S>>,
+pub(super) struct Place<'t, A: Algorithm> {
+    shard: MutexGuard<'t, Shard<A>>,
+    meaning: &'t Meaning<A>,
     found: Found,
     hash: u64,
 }
@@ -70,7 +79,7 @@ pub struct KeyUsage {
 /// The entries of a shard when it is full: few enough to be put in order within microseconds.
 const SHARD_CAPACITY: usize = 1_024;
 
-impl<S: Clone> Table<S> {
+impl<A: Algorithm> Table<A> {
     pub(super) fn new(capacity: usize, when_full: WhenFull, remember_keys: bool) -> Self {
         Self {
             hasher: random_hasher(),
@@ -82,63 +91,51 @@ impl<S: Clone> Table<S> {
         }
     }
 
-    /// Decides on a key in place, if it is known and `cost` is simply to be taken. Otherwise gives
-    /// what was found.
+    /// Decides on a key in place, if it is known, its state is packed and the demand is simply to
+    /// be taken. Otherwise gives what was found.
     #[inline(always)]
-    pub(super) fn decide_known<A: Algorithm<State = S>>(
+    pub(super) fn decide_known(
         &self,
         algorithm: &A,
         key: &Key,
         now: Timestamp,
         demand: &Demand,
-    ) -> Result<Decision, Place<'_, S>> {
-        let (hash, mut shard) = self.shard(key);
-        shard.forget_idle(now);
-        let found = shard.find(hash);
-        if let Found::At(at) = found
+    ) -> Result<Decision, Place<'_, A>> {
+        let mut place = self.place(algorithm, key, now);
+        if let Found::At(at) = place.found
             && demand.is_plain()
-            && let Some(state) = shard.state_mut(at)
+            && let Some(decision) = place.decide_packed(at, algorithm, now, demand.each)
         {
-            let decision = algorithm.decide(state, now, demand.each);
-            let idle_at = algorithm.idle_at(state);
-            shard.keep_until(idle_at);
             return Ok(decision);
         }
-        Err(Place { shard, found, hash })
+        Err(place)
     }
 
-    /// Decides on a key that is not known, or on what is not simply to be taken.
-    pub(super) fn decide_otherwise<A: Algorithm<State = S>>(
+    /// Decides on a key that is not known, on a state that is not packed, or on what is not simply
+    /// to be taken.
+    pub(super) fn decide_otherwise(
         &self,
-        place: Place<'_, S>,
+        mut place: Place<'_, A>,
         algorithm: &A,
         key: &Key,
         now: Timestamp,
         demand: &Demand,
     ) -> Result<Decision, BackendError> {
-        let Place { mut shard, found, hash } = place;
-        let at = match found {
-            Found::Missing(at) => at,
-            Found::At(at) => {
-                let Some(state) = shard.state_mut(at) else {
-                    return Err(BackendError::new(BackendErrorKind::Malformed));
-                };
-                let decision = algorithm.answer(state, now, demand);
-                let idle_at = algorithm.idle_at(state);
-                shard.keep_until(idle_at);
-                return Ok(decision);
-            }
-        };
-        let mut state = algorithm.initial(now);
-        let decision = algorithm.answer(&mut state, now, demand);
-        let took = decision.charge().is_some_and(|charge| !charge.cost.is_zero());
-        if took && demand.mode != DemandMode::Peek {
-            self.insert(&mut shard, at, (hash, key), algorithm, state, now)?;
+        if let Found::At(at) = place.found {
+            return Ok(place.answer(at, algorithm, now, demand));
         }
-        Ok(decision)
+        let decision = algorithm.answer(&mut algorithm.initial(now), now, demand);
+        let took = decision.charge().is_some_and(|charge| !charge.cost.is_zero());
+        if !took || demand.mode == DemandMode::Peek {
+            return Ok(decision);
+        }
+        let at = self.insert(&mut place, key, now)?;
+        let packed =
+            demand.is_plain().then(|| place.decide_packed(at, algorithm, now, demand.each));
+        Ok(packed.flatten().unwrap_or_else(|| place.answer(at, algorithm, now, demand)))
     }
 
-    pub(super) fn settle<A: Algorithm<State = S>>(
+    pub(super) fn settle(
         &self,
         algorithm: &A,
         key: &Key,
@@ -146,50 +143,53 @@ impl<S: Clone> Table<S> {
         charge: &Charge,
         actual: Cost,
     ) {
-        let (hash, mut shard) = self.shard(key);
-        match shard.find(hash) {
-            Found::At(at) => {
-                if let Some(state) = shard.state_mut(at) {
-                    algorithm.settle(state, now, charge, actual);
-                    let idle_at = algorithm.idle_at(state);
-                    shard.keep_until(idle_at);
-                }
-            }
-            Found::Missing(at) => {
-                // What was charged has recovered and been forgotten. An excess counts all the same.
+        let mut place = self.place(algorithm, key, now);
+        let at = match place.found {
+            Found::At(at) => at,
+            Found::Missing(_) => {
+                // What was charged has recovered and been forgotten. An excess counts all the same;
+                // a full store that refuses new keys cannot take it, though.
                 let mut state = algorithm.initial(now);
                 algorithm.settle(&mut state, now, charge, actual);
-                if algorithm.idle_at(&state) > now {
-                    // A full store that refuses new keys cannot take this one either.
-                    let _ = self.insert(&mut shard, at, (hash, key), algorithm, state, now);
+                if algorithm.idle_at(&state) <= now {
+                    return;
                 }
+                let Ok(at) = self.insert(&mut place, key, now) else { return };
+                at
             }
-        }
+        };
+        let Place { shard, meaning, .. } = &mut place;
+        let idle_at = shard.with_state(at, meaning, now, |state| {
+            algorithm.settle(state, now, charge, actual);
+            algorithm.idle_at(state)
+        });
+        shard.keep_until(idle_at);
     }
 
+    /// Makes an entry for a key that was found missing. Where it stands.
     #[cold]
-    fn insert<A: Algorithm<State = S>>(
+    fn insert(
         &self,
-        shard: &mut Shard<S>,
-        at: usize,
-        (hash, key): (u64, &Key),
-        algorithm: &A,
-        state: S,
+        place: &mut Place<'_, A>,
+        key: &Key,
         now: Timestamp,
-    ) -> Result<(), BackendError> {
-        shard.keep_until(algorithm.idle_at(&state));
-        let Err((state, Full)) = shard.insert(at, hash, state, key) else {
-            return Ok(());
-        };
-        if shard.make_room(algorithm, now, self.shard_capacity()).is_err() {
-            if self.when_full == WhenFull::Refuse {
-                return Err(BackendError::new(BackendErrorKind::StoreFull));
-            }
-            self.evicted.fetch_add(shard.evict(algorithm) as u64, Ordering::Relaxed);
+    ) -> Result<usize, BackendError> {
+        let Place { shard, meaning, found, hash } = place;
+        let full = || BackendError::new(BackendErrorKind::StoreFull);
+        if let Found::Missing(at) = *found
+            && shard.insert(at, *hash, key).is_ok()
+        {
+            return Ok(at);
         }
-        match shard.find(hash) {
-            Found::Missing(at) if shard.insert(at, hash, state, key).is_ok() => Ok(()),
-            _ => Err(BackendError::new(BackendErrorKind::StoreFull)),
+        if let Err(Full) = shard.make_room(meaning, now, self.shard_capacity()) {
+            if self.when_full == WhenFull::Refuse {
+                return Err(full());
+            }
+            self.evicted.fetch_add(shard.evict(meaning, now) as u64, Ordering::Relaxed);
+        }
+        match shard.find(*hash) {
+            Found::Missing(at) if shard.insert(at, *hash, key).is_ok() => Ok(at),
+            _ => Err(full()),
         }
     }
 
@@ -198,7 +198,7 @@ impl<S: Clone> Table<S> {
     }
 
     pub(super) fn memory(&self) -> usize {
-        let shards = self.shards.get().map_or(0, |shards| size_of_val(&**shards));
+        let shards = self.shards.get().map_or(0, |made| size_of_val(&*made.shards));
         shards + self.made_shards().map(|shard| shard.memory()).sum::<usize>()
     }
 
@@ -206,21 +206,19 @@ impl<S: Clone> Table<S> {
         self.evicted.load(Ordering::Relaxed)
     }
 
-    pub(super) fn busiest<A: Algorithm<State = S>>(
-        &self,
-        algorithm: &A,
-        now: Timestamp,
-        count: usize,
-    ) -> Vec<KeyUsage> {
+    pub(super) fn busiest(&self, algorithm: &A, now: Timestamp, count: usize) -> Vec<KeyUsage> {
+        let Some(Shards { meaning, .. }) = self.shards.get() else {
+            return Vec::new();
+        };
         let mut busiest = Vec::new();
         for shard in self.made_shards() {
-            busiest.extend(shard.states().filter(|(_, state)| algorithm.idle_at(state) > now).map(
-                |(hash, state)| {
-                    let peek = algorithm.answer(&mut state.clone(), now, &Demand::peek(Cost::ZERO));
-                    KeyUsage { key: shard.name(hash), id: hash, snapshot: peek.snapshot() }
-                },
-            ));
-            // Never more than two shards' worth beyond what was asked for.
+            let counting = shard.states(meaning, now);
+            let counting = counting.filter(|(_, state)| algorithm.idle_at(state) > now);
+            busiest.extend(counting.map(|(hash, mut state)| {
+                let peek = algorithm.answer(&mut state, now, &Demand::peek(Cost::ZERO));
+                KeyUsage { key: shard.name(hash), id: hash, snapshot: peek.snapshot() }
+            }));
+            // Never more than one shard's worth beyond what was asked for.
             if busiest.len() > count {
                 busiest.sort_by(by_use);
                 busiest.truncate(count);
@@ -230,41 +228,81 @@ impl<S: Clone> Table<S> {
         busiest
     }
 
-    /// The hash of a key and its shard.
-    #[inline]
-    fn shard(&self, key: &Key) -> (u64, MutexGuard<'_, Shard<S>>) {
-        let shards = self.shards.get_or_init(|| self.make_shards());
-        let hash = self.hasher.hash_one(key);
+    /// Locks the shard of a key and finds its place there.
+    #[inline(always)]
+    fn place(&self, algorithm: &A, key: &Key, now: Timestamp) -> Place<'_, A> {
+        let Shards { meaning, shards } =
+            self.shards.get_or_init(|| self.make_shards(algorithm, now));
+        // Zero marks a gap.
+        let hash = self.hasher.hash_one(key).max(1);
         // The lower bits choose the shard, the upper half the home in it.
-        let shard = &shards[hash as usize & (shards.len() - 1)];
-        (hash, lock(&shard.0))
+        let mut shard = lock(&shards[hash as usize & (shards.len() - 1)].0);
+        shard.forget_idle(now);
+        let found = shard.find(hash);
+        Place { shard, meaning, found, hash }
     }
 
     #[cold]
-    fn make_shards(&self) -> Box<[Padded<S>]> {
+    fn make_shards(&self, algorithm: &A, now: Timestamp) -> Shards<A> {
         let shards = self.capacity.div_ceil(SHARD_CAPACITY).next_power_of_two();
-        let make = |_| {
-            let mut shard = Shard::new();
-            if self.remember_keys {
-                shard.remember_keys();
-            }
-            Padded(Mutex::new(shard))
-        };
-        (0..shards).map(make).collect()
+        let make = |_| Padded(Mutex::new(Shard::new(self.remember_keys)));
+        let meaning = Meaning { algorithm: algorithm.clone(), origin: now };
+        Shards { meaning, shards: (0..shards).map(make).collect() }
     }
 
     fn shard_capacity(&self) -> usize {
-        let shards = self.shards.get().map_or(1, |shards| shards.len());
+        let shards = self.shards.get().map_or(1, |made| made.shards.len());
         (self.capacity / shards).max(1)
     }
 
-    fn made_shards(&self) -> impl Iterator<Item = MutexGuard<'_, Shard<S>>> {
-        self.shards.get().into_iter().flatten().map(|shard| lock(&shard.0))
+    fn made_shards(&self) -> impl Iterator<Item = MutexGuard<'_, Shard<A>>> {
+        self.shards.get().into_iter().flat_map(|made| &made.shards).map(|shard| lock(&shard.0))
     }
 }
 
-#[inline]
-fn lock<S>(shard: &Mutex<Shard<S>>) -> MutexGuard<'_, Shard<S>> {
+impl<A: Algorithm> Place<'_, A> {
+    /// Decides on a packed state in place; `None` if it is not packed, or cannot stay so.
+    #[inline(always)]
+    fn decide_packed(
+        &mut self,
+        at: usize,
+        algorithm: &A,
+        now: Timestamp,
+        cost: Cost,
+    ) -> Option<Decision> {
+        let Meaning { algorithm: first, origin } = self.meaning;
+        if first != algorithm {
+            return None;
+        }
+        let word = self.shard.word_mut(at)?;
+        let (next, decision) = algorithm.decide_packed(*word, *origin, now, cost)?;
+        if next >= APART {
+            return None;
+        }
+        if next != *word {
+            *word = next;
+            let idle_at = algorithm.packed_idle_at(next, *origin);
+            self.shard.keep_until(idle_at);
+        }
+        Some(decision)
+    }
+
+    /// Answers a demand on a state that is kept apart from now on, unless it is only looked at.
+    fn answer(&mut self, at: usize, algorithm: &A, now: Timestamp, demand: &Demand) -> Decision {
+        let Self { shard, meaning, .. } = self;
+        if demand.mode == DemandMode::Peek {
+            return algorithm.answer(&mut shard.state(at, meaning, now), now, demand);
+        }
+        let (decision, idle_at) = shard.with_state(at, meaning, now, |state| {
+            (algorithm.answer(state, now, demand), algorithm.idle_at(state))
+        });
+        shard.keep_until(idle_at);
+        decision
+    }
+}
+
+#[inline(always)]
+fn lock<A: Algorithm>(shard: &Mutex<Shard<A>>) -> MutexGuard<'_, Shard<A>> {
     // A panic of a foreign algorithm leaves a state that it made itself, and the shard in order.
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
