@@ -14,8 +14,9 @@ use super::{Clock, Timestamp, saturating_nanos};
 #[derive(Clone, Debug)]
 pub struct MonotonicClock {
     clock: quanta::Clock,
-    started: quanta::Instant,
-    /// What the wall clock said at `started`.
+    /// The counter when the clock was made.
+    started: u64,
+    /// What the wall clock said then, in nanoseconds.
     started_at: u64,
 }
 
@@ -23,7 +24,7 @@ impl MonotonicClock {
     /// A clock that begins at the wall clock's present time.
     pub fn new() -> Self {
         let clock = quanta::Clock::new();
-        let started = clock.now();
+        let started = clock.raw();
         #[expect(clippy::disallowed_methods, reason = "the anchor of a clock")]
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         Self { clock, started, started_at: saturating_nanos(since_epoch) }
@@ -39,8 +40,8 @@ impl Default for MonotonicClock {
 impl Clock for MonotonicClock {
     #[inline]
     fn now(&self) -> Timestamp {
-        let elapsed = self.clock.now().saturating_duration_since(self.started);
-        // 584 years of uptime fit in the low 64 bits.
-        Timestamp::from_nanos(self.started_at.saturating_add(elapsed.as_nanos() as u64))
+        // Not by way of a `Duration`, which would divide and multiply again.
+        let elapsed = self.clock.delta_as_nanos(self.started, self.clock.raw());
+        Timestamp::from_nanos(self.started_at.saturating_add(elapsed))
     }
 }

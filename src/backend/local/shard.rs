@@ -267,14 +267,22 @@ impl Place {
     const GAP: Self = Self { hash: 0, cell: 0 };
 }
 
-/// The entries that so many homes may have: an eighth stays free.
+/// Shards of so few homes are kept half empty: most entries then stand at their homes, and the
+/// processor guesses right where a search ends. In larger ones the memory matters more.
+const SMALL: usize = 256;
+
+/// The entries that so many homes may have.
 const fn entries_for(homes: usize) -> usize {
-    homes - homes / 8
+    if homes <= SMALL { homes / 2 } else { homes - homes / 8 }
 }
 
 /// The homes that may have so many entries.
 const fn homes_for(entries: usize) -> usize {
-    entries + entries.div_ceil(7)
+    if entries <= SMALL / 2 {
+        return entries * 2;
+    }
+    let homes = entries + entries.div_ceil(7);
+    if homes <= SMALL { SMALL + 1 } else { homes }
 }
 
 /// Room behind the homes for the entries that are pushed on: nearly always enough.

@@ -77,7 +77,7 @@ pub struct KeyUsage {
 }
 
 /// The entries of a shard when it is full: few enough to be put in order within microseconds.
-const SHARD_CAPACITY: usize = 1_024;
+const SHARD_CAPACITY: usize = 4_096;
 
 impl<A: Algorithm> Table<A> {
     pub(super) fn new(capacity: usize, when_full: WhenFull, remember_keys: bool) -> Self {
