@@ -1,7 +1,9 @@
 use std::sync::{
-    Mutex, MutexGuard, OnceLock, PoisonError,
+    OnceLock,
     atomic::{AtomicU64, Ordering},
 };
+
+use parking_lot::Mutex;
 
 use super::meaning::Meaning;
 use crate::{
@@ -17,18 +19,23 @@ use crate::{
 /// does not any more, or another quota comes along, it moves behind a lock for good.
 pub(super) struct Slot<A: Algorithm> {
     /// The word, or [`MOVED`].
-    word: AtomicU64,
+    word: Alone,
     /// What the word means: the first algorithm that came, and when.
     meaning: OnceLock<Meaning<A>>,
     moved: Mutex<Option<A::State>>,
 }
+
+/// A word in cache lines of its own: what it means is read far more often than it changes, and
+/// would otherwise be fetched anew after each change.
+#[repr(align(128))]
+struct Alone(AtomicU64);
 
 /// The state is behind the lock.
 const MOVED: u64 = u64::MAX;
 
 impl<A: Algorithm> Slot<A> {
     pub(super) const fn new() -> Self {
-        Self { word: AtomicU64::new(0), meaning: OnceLock::new(), moved: Mutex::new(None) }
+        Self { word: Alone(AtomicU64::new(0)), meaning: OnceLock::new(), moved: Mutex::new(None) }
     }
 
     /// Decides on the word, if that can be done and `cost` is simply to be taken.
@@ -43,7 +50,7 @@ impl<A: Algorithm> Slot<A> {
         if meaning.algorithm != *algorithm {
             return None;
         }
-        let mut word = self.word.load(Ordering::Acquire);
+        let mut word = self.word.0.load(Ordering::Acquire);
         while word != MOVED {
             let (next, decision) = algorithm.decide_packed(word, meaning.origin, now, cost)?;
             if next == word {
@@ -52,7 +59,8 @@ impl<A: Algorithm> Slot<A> {
             if next == MOVED {
                 break;
             }
-            match self.word.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire) {
+            match self.word.0.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire)
+            {
                 Ok(_) => return Some(decision),
                 Err(other) => word = other,
             }
@@ -81,9 +89,9 @@ impl<A: Algorithm> Slot<A> {
         then: impl FnOnce(&mut A::State) -> T,
     ) -> T {
         let meaning = self.meaning(algorithm, now);
-        let mut moved = self.lock();
+        let mut moved = self.moved.lock();
         // From here on every compare-and-swap fails, so nobody charges the word any more.
-        let word = self.word.swap(MOVED, Ordering::AcqRel);
+        let word = self.word.0.swap(MOVED, Ordering::AcqRel);
         if word != MOVED {
             *moved = Some(meaning.unpack(word, now));
         }
@@ -93,10 +101,5 @@ impl<A: Algorithm> Slot<A> {
     #[inline]
     fn meaning(&self, algorithm: &A, now: Timestamp) -> &Meaning<A> {
         self.meaning.get_or_init(|| Meaning { algorithm: algorithm.clone(), origin: now })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<A::State>> {
-        // A panic of a foreign algorithm leaves a state that it made itself.
-        self.moved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

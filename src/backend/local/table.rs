@@ -1,12 +1,13 @@
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
     sync::{
-        Mutex, MutexGuard, OnceLock, PoisonError,
+        OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use foldhash::{SharedSeed, quality::SeedableRandomState};
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     meaning::Meaning,
@@ -236,7 +237,7 @@ impl<A: Algorithm> Table<A> {
         // Zero marks a gap.
         let hash = self.hasher.hash_one(key).max(1);
         // The lower bits choose the shard, the upper half the home in it.
-        let mut shard = lock(&shards[hash as usize & (shards.len() - 1)].0);
+        let mut shard = shards[hash as usize & (shards.len() - 1)].0.lock();
         shard.forget_idle(now);
         let found = shard.find(hash);
         Place { shard, meaning, found, hash }
@@ -256,7 +257,7 @@ impl<A: Algorithm> Table<A> {
     }
 
     fn made_shards(&self) -> impl Iterator<Item = MutexGuard<'_, Shard<A>>> {
-        self.shards.get().into_iter().flat_map(|made| &made.shards).map(|shard| lock(&shard.0))
+        self.shards.get().into_iter().flat_map(|made| &made.shards).map(|shard| shard.0.lock())
     }
 }
 
@@ -299,12 +300,6 @@ impl<A: Algorithm> Place<'_, A> {
         shard.keep_until(idle_at);
         decision
     }
-}
-
-#[inline(always)]
-fn lock<A: Algorithm>(shard: &Mutex<Shard<A>>) -> MutexGuard<'_, Shard<A>> {
-    // A panic of a foreign algorithm leaves a state that it made itself, and the shard in order.
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Busiest first: by the part of the limit that is left.
