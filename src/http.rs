@@ -1,17 +1,39 @@
-//! http
+//! Keys from HTTP requests, and answers for HTTP and gRPC servers.
+//!
+//! Whom a request is counted against: [`ClientAddr`] is its address, believed only as far as
+//! proxies are trusted; [`header`], [`method`], [`path`] and [`extension`] are parts of it, which
+//! [`join`](crate::policy::join) puts together.
+//!
+//! What its caller is told: [`TooManyRequests`] answers in HTTP or gRPC, whichever was asked in,
+//! and tells every other caller how its quota stands. [`FieldStyle`] lists the forms of the header
+//! fields, [`BodyFormat`] those of the body. [`RetryHint`] reads the `Retry-After` of other servers.
 
+mod answer;
+mod body;
+mod cause;
 mod client_addr;
+mod fields;
 mod forwarded;
+mod grpc;
 mod hops;
 mod keys;
 mod networks;
 mod peer;
+mod problem;
 mod proxies;
+mod retry_after;
 
 pub use self::{
+    answer::TooManyRequests,
+    body::{EmptyBody, MakeBody, ProblemBody},
+    cause::Cause,
     client_addr::ClientAddr,
+    fields::{FieldStyle, FieldStyles, Partition, express_name},
+    grpc::GrpcCode,
     keys::{ExtensionKey, HeaderKey, MethodKey, PathKey, extension, header, method, path},
     networks::Networks,
     peer::PeerAddr,
+    problem::BodyFormat,
     proxies::{OnUnknownClient, ProxyHeader, TrustedProxies},
+    retry_after::RetryHint,
 };

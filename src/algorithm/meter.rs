@@ -71,7 +71,7 @@ impl Meter {
 
     fn exact(quota: Quota, capacity: u64) -> Option<Self> {
         let ticks = std::iter::successors(Some(1), |tick| Some(tick * 10)).take(7);
-        ticks.filter(|tick| quota.period_nanos() % tick == 0).find_map(|tick| {
+        ticks.filter(|tick| quota.period_nanos().is_multiple_of(*tick)).find_map(|tick| {
             let period = quota.period_nanos() / tick;
             let divisor = gcd(quota.limit(), period);
             let (drain, unit) = (quota.limit() / divisor, NonZeroU64::new(period / divisor)?);

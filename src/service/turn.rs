@@ -48,7 +48,7 @@ impl<A: Algorithm, B: Backend<A>> Drop for Turn<A, B> {
         if !self.used {
             // A backend that has to be waited for cannot be waited for here: its turn is lost.
             let algorithm = self.limit.algorithm();
-            let _ = self.limiter.backend().settle(algorithm, &self.key, &self.charge, Cost::ZERO);
+            drop(self.limiter.backend().settle(algorithm, &self.key, &self.charge, Cost::ZERO));
         }
     }
 }

@@ -22,7 +22,7 @@ pub(super) struct Shard<A: Algorithm> {
     idle_at: Timestamp,
     apart: Vec<Option<A::State>>,
     /// The keys of the entries, where they are to be remembered.
-    names: Option<Box<HashMap<u64, Key>>>,
+    names: Option<HashMap<u64, Key>>,
 }
 
 #[derive(Clone, Copy)]
@@ -51,14 +51,14 @@ const LINGER: u64 = 1_000_000_000;
 
 impl<A: Algorithm> Shard<A> {
     pub(super) fn new(remember_keys: bool) -> Self {
-        let names = remember_keys.then(Box::default);
+        let names = remember_keys.then(HashMap::new);
         Self::with_places(Vec::new(), 0, names)
     }
 
     const fn with_places(
         places: Vec<Place>,
         homes: usize,
-        names: Option<Box<HashMap<u64, Key>>>,
+        names: Option<HashMap<u64, Key>>,
     ) -> Self {
         Self { places, homes, used: 0, idle_at: Timestamp::MIN, apart: Vec::new(), names }
     }
@@ -293,5 +293,5 @@ const fn tail_of(homes: usize) -> usize {
 /// The home of a hash: its upper half, scaled. So homes have the order of hashes.
 #[inline(always)]
 const fn home(hash: u64, homes: usize) -> usize {
-    ((hash >> 32) * homes as u64 >> 32) as usize
+    (((hash >> 32) * homes as u64) >> 32) as usize
 }
