@@ -52,3 +52,28 @@ pub use self::{
     quota::Quota,
     service::RateLimit,
 };
+
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("guide/README.md")]
+pub mod guide {
+    #[doc = include_str!("guide/choosing.md")]
+    pub mod choosing {}
+    #[doc = include_str!("guide/layer_order.md")]
+    pub mod layer_order {}
+    #[doc = include_str!("guide/http.md")]
+    pub mod http {}
+    #[doc = include_str!("guide/changing_limits.md")]
+    pub mod changing_limits {}
+    #[doc = include_str!("guide/observing.md")]
+    pub mod observing {}
+    #[doc = include_str!("../DESIGN.md")]
+    pub mod design {}
+    #[doc = include_str!("../COMPARISON.md")]
+    pub mod comparison {}
+    #[doc = include_str!("../CHANGELOG.md")]
+    pub mod changelog {}
+}
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
