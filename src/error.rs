@@ -1,11 +1,6 @@
-//! What can go wrong: in a configuration, in a backend, for a request.
+//! What can go wrong in a configuration and in a backend.
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
-
-use crate::{
-    decision::{PolicySet, RetryAfter, Snapshot},
-    name::Policies,
-};
 
 /// A configuration that cannot be meant, and what to write instead.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -27,6 +22,8 @@ pub enum ConfigError {
     LimitOutOfRange {
         /// The limit.
         limit: u64,
+        /// The largest limit.
+        largest: u64,
     },
     /// A text that is not the name of a limit.
     MalformedName {
@@ -54,6 +51,8 @@ pub enum ConfigError {
     PeriodOutOfRange {
         /// The period.
         period: Duration,
+        /// The longest period.
+        longest: Duration,
     },
     /// A prefix length, a number of segments or of entries that makes no sense.
     SettingOutOfRange {
@@ -76,6 +75,20 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// Checks a setting that is a number.
+    pub(crate) const fn check(
+        setting: &'static str,
+        value: u64,
+        range: (u64, u64),
+    ) -> Result<(), Self> {
+        if range.0 <= value && value <= range.1 {
+            return Ok(());
+        }
+        Err(Self::SettingOutOfRange { setting, value, range })
+    }
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -90,8 +103,8 @@ impl fmt::Display for ConfigError {
                 "two limits are named `{name}`: give each a name of its own, so that a refusal \
                  can say which one bound"
             ),
-            Self::LimitOutOfRange { limit } => {
-                write!(f, "a limit of {limit} is above the largest, {}", crate::Quota::MAX_LIMIT)
+            Self::LimitOutOfRange { limit, largest } => {
+                write!(f, "a limit of {limit} is above the largest, {largest}")
             }
             Self::MalformedName { name } => write!(
                 f,
@@ -114,11 +127,9 @@ impl fmt::Display for ConfigError {
                  choose its own address: list the networks of your proxies, or key by the socket's \
                  address",
             ),
-            Self::PeriodOutOfRange { period } => write!(
-                f,
-                "a period of {period:?} is not between one nanosecond and {:?}",
-                crate::Quota::MAX_PERIOD
-            ),
+            Self::PeriodOutOfRange { period, longest } => {
+                write!(f, "a period of {period:?} is not between one nanosecond and {longest:?}")
+            }
             Self::SettingOutOfRange { setting, value, range: (least, most) } => {
                 write!(f, "{setting} is {value}, but must be from {least} to {most}")
             }
@@ -194,88 +205,5 @@ impl fmt::Display for BackendError {
 impl Error for BackendError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_deref().map(|source| source as &(dyn Error + 'static))
-    }
-}
-
-/// Why a request was not let through.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Rejection {
-    /// The backend could not decide, and the policy is to refuse then.
-    Backend(BackendError),
-    /// The key is on the denied list.
-    Denied,
-    /// The request has no key, and the policy is to refuse then.
-    NoKey,
-    /// The quota is used up.
-    OverLimit(Denial),
-}
-
-impl Rejection {
-    /// When to come back, if the time is known.
-    pub const fn retry_after(&self) -> Option<RetryAfter> {
-        match self {
-            Self::OverLimit(denial) => Some(denial.retry_after),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Rejection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Backend(_) => f.write_str("the rate limit could not be checked"),
-            Self::Denied => f.write_str("the caller is denied"),
-            Self::NoKey => f.write_str("the request does not say whom to count it against"),
-            Self::OverLimit(denial) => denial.fmt(f),
-        }
-    }
-}
-
-impl Error for Rejection {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Backend(error) => Some(error),
-            _ => None,
-        }
-    }
-}
-
-/// The particulars of a refusal for want of quota.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Denial {
-    /// When the same request would be allowed, if nobody else came.
-    pub retry_after: RetryAfter,
-    /// The standing of the limit that bound.
-    pub snapshot: Snapshot,
-    /// Which of the limits refused.
-    pub violated: PolicySet,
-    /// What the limits say of themselves.
-    pub policies: Policies,
-}
-
-impl Denial {
-    /// A refusal by the limits in `violated`.
-    pub const fn new(
-        retry_after: RetryAfter,
-        snapshot: Snapshot,
-        violated: PolicySet,
-        policies: Policies,
-    ) -> Self {
-        Self { retry_after, snapshot, violated, policies }
-    }
-}
-
-impl fmt::Display for Denial {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("rate limit")?;
-        if let Some(policy) = self.policies.get(self.snapshot.policy) {
-            write!(f, " `{}`", policy.name)?;
-        }
-        match self.retry_after {
-            RetryAfter::After(wait) => write!(f, " exceeded, retry after {wait:?}"),
-            RetryAfter::Never => f.write_str(" never holds as much as this request costs"),
-        }
     }
 }

@@ -18,6 +18,7 @@ mod grpc;
 mod hops;
 mod keys;
 mod networks;
+mod node;
 mod peer;
 mod problem;
 mod proxies;

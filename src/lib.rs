@@ -12,6 +12,7 @@ mod maybe_ready;
 pub mod name;
 mod observe;
 mod quota;
+mod rejection;
 pub mod time;
 
 pub mod algorithm;
@@ -43,13 +44,14 @@ pub use self::layer::{
 pub use self::{
     cost::Cost,
     decision::{Charge, Decision, Demand, DemandMode, PolicySet, RetryAfter, Snapshot},
-    error::{BackendError, BackendErrorKind, ConfigError, Denial, Rejection},
+    error::{BackendError, BackendErrorKind, ConfigError},
     key::Key,
     limiter::{Limit, Limiter},
     maybe_ready::MaybeReady,
     name::{Policies, PolicyName, QuotaPolicy},
     policy::Policy,
     quota::Quota,
+    rejection::{Denial, Rejection},
     service::RateLimit,
 };
 

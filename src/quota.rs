@@ -74,10 +74,10 @@ impl Quota {
     /// [`MAX_LIMIT`](Self::MAX_LIMIT).
     pub const fn new(limit: u64, period: Duration) -> Result<Self, ConfigError> {
         if period.is_zero() || period.as_nanos() > Self::MAX_PERIOD.as_nanos() {
-            return Err(ConfigError::PeriodOutOfRange { period });
+            return Err(ConfigError::PeriodOutOfRange { period, longest: Self::MAX_PERIOD });
         }
         if limit > Self::MAX_LIMIT {
-            return Err(ConfigError::LimitOutOfRange { limit });
+            return Err(ConfigError::LimitOutOfRange { limit, largest: Self::MAX_LIMIT });
         }
         Ok(Self { limit, period })
     }

@@ -144,23 +144,11 @@ impl PlanBuilder {
             if self.limits[..place].iter().any(|other| other.name == limit.name) {
                 return Err(ConfigError::DuplicateName { name: limit.name.to_string() });
             }
-            if limit.dimension >= Cost::DIMENSIONS {
-                return Err(ConfigError::SettingOutOfRange {
-                    setting: "the dimension of a limit",
-                    value: limit.dimension as u64,
-                    range: (0, Cost::DIMENSIONS as u64 - 1),
-                });
-            }
+            let last = Cost::DIMENSIONS as u64 - 1;
+            ConfigError::check("the dimension of a limit", limit.dimension as u64, (0, last))?;
         }
         let shapers = self.limits.iter().filter(|limit| matches!(limit.rule, Rule::LeakyBucket(_)));
-        let shapers = shapers.count() as u64;
-        if shapers > 1 {
-            return Err(ConfigError::SettingOutOfRange {
-                setting: "the number of leaky buckets in a plan",
-                value: shapers,
-                range: (0, 1),
-            });
-        }
+        ConfigError::check("the number of leaky buckets", shapers.count() as u64, (0, 1))?;
         Ok(Plan { limits: self.limits.into() })
     }
 }

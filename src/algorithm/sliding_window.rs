@@ -72,14 +72,8 @@ impl SlidingWindow {
     /// # Errors
     ///
     /// The number is not from 1 to [`MAX_SEGMENTS`](Self::MAX_SEGMENTS).
-    pub const fn segments(self, segments: u64) -> Result<Self, ConfigError> {
-        if segments < 1 || segments > Self::MAX_SEGMENTS {
-            return Err(ConfigError::SettingOutOfRange {
-                setting: "the number of segments",
-                value: segments,
-                range: (1, Self::MAX_SEGMENTS),
-            });
-        }
+    pub fn segments(self, segments: u64) -> Result<Self, ConfigError> {
+        ConfigError::check("the number of segments", segments, (1, Self::MAX_SEGMENTS))?;
         Ok(Self::with_segments(self.limit, self.period, segments))
     }
 

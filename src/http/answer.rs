@@ -14,9 +14,9 @@ use super::{
 };
 use crate::{
     decision::{RetryAfter, Snapshot},
-    error::{Denial, Rejection},
     name::{Policies, QuotaPolicy},
     policy::Answer,
+    rejection::{Denial, Rejection},
 };
 
 /// Answers for HTTP and gRPC servers: 429 with `Retry-After`, or `RESOURCE_EXHAUSTED`.

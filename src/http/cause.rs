@@ -1,7 +1,7 @@
 use http::StatusCode;
 
 use super::grpc::GrpcCode;
-use crate::error::Rejection;
+use crate::rejection::Rejection;
 
 /// Names why a request was refused, where an answer is chosen by it.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]

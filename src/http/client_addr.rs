@@ -128,7 +128,7 @@ impl ClientAddr {
     ///
     /// [`ConfigError::SettingOutOfRange`] unless it is from 8 to 32.
     pub fn ipv4_prefix(self, length: u8) -> Result<Self, ConfigError> {
-        check("the IPv4 prefix length", length, (8, IPV4_BITS))?;
+        ConfigError::check("the IPv4 prefix length", length.into(), (8, IPV4_BITS.into()))?;
         Ok(self.set(|settings| settings.ipv4_prefix = length))
     }
 
@@ -139,7 +139,7 @@ impl ClientAddr {
     ///
     /// [`ConfigError::SettingOutOfRange`] unless it is from 32 to 128.
     pub fn ipv6_prefix(self, length: u8) -> Result<Self, ConfigError> {
-        check("the IPv6 prefix length", length, (32, IPV6_BITS))?;
+        ConfigError::check("the IPv6 prefix length", length.into(), (32, IPV6_BITS.into()))?;
         Ok(self.set(|settings| settings.ipv6_prefix = length))
     }
 
@@ -229,19 +229,6 @@ impl Settings {
             }
         }
     }
-}
-
-/// Checks a setting that is a small number.
-pub(super) fn check(
-    setting: &'static str,
-    value: u8,
-    (least, most): (u8, u8),
-) -> Result<(), ConfigError> {
-    if (least..=most).contains(&value) {
-        return Ok(());
-    }
-    let range = (least.into(), most.into());
-    Err(ConfigError::SettingOutOfRange { setting, value: value.into(), range })
 }
 
 const IPV4_BITS: u8 = 32;

@@ -14,8 +14,8 @@ use self::plain::{InLimit, Reset};
 pub use self::{express::express_name, partition::Partition};
 use crate::{
     decision::{RetryAfter, Snapshot, ceil_secs},
-    error::Denial,
     name::{Policies, PolicyName, QuotaPolicy},
+    rejection::Denial,
 };
 
 /// Names a form of the fields that tell a caller how its quota stands.

@@ -7,7 +7,7 @@
 
 use std::{iter, net::IpAddr};
 
-use super::hops;
+use super::node::node;
 
 /// The elements of one line, the last one first. A line has at least one, though it be empty.
 pub(super) fn elements_from_right(line: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -56,7 +56,7 @@ pub(super) fn client(element: &[u8]) -> Option<IpAddr> {
             return None;
         }
     }
-    hops::node(str::from_utf8(client?).ok()?)
+    node(str::from_utf8(client?).ok()?)
 }
 
 type Pair<'l> = (&'l [u8], &'l [u8]);

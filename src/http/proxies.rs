@@ -2,7 +2,7 @@ use std::{net::IpAddr, str::FromStr};
 
 use http::{HeaderMap, HeaderName};
 
-use super::{client_addr::check, hops, networks::Networks};
+use super::{hops, networks::Networks};
 use crate::error::ConfigError;
 
 /// The proxies in front of a server, and the one header in which they say who their client is.
@@ -131,7 +131,7 @@ impl TrustedProxies {
     ///
     /// [`ConfigError::SettingOutOfRange`] for a count of zero.
     pub fn hops(mut self, count: u8) -> Result<Self, ConfigError> {
-        check("the number of hops", count, (1, u8::MAX))?;
+        ConfigError::check("the number of hops", count.into(), (1, u8::MAX.into()))?;
         self.hops = Some(count);
         Ok(self)
     }

@@ -1,4 +1,4 @@
-use crate::{decision::Snapshot, error::Rejection, name::Policies};
+use crate::{decision::Snapshot, name::Policies, rejection::Rejection};
 
 /// What a caller is told.
 ///

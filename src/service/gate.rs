@@ -5,12 +5,13 @@ use crate::{
     algorithm::Algorithm,
     backend::Backend,
     decision::{Decision, Demand, Snapshot},
-    error::{BackendError, Denial, Rejection},
+    error::BackendError,
     key::Key,
     limiter::{Limit, Limiter},
     name::Policies,
     observe::Outcome,
     policy::{CostOf, LimitOf, OnBackendError, OnMissingKey, Policy, Subject},
+    rejection::{Denial, Rejection},
 };
 
 /// What comes of a request at the gate.
