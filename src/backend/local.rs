@@ -12,8 +12,9 @@
 //!
 //! **Idle means absent.** A state that has recovered completely cannot be told from a fresh one,
 //! so its place is free without anyone having to free it. There is no task to start, no sweep and
-//! nothing to call. A shard is put in order when it is full, which moves a thousand entries at
-//! the most, and gives all its memory back at the first touch after all its keys have gone idle.
+//! nothing to call. A shard is put in order when it is full, which moves some thousand entries at
+//! the most, and gives all its memory back when all its keys have been idle for a second: at its
+//! next touch, or when another shard's decisions see to it.
 //!
 //! **Memory is bounded** by [`LocalBuilder::capacity`], a number of keys. When every place holds a
 //! key that still counts, [`WhenFull`] says what becomes of a new one.

@@ -16,11 +16,20 @@ use crate::{algorithm::Algorithm, key::Key, time::Timestamp};
 pub(super) struct Shard<A: Algorithm> {
     places: Vec<Place>,
     /// The first places, to which hashes are scaled. Behind them is what was pushed on.
-    homes: usize,
-    used: usize,
+    homes: u32,
+    /// Entries.
+    used: u32,
+    /// Decisions, to see to another shard at every so many of them.
+    decisions: u32,
     /// From here on all entries are idle.
     idle_at: Timestamp,
-    apart: Vec<Option<A::State>>,
+    /// What most shards do without, so that the rest is one cache line.
+    aside: Option<Box<Aside<A::State>>>,
+}
+
+struct Aside<S> {
+    /// States that are not packed.
+    states: Vec<Option<S>>,
     /// The keys of the entries, where they are to be remembered.
     names: Option<HashMap<u64, Key>>,
 }
@@ -32,6 +41,9 @@ struct Place {
     /// A packed state, or [`APART`] and where the state is.
     cell: u64,
 }
+
+/// After so many decisions in a shard another one is seen to.
+const TEND_EVERY: u32 = 1_024;
 
 /// Where a hash stands, or would.
 #[derive(Clone, Copy)]
@@ -52,24 +64,32 @@ const LINGER: u64 = 1_000_000_000;
 impl<A: Algorithm> Shard<A> {
     pub(super) fn new(remember_keys: bool) -> Self {
         let names = remember_keys.then(HashMap::new);
-        Self::with_places(Vec::new(), 0, names)
+        Self::with_homes(0, names.map(|names| Aside { states: Vec::new(), names: Some(names) }))
     }
 
-    const fn with_places(
-        places: Vec<Place>,
-        homes: usize,
-        names: Option<HashMap<u64, Key>>,
-    ) -> Self {
-        Self { places, homes, used: 0, idle_at: Timestamp::MIN, apart: Vec::new(), names }
+    fn with_homes(homes: usize, aside: Option<Aside<A::State>>) -> Self {
+        // Nothing is allocated for no homes.
+        let room = if homes == 0 { 0 } else { homes + tail_of(homes) };
+        Self {
+            places: Vec::with_capacity(room),
+            homes: homes as u32,
+            used: 0,
+            decisions: 0,
+            idle_at: Timestamp::MIN,
+            aside: aside.map(Box::new),
+        }
     }
 
     pub(super) const fn len(&self) -> usize {
-        self.used
+        self.used as usize
     }
 
     pub(super) fn memory(&self) -> usize {
         self.places.capacity() * size_of::<Place>()
-            + self.apart.capacity() * size_of::<Option<A::State>>()
+            + self.aside.as_ref().map_or(0, |aside| {
+                size_of::<Aside<A::State>>()
+                    + aside.states.capacity() * size_of::<Option<A::State>>()
+            })
     }
 
     /// Forgets everything if nothing has counted for a while. Not at once: a limit that recovers
@@ -83,12 +103,13 @@ impl<A: Algorithm> Shard<A> {
 
     #[cold]
     fn clear(&mut self) {
-        *self = Self::new(self.names.is_some());
+        let remembers = self.aside.as_ref().is_some_and(|aside| aside.names.is_some());
+        *self = Self::new(remembers);
     }
 
     #[inline(always)]
     pub(super) fn find(&self, hash: u64) -> Found {
-        let mut at = home(hash, self.homes);
+        let mut at = home(hash, self.homes as usize);
         while let Some(place) = self.places.get(at) {
             if place.hash == hash {
                 return Found::At(at);
@@ -116,8 +137,9 @@ impl<A: Algorithm> Shard<A> {
         if place.cell < APART {
             return meaning.unpack(place.cell, now);
         }
-        let apart = self.apart.get((place.cell - APART) as usize).cloned().flatten();
-        apart.unwrap_or_else(|| meaning.algorithm.initial(now))
+        let states = self.aside.as_ref().map(|aside| &aside.states);
+        let apart = states.and_then(|states| states.get((place.cell - APART) as usize));
+        apart.cloned().flatten().unwrap_or_else(|| meaning.algorithm.initial(now))
     }
 
     /// Runs `then` on the state at a place where an entry was found, which is kept apart from now
@@ -129,12 +151,13 @@ impl<A: Algorithm> Shard<A> {
         now: Timestamp,
         then: impl FnOnce(&mut A::State) -> T,
     ) -> T {
-        let cell = self.places[at].cell;
-        if cell < APART {
-            self.places[at].cell = APART | self.apart.len() as u64;
-            self.apart.push(Some(meaning.unpack(cell, now)));
+        let states = &mut self.aside.get_or_insert_default().states;
+        let cell = &mut self.places[at].cell;
+        if *cell < APART {
+            states.push(Some(meaning.unpack(*cell, now)));
+            *cell = APART | (states.len() - 1) as u64;
         }
-        let apart = &mut self.apart[(self.places[at].cell - APART) as usize];
+        let apart = &mut states[(*cell - APART) as usize];
         then(apart.get_or_insert_with(|| meaning.algorithm.initial(now)))
     }
 
@@ -144,15 +167,22 @@ impl<A: Algorithm> Shard<A> {
         self.idle_at = self.idle_at.max(idle_at);
     }
 
+    /// Counts a decision. Whether it is time to see to another shard.
+    #[inline(always)]
+    pub(super) const fn count_decision(&mut self) -> bool {
+        self.decisions = self.decisions.wrapping_add(1);
+        self.decisions.is_multiple_of(TEND_EVERY)
+    }
+
     /// Puts a new entry where it was found missing, if the shard is not full. Its state has never
     /// been used.
     pub(super) fn insert(&mut self, at: usize, hash: u64, key: &Key) -> Result<(), Full> {
-        if self.used >= entries_for(self.homes) {
+        if self.len() >= entries_for(self.homes as usize) {
             return Err(Full);
         }
         let behind = self.places.get(at..).unwrap_or_default();
         let gap = behind.iter().position(|place| place.hash == 0).unwrap_or_else(|| {
-            self.places.reserve_exact(tail_of(self.homes));
+            self.places.reserve_exact(tail_of(self.homes as usize));
             self.places.push(Place::GAP);
             self.places.len() - 1 - at
         });
@@ -160,7 +190,7 @@ impl<A: Algorithm> Shard<A> {
         run.rotate_right(1);
         run[0] = Place { hash, cell: 0 };
         self.used += 1;
-        if let Some(names) = &mut self.names {
+        if let Some(names) = self.aside.as_mut().and_then(|aside| aside.names.as_mut()) {
             names.insert(hash, key.clone());
         }
         Ok(())
@@ -195,10 +225,10 @@ impl<A: Algorithm> Shard<A> {
         if idle.is_empty() {
             return 0;
         }
-        let (_, nearest, _) = idle.select_nth_unstable(self.used / 16);
-        let (nearest, before) = (*nearest, self.used);
-        self.rebuild(self.homes, meaning, now, |idle_at| idle_at > nearest);
-        before - self.used
+        let (_, nearest, _) = idle.select_nth_unstable(self.len() / 16);
+        let (nearest, before) = (*nearest, self.len());
+        self.rebuild(self.homes as usize, meaning, now, |idle_at| idle_at > nearest);
+        before - self.len()
     }
 
     /// When each entry is idle.
@@ -222,7 +252,7 @@ impl<A: Algorithm> Shard<A> {
 
     /// The key of an entry, if it was remembered.
     pub(super) fn name(&self, hash: u64) -> Option<Key> {
-        self.names.as_ref()?.get(&hash).cloned()
+        self.aside.as_ref()?.names.as_ref()?.get(&hash).cloned()
     }
 
     /// Moves the entries that are to be kept, by when they are idle, to so many homes. They come
@@ -234,9 +264,9 @@ impl<A: Algorithm> Shard<A> {
         now: Timestamp,
         keep: impl Fn(Timestamp) -> bool,
     ) {
-        let places = Vec::with_capacity(homes + tail_of(homes));
-        let mut old = mem::replace(self, Self::with_places(places, homes, None));
-        let mut names = old.names.take();
+        let mut old = mem::replace(self, Self::with_homes(homes, None));
+        let mut names = old.aside.as_mut().and_then(|aside| aside.names.take());
+        let mut states = Vec::new();
         for mut place in mem::take(&mut old.places) {
             if place.hash == 0 {
                 continue;
@@ -249,8 +279,8 @@ impl<A: Algorithm> Shard<A> {
                 continue;
             }
             if place.cell >= APART {
-                place.cell = APART | self.apart.len() as u64;
-                self.apart.push(Some(state));
+                place.cell = APART | states.len() as u64;
+                states.push(Some(state));
             }
             let at = home(place.hash, homes).max(self.places.len());
             self.places.resize(at, Place::GAP);
@@ -259,7 +289,15 @@ impl<A: Algorithm> Shard<A> {
         }
         self.places.resize(homes.max(self.places.len()), Place::GAP);
         self.idle_at = old.idle_at;
-        self.names = names;
+        if names.is_some() || !states.is_empty() {
+            self.aside = Some(Box::new(Aside { states, names }));
+        }
+    }
+}
+
+impl<S> Default for Aside<S> {
+    fn default() -> Self {
+        Self { states: Vec::new(), names: None }
     }
 }
 

@@ -2,7 +2,7 @@ use std::{
     hash::{BuildHasher, Hasher, RandomState},
     sync::{
         OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -31,6 +31,8 @@ pub(super) struct Table<A: Algorithm> {
     when_full: WhenFull,
     remember_keys: bool,
     evicted: AtomicU64,
+    /// The shard that is seen to next.
+    hand: AtomicUsize,
 }
 
 struct Shards<A: Algorithm> {
@@ -89,6 +91,7 @@ impl<A: Algorithm> Table<A> {
             when_full,
             remember_keys,
             evicted: AtomicU64::new(0),
+            hand: AtomicUsize::new(0),
         }
     }
 
@@ -107,9 +110,25 @@ impl<A: Algorithm> Table<A> {
             && demand.is_plain()
             && let Some(decision) = place.decide_packed(at, algorithm, now, demand.each)
         {
+            let due = place.shard.count_decision();
+            drop(place);
+            if due {
+                self.tend(now);
+            }
             return Ok(decision);
         }
         Err(place)
+    }
+
+    /// Sees to one shard that this decision has nothing to do with, so that one whose keys all
+    /// stay away gives its memory back too. It never waits: a shard that is in use needs no care.
+    #[cold]
+    fn tend(&self, now: Timestamp) {
+        let Some(made) = self.shards.get() else { return };
+        let next = self.hand.fetch_add(1, Ordering::Relaxed) & (made.shards.len() - 1);
+        if let Some(mut shard) = made.shards[next].0.try_lock() {
+            shard.forget_idle(now);
+        }
     }
 
     /// Decides on a key that is not known, on a state that is not packed, or on what is not simply
@@ -123,8 +142,12 @@ impl<A: Algorithm> Table<A> {
         demand: &Demand,
     ) -> Result<Decision, BackendError> {
         if let Found::At(at) = place.found {
+            if place.shard.count_decision() {
+                self.tend(now);
+            }
             return Ok(place.answer(at, algorithm, now, demand));
         }
+        self.tend(now);
         let decision = algorithm.answer(&mut algorithm.initial(now), now, demand);
         let took = decision.charge().is_some_and(|charge| !charge.cost.is_zero());
         if !took || demand.mode == DemandMode::Peek {
