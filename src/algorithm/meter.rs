@@ -50,6 +50,9 @@ const MOST_PARTS: u128 = 1 << 62;
 /// A rate that had to be rounded keeps at least this many steps: an error below 5 in 10^10.
 const LEAST_DRAIN: u128 = 1 << 31;
 
+/// Nanoseconds in a second.
+const SECOND: u64 = 1_000_000_000;
+
 /// A meter as it stands at one instant.
 #[derive(Clone, Copy)]
 pub(super) struct Standing {
@@ -257,6 +260,9 @@ impl Meter {
     ) -> Option<(u64, Result<Standing, Decision>)> {
         let drained = self.drained_since(origin, now)?;
         let before = Standing { tick: now.as_nanos(), used: word.saturating_sub(drained) };
+        if before.used > self.full() && self.has_gone_back(before.used) {
+            return None;
+        }
         let after = self.admit(before, now, units);
         let next = match &after {
             Ok(after) if units > 0 => drained.checked_add(after.used)?,
@@ -268,8 +274,17 @@ impl Meter {
     /// The state that such a number stands for, at `now`. What is too long ago for a word has all
     /// drained.
     pub(super) fn unpack(&self, word: u64, origin: Timestamp, now: Timestamp) -> MeterState {
-        let drained = self.drained_since(origin, now).unwrap_or(u64::MAX);
-        MeterState { at: now, used: word.saturating_sub(drained), unit: self.unit }
+        let before = now < origin || self.tick != 1;
+        let drained = self.drained_since(origin, now).unwrap_or(if before { 0 } else { u64::MAX });
+        let used = word.saturating_sub(drained);
+        let used = if self.has_gone_back(used) { self.full() } else { used };
+        MeterState { at: now, used, unit: self.unit }
+    }
+
+    /// Whether the clock must have gone back by more than a second for so much to seem in use: a
+    /// packed state has no debt. By less it may only be that of another thread.
+    const fn has_gone_back(&self, used: u64) -> bool {
+        used.saturating_sub(self.full()) > self.drain.saturating_mul(SECOND)
     }
 
     /// When such a state is as good as new.
@@ -281,7 +296,9 @@ impl Meter {
 
     #[inline(always)]
     fn drained_since(&self, origin: Timestamp, now: Timestamp) -> Option<u64> {
-        let nanos = now.as_nanos().saturating_sub(origin.as_nanos());
+        let nanos = now.as_nanos().checked_sub(origin.as_nanos());
+        // Another thread's clock may be a little behind the origin, this one's may not.
+        let nanos = nanos.or_else(|| (origin.as_nanos() - now.as_nanos() < SECOND).then_some(0))?;
         if self.tick == 1 { nanos.checked_mul(self.drain) } else { None }
     }
 

@@ -37,6 +37,10 @@ use crate::{algorithm::LeakyBucket, quota::Quota};
 ///
 /// A caller that goes away before its turn gives it back if nobody came after it.
 ///
+/// # Panics
+///
+/// A request that has to wait panics where there is no `tokio` runtime with its timer enabled.
+///
 /// # Example
 ///
 /// ```
