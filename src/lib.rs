@@ -1,5 +1,6 @@
 #![doc = include_str!("lib.md")]
 #![forbid(unsafe_code)]
+#![warn(clippy::unwrap_used)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 // From the footing to the roof: a module uses only what stands above it here.

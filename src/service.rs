@@ -3,6 +3,7 @@
 mod future;
 mod gate;
 mod turn;
+mod waiting;
 
 use std::{
     fmt,
@@ -14,8 +15,9 @@ use tower_service::Service;
 
 pub use self::future::ResponseFuture;
 use self::{
-    future::Parked,
+    future::Annotation,
     gate::{Entry, Verdict},
+    waiting::{Until, Waiting},
 };
 use crate::{
     algorithm::Algorithm,
@@ -105,47 +107,62 @@ where
 
     #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
+        let annotates = self.policy.answer.annotates();
         let subject = match self.policy.key.key_of(&request).try_into_ready() {
             Ok(subject) => subject,
             Err(key) => {
                 let limiter = self.limiter.clone();
-                let (parked, policy) = self.park(request);
-                return ResponseFuture::identifying(key, parked, limiter, policy);
+                return self.wait(request, annotates, Until::Identified { key, limiter });
             }
         };
-        match gate::enter(&mut self.limiter, &self.policy, subject, &request, R::ANNOTATES) {
+        match gate::enter(&mut self.limiter, &self.policy, subject, &request, annotates) {
             Entry::Decided(Verdict::Go(standing)) => {
-                let policy = standing.is_some().then(|| Arc::clone(&self.policy));
-                let limiter = &self.limiter;
-                let name = limiter.known_limit().name();
-                let charged = nesting::check(&self.policy.exceptions.unlooked, name, || {
-                    limiter.backend().state_id()
-                });
+                let policy = &self.policy;
+                let annotation =
+                    standing.map(|standing| Annotation { standing, policy: Arc::clone(policy) });
+                let charged = nesting::check(
+                    &policy.exceptions.unlooked,
+                    self.limiter.known_limit().name(),
+                    || self.limiter.backend().state_id(),
+                );
                 let response = nesting::inside(charged, || self.inner.call(request));
-                ResponseFuture::running(response, standing, charged, policy)
+                ResponseFuture::running(response, annotation, charged)
             }
             Entry::Decided(Verdict::Refuse(rejection)) => {
                 ResponseFuture::answered(self.policy.answer.refuse(&request, rejection))
             }
             Entry::Decided(Verdict::Delay(turn, standing)) => {
-                let (parked, policy) = self.park(request);
-                ResponseFuture::delaying(turn, standing, parked, policy)
+                self.wait(request, annotates, Until::turn(*turn, standing))
             }
             Entry::Asked(decision, ticket) => {
-                let (parked, policy) = self.park(request);
-                ResponseFuture::deciding(decision, ticket, parked, policy)
+                self.wait(request, annotates, Until::Decided { decision, ticket: Some(*ticket) })
             }
         }
     }
 }
 
-impl<S: Clone, L, P> RateLimit<S, L, P> {
-    /// The service that was made ready, with the request, out of here: a clone of it, which may
-    /// not be ready, takes its place.
-    fn park<Req>(&mut self, request: Req) -> (Parked<S, Req>, Arc<P>) {
+impl<S, A, B, K, C, R, L> RateLimit<S, Limiter<A, B>, Policy<K, C, R, L>>
+where
+    A: Algorithm,
+    B: Backend<A>,
+{
+    /// Lets a request wait with the service that was made ready: a clone of that, which may not be
+    /// ready, takes its place.
+    #[cold]
+    fn wait<Req>(
+        &mut self,
+        request: Req,
+        annotates: bool,
+        until: Until<K::Future, A, B>,
+    ) -> ResponseFuture<S, Req, A, B, K, C, R, L>
+    where
+        S: Service<Req> + Clone,
+        K: KeyOf<Req>,
+    {
         let clone = self.inner.clone();
         let ready = std::mem::replace(&mut self.inner, clone);
-        (Parked::new(ready, request), Arc::clone(&self.policy))
+        let policy = Arc::clone(&self.policy);
+        ResponseFuture::waiting(Waiting::new(ready, request, policy, annotates, until))
     }
 }
 

@@ -48,6 +48,8 @@ pub struct SlidingLog {
 pub struct SlidingLogState {
     /// Instants and units, oldest first.
     entries: VecDeque<(Timestamp, u64)>,
+    /// The units of all entries.
+    sum: u64,
 }
 
 impl SlidingLog {
@@ -69,11 +71,24 @@ impl SlidingLog {
         // Entries are in order: a clock that went back waits at the newest.
         let newest = state.entries.back().map_or(now, |(at, _)| *at);
         let now = now.max(newest);
-        let expired = state.entries.iter().take_while(|(at, _)| self.leaves_at(*at) <= now).count();
-        let used =
-            state.entries.range(expired..).fold(0_u64, |sum, entry| sum.saturating_add(entry.1));
+        let expired = state.entries.partition_point(|(at, _)| self.leaves_at(*at) <= now);
+        let left = state.entries.range(..expired).fold(0_u64, |sum, (_, used)| sum + used);
         let full = state.entries.len() - expired >= self.max_entries && newest < now;
-        Standing { now, expired, used, full }
+        Standing { now, expired, used: state.sum - left, full }
+    }
+
+    /// Forgets what has left the window, which nobody can tell, and sets right what a clock has
+    /// written that has since gone back by more than a period: its entries would count until it
+    /// comes there again.
+    fn tidy(&self, state: &mut SlidingLogState, now: Timestamp) {
+        let newest = state.entries.back().map_or(now, |(at, _)| *at);
+        if newest.saturating_since(now) > self.period {
+            state.entries.clear();
+            state.entries.push_back((now, state.sum));
+        }
+        let standing = self.standing(state, now);
+        state.entries.drain(..standing.expired);
+        state.sum = standing.used;
     }
 
     fn leaves_at(&self, at: Timestamp) -> Timestamp {
@@ -90,24 +105,14 @@ impl SlidingLog {
         Snapshot::new(self.limit, self.remaining(standing), reset_at.saturating_since(now))
     }
 
-    fn add(state: &mut SlidingLogState, standing: &Standing, units: u64) {
-        state.entries.drain(..standing.expired);
+    fn add(state: &mut SlidingLogState, at: Timestamp, units: u64) {
+        // So many units that the sum would overflow are as good as the most there can be.
+        let units = units.min(u64::MAX - state.sum);
+        state.sum += units;
         match state.entries.back_mut() {
-            Some((at, used)) if *at == standing.now => *used = used.saturating_add(units),
-            _ => state.entries.push_back((standing.now, units)),
+            Some((newest, used)) if *newest == at => *used += units,
+            _ => state.entries.push_back((at, units)),
         }
-    }
-
-    /// Sets right what a clock has written that has since gone back by more than a period: its
-    /// entries would count until it comes there again.
-    fn heal(&self, state: &mut SlidingLogState, now: Timestamp) {
-        let newest = state.entries.back().map_or(now, |(at, _)| *at);
-        if newest.saturating_since(now) <= self.period {
-            return;
-        }
-        let used = state.entries.iter().fold(0_u64, |sum, entry| sum.saturating_add(entry.1));
-        state.entries.clear();
-        state.entries.push_back((now, used));
     }
 }
 
@@ -129,7 +134,7 @@ impl Algorithm for SlidingLog {
     }
 
     fn decide(&self, state: &mut SlidingLogState, now: Timestamp, cost: Cost) -> Decision {
-        self.heal(state, now);
+        self.tidy(state, now);
         let mut standing = self.standing(state, now);
         let deny = |retry_after| Decision::Deny {
             snapshot: self.snapshot(state, &standing, now),
@@ -151,7 +156,7 @@ impl Algorithm for SlidingLog {
             return deny(RetryAfter::After(until.saturating_since(now)));
         }
         if cost.units() > 0 {
-            Self::add(state, &standing, cost.units());
+            Self::add(state, standing.now, cost.units());
             standing = self.standing(state, now);
         }
         let snapshot = self.snapshot(state, &standing, now);
@@ -164,13 +169,13 @@ impl Algorithm for SlidingLog {
     }
 
     fn take(&self, state: &mut SlidingLogState, now: Timestamp, cost: Cost) {
-        self.heal(state, now);
+        self.tidy(state, now);
         let mut standing = self.standing(state, now);
         if standing.full {
             // Use that cannot be refused joins the newest entry, and leaves with it.
             standing.now = state.entries.back().map_or(standing.now, |(at, _)| *at);
         }
-        Self::add(state, &standing, cost.units());
+        Self::add(state, standing.now, cost.units());
     }
 
     /// Units come back to the admission that took them; when it has left the window, nowhere.
@@ -178,11 +183,12 @@ impl Algorithm for SlidingLog {
         let Ok(place) = state.entries.binary_search_by_key(&charge.at, |(at, _)| *at) else {
             return;
         };
-        let left = state.entries[place].1.saturating_sub(cost.units());
-        if left == 0 {
+        let used = &mut state.entries[place].1;
+        let back = cost.units().min(*used);
+        *used -= back;
+        state.sum -= back;
+        if *used == 0 {
             state.entries.remove(place);
-        } else {
-            state.entries[place].1 = left;
         }
     }
 

@@ -215,7 +215,9 @@ impl<M, B, ResB, E> Answer<Request<B>, Response<ResB>, E> for TooManyRequests<M>
 where
     M: MakeBody<ResB>,
 {
-    const ANNOTATES: bool = true;
+    fn annotates(&self) -> bool {
+        self.fields.styles != FieldStyles::NONE
+    }
 
     fn refuse(&self, request: &Request<B>, rejection: Rejection) -> Result<Response<ResB>, E> {
         Ok(match Dialect::of(request.headers()) {

@@ -12,7 +12,9 @@ use crate::{decision::Snapshot, name::Policies, rejection::Rejection};
 pub trait Answer<Req, Res, Err> {
     /// Whether [`annotate`](Self::annotate) does anything. If not, what it would need is not even
     /// kept.
-    const ANNOTATES: bool;
+    fn annotates(&self) -> bool {
+        false
+    }
 
     /// The answer to a request that is not let through.
     fn refuse(&self, request: &Req, rejection: Rejection) -> Result<Res, Err>;
@@ -28,8 +30,6 @@ pub trait Answer<Req, Res, Err> {
 pub struct Fail;
 
 impl<Req, Res, Err: From<Rejection>> Answer<Req, Res, Err> for Fail {
-    const ANNOTATES: bool = false;
-
     fn refuse(&self, _: &Req, rejection: Rejection) -> Result<Res, Err> {
         Err(rejection.into())
     }

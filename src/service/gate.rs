@@ -1,6 +1,6 @@
 use std::time::Instant;
 
-use super::turn::Turn;
+pub(super) use super::turn::Turn;
 use crate::{
     algorithm::Algorithm,
     backend::Backend,
@@ -10,7 +10,7 @@ use crate::{
     limiter::{Limit, Limiter},
     name::Policies,
     observe::Outcome,
-    policy::{CostOf, LimitOf, OnBackendError, OnMissingKey, Policy, Subject},
+    policy::{CostOf, Exceptions, LimitOf, OnBackendError, OnMissingKey, Policy, Subject},
     rejection::{Denial, Rejection},
 };
 
@@ -18,7 +18,7 @@ use crate::{
 pub(super) enum Entry<A: Algorithm, B: Backend<A>> {
     Decided(Verdict<A, B>),
     /// The backend was asked and will answer.
-    Asked(B::Decide, Ticket<A, B>),
+    Asked(B::Decide, Box<Ticket<A, B>>),
 }
 
 /// What becomes of a request.
@@ -26,7 +26,7 @@ pub(super) enum Verdict<A: Algorithm, B: Backend<A>> {
     /// It goes on; its response tells this standing.
     Go(Option<Standing>),
     /// It goes on at its turn.
-    Delay(Turn<A, B>, Option<Standing>),
+    Delay(Box<Turn<A, B>>, Option<Standing>),
     /// It does not go on.
     Refuse(Rejection),
 }
@@ -46,7 +46,7 @@ pub(super) struct Ticket<A: Algorithm, B: Backend<A>> {
 }
 
 /// Takes a request to the limiter. Whether its response is to tell the standing, `annotates` says.
-#[inline]
+#[inline(always)]
 pub(super) fn enter<Req, A, B, K, C, R, L>(
     limiter: &mut Limiter<A, B>,
     policy: &Policy<K, C, R, L>,
@@ -63,43 +63,84 @@ where
     limiter.refresh();
     let own = policy.limit.limit_of(request);
     let limit = own.as_ref().unwrap_or_else(|| limiter.known_limit());
-
-    let outcome = match (subject, policy.exceptions.on_missing_key) {
-        (Subject::Counted(key), _) => Ok(key),
-        (Subject::Missing, OnMissingKey::Share) => Ok(Key::anonymous()),
-        (Subject::Missing, OnMissingKey::Deny) if !policy.exceptions.dry_run => {
-            Err(Outcome::MissingKey)
-        }
-        (Subject::Denied, _) if !policy.exceptions.dry_run => Err(Outcome::Denied),
-        (Subject::Missing, OnMissingKey::Deny) | (Subject::Denied, _) => {
-            Err(Outcome::DryRunRefused)
-        }
-        (Subject::Missing, OnMissingKey::Exempt) | (Subject::Exempt, _) => Err(Outcome::Exempt),
+    let Subject::Counted(key) = subject else {
+        return enter_uncounted(limiter, policy, limit, subject, request, annotates);
     };
-    let key = match outcome {
-        Ok(key) => key,
-        Err(outcome) => {
-            policy.exceptions.observer.decided(limit.name(), outcome);
-            return Entry::Decided(match outcome {
-                Outcome::MissingKey => Verdict::Refuse(Rejection::NoKey),
-                Outcome::Denied => Verdict::Refuse(Rejection::Denied),
-                _ => Verdict::Go(None),
-            });
-        }
-    };
-
     let demand = Demand::exactly(policy.cost.cost_of(request));
     match limiter.demand_under(limit, &key, &demand).try_into_ready() {
-        Ok(decision) => Entry::Decided(judge(limiter, policy, limit, key, decision, annotates)),
-        Err(decision) => {
-            let limit = limit.clone();
-            let asked_at = crate::time::now();
-            Entry::Asked(decision, Ticket { limiter: limiter.clone(), limit, key, asked_at })
+        Ok(Ok(Decision::Allow { snapshot, charge })) if charge.delay.is_zero() => {
+            policy.exceptions.observer.decided(limit.name(), Outcome::Allowed);
+            Entry::Decided(Verdict::Go(standing(annotates, snapshot, limit)))
         }
+        Ok(decision) => Entry::Decided(judge(limiter, policy, limit, key, decision, annotates)),
+        Err(decision) => Entry::Asked(decision, Ticket::new(limiter, limit, key)),
     }
 }
 
+/// Takes a request to the limiter that has no key of its own.
+#[cold]
+fn enter_uncounted<Req, A, B, K, C, R, L>(
+    limiter: &Limiter<A, B>,
+    policy: &Policy<K, C, R, L>,
+    limit: &Limit<A>,
+    subject: Subject,
+    request: &Req,
+    annotates: bool,
+) -> Entry<A, B>
+where
+    A: Algorithm,
+    B: Backend<A>,
+    C: CostOf<Req>,
+{
+    let Exceptions { on_missing_key, dry_run, .. } = policy.exceptions;
+    let (outcome, rejection) = match (subject, on_missing_key) {
+        (Subject::Missing, OnMissingKey::Share) => {
+            let key = Key::anonymous();
+            let demand = Demand::exactly(policy.cost.cost_of(request));
+            return match limiter.demand_under(limit, &key, &demand).try_into_ready() {
+                Ok(decision) => {
+                    Entry::Decided(judge(limiter, policy, limit, key, decision, annotates))
+                }
+                Err(decision) => Entry::Asked(decision, Ticket::new(limiter, limit, key)),
+            };
+        }
+        (Subject::Missing, OnMissingKey::Deny) => (Outcome::MissingKey, Some(Rejection::NoKey)),
+        (Subject::Denied, _) => (Outcome::Denied, Some(Rejection::Denied)),
+        (Subject::Missing | Subject::Exempt | Subject::Counted(_), _) => (Outcome::Exempt, None),
+    };
+    let observer = &policy.exceptions.observer;
+    Entry::Decided(match rejection {
+        Some(_) if dry_run => {
+            observer.decided(limit.name(), Outcome::DryRunRefused);
+            Verdict::Go(None)
+        }
+        Some(rejection) => {
+            observer.decided(limit.name(), outcome);
+            Verdict::Refuse(rejection)
+        }
+        None => {
+            observer.decided(limit.name(), outcome);
+            Verdict::Go(None)
+        }
+    })
+}
+
+#[inline(always)]
+fn standing<A: Algorithm>(
+    annotates: bool,
+    snapshot: Snapshot,
+    limit: &Limit<A>,
+) -> Option<Standing> {
+    annotates.then(|| Standing { snapshot, policies: limit.policies().clone() })
+}
+
 impl<A: Algorithm, B: Backend<A>> Ticket<A, B> {
+    #[cold]
+    fn new(limiter: &Limiter<A, B>, limit: &Limit<A>, key: Key) -> Box<Self> {
+        let (limiter, limit, asked_at) = (limiter.clone(), limit.clone(), crate::time::now());
+        Box::new(Self { limiter, limit, key, asked_at })
+    }
+
     /// What becomes of the request, now that the backend has answered.
     pub(super) fn judge<K, C, R, L>(
         self,
@@ -113,7 +154,9 @@ impl<A: Algorithm, B: Backend<A>> Ticket<A, B> {
     }
 }
 
-#[inline]
+/// What becomes of a request that the usual path did not let through.
+#[cold]
+#[inline(never)]
 fn judge<A: Algorithm, B: Backend<A>, K, C, R, L>(
     limiter: &Limiter<A, B>,
     policy: &Policy<K, C, R, L>,
@@ -139,7 +182,7 @@ fn judge<A: Algorithm, B: Backend<A>, K, C, R, L>(
                 charge,
                 policy.exceptions.observer.clone(),
             );
-            Verdict::Delay(turn, standing(snapshot))
+            Verdict::Delay(Box::new(turn), standing(snapshot))
         }
         Ok(Decision::Deny { snapshot, .. }) if policy.exceptions.dry_run => {
             policy.exceptions.observer.decided(name, Outcome::DryRunRefused);
