@@ -125,7 +125,11 @@ where
                     self.limiter.known_limit().name(),
                     || self.limiter.backend().state_id(),
                 );
-                let response = nesting::inside(charged, || self.inner.call(request));
+                // Not by way of a closure where there is nothing to note: a request is large.
+                let response = match charged {
+                    None => self.inner.call(request),
+                    Some(store) => nesting::inside(store, || self.inner.call(request)),
+                };
                 ResponseFuture::running(response, annotation, charged)
             }
             Entry::Decided(Verdict::Refuse(rejection)) => {

@@ -58,11 +58,8 @@ fn look(remaining: &Remaining, name: &PolicyName, store: usize) -> Option<usize>
 }
 
 /// Runs `then` with the note that `store` was charged.
-#[inline]
-pub(crate) fn inside<T>(store: Option<usize>, then: impl FnOnce() -> T) -> T {
-    let Some(store) = store else {
-        return then();
-    };
+#[cold]
+pub(crate) fn inside<T>(store: usize, then: impl FnOnce() -> T) -> T {
     let _note = Note::leave(store);
     then()
 }

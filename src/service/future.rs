@@ -129,10 +129,15 @@ where
                     }
                 }
                 StateProjection::Running { response, annotation, charged } => {
-                    let mut result = ready!(nesting::inside(*charged, || response.poll(context)));
-                    if let (Ok(response), Some(Annotation { standing, policy })) =
-                        (&mut result, annotation)
-                    {
+                    let polled = match *charged {
+                        None => response.poll(context),
+                        Some(store) => nesting::inside(store, || response.poll(context)),
+                    };
+                    let Some(Annotation { standing, policy }) = annotation else {
+                        return polled;
+                    };
+                    let mut result = ready!(polled);
+                    if let Ok(response) = &mut result {
                         policy.answer.annotate(&standing.snapshot, &standing.policies, response);
                     }
                     return Poll::Ready(result);

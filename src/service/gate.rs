@@ -63,11 +63,12 @@ where
     limiter.refresh();
     let own = policy.limit.limit_of(request);
     let limit = own.as_ref().unwrap_or_else(|| limiter.known_limit());
-    let Subject::Counted(key) = subject else {
-        return enter_uncounted(limiter, policy, limit, subject, request, annotates);
+    // The key stays where it is: to move it costs as much as to find its state.
+    let Subject::Counted(key) = &subject else {
+        return enter_uncounted(limiter, policy, limit, &subject, request, annotates);
     };
     let demand = Demand::exactly(policy.cost.cost_of(request));
-    match limiter.demand_under(limit, &key, &demand).try_into_ready() {
+    match limiter.demand_under(limit, key, &demand).try_into_ready() {
         Ok(Ok(Decision::Allow { snapshot, charge })) if charge.delay.is_zero() => {
             policy.exceptions.observer.decided(limit.name(), Outcome::Allowed);
             Entry::Decided(Verdict::Go(standing(annotates, snapshot, limit)))
@@ -83,7 +84,7 @@ fn enter_uncounted<Req, A, B, K, C, R, L>(
     limiter: &Limiter<A, B>,
     policy: &Policy<K, C, R, L>,
     limit: &Limit<A>,
-    subject: Subject,
+    subject: &Subject,
     request: &Req,
     annotates: bool,
 ) -> Entry<A, B>
@@ -99,9 +100,9 @@ where
             let demand = Demand::exactly(policy.cost.cost_of(request));
             return match limiter.demand_under(limit, &key, &demand).try_into_ready() {
                 Ok(decision) => {
-                    Entry::Decided(judge(limiter, policy, limit, key, decision, annotates))
+                    Entry::Decided(judge(limiter, policy, limit, &key, decision, annotates))
                 }
-                Err(decision) => Entry::Asked(decision, Ticket::new(limiter, limit, key)),
+                Err(decision) => Entry::Asked(decision, Ticket::new(limiter, limit, &key)),
             };
         }
         (Subject::Missing, OnMissingKey::Deny) => (Outcome::MissingKey, Some(Rejection::NoKey)),
@@ -136,9 +137,9 @@ fn standing<A: Algorithm>(
 
 impl<A: Algorithm, B: Backend<A>> Ticket<A, B> {
     #[cold]
-    fn new(limiter: &Limiter<A, B>, limit: &Limit<A>, key: Key) -> Box<Self> {
+    fn new(limiter: &Limiter<A, B>, limit: &Limit<A>, key: &Key) -> Box<Self> {
         let (limiter, limit, asked_at) = (limiter.clone(), limit.clone(), crate::time::now());
-        Box::new(Self { limiter, limit, key, asked_at })
+        Box::new(Self { limiter, limit, key: key.clone(), asked_at })
     }
 
     /// What becomes of the request, now that the backend has answered.
@@ -150,7 +151,7 @@ impl<A: Algorithm, B: Backend<A>> Ticket<A, B> {
     ) -> Verdict<A, B> {
         let Self { limiter, limit, key, asked_at } = self;
         policy.exceptions.observer.waited_for_decision(limit.name(), asked_at.elapsed());
-        judge(&limiter, policy, &limit, key, decision, annotates)
+        judge(&limiter, policy, &limit, &key, decision, annotates)
     }
 }
 
@@ -161,7 +162,7 @@ fn judge<A: Algorithm, B: Backend<A>, K, C, R, L>(
     limiter: &Limiter<A, B>,
     policy: &Policy<K, C, R, L>,
     limit: &Limit<A>,
-    key: Key,
+    key: &Key,
     decision: Result<Decision, BackendError>,
     annotates: bool,
 ) -> Verdict<A, B> {
@@ -178,7 +179,7 @@ fn judge<A: Algorithm, B: Backend<A>, K, C, R, L>(
             let turn = Turn::new(
                 limiter.clone(),
                 limit.clone(),
-                key,
+                key.clone(),
                 charge,
                 policy.exceptions.observer.clone(),
             );

@@ -80,7 +80,8 @@ mod tests {
             ErrorDetail::QuotaFailure(QuotaFailure::new(vec![violation])),
         ];
         assert_eq!(
-            encoded(Code::ResourceExhausted, "rate limit exceeded: 100% used", details).unwrap(),
+            encoded(Code::ResourceExhausted, "rate limit exceeded: 100% used", details)
+                .expect("they are encoded"),
             "CAgSHnJhdGUgbGltaXQgZXhjZWVkZWQ6IDEwMCUgdXNlZBowCih0eXBlLmdvb2dsZWFwaXMuY29tL2dvb2ds\
              ZS5ycGMuUmV0cnlJbmZvEgQKAggFGnwKK3R5cGUuZ29vZ2xlYXBpcy5jb20vZ29vZ2xlLnJwYy5RdW90YUZh\
              aWx1cmUSTQpLChJjbGllbnRpcDoxOTIuMC4yLjESIXBlci1taW51dGUgcmVxdWVzdCBxdW90YSBleGNlZWRl\
