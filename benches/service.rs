@@ -1,7 +1,7 @@
 //! What a layer adds to a request: `ready` and `call` around a service that answers at once,
 //! beside the peers. Take the bare service off to have a layer's own time.
 //!
-//! `cargo bench --all-features --bench service`; for a moment only: add `-- --quick`.
+//! `cargo bench --features axum --bench service`; for a moment only: add `-- --quick`.
 
 use std::{
     convert::Infallible,
@@ -111,6 +111,10 @@ fn admitted(criterion: &mut Criterion) {
     let layer = GovernorLayer::new(Arc::new(fields.expect("a quota")));
     bench(criterion, group, "tower_governor, address, fields", Layer::<Bare>::layer(&layer, Bare));
 
+    // It makes a timer when it is made.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.expect("a runtime without threads");
+    let _inside = runtime.enter();
     let layer = tower::limit::RateLimitLayer::new(UNREACHED, Duration::from_secs(1));
     bench(criterion, group, "tower RateLimit, global", layer.layer(Bare));
 }
