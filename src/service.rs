@@ -1,7 +1,7 @@
 //! The one service that all layers make.
 
 mod future;
-mod gate;
+pub(crate) mod gate;
 mod turn;
 mod waiting;
 

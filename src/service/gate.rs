@@ -1,6 +1,6 @@
 use std::time::Instant;
 
-pub(super) use super::turn::Turn;
+pub(crate) use super::turn::Turn;
 use crate::{
     algorithm::Algorithm,
     backend::Backend,
@@ -15,14 +15,14 @@ use crate::{
 };
 
 /// What comes of a request at the gate.
-pub(super) enum Entry<A: Algorithm, B: Backend<A>> {
+pub(crate) enum Entry<A: Algorithm, B: Backend<A>> {
     Decided(Verdict<A, B>),
     /// The backend was asked and will answer.
     Asked(B::Decide, Box<Ticket<A, B>>),
 }
 
 /// What becomes of a request.
-pub(super) enum Verdict<A: Algorithm, B: Backend<A>> {
+pub(crate) enum Verdict<A: Algorithm, B: Backend<A>> {
     /// It goes on; its response tells this standing.
     Go(Option<Standing>),
     /// It goes on at its turn.
@@ -32,13 +32,13 @@ pub(super) enum Verdict<A: Algorithm, B: Backend<A>> {
 }
 
 /// What a response tells of the limit.
-pub(super) struct Standing {
+pub(crate) struct Standing {
     pub(super) snapshot: Snapshot,
     pub(super) policies: Policies,
 }
 
 /// What the backend was asked.
-pub(super) struct Ticket<A: Algorithm, B: Backend<A>> {
+pub(crate) struct Ticket<A: Algorithm, B: Backend<A>> {
     limiter: Limiter<A, B>,
     limit: Limit<A>,
     key: Key,
@@ -47,7 +47,7 @@ pub(super) struct Ticket<A: Algorithm, B: Backend<A>> {
 
 /// Takes a request to the limiter. Whether its response is to tell the standing, `annotates` says.
 #[inline(always)]
-pub(super) fn enter<Req, A, B, K, C, R, L>(
+pub(crate) fn enter<Req, A, B, K, C, R, L>(
     limiter: &mut Limiter<A, B>,
     policy: &Policy<K, C, R, L>,
     subject: Subject,
@@ -143,7 +143,7 @@ impl<A: Algorithm, B: Backend<A>> Ticket<A, B> {
     }
 
     /// What becomes of the request, now that the backend has answered.
-    pub(super) fn judge<K, C, R, L>(
+    pub(crate) fn judge<K, C, R, L>(
         self,
         policy: &Policy<K, C, R, L>,
         decision: Result<Decision, BackendError>,

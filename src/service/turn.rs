@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// A place in a leaky bucket. Dropped before it is used, it is given back.
-pub(super) struct Turn<A: Algorithm, B: Backend<A>> {
+pub(crate) struct Turn<A: Algorithm, B: Backend<A>> {
     limiter: Limiter<A, B>,
     limit: Limit<A>,
     key: Key,
@@ -32,12 +32,12 @@ impl<A: Algorithm, B: Backend<A>> Turn<A, B> {
     }
 
     /// How long it is until the turn comes.
-    pub(super) const fn delay(&self) -> Duration {
+    pub(crate) const fn delay(&self) -> Duration {
         self.charge.delay
     }
 
     /// The turn has come.
-    pub(super) const fn take(&mut self) {
+    pub(crate) const fn take(&mut self) {
         self.used = true;
     }
 }
