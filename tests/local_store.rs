@@ -1,0 +1,191 @@
+//! The store in this process: its bounds, its memory, and many threads at once.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+    time::Duration,
+};
+
+use tower_quota::{
+    BackendErrorKind, Cost, Key, Limiter, Quota,
+    algorithm::{Algorithm, FixedWindow, SlidingWindow, TokenBucket},
+    backend::{Local, LocalBuilder, local::WhenFull},
+    time::{Clock, ManualClock},
+};
+
+type Store<A> = Limiter<A, Local<A, ManualClock>>;
+
+fn store<A: Algorithm>(algorithm: A, clock: &ManualClock, builder: LocalBuilder) -> Store<A> {
+    Limiter::new(algorithm, builder.build_with_clock(clock.clone()))
+}
+
+fn admits<A: Algorithm, C: Clock>(limiter: &Limiter<A, Local<A, C>>, key: &Key) -> bool {
+    limiter.decide_now(key, 1).expect("a store that evicts is never full").is_allowed()
+}
+
+#[test]
+fn keys_that_have_gone_idle_cost_nothing_lasting() {
+    let clock = ManualClock::new();
+    let bucket = TokenBucket::new(Quota::per_minute(60));
+    let limiter = store(bucket, &clock, LocalBuilder::new().capacity(300_000));
+    let empty = {
+        admits(&limiter, &Key::from("first"));
+        limiter.backend().memory()
+    };
+    for key in 0..250_000_u64 {
+        admits(&limiter, &Key::from(key));
+    }
+    let full = limiter.backend().memory();
+    assert!(limiter.backend().len() > 249_000);
+    assert!(full < 250_000 * 24, "{full} bytes for a quarter of a million keys");
+
+    // Everybody goes away but one, who sees to the others in passing.
+    clock.advance(Duration::from_secs(3_600));
+    for _ in 0..200_000 {
+        admits(&limiter, &Key::from("the last of them"));
+    }
+    let left = limiter.backend().memory();
+    assert_eq!(limiter.backend().len(), 1);
+    assert!(left < empty + 4_096, "{left} bytes are left of {full}; an empty store has {empty}");
+}
+
+#[test]
+fn hostile_keys_stay_inside_the_bound_and_displace_themselves() {
+    let clock = ManualClock::new();
+    let bucket = TokenBucket::new(Quota::per_hour(100));
+    let limiter = store(bucket, &clock, LocalBuilder::new().capacity(10_000));
+    let held_back = Key::from("held back");
+    while admits(&limiter, &held_back) {}
+
+    for key in 0..1_000_000_u64 {
+        assert!(admits(&limiter, &Key::from(key)), "a new caller is let in");
+    }
+    let (keys, bytes) = (limiter.backend().len(), limiter.backend().memory());
+    assert!(keys <= 10_000, "{keys} keys");
+    assert!(bytes < 10_000 * 24 + 1_024, "{bytes} bytes");
+    assert!(limiter.backend().evicted() >= 990_000 - 10_000);
+    assert!(!admits(&limiter, &held_back), "a flood gives nobody a fresh quota");
+}
+
+#[test]
+fn a_store_that_refuses_keeps_every_key_that_counts() {
+    let clock = ManualClock::new();
+    let builder = LocalBuilder::new().capacity(100).when_full(WhenFull::Refuse);
+    let limiter = store(TokenBucket::new(Quota::per_minute(60)).burst(2), &clock, builder);
+    let keys: Vec<Key> = (0..100_u64).map(Key::from).collect();
+    assert!(keys.iter().all(|key| admits(&limiter, key)));
+
+    let newcomer = Key::from("newcomer");
+    let error = limiter.decide_now(&newcomer, 1).expect_err("every place is taken");
+    assert_eq!(error.kind(), BackendErrorKind::StoreFull);
+    assert!(keys.iter().all(|key| admits(&limiter, key) && !admits(&limiter, key)));
+    assert_eq!(limiter.backend().evicted(), 0);
+
+    clock.advance(Duration::from_secs(2));
+    assert!(admits(&limiter, &newcomer), "the others have recovered");
+}
+
+#[test]
+fn a_refusal_and_a_peek_leave_no_key_behind() {
+    let clock = ManualClock::new();
+    let limiter = store(TokenBucket::new(Quota::per_minute(60)), &clock, LocalBuilder::new());
+    let _ = limiter.decide_now(&Key::from("asks too much"), 61);
+    drop(limiter.peek(&Key::from("only looks"), 1).try_into_ready());
+    assert!(limiter.backend().is_empty());
+}
+
+#[test]
+fn the_busiest_keys_come_first_and_secrets_are_not_shown() {
+    let clock = ManualClock::new();
+    let builder = LocalBuilder::new().remember_keys();
+    let limiter = store(FixedWindow::new(Quota::per_minute(60)), &clock, builder);
+    for (key, requests) in
+        [(Key::from("some"), 20), (Key::secret("sk-1"), 50), (Key::from("few"), 3)]
+    {
+        (0..requests).for_each(|_| assert!(admits(&limiter, &key)));
+    }
+    let busiest = limiter.busiest(2);
+    let shown: Vec<(String, u64)> = busiest
+        .iter()
+        .map(|usage| (format!("{:?}", usage.key), usage.snapshot.remaining))
+        .collect();
+    assert_eq!(shown, [("Some(Key(secret))".into(), 10), ("Some(Key(some))".into(), 40)]);
+
+    clock.advance(Duration::from_secs(120));
+    assert!(limiter.busiest(2).is_empty(), "who has recovered is not busy");
+}
+
+/// Asks from so many threads at once, and counts what was let through.
+fn at_once<A: Algorithm>(limiter: &Limiter<A, Local<A>>, keys: &[Key], each: u64) -> u64 {
+    let admitted = AtomicU64::new(0);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for turn in 0..each {
+                    let key = &keys[turn as usize % keys.len()];
+                    admitted.fetch_add(u64::from(admits(limiter, key)), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    admitted.into_inner()
+}
+
+#[test]
+fn many_threads_never_pass_the_bound_on_one_key_or_on_many() {
+    fn check<A: Algorithm>(algorithm: A) {
+        for keys in
+            [vec![Key::GLOBAL], vec![Key::from("hot")], (0..100_u64).map(Key::from).collect()]
+        {
+            let limiter = Limiter::new(algorithm.clone(), Local::new());
+            let admitted = at_once(&limiter, &keys, 20_000);
+            assert_eq!(admitted, 100 * keys.len() as u64, "{algorithm:?}, {} keys", keys.len());
+        }
+    }
+    // Nothing comes back within a test.
+    let quota = Quota::new(100, Duration::from_secs(3_000 * 86_400)).expect("a quota");
+    check(TokenBucket::new(quota));
+    check(FixedWindow::from_first_hit(quota));
+    check(SlidingWindow::new(quota));
+}
+
+#[test]
+fn what_was_used_stays_used_when_the_limit_changes_while_threads_decide() {
+    let ten_years = Quota::MAX_PERIOD;
+    let quota = |limit| Quota::new(limit, ten_years).expect("a quota");
+    for key in [Key::GLOBAL, Key::from("hot")] {
+        let limiter = Limiter::new(TokenBucket::new(quota(1_000)), Local::new());
+        let admitted = AtomicU64::new(0);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..20_000 {
+                        admitted.fetch_add(u64::from(admits(&limiter, &key)), Ordering::Relaxed);
+                    }
+                });
+            }
+            scope.spawn(|| limiter.set_algorithm(TokenBucket::new(quota(3_000))));
+        });
+        while admits(&limiter, &key) {
+            admitted.fetch_add(1, Ordering::Relaxed);
+        }
+        assert_eq!(admitted.into_inner(), 3_000, "{key}");
+    }
+}
+
+#[test]
+fn an_excess_counts_though_the_charge_was_forgotten() {
+    let clock = ManualClock::new();
+    let limiter = store(TokenBucket::new(Quota::per_minute(60)), &clock, LocalBuilder::new());
+    let key = Key::from("alice");
+    let charge = limiter.decide_now(&key, 10).expect("room").charge().expect("it was allowed");
+    clock.advance(Duration::from_secs(3_600));
+
+    let settled = limiter.settle(&key, &charge, 100).try_into_ready();
+    assert!(settled.is_ok_and(|settled| settled.is_ok()));
+    assert!(!admits(&limiter, &key), "ninety more were used than sixty that there were");
+    clock.advance(Duration::from_secs(30));
+    assert!(!limiter.decide_now(&key, Cost::ONE).expect("room").is_allowed());
+    clock.advance(Duration::from_secs(1));
+    assert!(admits(&limiter, &key));
+}
