@@ -1,6 +1,6 @@
 //! The client: sends the stream to each route and remembers what it is told.
 
-use std::{error::Error, net::SocketAddr};
+use std::{error::Error, net::SocketAddr, time::Duration};
 
 use reqwest::{Client, StatusCode};
 use tokio::{task::JoinSet, time};
@@ -29,13 +29,14 @@ pub(crate) async fn connect(server: SocketAddr) -> Result<Client, Box<dyn Error>
     Ok(client)
 }
 
-/// Sends the stream to all routes at the same time, and waits for all answers.
+/// Sends the stream to all routes at the same time, after `wait`, and waits for all answers.
 pub(crate) async fn send_stream<const N: usize>(
     client: &Client,
     server: SocketAddr,
     routes: [&'static str; N],
+    wait: Duration,
 ) -> Result<[Vec<Answer>; N], Box<dyn Error>> {
-    let start = time::Instant::now();
+    let start = time::Instant::now() + wait;
 
     let mut sent = JoinSet::new();
     for (phase, part) in STREAM.iter().enumerate() {

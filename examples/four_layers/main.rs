@@ -68,9 +68,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     print!("{}", picture.of_stream());
 
     // The stream begins with a second of the clock, so that its borders are the fixed window's.
-    let start = next_second(clock.now());
-    tokio::time::sleep(start.saturating_since(clock.now())).await;
-    let answers = client::send_stream(&client, address, LAYERS.map(|layer| layer.route)).await?;
+    let start = next_second(clock.now().saturating_add(Duration::from_millis(200)));
+    let wait = start.saturating_since(clock.now());
+    let answers = client::send_stream(&client, address, LAYERS.map(|layer| layer.route), wait);
+    let answers = answers.await?;
 
     let mut kept = true;
     for ((layer, logbook), answers) in LAYERS.iter().zip(&logbooks).zip(&answers) {

@@ -14,7 +14,7 @@ pub(crate) struct Phase {
 pub(crate) const STEADY: usize = 1;
 
 pub(crate) const STREAM: [Phase; 5] = [
-    Phase::new(50, 0, 25, "25 at once"),
+    Phase::new(0, 0, 25, "25 at once"),
     Phase::new(1_200, 125, 14, "8 a second"),
     // Two bursts, before and after the border between two seconds.
     Phase::new(3_900, 0, 12, "12 | 12"),
