@@ -62,10 +62,8 @@ async fn main() -> Result<(), BoxError> {
 
 /// The name of the limit that refused.
 fn which_bound(error: &BoxError) -> Option<String> {
-    match error.downcast_ref::<Rejection>()? {
-        Rejection::OverLimit(denial) => {
-            denial.policies.get(denial.snapshot.policy).map(|policy| policy.name.to_string())
-        }
+    match Rejection::of(&**error)? {
+        Rejection::OverLimit(denial) => denial.policy().map(|policy| policy.name.to_string()),
         _ => None,
     }
 }

@@ -21,7 +21,7 @@ use crate::observe::{Observer, nesting};
 /// and how it answers.
 ///
 /// The layers' setters write it; for a [`RateLimit`](crate::RateLimit) made by hand its own do.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Policy<K = Global, C = Uniform, R = Fail, L = SameForAll> {
     /// Whom a request is counted against.
@@ -49,6 +49,19 @@ pub struct Exceptions {
     pub(crate) observer: Observer,
     /// Requests that are still looked at for being counted twice.
     pub(crate) unlooked: nesting::Remaining,
+}
+
+impl Default for Policy {
+    /// All requests are counted together, at one unit each, by the limiter's own limit.
+    fn default() -> Self {
+        Self {
+            key: Global,
+            cost: Uniform::default(),
+            answer: Fail,
+            limit: SameForAll,
+            exceptions: Exceptions::default(),
+        }
+    }
 }
 
 impl<K, C, R, L> Policy<K, C, R, L> {

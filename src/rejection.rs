@@ -5,7 +5,7 @@ use std::{error::Error, fmt};
 use crate::{
     decision::{PolicySet, RetryAfter, Snapshot},
     error::BackendError,
-    name::Policies,
+    name::{Policies, QuotaPolicy},
 };
 
 /// Why a request was not let through.
@@ -23,6 +23,25 @@ pub enum Rejection {
 }
 
 impl Rejection {
+    /// The rejection that `error` is, or was caused by.
+    ///
+    /// ```
+    /// use tower_quota::Rejection;
+    ///
+    /// let error: Box<dyn std::error::Error + Send + Sync> = Rejection::NoKey.into();
+    /// assert!(matches!(Rejection::of(&*error), Some(Rejection::NoKey)));
+    /// ```
+    pub fn of<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e Self> {
+        let mut cause = Some(error);
+        while let Some(error) = cause {
+            if let Some(rejection) = error.downcast_ref() {
+                return Some(rejection);
+            }
+            cause = error.source();
+        }
+        None
+    }
+
     /// When to come back, if the time is known.
     pub const fn retry_after(&self) -> Option<RetryAfter> {
         match self {
@@ -76,16 +95,28 @@ impl Denial {
     ) -> Self {
         Self { retry_after, snapshot, violated, policies }
     }
+
+    /// What the limit that bound says of itself.
+    pub fn policy(&self) -> Option<&QuotaPolicy> {
+        self.policies.get(self.snapshot.policy)
+    }
+
+    /// What the limits that refused say of themselves.
+    pub fn violated_policies(&self) -> impl Iterator<Item = &QuotaPolicy> {
+        let numbered = self.policies.iter().enumerate();
+        numbered.filter(|(place, _)| self.violated.contains(*place)).map(|(_, policy)| policy)
+    }
 }
 
 impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("rate limit")?;
-        if let Some(policy) = self.policies.get(self.snapshot.policy) {
+        if let Some(policy) = self.policy() {
             write!(f, " `{}`", policy.name)?;
         }
         match self.retry_after {
             RetryAfter::After(wait) => write!(f, " exceeded, retry after {wait:?}"),
+            RetryAfter::Never if self.snapshot.limit == 0 => f.write_str(" is closed"),
             RetryAfter::Never => f.write_str(" never holds as much as this request costs"),
         }
     }

@@ -129,7 +129,7 @@ fn call<S: Service<u64, Response = u64, Error = Infallible>>(service: &mut S) ->
 fn a_request_through_a_layer_allocates_nothing_admitted_or_refused() {
     // The first requests are looked at for being counted twice: that takes a note.
     let layer = TokenBucketLayer::new(Quota::per_day(300)).answer(Zero);
-    let mut global = layer.clone().layer(Echo);
+    let mut global = layer.layer(Echo);
     let mut keyed = layer.backend(Local::new()).key(|user: &u64| Key::from(*user)).layer(Echo);
     for _ in 0..100 {
         assert_eq!((call(&mut global), call(&mut keyed)), (7, 7));

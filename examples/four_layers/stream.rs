@@ -18,7 +18,7 @@ pub(crate) const STREAM: [Phase; 5] = [
     Phase::new(1_200, 125, 14, "8 a second"),
     // Two bursts, before and after the border between two seconds.
     Phase::new(3_900, 0, 12, "12 | 12"),
-    Phase::new(4_050, 0, 12, ""),
+    Phase::new(4_000, 0, 12, ""),
     Phase::new(5_000, 25, 40, "40 a second"),
 ];
 

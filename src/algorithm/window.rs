@@ -57,14 +57,8 @@ impl Windows {
 
     /// The length of the windows that follow one that ends at `end`.
     fn length_from(&self, end: Timestamp) -> u64 {
-        match self {
-            Self::Aligned { length, .. } | Self::FirstHit { length } => *length,
-            #[cfg(feature = "calendar")]
-            Self::Calendar(calendar) => {
-                let (start, end) = calendar.window_at(end);
-                saturating_nanos(end.saturating_since(start)).max(1)
-            }
-        }
+        let (start, end) = self.at(end);
+        saturating_nanos(end.saturating_since(start)).max(1)
     }
 
     /// The window in force at `now`, with what was used of it.

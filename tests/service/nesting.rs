@@ -57,8 +57,8 @@ async fn reported(run: impl Future<Output = ()>) -> Vec<String> {
     let here = tracing::subscriber::set_default(errors.clone());
     run.await;
     drop(here);
-    let reports = errors.0.lock().expect("the list").clone();
-    reports
+    
+    errors.0.lock().expect("the list").clone()
 }
 
 /// Keeps the text of error events.
