@@ -57,7 +57,7 @@ async fn reported(run: impl Future<Output = ()>) -> Vec<String> {
     let here = tracing::subscriber::set_default(errors.clone());
     run.await;
     drop(here);
-    
+
     errors.0.lock().expect("the list").clone()
 }
 
