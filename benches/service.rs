@@ -1,10 +1,12 @@
 //! What a layer adds to a request: `ready` and `call` around a service that answers at once,
-//! beside the peers. Take the bare service off to have a layer's own time.
+//! beside the peers. Take the bare service off to have a layer's own time: `report` does it.
 //!
-//! `cargo bench --features axum --bench service`; for a moment only: add `-- --quick`.
+//! `cargo bench --features axum --bench service`; for a moment only: add `-- --quick`. With the
+//! features `metrics` and `tracing` it would measure those too.
 
 use std::{
     convert::Infallible,
+    fmt::Debug,
     future::{Future, Ready, poll_fn, ready},
     hint::black_box,
     net::SocketAddr,
@@ -15,11 +17,13 @@ use std::{
 };
 
 use axum::{body::Body, extract::ConnectInfo};
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use http::{Request, Response};
 use tower::{Layer, Service};
 use tower_governor::{
-    GovernorLayer, governor::GovernorConfigBuilder, key_extractor::GlobalKeyExtractor,
+    GovernorLayer,
+    governor::{GovernorConfig, GovernorConfigBuilder},
+    key_extractor::GlobalKeyExtractor,
 };
 use tower_quota::{
     Quota, TokenBucketLayer,
@@ -59,89 +63,105 @@ fn request() -> Request<Body> {
     request
 }
 
-fn bench<S>(criterion: &mut Criterion, group: &str, name: &str, mut service: S)
+/// Benches `service` once its first request has been through, and looks whether it answers with
+/// `status`.
+fn bench<S>(criterion: &mut Criterion, product: &str, case: &str, status: u16, mut service: S)
 where
     S: Service<Request<Body>, Response = Response<Body>>,
-    S::Error: std::fmt::Debug,
+    S::Error: Debug,
 {
-    let mut group = criterion.benchmark_group(group);
-    group.bench_function(name, |bencher| {
-        bencher.iter_batched(
-            request,
-            |request| {
-                let _ = now(poll_fn(|context| service.poll_ready(context)));
-                black_box(now(service.call(request)).is_ok())
-            },
-            criterion::BatchSize::SmallInput,
-        );
+    let mut handle = |request| {
+        now(poll_fn(|context| service.poll_ready(context))).expect("it is ready");
+        now(service.call(request)).expect("it answers")
+    };
+    let _first = handle(request());
+    assert_eq!(handle(request()).status(), status, "{product}, {case}");
+
+    let mut group = criterion.benchmark_group("layer");
+    group.bench_function(BenchmarkId::new(product, case), |bencher| {
+        // So few that the requests stay in the first cache, as in a server.
+        let few = BatchSize::NumIterations(64);
+        bencher.iter_batched(request, |request| black_box(handle(request)), few);
     });
     group.finish();
 }
 
+const ADMITTED: u16 = 200;
+const REFUSED: u16 = 429;
+
+/// As many as nobody reaches, in our words and in the peer's.
 const UNREACHED: u64 = 1_000_000_000;
 
-fn admitted(criterion: &mut Criterion) {
-    let group = "admitted";
-    let quota = Quota::per_second(UNREACHED);
-    let quiet = TooManyRequests::new().fields(FieldStyles::NONE);
-    bench(criterion, group, "bare", Bare);
-
-    let layer = TokenBucketLayer::new(quota).answer(quiet.clone());
-    bench(criterion, group, "tower-quota, global", layer.layer(Bare));
-    let layer = TokenBucketLayer::new(quota).key(ClientAddr::new()).answer(quiet);
-    bench(criterion, group, "tower-quota, address", layer.layer(Bare));
-    let layer = TokenBucketLayer::new(quota).key(ClientAddr::new()).answer(TooManyRequests::new());
-    bench(criterion, group, "tower-quota, address, fields", layer.layer(Bare));
-
-    let global = GovernorConfigBuilder::default()
-        .per_nanosecond(1)
-        .burst_size(u32::MAX)
-        .key_extractor(GlobalKeyExtractor)
-        .finish();
-    let layer = GovernorLayer::new(Arc::new(global.expect("a quota")));
-    bench(criterion, group, "tower_governor, global", Layer::<Bare>::layer(&layer, Bare));
-    let plain = GovernorConfigBuilder::default().per_nanosecond(1).burst_size(u32::MAX).finish();
-    let layer = GovernorLayer::new(Arc::new(plain.expect("a quota")));
-    bench(criterion, group, "tower_governor, address", Layer::<Bare>::layer(&layer, Bare));
-    let fields = GovernorConfigBuilder::default()
-        .per_nanosecond(1)
-        .burst_size(u32::MAX)
-        .use_headers()
-        .finish();
-    let layer = GovernorLayer::new(Arc::new(fields.expect("a quota")));
-    bench(criterion, group, "tower_governor, address, fields", Layer::<Bare>::layer(&layer, Bare));
-
-    // It makes a timer when it is made.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-    let runtime = runtime.expect("a runtime without threads");
-    let _inside = runtime.enter();
-    let layer = tower::limit::RateLimitLayer::new(UNREACHED, Duration::from_secs(1));
-    bench(criterion, group, "tower RateLimit, global", layer.layer(Bare));
+fn unreached() -> TokenBucketLayer {
+    TokenBucketLayer::new(Quota::per_second(UNREACHED))
 }
 
+/// One a day.
+fn spent() -> TokenBucketLayer {
+    TokenBucketLayer::new(Quota::per_day(1))
+}
+
+fn quiet() -> TooManyRequests {
+    TooManyRequests::new().fields(FieldStyles::NONE)
+}
+
+macro_rules! governor {
+    ($period:ident($count:expr), $burst:expr $(, $setting:ident($($value:expr)?))*) => {{
+        let mut builder = GovernorConfigBuilder::default();
+        builder.$period($count).burst_size($burst);
+        let config = builder$(.$setting($($value)?))*.finish().expect("the quota is not zero");
+        layered(config)
+    }};
+}
+
+fn layered<K, M>(
+    config: GovernorConfig<K, M>,
+) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+where
+    K: tower_governor::key_extractor::KeyExtractor,
+    M: governor::middleware::RateLimitingMiddleware<governor::clock::QuantaInstant>,
+    tower_governor::governor::Governor<K, M, Bare, Body>:
+        Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    GovernorLayer::new(Arc::new(config)).layer(Bare)
+}
+
+fn admitted(criterion: &mut Criterion) {
+    let case = "admitted, global";
+    bench(criterion, "bare", case, ADMITTED, Bare);
+    bench(criterion, "tower-quota", case, ADMITTED, unreached().answer(quiet()).layer(Bare));
+    let global = governor!(per_nanosecond(1), u32::MAX, key_extractor(GlobalKeyExtractor));
+    bench(criterion, "tower_governor", case, ADMITTED, global);
+    // Its timer, which is never set here, wants a runtime.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.expect("a runtime starts");
+    let _entered = runtime.enter();
+    let towers = tower::limit::RateLimitLayer::new(UNREACHED, Duration::from_secs(1)).layer(Bare);
+    bench(criterion, "tower RateLimit", case, ADMITTED, towers);
+
+    let case = "admitted, by address";
+    bench(criterion, "bare", case, ADMITTED, Bare);
+    let ours = unreached().key(ClientAddr::new()).answer(quiet()).layer(Bare);
+    bench(criterion, "tower-quota", case, ADMITTED, ours);
+    bench(criterion, "tower_governor", case, ADMITTED, governor!(per_nanosecond(1), u32::MAX));
+
+    let case = "admitted, by address, with fields";
+    bench(criterion, "bare", case, ADMITTED, Bare);
+    let ours = unreached().key(ClientAddr::new()).answer(TooManyRequests::new()).layer(Bare);
+    bench(criterion, "tower-quota", case, ADMITTED, ours);
+    let fields = governor!(per_nanosecond(1), u32::MAX, use_headers());
+    bench(criterion, "tower_governor", case, ADMITTED, fields);
+}
+
+/// The peer's refusal is a line of text and two fields. Ours is a problem document and three, or
+/// one field alone.
 fn refused(criterion: &mut Criterion) {
-    let group = "refused";
-    let quota = Quota::per_day(1);
-    let spent = |answer: TooManyRequests| {
-        let layer = TokenBucketLayer::new(quota).key(ClientAddr::new()).answer(answer);
-        let mut service = layer.layer(Bare);
-        let _ = now(service.call(request()));
-        service
-    };
-    bench(criterion, group, "tower-quota, address, problem", spent(TooManyRequests::new()));
-
-    let layer = TokenBucketLayer::new(quota)
-        .key(ClientAddr::new())
-        .answer(TooManyRequests::new().fields(FieldStyles::NONE).empty_body());
-    let mut service = layer.layer(Bare);
-    let _ = now(service.call(request()));
-    bench(criterion, group, "tower-quota, address, bare", service);
-
-    let config = GovernorConfigBuilder::default().per_second(86_400).burst_size(1).finish();
-    let layer = GovernorLayer::new(Arc::new(config.expect("a quota")));
-    let mut service = Layer::<Bare>::layer(&layer, Bare);
-    let _ = now(service.call(request()));
-    bench(criterion, group, "tower_governor, address", service);
+    let case = "refused, by address";
+    let ours = spent().key(ClientAddr::new()).answer(TooManyRequests::new()).layer(Bare);
+    bench(criterion, "tower-quota", case, REFUSED, ours);
+    let ours = spent().key(ClientAddr::new()).answer(quiet().empty_body()).layer(Bare);
+    bench(criterion, "tower-quota, `Retry-After` alone", case, REFUSED, ours);
+    bench(criterion, "tower_governor", case, REFUSED, governor!(per_second(86_400), 1));
 }
 
 criterion_group! {

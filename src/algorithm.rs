@@ -84,7 +84,8 @@ pub trait Algorithm: Clone + Debug + PartialEq + Send + Sync + 'static {
     /// and reports the standing.
     fn decide(&self, state: &mut Self::State, now: Timestamp, cost: Cost) -> Decision;
 
-    /// How many times `each` could be taken now. A cost of zero could be taken for ever.
+    /// How many times `each` could be taken now. A cost of zero could be taken for ever, unless the
+    /// key is in debt.
     fn available(&self, state: &Self::State, now: Timestamp, each: Cost) -> u64;
 
     /// Takes `cost` whether the limit allows it or not. What is beyond the limit is *debt*: it is
@@ -109,8 +110,8 @@ pub trait Algorithm: Clone + Debug + PartialEq + Send + Sync + 'static {
         let cost = match demand.mode {
             DemandMode::Take | DemandMode::Peek => demand.each.times(demand.most),
             DemandMode::TakeUpTo => {
-                let most = demand.most.max(1);
-                demand.each.times(self.available(state, now, demand.each).clamp(1, most))
+                let granted = self.available(state, now, demand.each).max(1).min(demand.most);
+                demand.each.times(granted)
             }
         };
         if demand.mode == DemandMode::Peek {
@@ -161,4 +162,9 @@ pub trait Algorithm: Clone + Debug + PartialEq + Send + Sync + 'static {
         let _ = (word, origin);
         Timestamp::MAX
     }
+}
+
+/// How many times `each` fits into `room`, which is `None` where there is debt.
+fn times(room: Option<u64>, each: Cost) -> u64 {
+    room.map_or(0, |room| room.checked_div(each.units()).unwrap_or(u64::MAX))
 }

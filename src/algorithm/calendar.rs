@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use jiff::{ZonedDateTime, civil::Date, tz::TimeZone};
+use jiff::{Span, civil::Date, tz::TimeZone};
 
 use crate::{error::ConfigError, time::Timestamp};
 
@@ -63,24 +63,64 @@ impl Calendar {
     ///
     /// Where the calendar ends (the year 9999) the window reaches to the end of time.
     pub(super) fn window_at(&self, now: Timestamp) -> (Timestamp, Timestamp) {
-        let Ok(instant) = jiff::Timestamp::from_nanosecond(i128::from(now.as_nanos())) else {
+        let Some(date) = self.date_at(now) else {
             return (now, Timestamp::MAX);
         };
-        let date = instant.to_zoned_datetime(self.zone.clone()).date();
-        let (first, next) = match self.unit {
-            CalendarUnit::Day => (date, date.tomorrow()),
-            CalendarUnit::Month => (date.first_of_month(), date.last_of_month().tomorrow()),
-        };
-        let start = self.midnight(first).unwrap_or(now).min(now);
-        let end = next.ok().and_then(|next| self.midnight(next)).unwrap_or(Timestamp::MAX);
-        (start, end)
+        (self.start(Some(date)).min(now), self.start(self.later(date, 1)))
     }
 
-    /// The first instant of a day. Where the clocks skip midnight it is the instant after the gap.
-    fn midnight(&self, date: Date) -> Option<Timestamp> {
-        let midnight: ZonedDateTime = date.to_zoned_datetime(self.zone.clone()).ok()?;
-        let nanos = midnight.timestamp().as_nanosecond();
-        // The first day of the epoch may begin before it.
-        Some(Timestamp::from_nanos(u64::try_from(nanos).unwrap_or(0)))
+    /// How many windows begin after the one that `from` lies in, up to and with that of `to`.
+    pub(super) fn borders(&self, from: Timestamp, to: Timestamp) -> u64 {
+        let (Some(from), Some(to)) = (self.date_at(from), self.date_at(to)) else {
+            return 0;
+        };
+        let windows = match self.unit {
+            CalendarUnit::Day => from.duration_until(to).as_hours() / 24,
+            CalendarUnit::Month => {
+                let months = |date: Date| i64::from(date.year()) * 12 + i64::from(date.month());
+                months(to) - months(from)
+            }
+        };
+        u64::try_from(windows).unwrap_or(0)
+    }
+
+    /// When the last of so many windows begins that come after the one that `from` lies in.
+    pub(super) fn border(&self, from: Timestamp, count: u64) -> Timestamp {
+        self.start(self.date_at(from).and_then(|date| self.later(date, count)))
+    }
+
+    /// The date with which the window begins that `now` lies in.
+    fn date_at(&self, now: Timestamp) -> Option<Date> {
+        let instant = jiff::Timestamp::from_nanosecond(i128::from(now.as_nanos())).ok()?;
+        let date = instant.to_zoned_datetime(self.zone.clone()).date();
+        let date = match self.unit {
+            CalendarUnit::Day => date,
+            CalendarUnit::Month => date.first_of_month(),
+        };
+        // Where the clocks go back across midnight, the end of a day comes again when the next
+        // one has begun. It belongs to that one: a window does not begin twice.
+        let next = self.later(date, 1);
+        if self.start(next) <= now { next } else { Some(date) }
+    }
+
+    /// The first date of the window that is so many windows later.
+    fn later(&self, date: Date, windows: u64) -> Option<Date> {
+        let windows = i64::try_from(windows).ok()?;
+        let span = match self.unit {
+            CalendarUnit::Day => Span::new().try_days(windows),
+            CalendarUnit::Month => Span::new().try_months(windows),
+        };
+        date.checked_add(span.ok()?).ok()
+    }
+
+    /// The first instant of a day; the end of time for a day that the calendar does not have.
+    /// Where the clocks skip midnight it is the instant after the gap.
+    fn start(&self, date: Option<Date>) -> Timestamp {
+        let midnight = date.and_then(|date| date.to_zoned_datetime(self.zone.clone()).ok());
+        midnight.map_or(Timestamp::MAX, |midnight| {
+            // The first day of the epoch may begin before it, the last one ends after it.
+            let nanos = midnight.timestamp().as_nanosecond().clamp(0, i128::from(u64::MAX));
+            Timestamp::from_nanos(nanos as u64)
+        })
     }
 }

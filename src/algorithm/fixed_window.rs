@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::{
-    Algorithm,
+    Algorithm, times,
     window::{WindowState, Windows},
 };
 use crate::{
@@ -82,7 +82,7 @@ impl FixedWindow {
     }
 
     fn current(&self, state: &WindowState, now: Timestamp) -> WindowState {
-        self.windows.current(state, self.limit, now)
+        self.windows.current(state, self.pays(), now)
     }
 
     fn snapshot(&self, window: &WindowState, now: Timestamp) -> Snapshot {
@@ -91,9 +91,14 @@ impl FixedWindow {
         Snapshot::new(self.limit, remaining, reset_at.saturating_since(now))
     }
 
+    /// What a window that ends pays off. A closed limit is paid off by one, or never.
+    const fn pays(&self) -> u64 {
+        if self.limit == 0 { 1 } else { self.limit }
+    }
+
     /// When `units` of what is used have been paid off.
     fn paid_at(&self, window: &WindowState, units: u64) -> Timestamp {
-        self.windows.end_of(window, units.div_ceil(self.limit.max(1)))
+        self.windows.end_of(window, units.div_ceil(self.pays()))
     }
 }
 
@@ -117,6 +122,11 @@ impl Algorithm for FixedWindow {
         }
         let room = self.limit - cost.units();
         if window.used > room {
+            if now < state.end {
+                // The quota was changed or the clock went back for good, if it is another window.
+                // If that were not written down, the window would move along with the present.
+                *state = window;
+            }
             let wait = self.paid_at(&window, window.used - room).saturating_since(now);
             return deny(RetryAfter::After(wait));
         }
@@ -128,8 +138,7 @@ impl Algorithm for FixedWindow {
     }
 
     fn available(&self, state: &WindowState, now: Timestamp, each: Cost) -> u64 {
-        let units = self.limit.saturating_sub(self.current(state, now).used);
-        units.checked_div(each.units()).unwrap_or(u64::MAX)
+        times(self.limit.checked_sub(self.current(state, now).used), each)
     }
 
     fn take(&self, state: &mut WindowState, now: Timestamp, cost: Cost) {

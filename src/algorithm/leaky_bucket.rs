@@ -3,6 +3,7 @@ use std::time::Duration;
 use super::{
     Algorithm,
     meter::{Meter, MeterState},
+    times,
 };
 use crate::{
     cost::Cost,
@@ -80,14 +81,11 @@ impl Algorithm for LeakyBucket {
         match self.meter.decide(state, now, cost.units()) {
             Ok(admitted) => Decision::Allow {
                 snapshot: self.meter.snapshot(admitted.after, now),
-                charge: Charge {
-                    delay: if cost.units() == 0 {
-                        Duration::ZERO
-                    } else {
-                        self.meter.drained_after(admitted.before, now)
-                    },
-                    mark: state.mark(),
-                    ..Charge::new(now, cost)
+                charge: if cost.units() == 0 {
+                    Charge::new(now, cost)
+                } else {
+                    let delay = self.meter.drained_after(admitted.before, now);
+                    Charge { delay, mark: self.meter.mark(state), ..Charge::new(now, cost) }
                 },
             },
             Err(denied) => denied,
@@ -95,8 +93,7 @@ impl Algorithm for LeakyBucket {
     }
 
     fn available(&self, state: &MeterState, now: Timestamp, each: Cost) -> u64 {
-        let units = self.meter.available(self.meter.standing(state, now));
-        units.checked_div(each.units()).unwrap_or(u64::MAX)
+        times(self.meter.room(self.meter.standing(state, now)), each)
     }
 
     fn take(&self, state: &mut MeterState, now: Timestamp, cost: Cost) {

@@ -175,7 +175,8 @@ impl Meter {
             return Err(self.denied(before, now, RetryAfter::Never));
         }
         let need = units * self.unit.get();
-        let room = self.most.min(self.full() - need);
+        let most = if units == 0 { u64::MAX } else { self.most };
+        let room = most.min(self.full() - need);
         if before.used > room {
             let ticks = self.ticks_to_drain(before.used - room);
             let wait = self.until(before.tick.saturating_add(ticks), now);
@@ -206,21 +207,23 @@ impl Meter {
         charge: &Charge,
         units: u64,
     ) {
-        let is_last = state.used == charge.mark
-            && state.unit == self.unit
-            && self.tick_of(state.at) == self.tick_of(charge.at);
+        let is_last = state.unit == self.unit && self.mark(state) == charge.mark;
         if is_last && now < charge.at.saturating_add(charge.delay) {
             state.used = state.used.saturating_sub(units.saturating_mul(self.unit.get()));
         }
     }
 
-    /// How many units fit now.
+    /// The note by which a leaky bucket knows that nobody came after a charge: where its turn ends,
+    /// in parts since the epoch. That stays the same while time passes.
+    pub(super) const fn mark(&self, state: &MeterState) -> u64 {
+        self.tick_of(state.at).wrapping_mul(self.drain).wrapping_add(state.used)
+    }
+
+    /// How many units fit now; `None` if there is debt.
     #[inline(always)]
-    pub(super) fn available(&self, standing: Standing) -> u64 {
-        if standing.used > self.most {
-            return 0;
-        }
-        self.full().saturating_sub(standing.used) / self.unit
+    pub(super) fn room(&self, standing: Standing) -> Option<u64> {
+        let room = self.full().checked_sub(standing.used)?;
+        Some(if standing.used > self.most { 0 } else { room / self.unit })
     }
 
     /// When a state is as good as new.
@@ -235,7 +238,8 @@ impl Meter {
     #[inline(always)]
     pub(super) fn snapshot(&self, standing: Standing, now: Timestamp) -> Snapshot {
         let empty_at = standing.tick.saturating_add(self.ticks_to_drain(standing.used));
-        Snapshot::new(self.capacity, self.available(standing), self.until(empty_at, now))
+        let remaining = self.room(standing).unwrap_or(0);
+        Snapshot::new(self.capacity, remaining, self.until(empty_at, now))
     }
 
     /// The wait from `now` until everything that is in use has drained.
@@ -341,13 +345,6 @@ impl Meter {
 pub(super) struct Admitted {
     pub(super) before: Standing,
     pub(super) after: Standing,
-}
-
-impl MeterState {
-    /// The note by which a leaky bucket knows that nobody came after a charge.
-    pub(super) const fn mark(&self) -> u64 {
-        self.used
-    }
 }
 
 const fn gcd(mut a: u64, mut b: u64) -> u64 {

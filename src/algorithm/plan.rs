@@ -162,10 +162,7 @@ impl Algorithm for Plan {
 
     fn decide(&self, state: &mut PlanState, now: Timestamp, cost: Cost) -> Decision {
         let refused = self.each(state, now).any(|(_, limit, state)| {
-            // A cost of zero is allowed unless there is debt, which only a decision can tell.
-            let cost = Self::cost_in(limit, cost);
-            limit.rule.available(state, now, cost) == 0
-                || cost.is_zero() && !limit.rule.decide(state, now, cost).is_allowed()
+            limit.rule.available(state, now, Self::cost_in(limit, cost)) == 0
         });
         if refused {
             return self.deny(state, now, cost);
@@ -193,11 +190,14 @@ impl Algorithm for Plan {
 
     /// The most that every limit has room for.
     fn available(&self, state: &PlanState, now: Timestamp, each: Cost) -> u64 {
-        let counted = self
-            .limits
-            .iter()
-            .zip(&state.0)
-            .map(|(limit, state)| limit.rule.available(state, now, Self::cost_in(limit, each)));
+        let counted = self.limits.iter().enumerate().map(|(place, limit)| {
+            let each = Self::cost_in(limit, each);
+            match state.0.get(place) {
+                Some(state) => limit.rule.available(state, now, each),
+                // The plan has grown: nothing was used of this one.
+                None => limit.rule.available(&limit.rule.initial(now), now, each),
+            }
+        });
         counted.min().unwrap_or(u64::MAX)
     }
 

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::Algorithm;
+use super::{Algorithm, times};
 use crate::{
     cost::Cost,
     decision::{Charge, Decision, PolicySet, RetryAfter, Snapshot},
@@ -43,18 +43,19 @@ impl SlidingCounter {
         Self { limit, period, length: saturating_nanos(period) }
     }
 
+    /// Whether the state was written by a counter of the same length, and by a clock that has not
+    /// gone back by more than a window since.
+    const fn fits(&self, state: &SlidingCounterState, window: u64) -> bool {
+        state.length == self.length && state.window <= window.saturating_add(1)
+    }
+
     /// The state as it is at `now`, and how far into its window that is.
     fn current(&self, state: &SlidingCounterState, now: Timestamp) -> (SlidingCounterState, u64) {
         let window = now.as_nanos() / self.length;
         let into = now.as_nanos() % self.length;
-        if state.length != self.length || state.window > window.saturating_add(1) {
-            // Another quota's, or of a clock that went back by more than a window.
-            let state_ends = state.window.saturating_add(2).saturating_mul(state.length);
-            let used = if state_ends <= now.as_nanos() {
-                0
-            } else {
-                state.previous.saturating_add(state.current)
-            };
+        if !self.fits(state, window) {
+            let idle = self.idle_at(state) <= now;
+            let used = if idle { 0 } else { state.previous.saturating_add(state.current) };
             return (
                 SlidingCounterState { window, current: used, previous: 0, length: self.length },
                 into,
@@ -73,20 +74,16 @@ impl SlidingCounter {
         }
     }
 
-    /// The part of the limit that the window before leaves, times the length of a window.
-    fn room(&self, state: &SlidingCounterState, into: u64) -> u128 {
+    /// The units that fit; `None` if there is debt.
+    fn room(&self, state: &SlidingCounterState, into: u64) -> Option<u64> {
         let before = u128::from(state.previous) * u128::from(self.length - into);
-        (u128::from(self.limit) * u128::from(self.length)).saturating_sub(before)
-    }
-
-    fn remaining(&self, state: &SlidingCounterState, into: u64) -> u64 {
-        let units = self.room(state, into) / u128::from(self.length);
-        (units as u64).saturating_sub(state.current)
+        let left = (u128::from(self.limit) * u128::from(self.length)).checked_sub(before)?;
+        ((left / u128::from(self.length)) as u64).checked_sub(state.current)
     }
 
     fn snapshot(&self, state: &SlidingCounterState, into: u64, now: Timestamp) -> Snapshot {
         let reset_after = self.idle_at(state).saturating_since(now);
-        Snapshot::new(self.limit, self.remaining(state, into), reset_after)
+        Snapshot::new(self.limit, self.room(state, into).unwrap_or(0), reset_after)
     }
 
     /// When `units`, at most the limit, would fit.
@@ -113,10 +110,7 @@ impl Algorithm for SlidingCounter {
 
     fn decide(&self, state: &mut SlidingCounterState, now: Timestamp, cost: Cost) -> Decision {
         let (present, into) = self.current(state, now);
-        let wanted = u128::from(present.current) + u128::from(cost.units());
-        if cost.units() <= self.limit
-            && wanted * u128::from(self.length) <= self.room(&present, into)
-        {
+        if self.room(&present, into).is_some_and(|room| cost.units() <= room) {
             let charged =
                 SlidingCounterState { current: present.current + cost.units(), ..present };
             if cost.units() > 0 {
@@ -124,6 +118,10 @@ impl Algorithm for SlidingCounter {
             }
             let snapshot = self.snapshot(&charged, into, now);
             return Decision::Allow { snapshot, charge: Charge::new(now, cost) };
+        }
+        if !self.fits(state, present.window) {
+            // It was moved to the present. If that were not written down, it would move along.
+            *state = present;
         }
         let retry_after = if cost.units() > self.limit {
             RetryAfter::Never
@@ -136,7 +134,7 @@ impl Algorithm for SlidingCounter {
 
     fn available(&self, state: &SlidingCounterState, now: Timestamp, each: Cost) -> u64 {
         let (present, into) = self.current(state, now);
-        self.remaining(&present, into).checked_div(each.units()).unwrap_or(u64::MAX)
+        times(self.room(&present, into), each)
     }
 
     fn take(&self, state: &mut SlidingCounterState, now: Timestamp, cost: Cost) {

@@ -1,6 +1,6 @@
 use std::{collections::VecDeque, time::Duration};
 
-use super::Algorithm;
+use super::{Algorithm, times};
 use crate::{
     cost::Cost,
     decision::{Charge, Decision, PolicySet, RetryAfter, Snapshot},
@@ -71,9 +71,10 @@ impl SlidingLog {
         // Entries are in order: a clock that went back waits at the newest.
         let newest = state.entries.back().map_or(now, |(at, _)| *at);
         let now = now.max(newest);
-        let expired = state.entries.partition_point(|(at, _)| self.leaves_at(*at) <= now);
+        let expired =
+            state.entries.partition_point(|(at, _)| now.saturating_since(*at) >= self.period);
         let left = state.entries.range(..expired).fold(0_u64, |sum, (_, used)| sum + used);
-        let full = state.entries.len() - expired >= self.max_entries && newest < now;
+        let full = state.entries.len() - expired >= self.max_entries;
         Standing { now, expired, used: state.sum - left, full }
     }
 
@@ -95,19 +96,25 @@ impl SlidingLog {
         at.saturating_add(self.period)
     }
 
-    fn remaining(&self, standing: &Standing) -> u64 {
-        if standing.full { 0 } else { self.limit.saturating_sub(standing.used) }
+    /// The units that fit; `None` if there is debt.
+    fn room(&self, standing: &Standing) -> Option<u64> {
+        let room = self.limit.checked_sub(standing.used)?;
+        Some(if standing.full { 0 } else { room })
     }
 
     fn snapshot(&self, state: &SlidingLogState, standing: &Standing, now: Timestamp) -> Snapshot {
         let newest = state.entries.back().filter(|_| standing.used > 0);
         let reset_at = newest.map_or(now, |(at, _)| self.leaves_at(*at));
-        Snapshot::new(self.limit, self.remaining(standing), reset_at.saturating_since(now))
+        let remaining = self.room(standing).unwrap_or(0);
+        Snapshot::new(self.limit, remaining, reset_at.saturating_since(now))
     }
 
     fn add(state: &mut SlidingLogState, at: Timestamp, units: u64) {
         // So many units that the sum would overflow are as good as the most there can be.
         let units = units.min(u64::MAX - state.sum);
+        if units == 0 {
+            return;
+        }
         state.sum += units;
         match state.entries.back_mut() {
             Some((newest, used)) if *newest == at => *used += units,
@@ -164,8 +171,7 @@ impl Algorithm for SlidingLog {
     }
 
     fn available(&self, state: &SlidingLogState, now: Timestamp, each: Cost) -> u64 {
-        let units = self.remaining(&self.standing(state, now));
-        units.checked_div(each.units()).unwrap_or(u64::MAX)
+        times(self.room(&self.standing(state, now)), each)
     }
 
     fn take(&self, state: &mut SlidingLogState, now: Timestamp, cost: Cost) {

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{Algorithm, window::after};
+use super::{Algorithm, times, window::after};
 use crate::{
     cost::Cost,
     decision::{Charge, Decision, PolicySet, RetryAfter, Snapshot},
@@ -232,7 +232,7 @@ impl Algorithm for SlidingWindow {
     fn available(&self, state: &SlidingWindowState, now: Timestamp, each: Cost) -> u64 {
         let mut state = state.clone();
         let used = self.with_shaped(&mut state, now, |state| self.standing(state, now).used);
-        self.limit.saturating_sub(used).checked_div(each.units()).unwrap_or(u64::MAX)
+        times(self.limit.checked_sub(used), each)
     }
 
     fn take(&self, state: &mut SlidingWindowState, now: Timestamp, cost: Cost) {
@@ -264,8 +264,9 @@ impl Algorithm for SlidingWindow {
         let newest =
             segments.into_iter().find(|segment| state.counts[(segment % slots) as usize] > 0);
         newest.map_or(Timestamp::MIN, |segment| {
-            let from = Timestamp::from_nanos(segment.saturating_mul(state.width));
-            after(from, slots.saturating_mul(state.width))
+            // Its end by the window that wrote it, and then the period of this one.
+            let end = Timestamp::from_nanos(segment.saturating_add(1).saturating_mul(state.width));
+            after(end, self.segments.saturating_mul(self.width))
         })
     }
 

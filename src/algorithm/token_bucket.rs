@@ -1,6 +1,7 @@
 use super::{
     Algorithm,
     meter::{Meter, MeterState},
+    times,
 };
 use crate::{
     cost::Cost,
@@ -94,8 +95,7 @@ impl Algorithm for TokenBucket {
     }
 
     fn available(&self, state: &MeterState, now: Timestamp, each: Cost) -> u64 {
-        let units = self.meter.available(self.meter.standing(state, now));
-        units.checked_div(each.units()).unwrap_or(u64::MAX)
+        times(self.meter.room(self.meter.standing(state, now)), each)
     }
 
     fn take(&self, state: &mut MeterState, now: Timestamp, cost: Cost) {

@@ -32,10 +32,13 @@ impl Windows {
     fn at(&self, now: Timestamp) -> (Timestamp, Timestamp) {
         match self {
             Self::Aligned { length, offset } => {
-                let into = now.as_nanos().wrapping_sub(offset % length) % length;
-                // Before the first border the window begins with time itself.
-                let start = now.as_nanos().saturating_sub(into);
-                (Timestamp::from_nanos(start), after(Timestamp::from_nanos(start), *length))
+                let first = offset % length;
+                let Some(since) = now.as_nanos().checked_sub(first) else {
+                    // Before the first border the window begins with time itself.
+                    return (Timestamp::MIN, Timestamp::from_nanos(first));
+                };
+                let start = Timestamp::from_nanos(now.as_nanos() - since % length);
+                (start, after(start, *length))
             }
             Self::FirstHit { length } => (now, after(now, *length)),
             #[cfg(feature = "calendar")]
@@ -55,10 +58,30 @@ impl Windows {
         }
     }
 
-    /// The length of the windows that follow one that ends at `end`.
-    fn length_from(&self, end: Timestamp) -> u64 {
-        let (start, end) = self.at(end);
-        saturating_nanos(end.saturating_since(start)).max(1)
+    /// How many borders there are after `from`, up to and with `to`, if there is one at `from`.
+    fn borders(&self, from: Timestamp, to: Timestamp) -> u64 {
+        match self {
+            Self::Aligned { length, .. } => {
+                let (start, _) = self.at(to);
+                start.as_nanos().saturating_sub(from.as_nanos()).div_ceil(*length)
+            }
+            Self::FirstHit { length } => to.as_nanos().saturating_sub(from.as_nanos()) / length,
+            #[cfg(feature = "calendar")]
+            Self::Calendar(calendar) => calendar.borders(from, to),
+        }
+    }
+
+    /// The last of so many borders after `from`, of one at least.
+    fn border(&self, from: Timestamp, count: u64) -> Timestamp {
+        match self {
+            Self::Aligned { length, .. } => {
+                let (_, next) = self.at(from);
+                after(next, length.saturating_mul(count - 1))
+            }
+            Self::FirstHit { length } => after(from, length.saturating_mul(count)),
+            #[cfg(feature = "calendar")]
+            Self::Calendar(calendar) => calendar.border(from, count),
+        }
     }
 
     /// The window in force at `now`, with what was used of it.
@@ -66,9 +89,9 @@ impl Windows {
     /// Use above `limit` is debt: each window that ends pays off one limit of it.
     #[inline]
     pub(super) fn current(&self, state: &WindowState, limit: u64, now: Timestamp) -> WindowState {
-        let length = state.end.saturating_since(state.start);
-        let not_before = state.start.saturating_sub(length);
-        if now < state.end && now >= not_before && self.has(state) {
+        // The last instant of time would be after the end of each window, its own too.
+        let now = now.min(LAST);
+        if state.used > 0 && now < state.end && now >= not_before(state) && self.has(state) {
             return *state;
         }
         self.changed(state, limit, now)
@@ -80,36 +103,39 @@ impl Windows {
         if state.used == 0 {
             return WindowState { start, end, used: 0 };
         }
-        if now < state.end && now >= state.start && !self.has(state) {
-            // The quota was changed: what was used counts in the window of the new one.
-            return match self {
-                Self::FirstHit { length } if now < after(state.start, *length) => WindowState {
-                    start: state.start,
-                    end: after(state.start, *length),
-                    used: state.used,
-                },
-                _ => WindowState { start, end, used: state.used },
-            };
+        if now >= state.end {
+            return self.rolled(state, limit, now);
         }
-        if now < state.start {
+        if now < not_before(state) {
             // The clock went back by more than a window: it is the state's time that was wrong.
+            // The use counts for a whole window at least. If it ended at the next border, a clock
+            // that keeps going back would open a new window each time.
+            let (start, end) = match self {
+                Self::FirstHit { .. } => (start, end),
+                _ => self.at(end),
+            };
             return WindowState { start, end, used: state.used };
         }
-        self.rolled(state, limit, now)
+        // The quota was changed: what was used counts in the window of the new one.
+        match self {
+            Self::FirstHit { length } if now < after(state.start, *length) => {
+                WindowState { end: after(state.start, *length), ..*state }
+            }
+            _ => WindowState { start, end, used: state.used },
+        }
     }
 
     /// The window at `now`, at or after the end of `state`, with the debt that is left of it.
     fn rolled(&self, state: &WindowState, limit: u64, now: Timestamp) -> WindowState {
         let (start, end) = self.at(now);
-        let length = self.length_from(state.end);
-        let into = now.as_nanos() - state.end.as_nanos();
-        let ended = 1 + into / length;
+        let ended = self.borders(state.end, now).saturating_add(1);
         let used = state.used.saturating_sub(limit.saturating_mul(ended));
         match self {
             // Debt keeps the windows in step: it is paid at their ends.
-            Self::FirstHit { .. } if used > 0 => {
-                let start = Timestamp::from_nanos(now.as_nanos() - into % length);
-                WindowState { start, end: after(start, length), used }
+            Self::FirstHit { length } if used > 0 => {
+                let into = (now.as_nanos() - state.end.as_nanos()) % length;
+                let start = Timestamp::from_nanos(now.as_nanos() - into);
+                WindowState { start, end: after(start, *length), used }
             }
             _ => WindowState { start, end, used },
         }
@@ -117,12 +143,19 @@ impl Windows {
 
     /// When so many windows have ended, the present one included.
     pub(super) fn end_of(&self, window: &WindowState, windows: u64) -> Timestamp {
-        let later = windows.saturating_sub(1);
-        if later == 0 {
-            return window.end;
+        match windows.saturating_sub(1) {
+            0 => window.end,
+            later => self.border(window.end, later),
         }
-        after(window.end, self.length_from(window.end).saturating_mul(later))
     }
+}
+
+/// The last instant that a window can hold.
+const LAST: Timestamp = Timestamp::from_nanos(u64::MAX - 1);
+
+/// A clock may go back to here, and the window waits for it.
+fn not_before(state: &WindowState) -> Timestamp {
+    state.start.saturating_sub(state.end.saturating_since(state.start))
 }
 
 pub(super) fn after(start: Timestamp, nanos: u64) -> Timestamp {

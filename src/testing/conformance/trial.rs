@@ -1,0 +1,310 @@
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    time::Duration,
+};
+
+use super::Harness;
+use crate::{
+    algorithm::Algorithm,
+    backend::Backend,
+    cost::Cost,
+    decision::{Charge, Decision, Demand, RetryAfter},
+    key::Key,
+    name::PolicyName,
+    time::Timestamp,
+};
+
+/// A backend and the algorithm beside it, to be asked the same.
+pub(super) struct Trial<'h, A: Algorithm, H: Harness<A>> {
+    harness: &'h H,
+    scenario: &'static str,
+    pub(super) backend: H::Backend,
+    pub(super) algorithm: A,
+    /// What the backend may keep: one state, or several while its answers do not tell which.
+    states: HashMap<Key, Vec<Kept<A>>>,
+    now: Timestamp,
+    begun: Timestamp,
+    steps: u64,
+    /// What was asked last, for the message of a failure.
+    last: VecDeque<Step>,
+}
+
+/// A state and the limit that it was last used under.
+#[derive(Clone, PartialEq)]
+struct Kept<A: Algorithm> {
+    state: A::State,
+    by: A,
+}
+
+struct Step {
+    after: Duration,
+    key: Key,
+    asked: Asked,
+}
+
+/// What both said. Unlike a decision it need not be obeyed.
+pub(super) struct Told(Decision);
+
+impl Told {
+    pub(super) const fn is_allowed(&self) -> bool {
+        self.0.is_allowed()
+    }
+
+    pub(super) const fn charge(&self) -> Option<Charge> {
+        self.0.charge()
+    }
+
+    pub(super) const fn retry_after(&self) -> Option<RetryAfter> {
+        self.0.retry_after()
+    }
+}
+
+enum Asked {
+    Demand(Demand),
+    Settle(Charge, Cost),
+}
+
+/// How many steps a message tells.
+const TOLD: usize = 8;
+
+impl<'h, A: Algorithm, H: Harness<A>> Trial<'h, A, H> {
+    pub(super) fn begin(
+        harness: &'h H,
+        scenario: &'static str,
+        algorithm: A,
+        now: Timestamp,
+    ) -> Self {
+        let mut trial = Self {
+            harness,
+            scenario,
+            backend: harness.backend(),
+            algorithm,
+            states: HashMap::new(),
+            now,
+            begun: now,
+            steps: 0,
+            last: VecDeque::new(),
+        };
+        trial.advance(Duration::ZERO);
+        trial
+    }
+
+    /// When the next may begin.
+    pub(super) fn end(self) -> Timestamp {
+        self.now.saturating_add(Duration::from_secs(1))
+    }
+
+    /// Moves the time on by the next multiple of the tick.
+    pub(super) fn advance(&mut self, by: Duration) {
+        let tick = H::TICK.as_nanos().max(1);
+        let now = u128::from(self.now.as_nanos()) + by.as_nanos();
+        let now = now.next_multiple_of(tick);
+        self.now = Timestamp::from_nanos(u64::try_from(now).expect("a time before 2554"));
+        self.harness.set_time(self.now);
+    }
+
+    /// The time until `key` is idle, as the algorithm tells it.
+    pub(super) fn idle_after(&self, key: &Key) -> Duration {
+        let states = self.states.get(key).into_iter().flatten();
+        let idle_at = states.map(|kept| kept.by.idle_at(&kept.state)).max();
+        idle_at.unwrap_or(self.now).saturating_since(self.now)
+    }
+
+    /// Asks the backend and the algorithm, which must say the same.
+    pub(super) async fn demand(&mut self, key: &Key, demand: Demand) -> Told {
+        self.note(key, Asked::Demand(demand));
+        let answer = match self.backend.decide(&self.algorithm, key, &demand).await {
+            Ok(answer) => rounded::<A, H>(answer),
+            Err(error) => self.fail(&format!("the backend failed: {error} ({error:?})")),
+        };
+        let now = self.now;
+        let mut expected = None;
+        self.with_states(key, |algorithm, state| {
+            let would_be = algorithm.answer(state, now, &demand);
+            let agrees = rounded::<A, H>(would_be) == answer;
+            expected = expected.filter(|_| !agrees).or(Some(would_be));
+            agrees
+        });
+        let expected = expected.expect("there is a state at least");
+        if self.states.get(key).is_none_or(Vec::is_empty) {
+            self.fail(&format!(
+                "the backend says\n    {answer:?}\n  but the algorithm says\n    {:?}",
+                rounded::<A, H>(expected)
+            ));
+        }
+        Told(expected)
+    }
+
+    pub(super) async fn take(&mut self, key: &Key, cost: impl Into<Cost>) -> Told {
+        self.demand(key, Demand::exactly(cost.into())).await
+    }
+
+    pub(super) async fn peek(&mut self, key: &Key, cost: impl Into<Cost>) -> Told {
+        self.demand(key, Demand::peek(cost.into())).await
+    }
+
+    /// Takes everything there is, so that the next is refused. At most a thousand times.
+    pub(super) async fn exhaust(&mut self, key: &Key) {
+        let each = self.part(4);
+        for _ in 0..1_000 {
+            if !self.take(key, each).await.is_allowed() {
+                break;
+            }
+        }
+        while self.demand(key, Demand::up_to(u64::MAX, Cost::ONE)).await.is_allowed() {
+            // A log that is out of entries, and not of units, is taken from again later.
+            if self.peek(key, Cost::ONE).await.is_allowed() {
+                break;
+            }
+        }
+    }
+
+    /// Tells the backend and the algorithm what was in fact used.
+    pub(super) async fn settle(&mut self, key: &Key, charge: Charge, actual: impl Into<Cost>) {
+        let actual = actual.into();
+        self.note(key, Asked::Settle(charge, actual));
+        let now = self.now;
+        self.with_states(key, |algorithm, state| {
+            algorithm.settle(state, now, &charge, actual);
+            true
+        });
+        if let Err(error) = self.backend.settle(&self.algorithm, key, &charge, actual).await {
+            self.fail(&format!("the backend failed: {error} ({error:?})"));
+        }
+    }
+
+    /// What the algorithm says, where the backend has not been asked.
+    pub(super) fn expect(&mut self, key: &Key, demand: Demand) -> Decision {
+        let now = self.now;
+        let mut expected = None;
+        self.with_states(key, |algorithm, state| {
+            expected = Some(algorithm.answer(state, now, &demand));
+            true
+        });
+        expected.expect("there is a state at least")
+    }
+
+    /// Runs `then` on the states that the backend may keep for `key`, which says of each whether
+    /// the backend's answer agrees with it.
+    fn with_states(&mut self, key: &Key, mut then: impl FnMut(&A, &mut A::State) -> bool) {
+        let (algorithm, now) = (&self.algorithm, self.now);
+        let initial = || Kept { state: algorithm.initial(now), by: algorithm.clone() };
+        let states = self.states.entry(key.clone()).or_insert_with(|| vec![initial()]);
+        let mut next: Vec<Kept<A>> = Vec::new();
+        for kept in states.drain(..) {
+            let mut possible = vec![kept.clone()];
+            if kept.by != *algorithm {
+                // The limit has changed. The time since the key was last used may count by the
+                // limit of then, or by that of now.
+                let mut brought_up = kept.clone();
+                brought_up.by.take(&mut brought_up.state, now, Cost::ZERO);
+                possible.push(brought_up);
+                // A state that was idle under the limit of then may have been forgotten.
+                if kept.by.idle_at(&kept.state) <= now {
+                    possible.push(initial());
+                }
+            }
+            for mut kept in possible {
+                let before = kept.state.clone();
+                if !then(algorithm, &mut kept.state) {
+                    continue;
+                }
+                if kept.state != before {
+                    kept.by = algorithm.clone();
+                }
+                if !next.contains(&kept) {
+                    next.push(kept);
+                }
+            }
+        }
+        *states = next;
+    }
+
+    /// A part of what the limit ever holds, in each dimension that it counts; one unit at least.
+    pub(super) fn part(&self, parts: u64) -> Cost {
+        let capacity = self.algorithm.capacity();
+        (0..Cost::DIMENSIONS).fold(Cost::ZERO, |cost, dimension| {
+            let whole = capacity.get(dimension);
+            // What is not counted has no bound.
+            if whole == u64::MAX { cost } else { cost.with(dimension, (whole / parts).max(1)) }
+        })
+    }
+
+    /// Times at which something may happen to the limit.
+    pub(super) fn times(&self) -> Vec<Duration> {
+        let tick = H::TICK;
+        let mut times = vec![Duration::ZERO, tick];
+        for policy in self.algorithm.policies(&PolicyName::DEFAULT) {
+            let each = policy.window / u32::try_from(policy.quota.max(1)).unwrap_or(u32::MAX);
+            for time in [each, policy.window / 3, policy.window] {
+                times.extend([time.saturating_sub(tick), time, time + tick, time * 2]);
+            }
+        }
+        times
+    }
+
+    pub(super) fn check(&self, holds: bool, what: impl FnOnce() -> String) {
+        if !holds {
+            self.fail(&what());
+        }
+    }
+
+    pub(super) fn fail(&self, what: &str) -> ! {
+        let Self { scenario, algorithm, steps, last, .. } = self;
+        let mut told = String::new();
+        for Step { after, key, asked } in last {
+            told += &format!("\n    after {after:?}: {key:?}: {asked:?}");
+        }
+        panic!(
+            "the backend does not conform: {scenario}\n  under {algorithm:?}\n  at step {steps}, \
+             the last being{told}\n  {what}"
+        );
+    }
+
+    fn note(&mut self, key: &Key, asked: Asked) {
+        self.steps += 1;
+        if self.last.len() == TOLD {
+            self.last.pop_front();
+        }
+        let after = self.now.saturating_since(self.begun);
+        self.last.push_back(Step { after, key: key.clone(), asked });
+    }
+}
+
+impl fmt::Debug for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Demand(demand) => demand.fmt(f),
+            Self::Settle(charge, actual) => {
+                write!(f, "settle {:?} as {actual:?}", charge.cost)
+            }
+        }
+    }
+}
+
+/// A decision with its times rounded up to the backend's tick, and without the algorithm's note,
+/// which each backend may write in its own way: what it is good for shows when it is settled.
+pub(super) fn rounded<A: Algorithm, H: Harness<A>>(decision: Decision) -> Decision {
+    let up = |time: Duration| {
+        let tick = H::TICK.as_nanos().max(1);
+        let nanos = time.as_nanos().next_multiple_of(tick);
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    };
+    match decision {
+        Decision::Allow { mut snapshot, mut charge } => {
+            snapshot.reset_after = up(snapshot.reset_after);
+            charge.delay = up(charge.delay);
+            charge.mark = 0;
+            Decision::Allow { snapshot, charge }
+        }
+        Decision::Deny { mut snapshot, retry_after, violated } => {
+            snapshot.reset_after = up(snapshot.reset_after);
+            let retry_after = match retry_after {
+                RetryAfter::After(time) => RetryAfter::After(up(time)),
+                RetryAfter::Never => RetryAfter::Never,
+            };
+            Decision::Deny { snapshot, retry_after, violated }
+        }
+    }
+}
