@@ -22,6 +22,7 @@
 mod meaning;
 mod shard;
 mod slot;
+mod sync;
 mod table;
 
 use std::{fmt, future::Pending, sync::Arc};

@@ -1,11 +1,9 @@
-use std::sync::{
-    OnceLock,
-    atomic::{AtomicU64, Ordering},
+use std::sync::OnceLock;
+
+use super::{
+    meaning::Meaning,
+    sync::{AtomicU64, Mutex, Ordering},
 };
-
-use parking_lot::Mutex;
-
-use super::meaning::Meaning;
 use crate::{
     algorithm::Algorithm,
     cost::Cost,
@@ -34,7 +32,7 @@ struct Alone(AtomicU64);
 const MOVED: u64 = u64::MAX;
 
 impl<A: Algorithm> Slot<A> {
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { word: Alone(AtomicU64::new(0)), meaning: OnceLock::new(), moved: Mutex::new(None) }
     }
 
@@ -101,5 +99,73 @@ impl<A: Algorithm> Slot<A> {
     #[inline]
     fn meaning(&self, algorithm: &A, now: Timestamp) -> &Meaning<A> {
         self.meaning.get_or_init(|| Meaning { algorithm: algorithm.clone(), origin: now })
+    }
+}
+
+/// Run with `RUSTFLAGS="--cfg shuttle" cargo test --lib`.
+#[cfg(all(test, shuttle))]
+mod tests {
+    use std::time::Duration;
+
+    use shuttle::{sync::Arc, thread};
+
+    use super::*;
+    use crate::{algorithm::TokenBucket, quota::Quota};
+
+    /// Ten years for a quota, so that nothing comes back meanwhile.
+    fn bucket(limit: u64) -> TokenBucket {
+        let decade = Duration::from_secs(3_650 * 86_400);
+        TokenBucket::new(Quota::new(limit, decade).expect("a quota"))
+    }
+
+    fn ask(slot: &Slot<TokenBucket>, bucket: &TokenBucket) -> u64 {
+        let now = Timestamp::from_secs(1);
+        let by_word = slot.decide_by_word(bucket, now, Cost::ONE);
+        let decision = by_word
+            .unwrap_or_else(|| slot.decide_behind_lock(bucket, now, &Demand::exactly(Cost::ONE)));
+        u64::from(decision.is_allowed())
+    }
+
+    fn in_every_order(check: impl Fn() + Send + Sync + 'static) {
+        let check = std::sync::Arc::new(check);
+        let random = std::sync::Arc::clone(&check);
+        shuttle::check_random(move || random(), 5_000);
+        shuttle::check_pct(move || check(), 5_000, 3);
+    }
+
+    #[test]
+    fn threads_on_one_word_admit_exactly_the_limit() {
+        in_every_order(|| {
+            let slot = Arc::new(Slot::new());
+            let threads: Vec<_> = (0..3)
+                .map(|_| {
+                    let slot = Arc::clone(&slot);
+                    thread::spawn(move || ask(&slot, &bucket(4)) + ask(&slot, &bucket(4)))
+                })
+                .collect();
+            let admitted: u64 =
+                threads.into_iter().map(|thread| thread.join().expect("done")).sum();
+            assert_eq!(admitted, 4);
+        });
+    }
+
+    #[test]
+    fn nothing_is_lost_or_forgotten_while_the_state_moves_behind_the_lock() {
+        in_every_order(|| {
+            let slot = Arc::new(Slot::new());
+            ask(&slot, &bucket(3));
+            let mover = {
+                let slot = Arc::clone(&slot);
+                // Another quota: what was used stays used, and three of six are left at the most.
+                thread::spawn(move || ask(&slot, &bucket(6)))
+            };
+            let other = {
+                let slot = Arc::clone(&slot);
+                thread::spawn(move || ask(&slot, &bucket(3)) + ask(&slot, &bucket(3)))
+            };
+            let admitted = 1 + mover.join().expect("done") + other.join().expect("done");
+            let rest: u64 = (0..6).map(|_| ask(&slot, &bucket(6))).sum();
+            assert_eq!(admitted + rest, 6);
+        });
     }
 }
