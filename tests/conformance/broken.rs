@@ -86,10 +86,8 @@ impl<A: Algorithm> Backend<A> for Faulty<A> {
         match self.fault {
             Fault::SharesKeys if !key.is_global() => key = Key::from("all"),
             Fault::CutsKeys if key.as_bytes().len() > 64 => key = Key::new(&key.as_bytes()[..64]),
-            Fault::TakesAtAPeek => {
-                if demand.mode == DemandMode::Peek {
-                    demand.mode = DemandMode::Take;
-                }
+            Fault::TakesAtAPeek if demand.mode == DemandMode::Peek => {
+                demand.mode = DemandMode::Take;
             }
             Fault::AllOrNothing if demand.mode == DemandMode::TakeUpTo => {
                 demand.mode = DemandMode::Take;
