@@ -113,7 +113,8 @@ macro_rules! shared_layer_items {
             }
 
             /// A handle on what decides: to change the limit while it works, to look at how keys
-            /// stand, to decide without a service.
+            /// stand, to decide without a service. Take it last: the settings of a limit and its
+            /// backend make another.
             pub fn limiter(&self) -> Limiter<$algorithm, B> {
                 self.limiter.clone()
             }

@@ -150,7 +150,23 @@ impl<A: Algorithm, B: Backend<A>> Limiter<A, B> {
         charge: &Charge,
         actual: impl Into<Cost>,
     ) -> MaybeReady<B::Settle> {
-        self.backend.settle(self.limit().algorithm(), key, charge, actual.into())
+        self.settle_under(&self.limit(), key, charge, actual)
+    }
+
+    /// Corrects a `charge` that was made [under](Self::demand_under) another limit than this
+    /// limiter's: by that limit, or what it holds would be counted in this one's window.
+    ///
+    /// # Errors
+    ///
+    /// As [`settle`](Self::settle).
+    pub fn settle_under(
+        &self,
+        limit: &Limit<A>,
+        key: &Key,
+        charge: &Charge,
+        actual: impl Into<Cost>,
+    ) -> MaybeReady<B::Settle> {
+        self.backend.settle(limit.algorithm(), key, charge, actual.into())
     }
 
     /// Gives back all of `charge`: the request did not take place.
@@ -163,7 +179,7 @@ impl<A: Algorithm, B: Backend<A>> Limiter<A, B> {
     }
 
     /// Changes the limit for everybody, for this limiter and all its clones and services. Its name
-    /// stays.
+    /// stays. What has come back to a key until its next request came back at the old rate.
     pub fn set_algorithm(&self, algorithm: A) {
         let mut limit = self.shared.limit.lock().unwrap_or_else(PoisonError::into_inner);
         *limit = Limit::new(limit.name().clone(), algorithm);

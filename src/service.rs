@@ -133,6 +133,8 @@ where
                 ResponseFuture::running(response, annotation, charged)
             }
             Entry::Decided(Verdict::Refuse(rejection)) => {
+                // What its readiness holds is free again: who was refused may not call again.
+                self.inner = self.inner.clone();
                 ResponseFuture::answered(self.policy.answer.refuse(&request, rejection))
             }
             Entry::Decided(Verdict::Delay(turn, standing)) => {

@@ -52,14 +52,17 @@ impl FixedWindow {
         Self { limit: quota.limit(), period: quota.period(), windows }
     }
 
-    /// Windows whose borders lie `offset` later than the epoch's.
+    /// Windows whose borders lie `offset` later than the epoch's. Windows that are not aligned stay
+    /// as they are.
     ///
     /// Where many callers share one border, all of them come back at it.
     #[must_use]
     pub fn offset(self, offset: Duration) -> Self {
-        let windows = Windows::Aligned {
-            length: saturating_nanos(self.period),
-            offset: saturating_nanos(offset),
+        let windows = match self.windows {
+            Windows::Aligned { length, .. } => {
+                Windows::Aligned { length, offset: saturating_nanos(offset) }
+            }
+            others => others,
         };
         Self { windows, ..self }
     }

@@ -38,7 +38,7 @@ pub(super) struct Meter {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct MeterState {
     at: Timestamp,
-    /// Parts in use; above the capacity while in debt.
+    /// Parts in use; above the capacity while in debt, of which there can be 2^64 - 1 parts.
     used: u64,
     /// The parts in a unit of the meter that wrote this: another one converts by it. That it
     /// cannot be zero makes an `Option` of the state as small as the state.

@@ -64,7 +64,8 @@ impl TokenBucket {
     }
 
     /// A bucket that never lets more than the quota's limit pass in *any* period, `burst` of it at
-    /// once: it refills at the rate that is left, `limit - burst` in each period.
+    /// once: it refills at the rate that is left, `limit - burst` in each period. (A burst that is
+    /// [set](Self::burst) afterwards does not change that rate, and so loses the promise.)
     ///
     /// It is what a client needs against a server that counts in windows. The burst is from one to
     /// `limit - 1`, and brought into that range if it is not; a limit of one is its own burst.
@@ -102,7 +103,8 @@ impl Algorithm for TokenBucket {
         self.meter.take(state, now, cost.units());
     }
 
-    /// Tokens come back to the bucket, which never holds more than its burst.
+    /// Tokens come back to the bucket, which never holds more than its burst. When it has refilled
+    /// since they were taken, they are tokens on top: an interval may then admit so many more.
     fn refund(&self, state: &mut MeterState, now: Timestamp, _: &Charge, cost: Cost) {
         self.meter.refund(state, now, cost.units());
     }

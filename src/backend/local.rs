@@ -40,7 +40,7 @@ use crate::{
     error::BackendError,
     key::Key,
     maybe_ready::MaybeReady,
-    time::{Clock, MonotonicClock, Timestamp},
+    time::{Clock, MonotonicClock},
 };
 
 /// The states of an algorithm's keys, in this process. Clones share them.
@@ -191,11 +191,11 @@ impl<A: Algorithm, C: Clock> Backend<A> for Local<A, C> {
         charge: &Charge,
         actual: Cost,
     ) -> MaybeReady<Self::Settle> {
-        let now = self.store.clock.now();
+        let clock = &self.store.clock;
         if key.is_global() {
-            self.store.single.settle(algorithm, now, charge, actual);
+            self.store.single.settle(algorithm, clock, charge, actual);
         } else {
-            self.store.table.settle(algorithm, key, now, charge, actual);
+            self.store.table.settle(algorithm, key, clock, charge, actual);
         }
         MaybeReady::ready(Ok(()))
     }
@@ -234,12 +234,12 @@ impl<A: Algorithm, C: Clock> Store<A, C> {
         {
             return done(Ok(decision));
         }
-        done(Ok(self.decide_single_otherwise(algorithm, now, demand).rebuilt()))
+        done(Ok(self.decide_single_otherwise(algorithm, demand).rebuilt()))
     }
 
     #[inline(never)]
-    fn decide_single_otherwise(&self, algorithm: &A, now: Timestamp, demand: &Demand) -> Decision {
-        self.single.decide_behind_lock(algorithm, now, demand)
+    fn decide_single_otherwise(&self, algorithm: &A, demand: &Demand) -> Decision {
+        self.single.decide_behind_lock(algorithm, &self.clock, demand)
     }
 
     #[inline(never)]
@@ -250,10 +250,9 @@ impl<A: Algorithm, C: Clock> Store<A, C> {
         demand: &Demand,
         done: impl Fn(Decided) -> T,
     ) -> T {
-        let now = self.clock.now();
-        match self.table.decide_known(algorithm, key, now, demand) {
+        match self.table.decide_known(algorithm, key, &self.clock, demand) {
             Ok(decision) => done(Ok(decision)),
-            Err(place) => self.decide_keyed_otherwise(place, algorithm, key, now, demand, done),
+            Err(place) => self.decide_keyed_otherwise(place, algorithm, key, demand, done),
         }
     }
 
@@ -263,11 +262,10 @@ impl<A: Algorithm, C: Clock> Store<A, C> {
         place: Place<'_, A>,
         algorithm: &A,
         key: &Key,
-        now: Timestamp,
         demand: &Demand,
         done: impl Fn(Decided) -> T,
     ) -> T {
-        done(self.table.decide_otherwise(place, algorithm, key, now, demand))
+        done(self.table.decide_otherwise(place, algorithm, key, demand))
     }
 }
 

@@ -4,6 +4,10 @@ use crate::limiter::Limit;
 ///
 /// Closures are limits: they return the limit of the caller's plan, or `None` for the limiter's
 /// own. Make the limits once and clone them; that is an increment.
+///
+/// The limit is to follow from the key: a key that is decided on by this limit and by that one in
+/// turn is moved from one's windows into the other's each time. Where it does not, as with limits
+/// by route, join what it follows from into the key.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not choose a limit for a `{Req}`",
     note = "write a closure `|request: &{Req}| -> Option<Limit<{A}>>`, with the request's type spelled out"

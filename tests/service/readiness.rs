@@ -65,7 +65,7 @@ async fn twice<S: Service<u32, Response = u32, Error = BoxError>>(mut service: S
 async fn the_fast_path_clones_nothing() {
     let inner = Strict::new();
     let clones = inner.clones.clone();
-    let mut service = TokenBucketLayer::new(Quota::per_day(5)).layer(inner);
+    let mut service = TokenBucketLayer::new(Quota::per_day(10)).layer(inner);
     for request in 0..10_u32 {
         let _ = ServiceExt::<u32>::ready(&mut service)
             .await
@@ -74,6 +74,17 @@ async fn the_fast_path_clones_nothing() {
             .await;
     }
     assert_eq!(clones.load(std::sync::atomic::Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_request_that_is_refused_at_once_frees_what_readiness_holds() {
+    let inner = tower::ServiceBuilder::new().concurrency_limit(1).service(Strict::new());
+    let mut refused = TokenBucketLayer::new(Quota::CLOSED).layer(inner);
+    let mut other = refused.clone();
+    let ready = ServiceExt::<u32>::ready(&mut refused).await.expect("there is a permit");
+    ready.call(1).await.expect_err("nothing passes");
+    assert_ready_ok!(task::spawn(ServiceExt::<u32>::ready(&mut other)).poll());
+    drop(refused);
 }
 
 #[tokio::test(start_paused = true)]

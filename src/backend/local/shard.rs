@@ -1,7 +1,7 @@
 use std::{collections::HashMap, mem};
 
 use super::meaning::Meaning;
-use crate::{algorithm::Algorithm, key::Key, time::Timestamp};
+use crate::{algorithm::Algorithm, cost::Cost, key::Key, time::Timestamp};
 
 /// A part of the table: entries in the order of their hashes, with gaps between them.
 ///
@@ -29,9 +29,29 @@ pub(super) struct Shard<A: Algorithm> {
 
 struct Aside<S> {
     /// States that are not packed.
-    states: Vec<Option<S>>,
+    states: Vec<Apart<S>>,
     /// The keys of the entries, where they are to be remembered.
     names: Option<HashMap<u64, Key>>,
+}
+
+/// A state, and how it stands by the limit that it was last used under: another limit may take one
+/// for idle that still counts.
+#[derive(Clone)]
+struct Apart<S> {
+    state: S,
+    idle_at: Timestamp,
+    held_back: bool,
+}
+
+/// In which order entries are displaced. Those that are held back come last: a window ends for them
+/// no later than for others, so when they are idle does not tell them apart.
+#[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
+struct Rank {
+    held_back: bool,
+    idle_at: Timestamp,
+    /// No two are equal, so as many go as are to go. The lower half of the hash comes first: the
+    /// upper one is where an entry stands, and gaps are wanted everywhere.
+    turned_hash: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -88,7 +108,7 @@ impl<A: Algorithm> Shard<A> {
         self.places.capacity() * size_of::<Place>()
             + self.aside.as_ref().map_or(0, |aside| {
                 size_of::<Aside<A::State>>()
-                    + aside.states.capacity() * size_of::<Option<A::State>>()
+                    + aside.states.capacity() * size_of::<Apart<A::State>>()
             })
     }
 
@@ -137,28 +157,39 @@ impl<A: Algorithm> Shard<A> {
         if place.cell < APART {
             return meaning.unpack(place.cell, now);
         }
-        let states = self.aside.as_ref().map(|aside| &aside.states);
-        let apart = states.and_then(|states| states.get((place.cell - APART) as usize));
-        apart.cloned().flatten().unwrap_or_else(|| meaning.algorithm.initial(now))
+        match self.apart(place) {
+            Some(apart) => apart.state.clone(),
+            None => meaning.algorithm.initial(now),
+        }
+    }
+
+    fn apart(&self, place: Place) -> Option<&Apart<A::State>> {
+        self.aside.as_ref()?.states.get(place.cell.checked_sub(APART)? as usize)
     }
 
     /// Runs `then` on the state at a place where an entry was found, which is kept apart from now
-    /// on.
+    /// on. It says whether the key is held back.
     pub(super) fn with_state<T>(
         &mut self,
         at: usize,
         meaning: &Meaning<A>,
+        algorithm: &A,
         now: Timestamp,
-        then: impl FnOnce(&mut A::State) -> T,
+        then: impl FnOnce(&mut A::State) -> (T, bool),
     ) -> T {
         let states = &mut self.aside.get_or_insert_default().states;
         let cell = &mut self.places[at].cell;
         if *cell < APART {
-            states.push(Some(meaning.unpack(*cell, now)));
+            let state = meaning.unpack(*cell, now);
+            states.push(Apart { state, idle_at: now, held_back: false });
             *cell = APART | (states.len() - 1) as u64;
         }
         let apart = &mut states[(*cell - APART) as usize];
-        then(apart.get_or_insert_with(|| meaning.algorithm.initial(now)))
+        let (output, held_back) = then(&mut apart.state);
+        apart.held_back = held_back;
+        apart.idle_at = algorithm.idle_at(&apart.state);
+        self.idle_at = self.idle_at.max(apart.idle_at);
+        output
     }
 
     /// Sees to it that the shard is not forgotten before `idle_at`.
@@ -174,10 +205,16 @@ impl<A: Algorithm> Shard<A> {
         self.decisions.is_multiple_of(TEND_EVERY)
     }
 
-    /// Puts a new entry where it was found missing, if the shard is not full. Its state has never
-    /// been used.
-    pub(super) fn insert(&mut self, at: usize, hash: u64, key: &Key) -> Result<(), Full> {
-        if self.len() >= entries_for(self.homes as usize) {
+    /// Puts a new entry where it was found missing, if the shard has room and fewer than `capacity`.
+    /// Its state has never been used.
+    pub(super) fn insert(
+        &mut self,
+        at: usize,
+        hash: u64,
+        key: &Key,
+        capacity: usize,
+    ) -> Result<(), Full> {
+        if self.len() >= entries_for(self.homes as usize).min(capacity) {
             return Err(Full);
         }
         let behind = self.places.get(at..).unwrap_or_default();
@@ -207,37 +244,55 @@ impl<A: Algorithm> Shard<A> {
     ) -> Result<(), Full> {
         let lingering = Timestamp::from_nanos(now.as_nanos().saturating_sub(LINGER));
         for since in [lingering, now] {
-            let idle = self.idle(meaning, now);
-            let entries = idle.filter(|idle_at| *idle_at > since).count();
+            let counts = |shard: &Self, place| shard.idle_at(place, meaning, now) > since;
+            let entries = self.taken().filter(|place| counts(self, **place)).count();
             if entries < capacity {
                 let room = (entries + entries / 8 + 4).min(capacity);
-                self.rebuild(homes_for(room), meaning, now, |idle_at| idle_at > since);
+                self.rebuild(homes_for(room), counts);
                 return Ok(());
             }
         }
         Err(Full)
     }
 
-    /// Removes the sixteenth of the entries that is nearest to idle. How many that were.
+    /// Removes the sixteenth of the entries that is nearest to idle, of those that are not held
+    /// back as long as there are any. How many that were.
     #[cold]
     pub(super) fn evict(&mut self, meaning: &Meaning<A>, now: Timestamp) -> usize {
-        let mut idle: Vec<Timestamp> = self.idle(meaning, now).collect();
-        if idle.is_empty() {
+        let ranks: Vec<Rank> = self.taken().map(|place| self.rank(*place, meaning, now)).collect();
+        if ranks.is_empty() {
             return 0;
         }
-        let (_, nearest, _) = idle.select_nth_unstable(self.len() / 16);
-        let (nearest, before) = (*nearest, self.len());
-        self.rebuild(self.homes as usize, meaning, now, |idle_at| idle_at > nearest);
+        let mut in_order = ranks.clone();
+        let (_, last, _) = in_order.select_nth_unstable(self.len() / 16);
+        let last = *last;
+        let (mut ranks, before) = (ranks.into_iter(), self.len());
+        // Places come in the order of their ranks.
+        self.rebuild(self.homes as usize, |_, _| ranks.next().is_some_and(|rank| rank > last));
         before - self.len()
     }
 
-    /// When each entry is idle.
-    fn idle<'s>(
-        &'s self,
-        meaning: &'s Meaning<A>,
-        now: Timestamp,
-    ) -> impl Iterator<Item = Timestamp> + 's {
-        self.states(meaning, now).map(|(_, state)| meaning.algorithm.idle_at(&state))
+    /// The places that are not gaps.
+    fn taken(&self) -> impl Iterator<Item = &Place> {
+        self.places.iter().filter(|place| place.hash != 0)
+    }
+
+    /// When an entry is idle, by the limit that it was last used under.
+    fn idle_at(&self, place: Place, meaning: &Meaning<A>, now: Timestamp) -> Timestamp {
+        match self.apart(place) {
+            Some(apart) => apart.idle_at,
+            None => meaning.algorithm.idle_at(&self.state_of(place, meaning, now)),
+        }
+    }
+
+    fn rank(&self, place: Place, meaning: &Meaning<A>, now: Timestamp) -> Rank {
+        let turned_hash = place.hash.rotate_left(32);
+        if let Some(Apart { idle_at, held_back, .. }) = self.apart(place) {
+            return Rank { held_back: *held_back, idle_at: *idle_at, turned_hash };
+        }
+        let (algorithm, state) = (&meaning.algorithm, self.state_of(place, meaning, now));
+        let held_back = algorithm.available(&state, now, Cost::ONE) == 0;
+        Rank { held_back, idle_at: algorithm.idle_at(&state), turned_hash }
     }
 
     /// The entries' hashes and states.
@@ -246,8 +301,7 @@ impl<A: Algorithm> Shard<A> {
         meaning: &'s Meaning<A>,
         now: Timestamp,
     ) -> impl Iterator<Item = (u64, A::State)> + 's {
-        let taken = self.places.iter().filter(|place| place.hash != 0);
-        taken.map(move |place| (place.hash, self.state_of(*place, meaning, now)))
+        self.taken().map(move |place| (place.hash, self.state_of(*place, meaning, now)))
     }
 
     /// The key of an entry, if it was remembered.
@@ -255,32 +309,25 @@ impl<A: Algorithm> Shard<A> {
         self.aside.as_ref()?.names.as_ref()?.get(&hash).cloned()
     }
 
-    /// Moves the entries that are to be kept, by when they are idle, to so many homes. They come
-    /// in order, so each goes to its home or behind the one before.
-    fn rebuild(
-        &mut self,
-        homes: usize,
-        meaning: &Meaning<A>,
-        now: Timestamp,
-        keep: impl Fn(Timestamp) -> bool,
-    ) {
+    /// Moves the entries that are to be kept to so many homes. They come in order, so each goes to
+    /// its home or behind the one before.
+    fn rebuild(&mut self, homes: usize, mut keep: impl FnMut(&Self, Place) -> bool) {
         let mut old = mem::replace(self, Self::with_homes(homes, None));
         let mut names = old.aside.as_mut().and_then(|aside| aside.names.take());
-        let mut states = Vec::new();
-        for mut place in mem::take(&mut old.places) {
+        let mut apart = Vec::new();
+        for mut place in old.places.iter().copied() {
             if place.hash == 0 {
                 continue;
             }
-            let state = old.state_of(place, meaning, now);
-            if !keep(meaning.algorithm.idle_at(&state)) {
+            if !keep(&old, place) {
                 if let Some(names) = &mut names {
                     names.remove(&place.hash);
                 }
                 continue;
             }
-            if place.cell >= APART {
-                place.cell = APART | states.len() as u64;
-                states.push(Some(state));
+            if let Some(kept) = old.apart(place) {
+                place.cell = APART | apart.len() as u64;
+                apart.push(kept.clone());
             }
             let at = home(place.hash, homes).max(self.places.len());
             self.places.resize(at, Place::GAP);
@@ -289,8 +336,8 @@ impl<A: Algorithm> Shard<A> {
         }
         self.places.resize(homes.max(self.places.len()), Place::GAP);
         self.idle_at = old.idle_at;
-        if names.is_some() || !states.is_empty() {
-            self.aside = Some(Box::new(Aside { states, names }));
+        if names.is_some() || !apart.is_empty() {
+            self.aside = Some(Box::new(Aside { states: apart, names }));
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     algorithm::Algorithm,
     cost::Cost,
     decision::{Charge, Decision, Demand},
-    time::Timestamp,
+    time::{Clock, Timestamp},
 };
 
 /// The state of the one key of an unkeyed limiter.
@@ -69,31 +69,36 @@ impl<A: Algorithm> Slot<A> {
     pub(super) fn decide_behind_lock(
         &self,
         algorithm: &A,
-        now: Timestamp,
+        clock: &impl Clock,
         demand: &Demand,
     ) -> Decision {
-        self.with_state(algorithm, now, |state| algorithm.answer(state, now, demand))
+        self.with_state(algorithm, clock, |state, now| algorithm.answer(state, now, demand))
     }
 
-    pub(super) fn settle(&self, algorithm: &A, now: Timestamp, charge: &Charge, actual: Cost) {
-        self.with_state(algorithm, now, |state| algorithm.settle(state, now, charge, actual));
+    pub(super) fn settle(&self, algorithm: &A, clock: &impl Clock, charge: &Charge, actual: Cost) {
+        self.with_state(algorithm, clock, |state, now| {
+            algorithm.settle(state, now, charge, actual)
+        });
     }
 
     /// Runs `then` on the state behind the lock, where it is moved if it is not there yet.
     fn with_state<T>(
         &self,
         algorithm: &A,
-        now: Timestamp,
-        then: impl FnOnce(&mut A::State) -> T,
+        clock: &impl Clock,
+        then: impl FnOnce(&mut A::State, Timestamp) -> T,
     ) -> T {
-        let meaning = self.meaning(algorithm, now);
+        let meaning = self.meaning(algorithm, clock.now());
         let mut moved = self.moved.lock();
+        // Read behind the lock: a thread that was stopped between the two would look like a clock
+        // that went back.
+        let now = clock.now();
         // From here on every compare-and-swap fails, so nobody charges the word any more.
         let word = self.word.0.swap(MOVED, Ordering::AcqRel);
         if word != MOVED {
             *moved = Some(meaning.unpack(word, now));
         }
-        then(moved.get_or_insert_with(|| algorithm.initial(now)))
+        then(moved.get_or_insert_with(|| algorithm.initial(now)), now)
     }
 
     #[inline]
@@ -118,11 +123,21 @@ mod tests {
         TokenBucket::new(Quota::new(limit, decade).expect("a quota"))
     }
 
+    #[derive(Clone)]
+    struct Stopped;
+
+    impl Clock for Stopped {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_secs(1)
+        }
+    }
+
     fn ask(slot: &Slot<TokenBucket>, bucket: &TokenBucket) -> u64 {
-        let now = Timestamp::from_secs(1);
+        let now = Stopped.now();
         let by_word = slot.decide_by_word(bucket, now, Cost::ONE);
-        let decision = by_word
-            .unwrap_or_else(|| slot.decide_behind_lock(bucket, now, &Demand::exactly(Cost::ONE)));
+        let decision = by_word.unwrap_or_else(|| {
+            slot.decide_behind_lock(bucket, &Stopped, &Demand::exactly(Cost::ONE))
+        });
         u64::from(decision.is_allowed())
     }
 

@@ -19,7 +19,7 @@ use crate::{
     decision::{Charge, Decision, Demand, DemandMode, Snapshot},
     error::{BackendError, BackendErrorKind},
     key::Key,
-    time::Timestamp,
+    time::{Clock, Timestamp},
 };
 
 /// The states of many keys.
@@ -50,6 +50,7 @@ pub(super) struct Place<'t, A: Algorithm> {
     meaning: &'t Meaning<A>,
     found: Found,
     hash: u64,
+    now: Timestamp,
 }
 
 /// What becomes of a new key when every place of a store holds one that still counts.
@@ -102,10 +103,11 @@ impl<A: Algorithm> Table<A> {
         &self,
         algorithm: &A,
         key: &Key,
-        now: Timestamp,
+        clock: &impl Clock,
         demand: &Demand,
     ) -> Result<Decision, Place<'_, A>> {
-        let mut place = self.place(algorithm, key, now);
+        let mut place = self.place(algorithm, key, clock);
+        let now = place.now;
         if let Found::At(at) = place.found
             && demand.is_plain()
             && let Some(decision) = place.decide_packed(at, algorithm, now, demand.each)
@@ -138,9 +140,9 @@ impl<A: Algorithm> Table<A> {
         mut place: Place<'_, A>,
         algorithm: &A,
         key: &Key,
-        now: Timestamp,
         demand: &Demand,
     ) -> Result<Decision, BackendError> {
+        let now = place.now;
         if let Found::At(at) = place.found {
             if place.shard.count_decision() {
                 self.tend(now);
@@ -163,11 +165,12 @@ impl<A: Algorithm> Table<A> {
         &self,
         algorithm: &A,
         key: &Key,
-        now: Timestamp,
+        clock: &impl Clock,
         charge: &Charge,
         actual: Cost,
     ) {
-        let mut place = self.place(algorithm, key, now);
+        let mut place = self.place(algorithm, key, clock);
+        let now = place.now;
         let at = match place.found {
             Found::At(at) => at,
             Found::Missing(_) => {
@@ -183,11 +186,10 @@ impl<A: Algorithm> Table<A> {
             }
         };
         let Place { shard, meaning, .. } = &mut place;
-        let idle_at = shard.with_state(at, meaning, now, |state| {
+        shard.with_state(at, meaning, algorithm, now, |state| {
             algorithm.settle(state, now, charge, actual);
-            algorithm.idle_at(state)
+            ((), algorithm.available(state, now, Cost::ONE) == 0)
         });
-        shard.keep_until(idle_at);
     }
 
     /// Makes an entry for a key that was found missing. Where it stands.
@@ -198,21 +200,22 @@ impl<A: Algorithm> Table<A> {
         key: &Key,
         now: Timestamp,
     ) -> Result<usize, BackendError> {
-        let Place { shard, meaning, found, hash } = place;
+        let Place { shard, meaning, found, hash, .. } = place;
+        let capacity = self.shard_capacity();
         let full = || BackendError::new(BackendErrorKind::StoreFull);
         if let Found::Missing(at) = *found
-            && shard.insert(at, *hash, key).is_ok()
+            && shard.insert(at, *hash, key, capacity).is_ok()
         {
             return Ok(at);
         }
-        if let Err(Full) = shard.make_room(meaning, now, self.shard_capacity()) {
+        if let Err(Full) = shard.make_room(meaning, now, capacity) {
             if self.when_full == WhenFull::Refuse {
                 return Err(full());
             }
             self.evicted.fetch_add(shard.evict(meaning, now) as u64, Ordering::Relaxed);
         }
         match shard.find(*hash) {
-            Found::Missing(at) if shard.insert(at, *hash, key).is_ok() => Ok(at),
+            Found::Missing(at) if shard.insert(at, *hash, key, capacity).is_ok() => Ok(at),
             _ => Err(full()),
         }
     }
@@ -254,16 +257,19 @@ impl<A: Algorithm> Table<A> {
 
     /// Locks the shard of a key and finds its place there.
     #[inline(always)]
-    fn place(&self, algorithm: &A, key: &Key, now: Timestamp) -> Place<'_, A> {
+    fn place(&self, algorithm: &A, key: &Key, clock: &impl Clock) -> Place<'_, A> {
         let Shards { meaning, shards } =
-            self.shards.get_or_init(|| self.make_shards(algorithm, now));
+            self.shards.get_or_init(|| self.make_shards(algorithm, clock.now()));
         // Zero marks a gap.
         let hash = self.hasher.hash_one(key).max(1);
         // The lower bits choose the shard, the upper half the home in it.
         let mut shard = shards[hash as usize & (shards.len() - 1)].0.lock();
+        // Read behind the lock: a thread that was stopped between the two would look like a clock
+        // that went back.
+        let now = clock.now();
         shard.forget_idle(now);
         let found = shard.find(hash);
-        Place { shard, meaning, found, hash }
+        Place { shard, meaning, found, hash, now }
     }
 
     #[cold]
@@ -317,11 +323,10 @@ impl<A: Algorithm> Place<'_, A> {
         if demand.mode == DemandMode::Peek {
             return algorithm.answer(&mut shard.state(at, meaning, now), now, demand);
         }
-        let (decision, idle_at) = shard.with_state(at, meaning, now, |state| {
-            (algorithm.answer(state, now, demand), algorithm.idle_at(state))
-        });
-        shard.keep_until(idle_at);
-        decision
+        shard.with_state(at, meaning, algorithm, now, |state| {
+            let decision = algorithm.answer(state, now, demand);
+            (decision, decision.snapshot().remaining == 0)
+        })
     }
 }
 
