@@ -41,6 +41,7 @@ impl Demand {
     }
 
     /// Whether `each` is to be taken, once: nearly every demand.
+    #[cfg(feature = "local")]
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
         self.most == 1 && self.mode == DemandMode::Take
@@ -76,6 +77,11 @@ pub enum Decision {
 }
 
 impl Decision {
+    /// The same decision, built anew from its parts.
+    ///
+    /// What a function returns through memory stays there if it is passed on as it is, and takes
+    /// with it what the usual path would have kept in registers. Built anew it does not.
+    #[cfg(feature = "local")]
     #[inline(always)]
     pub(crate) const fn rebuilt(self) -> Self {
         match self {

@@ -69,6 +69,7 @@ impl Key {
     }
 
     /// The key of a network: the first `length` bits of `address`.
+    #[cfg(feature = "http")]
     pub(crate) fn prefix(address: IpAddr, length: u8) -> Self {
         let mut bytes = [0; 17];
         bytes[0] = length;
@@ -255,6 +256,7 @@ fn read_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
     Some((u64::from_be_bytes(*length) as usize, rest))
 }
 
+#[cfg(feature = "http")]
 fn write_at(target: &mut [u8], bytes: &[u8]) -> usize {
     target[..bytes.len()].copy_from_slice(bytes);
     bytes.len()

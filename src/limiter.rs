@@ -1,6 +1,8 @@
 //! An algorithm and the home of its states, together.
 
 mod limit;
+#[cfg(feature = "local")]
+mod local;
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -12,8 +14,7 @@ use crate::{
     algorithm::Algorithm,
     backend::Backend,
     cost::Cost,
-    decision::{Charge, Decision, Demand},
-    error::BackendError,
+    decision::{Charge, Demand},
     key::Key,
     maybe_ready::MaybeReady,
 };
@@ -232,31 +233,5 @@ impl<A: Algorithm, B: Clone> Clone for Limiter<A, B> {
             version: self.version,
             shared: Arc::clone(&self.shared),
         }
-    }
-}
-
-#[cfg(feature = "local")]
-impl<A: Algorithm, C: crate::time::Clock> Limiter<A, crate::backend::Local<A, C>> {
-    /// Decides at once, without a future in between.
-    ///
-    /// # Errors
-    ///
-    /// The store is full and was told to [refuse](crate::backend::local::WhenFull::Refuse) new
-    /// keys then.
-    #[inline(always)]
-    pub fn decide_now(&self, key: &Key, cost: impl Into<Cost>) -> Result<Decision, BackendError> {
-        let changed;
-        let limit = if self.is_current() {
-            &self.limit
-        } else {
-            changed = self.changed_limit();
-            &changed
-        };
-        self.backend.decide_now(limit.algorithm(), key, &Demand::exactly(cost.into()))
-    }
-
-    /// The keys that have the least of their limit left, at most `count`, busiest first.
-    pub fn busiest(&self, count: usize) -> Vec<crate::backend::local::KeyUsage> {
-        self.backend.busiest(self.limit().algorithm(), count)
     }
 }

@@ -1,0 +1,36 @@
+use super::Limiter;
+use crate::{
+    algorithm::Algorithm,
+    backend::{Local, local::KeyUsage},
+    cost::Cost,
+    decision::{Decision, Demand},
+    error::BackendError,
+    key::Key,
+    time::Clock,
+};
+
+/// What only a backend in this process can do.
+impl<A: Algorithm, C: Clock> Limiter<A, Local<A, C>> {
+    /// Decides at once, without a future in between.
+    ///
+    /// # Errors
+    ///
+    /// The store is full and was told to [refuse](crate::backend::local::WhenFull::Refuse) new
+    /// keys then.
+    #[inline(always)]
+    pub fn decide_now(&self, key: &Key, cost: impl Into<Cost>) -> Result<Decision, BackendError> {
+        let changed;
+        let limit = if self.is_current() {
+            &self.limit
+        } else {
+            changed = self.changed_limit();
+            &changed
+        };
+        self.backend.decide_now(limit.algorithm(), key, &Demand::exactly(cost.into()))
+    }
+
+    /// The keys that have the least of their limit left, at most `count`, busiest first.
+    pub fn busiest(&self, count: usize) -> Vec<KeyUsage> {
+        self.backend.busiest(self.limit().algorithm(), count)
+    }
+}
