@@ -5,7 +5,7 @@
 //! cargo run --example custom_algorithm
 //! ```
 //!
-//! The laws that a rule obeys stand at `Algorithm`; `tower_quota::testing` checks them.
+//! The laws that a rule obeys stand at `Algorithm`; `tests/laws` shows how to hold one to them.
 
 #![expect(clippy::print_stdout, reason = "an example talks to its reader")]
 

@@ -53,7 +53,7 @@ use crate::{
 ///
 /// # Laws
 ///
-/// Every implementation obeys these, and the suite in [`testing`](crate::testing) checks them:
+/// Every implementation obeys these; `tests/laws` in the repository holds the ones here to them:
 ///
 /// 1. A refusal leaves the state as it was, as far as anyone can observe.
 /// 2. A refused demand is refused at every instant before its `retry_after` and allowed at it, if

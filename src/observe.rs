@@ -56,9 +56,11 @@ impl Observer {
         match outcome {
             Outcome::Allowed | Outcome::Exempt => {}
             Outcome::Errored => {
-                tracing::warn!(%policy, result = outcome.name(), "rate limit decision failed");
+                tracing::warn!(target: "tower_quota", %policy, result = outcome.name(), "rate limit decision failed");
             }
-            _ => tracing::debug!(%policy, result = outcome.name(), "request not let through"),
+            _ => {
+                tracing::debug!(target: "tower_quota", %policy, result = outcome.name(), "request not let through")
+            }
         }
     }
 
@@ -77,7 +79,7 @@ impl Observer {
         #[cfg(feature = "metrics")]
         self.meters.of(policy).queued(delay);
         #[cfg(feature = "tracing")]
-        tracing::trace!(%policy, ?delay, "request waits for its turn");
+        tracing::trace!(target: "tower_quota", %policy, ?delay, "request waits for its turn");
     }
 
     /// Notes that a request has stopped waiting for its turn.
@@ -94,7 +96,7 @@ impl Observer {
 #[cold]
 pub(crate) fn misused(error: &ConfigError) {
     #[cfg(feature = "tracing")]
-    tracing::error!(%error, "rate limit misconfigured");
+    tracing::error!(target: "tower_quota", %error, "rate limit misconfigured");
     #[cfg(all(not(feature = "tracing"), debug_assertions))]
     #[expect(clippy::print_stderr, reason = "a debug build, and nowhere else to say it")]
     {
