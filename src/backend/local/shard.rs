@@ -16,11 +16,13 @@ use crate::{algorithm::Algorithm, cost::Cost, key::Key, time::Timestamp};
 pub(super) struct Shard<A: Algorithm> {
     places: Vec<Place>,
     /// The first places, to which hashes are scaled. Behind them is what was pushed on.
-    homes: u32,
+    homes: u16,
     /// Entries.
-    used: u32,
+    used: u16,
     /// Decisions, to see to another shard at every so many of them.
-    decisions: u32,
+    decisions: u16,
+    /// The latest instant at which the shard was looked at.
+    seen_at: Timestamp,
     /// From here on all entries are idle.
     idle_at: Timestamp,
     /// What most shards do without, so that the rest is one cache line.
@@ -63,7 +65,7 @@ struct Place {
 }
 
 /// After so many decisions in a shard another one is seen to.
-const TEND_EVERY: u32 = 1_024;
+const TEND_EVERY: u16 = 1_024;
 
 /// Where a hash stands, or would.
 #[derive(Clone, Copy)]
@@ -92,9 +94,11 @@ impl<A: Algorithm> Shard<A> {
         let room = if homes == 0 { 0 } else { homes + tail_of(homes) };
         Self {
             places: Vec::with_capacity(room),
-            homes: homes as u32,
+            // A shard has some thousand entries at the most.
+            homes: homes as u16,
             used: 0,
             decisions: 0,
+            seen_at: Timestamp::MIN,
             idle_at: Timestamp::MIN,
             aside: aside.map(Box::new),
         }
@@ -112,6 +116,19 @@ impl<A: Algorithm> Shard<A> {
             })
     }
 
+    /// Whether an instant that was read before the shard was locked is earlier than one that it has
+    /// seen: then a thread was stopped in between, or the clock went back.
+    #[inline(always)]
+    pub(super) fn has_seen_later(&self, now: Timestamp) -> bool {
+        now < self.seen_at
+    }
+
+    /// Takes note of the present.
+    #[inline(always)]
+    pub(super) const fn see(&mut self, now: Timestamp) {
+        self.seen_at = now;
+    }
+
     /// Forgets everything if nothing has counted for a while. Not at once: a limit that recovers
     /// within microseconds would have its memory freed and taken again by each request.
     #[inline(always)]
@@ -124,7 +141,7 @@ impl<A: Algorithm> Shard<A> {
     #[cold]
     fn clear(&mut self) {
         let remembers = self.aside.as_ref().is_some_and(|aside| aside.names.is_some());
-        *self = Self::new(remembers);
+        *self = Self { seen_at: self.seen_at, ..Self::new(remembers) };
     }
 
     #[inline(always)]
@@ -313,6 +330,7 @@ impl<A: Algorithm> Shard<A> {
     /// its home or behind the one before.
     fn rebuild(&mut self, homes: usize, mut keep: impl FnMut(&Self, Place) -> bool) {
         let mut old = mem::replace(self, Self::with_homes(homes, None));
+        self.seen_at = old.seen_at;
         let mut names = old.aside.as_mut().and_then(|aside| aside.names.take());
         let mut apart = Vec::new();
         for mut place in old.places.iter().copied() {

@@ -260,13 +260,18 @@ impl<A: Algorithm> Table<A> {
     fn place(&self, algorithm: &A, key: &Key, clock: &impl Clock) -> Place<'_, A> {
         let Shards { meaning, shards } =
             self.shards.get_or_init(|| self.make_shards(algorithm, clock.now()));
+        // The clock is read beside the hashing, which costs less than to read it in the lock. Read
+        // before the lock, though, it may be old: then it is read again. Else a thread that was
+        // stopped between the two would look like a clock that went back.
+        let mut now = clock.now();
         // Zero marks a gap.
         let hash = self.hasher.hash_one(key).max(1);
         // The lower bits choose the shard, the upper half the home in it.
         let mut shard = shards[hash as usize & (shards.len() - 1)].0.lock();
-        // Read behind the lock: a thread that was stopped between the two would look like a clock
-        // that went back.
-        let now = clock.now();
+        if shard.has_seen_later(now) {
+            now = clock.now();
+        }
+        shard.see(now);
         shard.forget_idle(now);
         let found = shard.find(hash);
         Place { shard, meaning, found, hash, now }
