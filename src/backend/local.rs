@@ -76,7 +76,7 @@ impl<A: Algorithm> Local<A> {
 
 impl LocalBuilder {
     /// The keys that a store holds at a time unless told otherwise: 2^20. That many token buckets
-    /// take about 40 MB; a store takes memory only for the keys that it has.
+    /// take about 22 MB; a store takes memory only for the keys that it has.
     pub const DEFAULT_CAPACITY: usize = 1 << 20;
 
     /// The settings of [`Local::new`].

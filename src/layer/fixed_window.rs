@@ -31,7 +31,7 @@ use crate::{algorithm::FixedWindow, quota::Quota};
 ///
 /// # Memory and exactness
 ///
-/// 24 bytes of state for each key, about 50 with its place in the table. Exact.
+/// 24 bytes of state for each key, 73 to 100 with its place in the table. Exact.
 ///
 /// # Example
 ///

@@ -31,7 +31,7 @@ use crate::{algorithm::LeakyBucket, quota::Quota};
 ///
 /// # Memory and exactness
 ///
-/// 24 bytes of state for each key, 36 to 41 with its place in the table; turns are exact. A
+/// 24 bytes of state for each key, 73 to 100 with its place in the table; turns are exact. A
 /// waiting request holds itself, the service that is ready for it, and one timer. There is no
 /// queue and no task: a turn is an instant, known when the request comes.
 ///

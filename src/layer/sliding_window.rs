@@ -30,7 +30,7 @@ use crate::{algorithm::SlidingWindow, error::ConfigError, quota::Quota};
 /// # Memory and exactness
 ///
 /// A counter of 8 bytes for each segment and one more, beside some 40 bytes for each key: about
-/// 190 with its place in the table. Strict: it errs only towards refusing.
+/// 170 to 200 with its place in the table. Strict: it errs only towards refusing.
 ///
 /// # Example
 ///

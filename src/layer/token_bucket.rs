@@ -29,8 +29,9 @@ use crate::{algorithm::TokenBucket, quota::Quota};
 ///
 /// # Memory and exactness
 ///
-/// 24 bytes of state for each key, 36 to 41 with its place in the table. Exact at every rate from
-/// 1 in ten years to 10^15 a second; see [`TokenBucket`] for the clock of extreme quotas.
+/// 16 bytes an entry in the table, 20 to 39 bytes for each key in all, while its state fits in a
+/// word, which is nearly always. Exact at every rate from 1 in ten years to 10^9 a second and beyond;
+/// where a million units meet an odd rate like 1,000,003 a month, exact in steps of a microsecond.
 ///
 /// # Example
 ///
