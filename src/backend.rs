@@ -3,6 +3,8 @@
 mod erased;
 #[cfg(feature = "local")]
 pub mod local;
+#[cfg(feature = "redis")]
+pub mod redis;
 
 use std::future::Future;
 

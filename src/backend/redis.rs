@@ -1,0 +1,1 @@
+//! State on a Redis or Valkey server, shared by any number of instances.
