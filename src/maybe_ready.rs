@@ -43,6 +43,15 @@ impl<F: Future> MaybeReady<F> {
         Self { state: State::Pending { future } }
     }
 
+    /// The output, if it is here and was not taken.
+    #[inline(always)]
+    pub const fn as_ready(&self) -> Option<&F::Output> {
+        match &self.state {
+            State::Ready { output } => output.as_ref(),
+            State::Pending { .. } => None,
+        }
+    }
+
     /// The output if it is here, otherwise the future of it.
     ///
     /// # Panics

@@ -83,7 +83,7 @@ where
     ) -> Result<Response> {
         let subject = self.policy.key.key_of(&request).await;
         let mut limiter = self.limiter.clone();
-        let verdict = match gate::enter(&mut limiter, &self.policy, subject, &request, false) {
+        let verdict = match gate::enter(&mut limiter, &self.policy, &subject, &request, false) {
             Entry::Decided(verdict) => verdict,
             Entry::Asked(decision, ticket) => ticket.judge(&self.policy, decision.await, false),
         };

@@ -105,15 +105,15 @@ where
         self.inner.poll_ready(context)
     }
 
-    #[inline]
+    // Not inlined: the request, which is large, then stays where the caller has it.
+    #[inline(never)]
     fn call(&mut self, request: Req) -> Self::Future {
         let annotates = self.policy.answer.annotates();
-        let subject = match self.policy.key.key_of(&request).try_into_ready() {
-            Ok(subject) => subject,
-            Err(key) => {
-                let limiter = self.limiter.clone();
-                return self.wait(request, annotates, Until::Identified { key, limiter });
-            }
+        let key = self.policy.key.key_of(&request);
+        // What is there already is looked at where it is: to move it costs more than to use it.
+        let Some(subject) = key.as_ready() else {
+            let limiter = self.limiter.clone();
+            return self.wait(request, annotates, Until::Identified { key, limiter });
         };
         match gate::enter(&mut self.limiter, &self.policy, subject, &request, annotates) {
             Entry::Decided(Verdict::Go(standing)) => {
@@ -125,12 +125,15 @@ where
                     self.limiter.known_limit().name(),
                     || self.limiter.backend().state_id(),
                 );
-                // Not by way of a closure where there is nothing to note: a request is large.
-                let response = match charged {
-                    None => self.inner.call(request),
-                    Some(store) => nesting::inside(store, || self.inner.call(request)),
-                };
-                ResponseFuture::running(response, annotation, charged)
+                match charged {
+                    // Written where it is to be, and not by way of a closure: requests and futures
+                    // are large.
+                    None => ResponseFuture::running(self.inner.call(request), annotation, None),
+                    Some(store) => {
+                        let response = nesting::inside(store, || self.inner.call(request));
+                        ResponseFuture::running(response, annotation, charged)
+                    }
+                }
             }
             Entry::Decided(Verdict::Refuse(rejection)) => {
                 // What its readiness holds is free again: who was refused may not call again.

@@ -64,7 +64,11 @@ impl Networks {
     }
 
     /// Whether `address` is in one of the networks.
+    #[inline]
     pub fn contains(&self, address: IpAddr) -> bool {
+        if self.is_empty() {
+            return false;
+        }
         match address.to_canonical() {
             IpAddr::V4(address) => {
                 holds(&self.ipv4, |net| net.network() <= address, |net| net.contains(&address))
@@ -76,6 +80,7 @@ impl Networks {
     }
 
     /// Whether there is no network in it.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.ipv4.is_empty() && self.ipv6.is_empty()
     }

@@ -41,12 +41,16 @@ type Find = dyn Fn(&Extensions) -> Option<IpAddr> + Send + Sync;
 impl PeerSource {
     /// The address in canonical form, so that no list has to know about IPv4-mapped ones. The port
     /// and the scope stay behind.
+    #[inline]
     pub(super) fn find(&self, extensions: &Extensions) -> Option<IpAddr> {
         let peer = match self {
             Self::Known => known(extensions).map(|peer| peer.ip()),
             Self::Closure(find) => find(extensions),
         };
-        peer.map(|address| address.to_canonical())
+        match peer {
+            Some(IpAddr::V6(address)) => Some(address.to_canonical()),
+            ipv4 => ipv4,
+        }
     }
 }
 
@@ -59,11 +63,13 @@ impl fmt::Debug for PeerSource {
     }
 }
 
+#[inline]
 fn known(extensions: &Extensions) -> Option<SocketAddr> {
     extensions.get().map(|PeerAddr(peer)| *peer).or_else(|| known_to_axum(extensions))
 }
 
 #[cfg(feature = "axum")]
+#[inline]
 fn known_to_axum(extensions: &Extensions) -> Option<SocketAddr> {
     use axum::extract::connect_info::{ConnectInfo, MockConnectInfo};
 

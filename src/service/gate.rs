@@ -8,6 +8,7 @@ use crate::{
     error::BackendError,
     key::Key,
     limiter::{Limit, Limiter},
+    maybe_ready::MaybeReady,
     name::Policies,
     observe::Outcome,
     policy::{CostOf, Exceptions, LimitOf, OnBackendError, OnMissingKey, Policy, Subject},
@@ -50,7 +51,7 @@ pub(crate) struct Ticket<A: Algorithm, B: Backend<A>> {
 pub(crate) fn enter<Req, A, B, K, C, R, L>(
     limiter: &mut Limiter<A, B>,
     policy: &Policy<K, C, R, L>,
-    subject: Subject,
+    subject: &Subject,
     request: &Req,
     annotates: bool,
 ) -> Entry<A, B>
@@ -63,16 +64,32 @@ where
     limiter.refresh();
     let own = policy.limit.limit_of(request);
     let limit = own.as_ref().unwrap_or_else(|| limiter.known_limit());
-    // The key stays where it is: to move it costs as much as to find its state.
-    let Subject::Counted(key) = &subject else {
-        return enter_uncounted(limiter, policy, limit, &subject, request, annotates);
+    let Subject::Counted(key) = subject else {
+        return enter_uncounted(limiter, policy, limit, subject, request, annotates);
     };
     let demand = Demand::exactly(policy.cost.cost_of(request));
-    match limiter.demand_under(limit, key, &demand).try_into_ready() {
-        Ok(Ok(Decision::Allow { snapshot, charge })) if charge.delay.is_zero() => {
-            policy.exceptions.observer.decided(limit.name(), Outcome::Allowed);
-            Entry::Decided(Verdict::Go(standing(annotates, snapshot, limit)))
-        }
+    let decision = limiter.demand_under(limit, key, &demand);
+    // As with the key: the usual answer is looked at where it is.
+    if let Some(Ok(Decision::Allow { snapshot, charge })) = decision.as_ready()
+        && charge.delay.is_zero()
+    {
+        policy.exceptions.observer.decided(limit.name(), Outcome::Allowed);
+        return Entry::Decided(Verdict::Go(standing(annotates, snapshot, limit)));
+    }
+    otherwise(limiter, policy, limit, key, decision, annotates)
+}
+
+/// What comes of a demand that was not simply met.
+#[cold]
+fn otherwise<A: Algorithm, B: Backend<A>, K, C, R, L>(
+    limiter: &Limiter<A, B>,
+    policy: &Policy<K, C, R, L>,
+    limit: &Limit<A>,
+    key: &Key,
+    decision: MaybeReady<B::Decide>,
+    annotates: bool,
+) -> Entry<A, B> {
+    match decision.try_into_ready() {
         Ok(decision) => Entry::Decided(judge(limiter, policy, limit, key, decision, annotates)),
         Err(decision) => Entry::Asked(decision, Ticket::new(limiter, limit, key)),
     }
@@ -98,12 +115,8 @@ where
         (Subject::Missing, OnMissingKey::Share) => {
             let key = Key::anonymous();
             let demand = Demand::exactly(policy.cost.cost_of(request));
-            return match limiter.demand_under(limit, &key, &demand).try_into_ready() {
-                Ok(decision) => {
-                    Entry::Decided(judge(limiter, policy, limit, &key, decision, annotates))
-                }
-                Err(decision) => Entry::Asked(decision, Ticket::new(limiter, limit, &key)),
-            };
+            let decision = limiter.demand_under(limit, &key, &demand);
+            return otherwise(limiter, policy, limit, &key, decision, annotates);
         }
         (Subject::Missing, OnMissingKey::Deny) => (Outcome::MissingKey, Some(Rejection::NoKey)),
         (Subject::Denied, _) => (Outcome::Denied, Some(Rejection::Denied)),
@@ -129,10 +142,10 @@ where
 #[inline(always)]
 fn standing<A: Algorithm>(
     annotates: bool,
-    snapshot: Snapshot,
+    snapshot: &Snapshot,
     limit: &Limit<A>,
 ) -> Option<Standing> {
-    annotates.then(|| Standing { snapshot, policies: limit.policies().clone() })
+    annotates.then(|| Standing { snapshot: *snapshot, policies: limit.policies().clone() })
 }
 
 impl<A: Algorithm, B: Backend<A>> Ticket<A, B> {

@@ -13,6 +13,7 @@ use crate::{
     algorithm::Algorithm,
     backend::Backend,
     limiter::Limiter,
+    maybe_ready::MaybeReady,
     policy::{CostOf, KeyOf, LimitOf, Policy},
     rejection::Rejection,
 };
@@ -31,9 +32,9 @@ pin_project! {
 pin_project! {
     /// What a request waits for.
     #[project = UntilProjection]
-    pub(super) enum Until<F, A: Algorithm, B: Backend<A>> {
+    pub(super) enum Until<F: Future, A: Algorithm, B: Backend<A>> {
         /// Whom it is counted against.
-        Identified { #[pin] key: F, limiter: Limiter<A, B> },
+        Identified { #[pin] key: MaybeReady<F>, limiter: Limiter<A, B> },
         /// The backend's decision.
         Decided { #[pin] decision: B::Decide, ticket: Option<Ticket<A, B>> },
         /// Its turn.
@@ -68,7 +69,7 @@ where
     }
 }
 
-impl<F, A: Algorithm, B: Backend<A>> Until<F, A, B> {
+impl<F: Future, A: Algorithm, B: Backend<A>> Until<F, A, B> {
     pub(super) fn turn(turn: Turn<A, B>, standing: Option<Standing>) -> Self {
         let sleep = Box::pin(tokio::time::sleep(turn.delay()));
         Self::Turn { sleep, turn, standing }
@@ -96,7 +97,7 @@ where
                 UntilProjection::Identified { key, limiter } => {
                     let subject = ready!(key.poll(context));
                     let (_, request) = this.parked.as_ref().expect(PARKED);
-                    match gate::enter(limiter, this.policy, subject, request, *this.annotates) {
+                    match gate::enter(limiter, this.policy, &subject, request, *this.annotates) {
                         Entry::Decided(verdict) => verdict,
                         Entry::Asked(decision, ticket) => {
                             let ticket = Some(*ticket);
