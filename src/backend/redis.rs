@@ -1,1 +1,3 @@
 //! State on a Redis or Valkey server, shared by any number of instances.
+
+mod coalesce;
