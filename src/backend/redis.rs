@@ -1,3 +1,4 @@
 //! State on a Redis or Valkey server, shared by any number of instances.
 
 mod coalesce;
+mod refusals;
