@@ -140,6 +140,25 @@ impl<A: Algorithm, C: Clock> Local<A, C> {
         self.store.decide(algorithm, key, demand, std::convert::identity)
     }
 
+    /// Decides at once, and says only whether the demand is met. What else a decision tells is
+    /// then not worked out.
+    ///
+    /// # Errors
+    ///
+    /// As [`decide_now`](Self::decide_now).
+    #[inline(always)]
+    pub fn allows_now(
+        &self,
+        algorithm: &A,
+        key: &Key,
+        demand: &Demand,
+    ) -> Result<bool, BackendError> {
+        self.store.decide(algorithm, key, demand, |decided| match decided {
+            Ok(decision) => Ok(decision.is_allowed()),
+            Err(error) => Err(error),
+        })
+    }
+
     /// How many keys the store holds, those included whose states have gone idle and whose places
     /// have not been needed yet. It locks each shard for a moment.
     pub fn len(&self) -> usize {

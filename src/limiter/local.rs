@@ -29,6 +29,24 @@ impl<A: Algorithm, C: Clock> Limiter<A, Local<A, C>> {
         self.backend.decide_now(limit.algorithm(), key, &Demand::exactly(cost.into()))
     }
 
+    /// Takes `cost` from the quota of `key` and says only whether it could: the cheapest decision,
+    /// where nobody asks what is left or when to come back.
+    ///
+    /// # Errors
+    ///
+    /// As [`decide_now`](Self::decide_now).
+    #[inline(always)]
+    pub fn allows_now(&self, key: &Key, cost: impl Into<Cost>) -> Result<bool, BackendError> {
+        let changed;
+        let limit = if self.is_current() {
+            &self.limit
+        } else {
+            changed = self.changed_limit();
+            &changed
+        };
+        self.backend.allows_now(limit.algorithm(), key, &Demand::exactly(cost.into()))
+    }
+
     /// The keys that have the least of their limit left, at most `count`, busiest first.
     pub fn busiest(&self, count: usize) -> Vec<KeyUsage> {
         self.backend.busiest(self.limit().algorithm(), count)
