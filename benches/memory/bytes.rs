@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tower_quota::{
     Limiter, Quota,
-    algorithm::{Algorithm, FixedWindow, SlidingWindow},
-    backend::Local,
+    algorithm::{Algorithm, FixedWindow, SlidingWindow, TokenBucket},
+    backend::{Local, LocalBuilder},
 };
 
 use super::{
@@ -49,6 +49,23 @@ pub(crate) fn print(is_quick: bool) {
         [cell(keys, number, make), cell(keys, text, make)]
     });
     println!();
+    hostile(if is_quick { 1_000_000 } else { 10_000_000 });
+}
+
+/// A flood of keys that are never seen again, into a store with a bound.
+fn hostile(keys: u64) {
+    const BOUND: usize = 100_000;
+
+    let (bytes, peak) = bytes_of(|| {
+        let store = LocalBuilder::new().capacity(BOUND).build();
+        let limiter = Limiter::new(TokenBucket::new(Quota::per_day(1_000)), store);
+        (0..keys).for_each(|key| limiter.take(&number(key), 1));
+        assert!(limiter.backend().len() <= BOUND, "the store keeps its bound");
+        limiter
+    });
+    println!(
+        "{keys} keys that each come once, into a store of {BOUND}: {bytes} bytes, {peak} at most.\n"
+    );
 }
 
 fn by<A: Algorithm>(algorithm: A) -> Ours<A> {
