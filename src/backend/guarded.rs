@@ -3,9 +3,10 @@
 //! [`Guarded`] wraps any backend elsewhere and sees to three things.
 //!
 //! **Nobody waits for long.** Each call has a deadline, 100 ms unless
-//! [told otherwise](GuardedBuilder::timeout). A decision that misses it may have been charged or
-//! not. It counts as charged: nothing asks a second time. Keep the time-out below that of your
-//! callers. When they give up first, nobody learns that the backend hangs.
+//! [told otherwise](GuardedBuilder::timeout), from the first poll. A decision that misses it, or is
+//! dropped, may have been charged or not. It counts as charged: nothing asks a second time. Keep
+//! the time-out below that of your callers: when they give up first, nobody learns that the backend
+//! hangs.
 //!
 //! **Nobody waits for what is dead.** After [so many](GuardedBuilder::failures) failures in a row a
 //! breaker opens, and the backend is not asked. After a back-off one request, and no other, tries
@@ -47,22 +48,29 @@
 //!
 //! # What each costs
 //!
-//! Let the whole limit admit at most `C + r × d` in any interval of length `d`, and let an outage
-//! last `T`. `C` is the burst of a token bucket; for windows it is the limit, and no window has
-//! more than twice it whatever happens.
+//! Let the whole limit admit at most `C + r × d` in any interval of length `d`, where `C` is the
+//! burst of a token bucket. Let the backend be out of reach for a time `T` in it.
 //!
-//! | | an interval with one outage in it admits at most |
+//! | | the interval admits at most |
 //! |---|---|
-//! | [`Refuse`](Fallback::Refuse), answered by refusal | `C + r × d`: nothing more |
-//! | [`LocalShare`](Fallback::LocalShare) | `2 C + r × d + min(C, r × T)` |
-//! | [`Admit`](Fallback::Admit) | whatever comes during `T` |
+//! | [`Refuse`](Fallback::Refuse), and requests are refused then | `C + r × d`, nothing more |
+//! | [`LocalShare`](Fallback::LocalShare), out of reach for all `N` instances | `2 C + r × d + min(C, r × T)` |
+//! | [`LocalShare`](Fallback::LocalShare), out of reach for `k` of them | `C + r × d + (k / N) × (C + r × T)` |
+//! | [`Admit`](Fallback::Admit), or requests go on at an error | whatever comes during `T`, on top |
 //!
-//! The second line is this. At the switch the shares do not know what the backend had admitted, so
-//! all of them together can admit another `C` at once: the burst counts twice. Afterwards they keep
-//! the rate. At the switch back, the backend does not know what the shares have admitted and has
-//! refilled meanwhile: by `r × T`, at most `C`. An instance that is cut off alone counts in it with
-//! its share only. Where the interval holds several outages, each adds at most `2 C`, because the
-//! local stores remember what they have admitted.
+//! In numbers, for a hundred a second with a burst of a hundred: an outage of ten seconds for all
+//! costs up to 200 requests more than the limit, however long it lasts. Where one of four instances
+//! is cut off for ten seconds, it costs up to 275 more.
+//!
+//! The reasons are these. At the switch the shares do not know what the backend had admitted, so
+//! together they can admit another `C` at once: the burst counts twice. Afterwards they keep the
+//! rate. At the switch back the backend does not know what the shares have admitted, and has
+//! refilled meanwhile, by `r × T` or `C`. Where only some are cut off, the backend gives the whole
+//! rate to the others, and their shares come on top. Each further outage for all adds `2 C` at most:
+//! the local stores remember what they have admitted.
+//!
+//! In no window does a fixed window (aligned) or a sliding one admit more than twice its limit,
+//! however many outages there are: once by the backend, and once by the shares.
 //!
 //! Shares are strict only as far as the number of instances is: twice as many as
 //! [said](Portion::of) admit twice the limit.
@@ -281,7 +289,7 @@ impl<A: Share, B: Backend<A>, C: Clock> Guarded<A, B, C> {
             breaker.observer().has_no_share();
         }
         let peek = self.backend.decide(algorithm, &Key::GLOBAL, &Demand::peek(Cost::ZERO));
-        let answer = Deadline::after(*timeout, peek).await;
+        let answer = Deadline::of(*timeout, peek).await;
         if let Err(error) = &answer {
             breaker.observer().unreachable_at_start(error);
         }
@@ -358,7 +366,7 @@ impl<A: Share, B: Backend<A>, C: Clock> Guarded<A, B, C> {
             }
             Ok(answer) => MaybeReady::ready(shared.decided(probe, answer, algorithm, key, demand)),
             Err(call) => MaybeReady::pending(Decide::new(
-                Deadline::after(shared.timeout, call),
+                Deadline::of(shared.timeout, call),
                 Asked {
                     guard: Arc::clone(shared),
                     probe,
@@ -407,7 +415,7 @@ impl<A: Share, B: Backend<A>, C: Clock> Backend<A> for Guarded<A, B, C> {
                 MaybeReady::ready(answer)
             }
             Err(call) => MaybeReady::pending(Settle::new(
-                Deadline::after(shared.timeout, call),
+                Deadline::of(shared.timeout, call),
                 Arc::clone(shared),
             )),
         }

@@ -23,7 +23,7 @@ use crate::{
 pin_project! {
     /// The future of a decision of a [`Guarded`](super::Guarded) backend.
     ///
-    /// It is ready no later than the guard's time-out after it was asked for, if it is polled then.
+    /// It is ready no later than the guard's time-out after its first poll.
     ///
     /// # Panics
     ///

@@ -6,20 +6,18 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 
-use crate::{
-    error::{BackendError, BackendErrorKind},
-    time::timer_now,
-};
+use crate::error::{BackendError, BackendErrorKind};
 
 pin_project! {
-    /// A call to a backend that has until some instant to answer.
+    /// A call to a backend that has so long to answer, from its first poll: until then nobody waits
+    /// for it, and it may not even have been sent.
     #[derive(Debug)]
     pub(super) struct Deadline<F> {
         #[pin]
         call: F,
-        at: Instant,
+        timeout: Duration,
         // Made when it turns out to be needed: outside of a runtime it could not be.
         #[pin]
         timer: Option<Sleep>,
@@ -27,9 +25,8 @@ pin_project! {
 }
 
 impl<F> Deadline<F> {
-    /// Gives `call` so long from now.
-    pub(super) fn after(timeout: Duration, call: F) -> Self {
-        Self { call, at: timer_now() + timeout, timer: None }
+    pub(super) const fn of(timeout: Duration, call: F) -> Self {
+        Self { call, timeout, timer: None }
     }
 }
 
@@ -43,7 +40,7 @@ impl<T, F: Future<Output = Result<T, BackendError>>> Future for Deadline<F> {
             return Poll::Ready(answer);
         }
         if this.timer.is_none() {
-            this.timer.set(Some(tokio::time::sleep_until(*this.at)));
+            this.timer.set(Some(tokio::time::sleep(*this.timeout)));
         }
         if let Some(timer) = this.timer.as_pin_mut() {
             ready!(timer.poll(context));
