@@ -172,7 +172,6 @@ fn error_chain(error: &BackendError) -> String {
 struct Handles {
     state: Gauge,
     opened: Counter,
-    reopened: Counter,
     closed: Counter,
     probing: Counter,
     decide_timed_out: Counter,
@@ -211,7 +210,6 @@ impl Handles {
         Self {
             state: metrics::gauge!("tower_quota_breaker_state", "backend" => backend.clone()),
             opened: switches("open"),
-            reopened: switches("reopen"),
             closed: switches("closed"),
             probing: switches("half_open"),
             decide_timed_out: timeouts("decide"),
@@ -222,8 +220,7 @@ impl Handles {
 
     fn switched(&self, switch: &Switch) {
         let counter = match switch {
-            Switch::Opened { .. } => &self.opened,
-            Switch::Reopened { .. } => &self.reopened,
+            Switch::Opened { .. } | Switch::Reopened { .. } => &self.opened,
             Switch::Closed { .. } => &self.closed,
             Switch::Probing => &self.probing,
         };

@@ -7,7 +7,7 @@ use tower_quota::{
     time::{ManualClock, Timestamp},
 };
 
-use crate::support::{Does, Remote};
+use crate::support::{Does, Remote, UNREACHABLE};
 
 struct Closed(ManualClock);
 
@@ -54,4 +54,27 @@ impl<A: Share> Harness<A> for Waited {
 #[tokio::test(start_paused = true)]
 async fn a_guarded_backend_that_has_to_be_waited_for_conforms() {
     conformance::run(&Waited(std::sync::Mutex::default())).await;
+}
+
+/// A backend that cannot be reached, and an instance that is alone: its share is the whole limit.
+struct Failing(ManualClock);
+
+impl<A: Share> Harness<A> for Failing {
+    type Backend = Guarded<A, Remote<A>, ManualClock>;
+
+    fn backend(&self) -> Self::Backend {
+        let remote = Remote::new();
+        remote.does(UNREACHABLE);
+        let settings = GuardedBuilder::new(Fallback::LocalShare(Portion::WHOLE));
+        settings.build_with_clock(remote, self.0.clone())
+    }
+
+    fn set_time(&self, now: Timestamp) {
+        self.0.set(now);
+    }
+}
+
+#[tokio::test]
+async fn the_local_share_conforms_while_the_backend_fails() {
+    conformance::run(&Failing(ManualClock::new())).await;
 }

@@ -61,6 +61,14 @@ impl<A: Algorithm> Remote<A> {
         }))
     }
 
+    /// Another way to the same store, with behaviour and counts of its own.
+    pub(crate) fn beside(&self) -> Self {
+        let beside = Self::new();
+        let mut inner = Arc::into_inner(beside.0).expect("nobody has it yet");
+        inner.store = self.0.store.clone();
+        Self(Arc::new(inner))
+    }
+
     pub(crate) fn does(&self, does: Does) {
         self.chooses(move || does);
     }
