@@ -177,12 +177,12 @@ pub enum BackendErrorKind {
 
 impl BackendErrorKind {
     /// Every kind.
-    #[cfg(feature = "metrics")]
+    #[cfg(all(feature = "local", feature = "metrics"))]
     pub(crate) const ALL: &[Self] =
         &[Self::CircuitOpen, Self::Malformed, Self::StoreFull, Self::TimedOut, Self::Unreachable];
 
     /// Its name in metrics and events.
-    #[cfg(any(feature = "metrics", feature = "tracing"))]
+    #[cfg(all(feature = "local", any(feature = "metrics", feature = "tracing")))]
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::CircuitOpen => "circuit_open",

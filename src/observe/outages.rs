@@ -21,6 +21,7 @@ pub(crate) enum Call {
 
 /// A change of a breaker's state.
 #[derive(Debug)]
+#[cfg_attr(not(feature = "tracing"), expect(dead_code, reason = "events tell more than metrics"))]
 pub(crate) enum Switch {
     /// The backend is not asked for so long.
     Opened { error: BackendError, wait: Duration },
