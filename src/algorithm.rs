@@ -20,6 +20,7 @@ mod leaky_bucket;
 mod meter;
 mod plan;
 mod rule;
+mod share;
 mod sliding_counter;
 mod sliding_log;
 mod sliding_window;
@@ -36,6 +37,7 @@ pub use self::{
     meter::MeterState,
     plan::{Plan, PlanBuilder, PlanState},
     rule::{Rule, RuleState},
+    share::{Portion, Share},
     sliding_counter::{SlidingCounter, SlidingCounterState},
     sliding_log::{SlidingLog, SlidingLogState},
     sliding_window::{SlidingWindow, SlidingWindowState},

@@ -2,6 +2,8 @@
 
 mod erased;
 #[cfg(feature = "local")]
+pub mod guarded;
+#[cfg(feature = "local")]
 pub mod local;
 #[cfg(feature = "redis")]
 pub mod redis;
@@ -10,7 +12,10 @@ use std::future::Future;
 
 pub use self::erased::DynBackend;
 #[cfg(feature = "local")]
-pub use self::local::{Local, LocalBuilder};
+pub use self::{
+    guarded::{Guarded, GuardedBuilder},
+    local::{Local, LocalBuilder},
+};
 use crate::{
     algorithm::Algorithm,
     cost::Cost,

@@ -1,5 +1,7 @@
 //! What a limiter says.
 
+#[cfg(feature = "local")]
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::{cost::Cost, time::Timestamp};
@@ -87,10 +89,10 @@ impl Decision {
         match self {
             Self::Allow { snapshot, charge } => {
                 let Snapshot { limit, remaining, reset_after, policy } = snapshot;
-                let Charge { at, delay, cost, mark } = charge;
+                let Charge { at, delay, cost, mark, holder } = charge;
                 Self::Allow {
                     snapshot: Snapshot { limit, remaining, reset_after, policy },
-                    charge: Charge { at, delay, cost, mark },
+                    charge: Charge { at, delay, cost, mark, holder },
                 }
             }
             Self::Deny { snapshot, retry_after, violated } => {
@@ -170,13 +172,46 @@ pub struct Charge {
     pub cost: Cost,
     /// The algorithm's own note, by which it recognises its state.
     pub mark: u64,
+    /// Whose state it was taken from. Not the algorithm's business, so a backend passes it on.
+    pub(crate) holder: Holder,
+}
+
+/// Whose state a charge was taken from, where one backend wraps another.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Holder {
+    /// The innermost backend.
+    #[default]
+    Backend,
+    /// The own store of the wrapper with this number.
+    #[cfg(feature = "local")]
+    Wrapper(u32),
+    /// Nobody's: it was let through without being counted.
+    #[cfg(feature = "local")]
+    Nobody,
+}
+
+#[cfg(feature = "local")]
+impl Holder {
+    /// The holder of what a wrapper takes from a store of its own: no two wrappers in a process
+    /// have the same, so that one inside another knows its charges.
+    pub(crate) fn unique() -> Self {
+        static WRAPPERS: AtomicU32 = AtomicU32::new(0);
+        Self::Wrapper(WRAPPERS.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 impl Charge {
     /// The receipt for `cost`, taken at `at`, to be used at once.
     #[inline]
     pub const fn new(at: Timestamp, cost: Cost) -> Self {
-        Self { at, delay: Duration::ZERO, cost, mark: 0 }
+        Self { at, delay: Duration::ZERO, cost, mark: 0, holder: Holder::Backend }
+    }
+
+    /// Whether nothing was counted: the backend failed, and its
+    /// [guard](crate::backend::guarded) was told to admit then. To settle it does nothing.
+    #[cfg(feature = "local")]
+    pub const fn is_unmetered(&self) -> bool {
+        matches!(self.holder, Holder::Nobody)
     }
 }
 

@@ -161,6 +161,9 @@ pub struct BackendError {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum BackendErrorKind {
+    /// The backend has failed before, and is not asked until it is due again. The key was not
+    /// charged.
+    CircuitOpen,
     /// The backend answered something that cannot be understood.
     Malformed,
     /// Every slot of a bounded store holds a key that still counts, and it was told to refuse new
@@ -170,6 +173,25 @@ pub enum BackendErrorKind {
     TimedOut,
     /// The backend could not be reached; the key was not charged.
     Unreachable,
+}
+
+impl BackendErrorKind {
+    /// Every kind.
+    #[cfg(all(feature = "local", feature = "metrics"))]
+    pub(crate) const ALL: &[Self] =
+        &[Self::CircuitOpen, Self::Malformed, Self::StoreFull, Self::TimedOut, Self::Unreachable];
+
+    /// Its name in metrics and events.
+    #[cfg(all(feature = "local", any(feature = "metrics", feature = "tracing")))]
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::CircuitOpen => "circuit_open",
+            Self::Malformed => "malformed",
+            Self::StoreFull => "store_full",
+            Self::TimedOut => "timed_out",
+            Self::Unreachable => "unreachable",
+        }
+    }
 }
 
 impl BackendError {
@@ -194,6 +216,7 @@ impl BackendError {
 impl fmt::Display for BackendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
+            BackendErrorKind::CircuitOpen => "the rate limit backend failed and is not asked now",
             BackendErrorKind::Malformed => "the rate limit backend gave a malformed answer",
             BackendErrorKind::StoreFull => "the rate limit store is full",
             BackendErrorKind::TimedOut => "the rate limit backend did not answer in time",

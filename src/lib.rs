@@ -67,6 +67,8 @@ pub mod guide {
     pub mod http {}
     #[doc = include_str!("guide/changing_limits.md")]
     pub mod changing_limits {}
+    #[doc = include_str!("guide/failure.md")]
+    pub mod failure {}
     #[doc = include_str!("guide/observing.md")]
     pub mod observing {}
     #[doc = include_str!("../DESIGN.md")]

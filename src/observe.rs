@@ -6,6 +6,8 @@
 #[cfg(feature = "metrics")]
 mod meters;
 pub(crate) mod nesting;
+#[cfg(feature = "local")]
+pub(crate) mod outages;
 
 use std::time::Duration;
 

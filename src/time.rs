@@ -90,3 +90,9 @@ pub trait Clock: Clone + Send + Sync + 'static {
 pub(crate) fn now() -> std::time::Instant {
     std::time::Instant::now()
 }
+
+/// The time of tokio's timers, for deadlines: a test can stop it.
+#[cfg(feature = "local")]
+pub(crate) fn timer_now() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}

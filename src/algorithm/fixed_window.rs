@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::{
-    Algorithm, times,
+    Algorithm, Portion, Share, times,
     window::{WindowState, Windows},
 };
 use crate::{
@@ -168,5 +168,11 @@ impl Algorithm for FixedWindow {
 
     fn capacity(&self) -> Cost {
         Cost::new(self.limit)
+    }
+}
+
+impl Share for FixedWindow {
+    fn share(&self, portion: Portion) -> Self {
+        Self { limit: portion.units(self.limit), ..self.clone() }
     }
 }

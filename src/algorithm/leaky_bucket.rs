@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::{
-    Algorithm,
+    Algorithm, Portion, Share,
     meter::{Meter, MeterState},
     times,
 };
@@ -116,5 +116,13 @@ impl Algorithm for LeakyBucket {
 
     fn capacity(&self) -> Cost {
         Cost::new(self.meter.capacity())
+    }
+}
+
+impl Share for LeakyBucket {
+    /// The longest wait stays: it is a promise to each caller.
+    fn share(&self, portion: Portion) -> Self {
+        let quota = portion.rate(self.quota);
+        Self { quota, ..*self }.depth(portion.units(self.meter.capacity()))
     }
 }

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::{Algorithm, Rule, RuleState};
+use super::{Algorithm, Portion, Rule, RuleState, Share};
 use crate::{
     cost::Cost,
     decision::{Charge, Decision, PolicySet, RetryAfter, Snapshot},
@@ -229,6 +229,13 @@ impl Algorithm for Plan {
             let least = counting.map(|limit| limit.rule.capacity().units()).min();
             capacity.with(dimension, least.unwrap_or(u64::MAX))
         })
+    }
+}
+
+impl Share for Plan {
+    fn share(&self, portion: Portion) -> Self {
+        let share = |limit: &Limit| Limit { rule: limit.rule.share(portion), ..limit.clone() };
+        Self { limits: self.limits.iter().map(share).collect() }
     }
 }
 

@@ -1,6 +1,7 @@
 use super::{
-    Algorithm, FixedWindow, LeakyBucket, MeterState, SlidingCounter, SlidingCounterState,
-    SlidingLog, SlidingLogState, SlidingWindow, SlidingWindowState, TokenBucket, WindowState,
+    Algorithm, FixedWindow, LeakyBucket, MeterState, Portion, Share, SlidingCounter,
+    SlidingCounterState, SlidingLog, SlidingLogState, SlidingWindow, SlidingWindowState,
+    TokenBucket, WindowState,
 };
 use crate::{
     cost::Cost,
@@ -130,6 +131,12 @@ macro_rules! rules {
 
             fn capacity(&self) -> Cost {
                 with_rule!(self, |rule| rule.capacity())
+            }
+        }
+
+        impl Share for Rule {
+            fn share(&self, portion: Portion) -> Self {
+                with_rule!(self, |rule| rule.share(portion).into())
             }
         }
     };

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{Algorithm, times};
+use super::{Algorithm, Portion, Share, times};
 use crate::{
     cost::Cost,
     decision::{Charge, Decision, PolicySet, RetryAfter, Snapshot},
@@ -175,5 +175,11 @@ impl Algorithm for SlidingCounter {
 
     fn capacity(&self) -> Cost {
         Cost::new(self.limit)
+    }
+}
+
+impl Share for SlidingCounter {
+    fn share(&self, portion: Portion) -> Self {
+        Self { limit: portion.units(self.limit), ..*self }
     }
 }

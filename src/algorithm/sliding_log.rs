@@ -1,6 +1,6 @@
 use std::{collections::VecDeque, time::Duration};
 
-use super::{Algorithm, times};
+use super::{Algorithm, Portion, Share, times};
 use crate::{
     cost::Cost,
     decision::{Charge, Decision, PolicySet, RetryAfter, Snapshot},
@@ -208,5 +208,14 @@ impl Algorithm for SlidingLog {
 
     fn capacity(&self) -> Cost {
         Cost::new(self.limit)
+    }
+}
+
+impl Share for SlidingLog {
+    /// The entries are a limit too, on requests of any cost: they are divided as well.
+    fn share(&self, portion: Portion) -> Self {
+        let entries = portion.units(self.max_entries as u64);
+        let limit = if entries == 0 { 0 } else { portion.units(self.limit) };
+        Self { limit, ..*self }.max_entries(usize::try_from(entries).unwrap_or(usize::MAX))
     }
 }

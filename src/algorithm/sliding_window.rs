@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{Algorithm, times, window::after};
+use super::{Algorithm, Portion, Share, times, window::after};
 use crate::{
     cost::Cost,
     decision::{Charge, Decision, PolicySet, RetryAfter, Snapshot},
@@ -276,5 +276,11 @@ impl Algorithm for SlidingWindow {
 
     fn capacity(&self) -> Cost {
         Cost::new(self.limit)
+    }
+}
+
+impl Share for SlidingWindow {
+    fn share(&self, portion: Portion) -> Self {
+        Self { limit: portion.units(self.limit), ..*self }
     }
 }

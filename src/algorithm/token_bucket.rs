@@ -1,5 +1,5 @@
 use super::{
-    Algorithm,
+    Algorithm, Portion, Share,
     meter::{Meter, MeterState},
     times,
 };
@@ -150,5 +150,12 @@ impl Algorithm for TokenBucket {
     #[inline(always)]
     fn packed_idle_at(&self, word: u64, origin: Timestamp) -> Timestamp {
         self.meter.packed_idle_at(word, origin)
+    }
+}
+
+impl Share for TokenBucket {
+    fn share(&self, portion: Portion) -> Self {
+        let quota = portion.rate(self.quota);
+        Self { quota, meter: Meter::new(quota, portion.units(self.meter.capacity())) }
     }
 }

@@ -13,6 +13,7 @@ mod leaky_bucket;
 mod oracle;
 mod plan;
 mod rules;
+mod shares;
 mod sliding_counter;
 mod sliding_log;
 mod sliding_window;

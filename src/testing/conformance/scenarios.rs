@@ -99,8 +99,8 @@ pub(super) async fn what_was_not_used_comes_back<A: Algorithm, H: Harness<A>>(
 ) {
     for key in [Key::from("alice"), Key::GLOBAL] {
         for time in trial.times() {
-            let charge = trial.take(&key, trial.part(1)).await.charge();
-            let later = trial.take(&key, Cost::ONE).await.charge();
+            let charge = trial.take(&key, trial.part(1)).await.receipt();
+            let later = trial.take(&key, Cost::ONE).await.receipt();
             trial.advance(time);
             for (charge, actual) in [(later, Cost::ZERO), (charge, Cost::ONE)] {
                 let Some(charge) = charge else { continue };
@@ -118,7 +118,7 @@ pub(super) async fn what_was_used_beyond_is_owed<A: Algorithm, H: Harness<A>>(
 ) {
     for key in [Key::from("alice"), Key::GLOBAL] {
         let each = trial.part(2);
-        let Some(charge) = trial.take(&key, each).await.charge() else { return };
+        let Some(charge) = trial.take(&key, each).await.receipt() else { return };
         trial.settle(&key, charge, each.times(6)).await;
         for time in trial.times() {
             trial.take(&key, Cost::ONE).await;

@@ -1,10 +1,14 @@
 use std::time::Duration;
 
-use super::{Harness, random::Random, trial::Trial};
+use super::{
+    Harness,
+    random::Random,
+    trial::{Receipt, Trial},
+};
 use crate::{
     algorithm::Algorithm,
     cost::Cost,
-    decision::{Charge, Demand, RetryAfter},
+    decision::{Demand, RetryAfter},
     key::Key,
 };
 
@@ -21,7 +25,7 @@ pub(super) async fn any_trace_is_that_of_the_algorithm<A: Algorithm, H: Harness<
 ) {
     let mut random = Random::new(20);
     let keys = [Key::from("alice"), Key::from("bob"), Key::from(3), Key::GLOBAL];
-    let mut charges: Vec<(Key, Charge)> = Vec::new();
+    let mut receipts: Vec<(Key, Receipt)> = Vec::new();
     let mut wait = Duration::ZERO;
     let first = trial.algorithm.clone();
     let times = trial.times();
@@ -40,20 +44,20 @@ pub(super) async fn any_trace_is_that_of_the_algorithm<A: Algorithm, H: Harness<
         let decision = match random.below(12) {
             0 => trial.peek(key, cost).await,
             1 => trial.demand(key, Demand::up_to(random.below(5), cost)).await,
-            2 if !charges.is_empty() => {
-                let (key, charge) =
-                    charges.swap_remove(random.below(charges.len() as u64) as usize);
+            2 if !receipts.is_empty() => {
+                let (key, receipt) =
+                    receipts.swap_remove(random.below(receipts.len() as u64) as usize);
                 let actual = match random.below(3) {
                     0 => Cost::ZERO,
-                    1 => charge.cost.saturating_sub(Cost::ONE),
+                    1 => receipt.cost().saturating_sub(Cost::ONE),
                     _ => cost,
                 };
-                trial.settle(&key, charge, at_most(actual, trial.part(1).times(2))).await;
+                trial.settle(&key, receipt, at_most(actual, trial.part(1).times(2))).await;
                 continue;
             }
             _ => {
                 let decision = trial.take(key, cost).await;
-                charges.extend(decision.charge().map(|charge| (key.clone(), charge)));
+                receipts.extend(decision.receipt().map(|receipt| (key.clone(), receipt)));
                 decision
             }
         };

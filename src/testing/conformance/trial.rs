@@ -9,7 +9,7 @@ use crate::{
     algorithm::Algorithm,
     backend::Backend,
     cost::Cost,
-    decision::{Charge, Decision, Demand, RetryAfter},
+    decision::{Charge, Decision, Demand, Holder, RetryAfter},
     key::Key,
     name::PolicyName,
     time::Timestamp,
@@ -44,19 +44,36 @@ struct Step {
 }
 
 /// What both said. Unlike a decision it need not be obeyed.
-pub(super) struct Told(Decision);
+pub(super) struct Told {
+    expected: Decision,
+    charged: Option<Charge>,
+}
+
+/// What both took, each with its own notes.
+#[derive(Clone, Copy)]
+pub(super) struct Receipt {
+    expected: Charge,
+    charged: Charge,
+}
 
 impl Told {
     pub(super) const fn is_allowed(&self) -> bool {
-        self.0.is_allowed()
+        self.expected.is_allowed()
     }
 
-    pub(super) const fn charge(&self) -> Option<Charge> {
-        self.0.charge()
+    pub(super) fn receipt(&self) -> Option<Receipt> {
+        let (expected, charged) = self.expected.charge().zip(self.charged)?;
+        Some(Receipt { expected, charged })
     }
 
     pub(super) const fn retry_after(&self) -> Option<RetryAfter> {
-        self.0.retry_after()
+        self.expected.retry_after()
+    }
+}
+
+impl Receipt {
+    pub(super) const fn cost(&self) -> Cost {
+        self.expected.cost
     }
 }
 
@@ -114,8 +131,8 @@ impl<'h, A: Algorithm, H: Harness<A>> Trial<'h, A, H> {
     /// Asks the backend and the algorithm, which must say the same.
     pub(super) async fn demand(&mut self, key: &Key, demand: Demand) -> Told {
         self.note(key, Asked::Demand(demand));
-        let answer = match self.backend.decide(&self.algorithm, key, &demand).await {
-            Ok(answer) => rounded::<A, H>(answer),
+        let (answer, charged) = match self.backend.decide(&self.algorithm, key, &demand).await {
+            Ok(answer) => (rounded::<A, H>(answer), answer.charge()),
             Err(error) => self.fail(&format!("the backend failed: {error} ({error:?})")),
         };
         let now = self.now;
@@ -133,7 +150,7 @@ impl<'h, A: Algorithm, H: Harness<A>> Trial<'h, A, H> {
                 rounded::<A, H>(expected)
             ));
         }
-        Told(expected)
+        Told { expected, charged }
     }
 
     pub(super) async fn take(&mut self, key: &Key, cost: impl Into<Cost>) -> Told {
@@ -161,15 +178,15 @@ impl<'h, A: Algorithm, H: Harness<A>> Trial<'h, A, H> {
     }
 
     /// Tells the backend and the algorithm what was in fact used.
-    pub(super) async fn settle(&mut self, key: &Key, charge: Charge, actual: impl Into<Cost>) {
-        let actual = actual.into();
-        self.note(key, Asked::Settle(charge, actual));
+    pub(super) async fn settle(&mut self, key: &Key, receipt: Receipt, actual: impl Into<Cost>) {
+        let (actual, Receipt { expected, charged }) = (actual.into(), receipt);
+        self.note(key, Asked::Settle(charged, actual));
         let now = self.now;
         self.with_states(key, |algorithm, state| {
-            algorithm.settle(state, now, &charge, actual);
+            algorithm.settle(state, now, &expected, actual);
             true
         });
-        if let Err(error) = self.backend.settle(&self.algorithm, key, &charge, actual).await {
+        if let Err(error) = self.backend.settle(&self.algorithm, key, &charged, actual).await {
             self.fail(&format!("the backend failed: {error} ({error:?})"));
         }
     }
@@ -283,8 +300,9 @@ impl fmt::Debug for Asked {
     }
 }
 
-/// A decision with its times rounded up to the backend's tick, and without the algorithm's note,
-/// which each backend may write in its own way: what it is good for shows when it is settled.
+/// A decision with its times rounded up to the backend's tick, and without the notes of whose it is
+/// and of the algorithm, which each backend may write in its own way: what they are good for shows
+/// when it is settled.
 pub(super) fn rounded<A: Algorithm, H: Harness<A>>(decision: Decision) -> Decision {
     let up = |time: Duration| {
         let tick = H::TICK.as_nanos().max(1);
@@ -296,6 +314,7 @@ pub(super) fn rounded<A: Algorithm, H: Harness<A>>(decision: Decision) -> Decisi
             snapshot.reset_after = up(snapshot.reset_after);
             charge.delay = up(charge.delay);
             charge.mark = 0;
+            charge.holder = Holder::Backend;
             Decision::Allow { snapshot, charge }
         }
         Decision::Deny { mut snapshot, retry_after, violated } => {

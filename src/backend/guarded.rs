@@ -1,0 +1,524 @@
+//! A backend that may fail, and what happens then.
+//!
+//! [`Guarded`] wraps any backend elsewhere and sees to three things.
+//!
+//! **Nobody waits for long.** Each call has a deadline, 100 ms unless
+//! [told otherwise](GuardedBuilder::timeout), from the first poll. A decision that misses it, or is
+//! dropped, may have been charged or not. It counts as charged: nothing asks a second time. Keep
+//! the time-out below that of your callers: when they give up first, nobody learns that the backend
+//! hangs.
+//!
+//! **Nobody waits for what is dead.** After [so many](GuardedBuilder::failures) failures in a row a
+//! breaker opens, and the backend is not asked. After a back-off one request, and no other, tries
+//! it; all go back to it when it answers. Failures are counted in a row, not as a share of the
+//! calls, because a backend that still answers some callers still decides for them by the whole
+//! limit, and one that is dead fails all of them: then the breaker opens within one time-out.
+//!
+//! **Something else decides meanwhile**: the [`Fallback`].
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let remote = tower_quota::backend::Local::new();
+//! use tower_quota::{Quota, TokenBucketLayer, algorithm::{Portion, TokenBucket}};
+//! use tower_quota::backend::guarded::{Fallback, GuardedBuilder};
+//!
+//! // Four instances at the most: should `remote` fail, each decides by a quarter of the limit.
+//! let fallback = Fallback::LocalShare(Portion::of(4)?);
+//! let backend = GuardedBuilder::new(fallback).build(remote);
+//!
+//! // Say it at the start if it cannot be reached.
+//! backend.check(&TokenBucket::new(Quota::per_second(100))).await?;
+//!
+//! let layer = TokenBucketLayer::new(Quota::per_second(100)).backend(backend);
+//! # let _ = layer;
+//! # Ok(()) }
+//! ```
+//!
+//! # Which failures count
+//!
+//! | error | another decides | the breaker counts it | why |
+//! |---|---|---|---|
+//! | [`TimedOut`](BackendErrorKind::TimedOut) | yes | yes | each one costs its caller the time-out |
+//! | [`Unreachable`](BackendErrorKind::Unreachable) | yes | yes | there is nobody to ask |
+//! | [`StoreFull`](BackendErrorKind::StoreFull) | yes | no | the backend is well, and decides for the keys that it has |
+//! | [`Malformed`](BackendErrorKind::Malformed) | yes | no | it may be the one key that is: it must not take the others' limit from them |
+//! | any other (a wrong password) | yes | yes | it will be the same for all |
+//!
+//! A caller that goes away before there is an answer is no failure: nobody knows why it did.
+//!
+//! # What each costs
+//!
+//! Let the whole limit admit at most `C + r × d` in any interval of length `d`, where `C` is the
+//! burst of a token bucket. Let the backend be out of reach for a time `T` in it.
+//!
+//! | | the interval admits at most |
+//! |---|---|
+//! | [`Refuse`](Fallback::Refuse), and requests are refused then | `C + r × d`, nothing more |
+//! | [`LocalShare`](Fallback::LocalShare), out of reach for all `N` instances | `2 C + r × d + min(C, r × T)` |
+//! | [`LocalShare`](Fallback::LocalShare), out of reach for `k` of them | `C + r × d + (k / N) × (C + r × T)` |
+//! | [`Admit`](Fallback::Admit), or requests go on at an error | whatever comes during `T`, on top |
+//!
+//! In numbers, for a hundred a second with a burst of a hundred: an outage of ten seconds for all
+//! costs up to 200 requests more than the limit, however long it lasts. Where one of four instances
+//! is cut off for ten seconds, it costs up to 275 more.
+//!
+//! The reasons are these. At the switch the shares do not know what the backend had admitted, so
+//! together they can admit another `C` at once: the burst counts twice. Afterwards they keep the
+//! rate. At the switch back the backend does not know what the shares have admitted, and has
+//! refilled meanwhile, by `r × T` or `C`. Where only some are cut off, the backend gives the whole
+//! rate to the others, and their shares come on top. Each further outage for all adds `2 C` at most:
+//! the local stores remember what they have admitted.
+//!
+//! In no window does a fixed window (aligned) or a sliding one admit more than twice its limit,
+//! however many outages there are: once by the backend, and once by the shares.
+//!
+//! Shares are strict only as far as the number of instances is: twice as many as
+//! [said](Portion::of) admit twice the limit.
+//!
+//! # Corrections
+//!
+//! A charge knows whose it is. What a local share admitted is settled there, whatever the breaker
+//! does; what the backend admitted is settled there, once at most, and while it is open the
+//! correction is lost, with an error. A refund that is lost leaves the key charged. An excess that
+//! is lost is not counted.
+//!
+//! # Watching it
+//!
+//! Each opening of the breaker is a `WARN` event, each recovery an `INFO`, and
+//! [the guide](crate::guide::observing) lists the metrics. [`Guarded::state`] and
+//! [`Guarded::counts`] need no feature.
+
+mod breaker;
+mod call;
+mod deadline;
+mod fallback;
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+pub use self::{
+    breaker::BreakerState,
+    call::{Decide, Settle},
+    fallback::Fallback,
+};
+use self::{
+    breaker::{Breaker, Entry, MOST_FAILURES, ProbeEnd, Settings},
+    call::{Asked, Probe},
+    deadline::Deadline,
+};
+use super::{Backend, Local, LocalBuilder};
+use crate::{
+    algorithm::{Algorithm, Share},
+    cost::Cost,
+    decision::{Charge, Decision, Demand, Holder},
+    error::{BackendError, BackendErrorKind},
+    key::Key,
+    maybe_ready::MaybeReady,
+    name::PolicyName,
+    observe::outages::{Call, Outages},
+    time::{Clock, MonotonicClock},
+};
+
+/// A backend with a deadline, a breaker, and somebody to decide when it does not.
+///
+/// See the [module](self). While the breaker is closed it adds one relaxed load to a decision that
+/// is ready at once, and a timer to one that is not.
+///
+/// # Clone
+///
+/// A clone is a handle: it has the same breaker and the same local store.
+pub struct Guarded<A: Algorithm, B, C = MonotonicClock> {
+    backend: B,
+    shared: Arc<Shared<A, C>>,
+}
+
+struct Shared<A: Algorithm, C> {
+    breaker: Breaker,
+    timeout: Duration,
+    fallback: Fallback,
+    local: Local<A, C>,
+    /// Whose what the local store takes is.
+    holder: Holder,
+    decided_otherwise: AtomicU64,
+    timed_out: AtomicU64,
+}
+
+/// What has happened to a guarded backend since it was made.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Decisions that were not the backend's: those of the fallback, or errors under
+    /// [`Fallback::Refuse`].
+    pub decided_otherwise: u64,
+    /// Calls that had no answer in time.
+    pub timed_out: u64,
+    /// How often the breaker opened, coming from closed.
+    pub openings: u64,
+    /// How often the backend was tried while it was half-open.
+    pub probes: u64,
+}
+
+/// The settings of a [`Guarded`] backend.
+#[derive(Clone, Debug)]
+#[must_use = "a guard is made by `build`"]
+pub struct GuardedBuilder {
+    fallback: Fallback,
+    timeout: Duration,
+    failures: u32,
+    first_back_off: Duration,
+    longest_back_off: Duration,
+    store: LocalBuilder,
+    name: PolicyName,
+}
+
+impl GuardedBuilder {
+    /// How long a call may take unless told otherwise.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(100);
+    /// The failures in a row that open the breaker unless told otherwise.
+    pub const DEFAULT_FAILURES: u32 = 5;
+    /// The first back-off unless told otherwise.
+    pub const DEFAULT_FIRST_BACK_OFF: Duration = Duration::from_millis(500);
+    /// The longest back-off unless told otherwise. A probe of a dead backend costs one request the
+    /// time-out, so one in a hundred seconds of requests' time at the most.
+    pub const DEFAULT_LONGEST_BACK_OFF: Duration = Duration::from_secs(10);
+
+    /// The default settings, with this to decide while the backend does not.
+    pub const fn new(fallback: Fallback) -> Self {
+        Self {
+            fallback,
+            timeout: Self::DEFAULT_TIMEOUT,
+            failures: Self::DEFAULT_FAILURES,
+            first_back_off: Self::DEFAULT_FIRST_BACK_OFF,
+            longest_back_off: Self::DEFAULT_LONGEST_BACK_OFF,
+            store: LocalBuilder::new(),
+            name: PolicyName::DEFAULT,
+        }
+    }
+
+    /// How long a call may take, from one millisecond (tokio's tick) to a day.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self { timeout: timeout.clamp(TICK, DAY), ..self }
+    }
+
+    /// So many failures in a row open the breaker, at least one.
+    pub fn failures(self, failures: u32) -> Self {
+        Self { failures: failures.clamp(1, MOST_FAILURES), ..self }
+    }
+
+    /// How long the backend is left alone: for `first`, and twice as long each time that it still
+    /// fails, up to `longest`. The wait is drawn at random from the second half of that time.
+    ///
+    /// The growth begins anew when the breaker has stayed closed for as long as the last back-off.
+    /// From one millisecond to a day each; `longest` is `first` at least.
+    pub fn back_off(self, first: Duration, longest: Duration) -> Self {
+        let first_back_off = first.clamp(TICK, DAY);
+        let longest_back_off = longest.clamp(first_back_off, DAY);
+        Self { first_back_off, longest_back_off, ..self }
+    }
+
+    /// The store of the [local share](Fallback::LocalShare).
+    pub fn local_store(self, store: LocalBuilder) -> Self {
+        Self { store, ..self }
+    }
+
+    /// What the backend is called in metrics and events; `default` unless told otherwise.
+    pub fn name(self, name: PolicyName) -> Self {
+        Self { name, ..self }
+    }
+
+    /// The guard around `backend`. Its local store has the default clock.
+    pub fn build<A: Share, B: Backend<A>>(self, backend: B) -> Guarded<A, B> {
+        self.build_with_clock(backend, MonotonicClock::new())
+    }
+
+    /// The guard, with another clock in its local store. Deadlines and back-offs are measured by
+    /// tokio's time.
+    pub fn build_with_clock<A: Share, B: Backend<A>, C: Clock>(
+        self,
+        backend: B,
+        clock: C,
+    ) -> Guarded<A, B, C> {
+        let settings = Settings {
+            failures: self.failures,
+            first_back_off: self.first_back_off,
+            longest_back_off: self.longest_back_off,
+            longest_probe: self.timeout * 2,
+        };
+        let observer = Outages::new(self.name, self.fallback.name());
+        let shared = Shared {
+            breaker: Breaker::new(settings, observer),
+            timeout: self.timeout,
+            fallback: self.fallback,
+            local: self.store.build_with_clock(clock),
+            holder: Holder::unique(),
+            decided_otherwise: AtomicU64::new(0),
+            timed_out: AtomicU64::new(0),
+        };
+        Guarded { backend, shared: Arc::new(shared) }
+    }
+}
+
+const TICK: Duration = Duration::from_millis(1);
+const DAY: Duration = Duration::from_secs(86_400);
+
+impl<A: Share, B: Backend<A>, C: Clock> Guarded<A, B, C> {
+    /// Asks the backend once, whatever the breaker says, for the standing of a key under
+    /// `algorithm`: nothing is charged. It has as long as a decision has.
+    ///
+    /// For the start of a program. A limiter that is to share its state and cannot reach it works
+    /// on, by the fallback, and nobody might notice; so this says it: as an error, and as an event
+    /// at `ERROR`. Whether to start all the same is the program's decision.
+    ///
+    /// An event at `WARN` tells if this instance's [share](Fallback::LocalShare) of the limit
+    /// would be nothing.
+    ///
+    /// # Errors
+    ///
+    /// The backend could not decide.
+    pub async fn check(&self, algorithm: &A) -> Result<(), BackendError> {
+        let Shared { breaker, timeout, fallback, .. } = &*self.shared;
+        if let Fallback::LocalShare(portion) = *fallback
+            && fallback::has_nothing(algorithm, portion)
+        {
+            breaker.observer().has_no_share();
+        }
+        let peek = self.backend.decide(algorithm, &Key::GLOBAL, &Demand::peek(Cost::ZERO));
+        let answer = Deadline::of(*timeout, peek).await;
+        if let Err(error) = &answer {
+            breaker.observer().unreachable_at_start(error);
+        }
+        answer.map(|_| ())
+    }
+}
+
+impl<A: Algorithm, B, C> Guarded<A, B, C> {
+    /// Whether the backend is asked.
+    pub fn state(&self) -> BreakerState {
+        self.shared.breaker.state()
+    }
+
+    /// What has happened so far.
+    pub fn counts(&self) -> Counts {
+        let (openings, probes) = self.shared.breaker.counts();
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            decided_otherwise: count(&self.shared.decided_otherwise),
+            timed_out: count(&self.shared.timed_out),
+            openings,
+            probes,
+        }
+    }
+
+    /// The backend that is guarded.
+    pub const fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    /// The store of the [local share](Fallback::LocalShare).
+    pub fn local(&self) -> &Local<A, C> {
+        &self.shared.local
+    }
+}
+
+impl<A: Share, B: Backend<A>, C: Clock> Guarded<A, B, C> {
+    /// The breaker is not closed: one may probe, the others do without.
+    #[cold]
+    fn decide_otherwise(
+        &self,
+        algorithm: &A,
+        key: &Key,
+        demand: &Demand,
+    ) -> MaybeReady<<Self as Backend<A>>::Decide> {
+        match self.shared.breaker.enter() {
+            Entry::Closed => self.ask(None, algorithm, key, demand),
+            Entry::Probe(number) => {
+                let probe = Probe::new(Arc::clone(&self.shared), number);
+                self.ask(Some(probe), algorithm, key, demand)
+            }
+            Entry::Open => MaybeReady::ready(self.shared.fall_back(
+                BackendErrorKind::CircuitOpen,
+                || self.shared.breaker.refusal(),
+                algorithm,
+                key,
+                demand,
+            )),
+        }
+    }
+
+    #[inline]
+    fn ask(
+        &self,
+        probe: Option<Probe<A, C>>,
+        algorithm: &A,
+        key: &Key,
+        demand: &Demand,
+    ) -> MaybeReady<<Self as Backend<A>>::Decide> {
+        let shared = &self.shared;
+        match self.backend.decide(algorithm, key, demand).try_into_ready() {
+            Ok(Ok(decision)) if probe.is_none() && shared.breaker.is_calm() => {
+                MaybeReady::ready(Ok(decision))
+            }
+            Ok(answer) => MaybeReady::ready(shared.decided(probe, answer, algorithm, key, demand)),
+            Err(call) => MaybeReady::pending(Decide::new(
+                Deadline::of(shared.timeout, call),
+                Asked {
+                    guard: Arc::clone(shared),
+                    probe,
+                    algorithm: algorithm.clone(),
+                    key: key.clone(),
+                    demand: *demand,
+                },
+            )),
+        }
+    }
+}
+
+impl<A: Share, B: Backend<A>, C: Clock> Backend<A> for Guarded<A, B, C> {
+    type Decide = Decide<A, B::Decide, C>;
+    type Settle = Settle<A, B::Settle, C>;
+
+    #[inline]
+    fn decide(&self, algorithm: &A, key: &Key, demand: &Demand) -> MaybeReady<Self::Decide> {
+        if self.shared.breaker.is_closed() {
+            self.ask(None, algorithm, key, demand)
+        } else {
+            self.decide_otherwise(algorithm, key, demand)
+        }
+    }
+
+    fn settle(
+        &self,
+        algorithm: &A,
+        key: &Key,
+        charge: &Charge,
+        actual: Cost,
+    ) -> MaybeReady<Self::Settle> {
+        let shared = &self.shared;
+        if charge.is_unmetered() {
+            return MaybeReady::ready(Ok(()));
+        }
+        if charge.holder == shared.holder {
+            return MaybeReady::ready(shared.settle_share(algorithm, key, charge, actual));
+        }
+        if !shared.breaker.is_closed() {
+            return MaybeReady::ready(Err(shared.breaker.refusal()));
+        }
+        match self.backend.settle(algorithm, key, charge, actual).try_into_ready() {
+            Ok(answer) => {
+                shared.heard(Call::Settle, None, answer.as_ref().err());
+                MaybeReady::ready(answer)
+            }
+            Err(call) => MaybeReady::pending(Settle::new(
+                Deadline::of(shared.timeout, call),
+                Arc::clone(shared),
+            )),
+        }
+    }
+
+    fn state_id(&self) -> Option<usize> {
+        self.backend.state_id()
+    }
+}
+
+impl<A: Algorithm, C> Shared<A, C> {
+    /// Notes what came of a call to the backend.
+    fn heard(&self, call: Call, probe: Option<Probe<A, C>>, error: Option<&BackendError>) {
+        if let Some(error) = error {
+            if error.kind() == BackendErrorKind::TimedOut {
+                self.timed_out.fetch_add(1, Ordering::Relaxed);
+                self.breaker.observer().timed_out(call);
+            }
+            if probe.is_none() {
+                self.breaker.complain(error);
+            }
+        }
+        match (probe, error.filter(|error| is_outage(error.kind()))) {
+            (None, None) => self.breaker.answered(),
+            (None, Some(error)) => self.breaker.failed(error),
+            (Some(probe), None) => probe.end(ProbeEnd::Answered),
+            (Some(probe), Some(error)) => probe.end(ProbeEnd::Failed(error)),
+        }
+    }
+}
+
+impl<A: Share, C: Clock> Shared<A, C> {
+    /// What becomes of a demand that the backend has answered, or failed to.
+    fn decided(
+        &self,
+        probe: Option<Probe<A, C>>,
+        answer: Result<Decision, BackendError>,
+        algorithm: &A,
+        key: &Key,
+        demand: &Demand,
+    ) -> Result<Decision, BackendError> {
+        self.heard(Call::Decide, probe, answer.as_ref().err());
+        match answer {
+            Err(error) => self.fall_back(error.kind(), || error, algorithm, key, demand),
+            decided => decided,
+        }
+    }
+
+    fn fall_back(
+        &self,
+        reason: BackendErrorKind,
+        error: impl FnOnce() -> BackendError,
+        algorithm: &A,
+        key: &Key,
+        demand: &Demand,
+    ) -> Result<Decision, BackendError> {
+        self.decided_otherwise.fetch_add(1, Ordering::Relaxed);
+        self.breaker.observer().decided_otherwise(reason);
+        match self.fallback {
+            Fallback::Refuse => Err(error()),
+            Fallback::Admit => Ok(fallback::unmetered(algorithm, self.local.clock().now(), demand)),
+            Fallback::LocalShare(portion) => {
+                let decision = self.local.decide_now(&algorithm.share(portion), key, demand)?;
+                let decision = fallback::held_by(self.holder, decision);
+                let asked_again = || self.breaker.asked_again_after();
+                Ok(fallback::not_for_ever(algorithm, demand, decision, asked_again))
+            }
+        }
+    }
+
+    fn settle_share(
+        &self,
+        algorithm: &A,
+        key: &Key,
+        charge: &Charge,
+        actual: Cost,
+    ) -> Result<(), BackendError> {
+        let share = match self.fallback {
+            Fallback::LocalShare(portion) => algorithm.share(portion),
+            Fallback::Refuse | Fallback::Admit => return Ok(()),
+        };
+        // The local store is never to be waited for.
+        self.local.settle(&share, key, charge, actual).try_into_ready().unwrap_or(Ok(()))
+    }
+}
+
+/// Whether an error says that the backend does not answer, rather than what it answers.
+const fn is_outage(kind: BackendErrorKind) -> bool {
+    !matches!(kind, BackendErrorKind::StoreFull | BackendErrorKind::Malformed)
+}
+
+impl<A: Algorithm, B: Clone, C> Clone for Guarded<A, B, C> {
+    fn clone(&self) -> Self {
+        Self { backend: self.backend.clone(), shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<A: Algorithm, B: fmt::Debug, C> fmt::Debug for Guarded<A, B, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guarded")
+            .field("backend", &self.backend)
+            .field("state", &self.state())
+            .field("fallback", &self.shared.fallback)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,12 @@
+//! A guarded backend: its deadline, its breaker, and what decides when the backend does not.
+//!
+//! The backend behind it answers, fails, hangs and drops as each test says. Time is tokio's, paused.
+
+mod breaker;
+mod conforming;
+mod deadline;
+mod fallback;
+mod fleet;
+mod settling;
+mod support;
+mod telling;
