@@ -2,6 +2,8 @@
 
 mod erased;
 #[cfg(feature = "local")]
+pub mod leased;
+#[cfg(feature = "local")]
 pub mod local;
 #[cfg(feature = "redis")]
 pub mod redis;
@@ -9,6 +11,8 @@ pub mod redis;
 use std::future::Future;
 
 pub use self::erased::DynBackend;
+#[cfg(feature = "local")]
+pub use self::leased::Leased;
 #[cfg(feature = "local")]
 pub use self::local::{Local, LocalBuilder};
 use crate::{
