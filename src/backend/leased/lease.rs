@@ -230,10 +230,15 @@ impl Lease {
     /// How many parcels of `each` to draw: what will be demanded while they are good, at least what
     /// is waited for, at most a share of what the bucket has.
     fn wanted(&mut self, now: u64, each: u64) -> u64 {
-        let expected = self.rate.expected(now, self.terms.hold()) / 5 * 4;
+        let expected = self.rate.expected(now, self.terms.hold()) / each as f64;
+        let left = self.standing.most_left(&self.terms, now);
+        let expected = if left > self.terms.burst() / 4 * 3 {
+            expected + 0.5
+        } else {
+            expected - expected.sqrt()
+        };
         let waiting = self.waiting.iter().fold(0_u64, |sum, &(_, cost)| sum.saturating_add(cost));
-        let share = self.standing.most_left(&self.terms, now) / SHARES;
-        let wanted = expected.max(waiting).min(share) / each;
+        let wanted = (expected as u64).max(waiting / each).min(left / SHARES / each);
         wanted.max(1)
     }
 

@@ -20,7 +20,7 @@ impl Rate {
     }
 
     /// The units to be expected in `nanos`.
-    pub(super) fn expected(&mut self, now: u64, nanos: u64) -> u64 {
+    pub(super) fn expected(&mut self, now: u64, nanos: u64) -> f64 {
         let passed = now.saturating_sub(self.since);
         if passed > 0 {
             let (passed, demanded) = (passed as f64, self.demanded as f64);
@@ -28,7 +28,7 @@ impl Rate {
             self.per_nano += weight * (demanded / passed - self.per_nano);
             (self.since, self.demanded) = (now, 0);
         }
-        (self.per_nano * nanos as f64) as u64
+        self.per_nano * nanos as f64
     }
 }
 
