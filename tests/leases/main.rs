@@ -7,5 +7,6 @@ mod faults;
 mod load;
 mod oracle;
 mod random;
+mod rules;
 mod shell;
 mod world;
