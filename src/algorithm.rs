@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | [`TokenBucket`] | at most `burst + rate × d` | 24 bytes |
 //! | [`LeakyBucket`] | starts at most `1 + rate × d` units, each at its turn | 24 bytes |
+//! | [`LeaseBucket`] | releases at most `burst + rate × d`, some of it promised ahead | 24 bytes |
 //! | [`FixedWindow`] | at most `limit` in each window, `2 × limit` across a border | 24 bytes |
 //! | [`SlidingWindow`] | at most `limit` in any window of a period | a counter for each segment |
 //! | [`SlidingLog`] | at most `limit` in any window of a period, and not one fewer | an entry for each admission |
@@ -17,6 +18,7 @@
 mod calendar;
 mod fixed_window;
 mod leaky_bucket;
+mod lease_bucket;
 mod meter;
 mod plan;
 mod rule;
@@ -34,6 +36,7 @@ pub use self::calendar::Calendar;
 pub use self::{
     fixed_window::FixedWindow,
     leaky_bucket::LeakyBucket,
+    lease_bucket::LeaseBucket,
     meter::MeterState,
     plan::{Plan, PlanBuilder, PlanState},
     rule::{Rule, RuleState},

@@ -4,6 +4,8 @@ mod erased;
 #[cfg(feature = "local")]
 pub mod guarded;
 #[cfg(feature = "local")]
+pub mod leased;
+#[cfg(feature = "local")]
 pub mod local;
 #[cfg(feature = "redis")]
 pub mod redis;
@@ -14,6 +16,7 @@ pub use self::erased::DynBackend;
 #[cfg(feature = "local")]
 pub use self::{
     guarded::{Guarded, GuardedBuilder},
+    leased::Leased,
     local::{Local, LocalBuilder},
 };
 use crate::{

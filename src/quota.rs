@@ -92,6 +92,12 @@ impl Quota {
         self.period
     }
 
+    /// The units that come in `time`, rounded down.
+    pub(crate) fn units_in(self, time: Duration) -> u64 {
+        let units = u128::from(self.limit) * u128::from(crate::time::saturating_nanos(time));
+        u64::try_from(units / u128::from(self.period_nanos())).unwrap_or(u64::MAX)
+    }
+
     /// The period in nanoseconds: never zero, fits by [`MAX_PERIOD`](Self::MAX_PERIOD).
     pub(crate) const fn period_nanos(self) -> u64 {
         self.period.as_nanos() as u64

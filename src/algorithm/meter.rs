@@ -251,6 +251,31 @@ impl Meter {
         self.until(standing.tick.saturating_add(self.ticks_to_drain(standing.used)), now)
     }
 
+    /// The wait from `now` until no more than `units` are in use.
+    pub(super) fn drained_to(&self, standing: Standing, units: u64, now: Timestamp) -> Duration {
+        let used = standing.used.saturating_sub(units.saturating_mul(self.unit.get()));
+        self.drained_after(Standing { used, ..standing }, now)
+    }
+
+    /// The nanoseconds of a tick.
+    pub(super) const fn tick(&self) -> u64 {
+        self.tick
+    }
+
+    /// The nanoseconds in which `units` drain, rounded down.
+    pub(super) fn nanos_of(&self, units: u64) -> u64 {
+        let parts = u128::from(units) * u128::from(self.unit.get());
+        let nanos = parts.saturating_mul(self.tick.into()) / u128::from(self.drain);
+        u64::try_from(nanos).unwrap_or(u64::MAX)
+    }
+
+    /// How many times `each` drains in `nanos`, rounded up.
+    pub(super) fn times_in(&self, nanos: u64, each: u64) -> u64 {
+        let parts = u128::from(nanos) * u128::from(self.drain);
+        let one = u128::from(each.max(1)) * u128::from(self.unit.get());
+        u64::try_from(parts.div_ceil(one.saturating_mul(self.tick.into()))).unwrap_or(u64::MAX)
+    }
+
     /// Takes `units` if they fit, on a state that is one number: the parts that will have drained
     /// since `origin` when nothing is in use any more. It only grows, so two who change it at once
     /// notice. `None` if it does not fit in a word, or the tick is not a nanosecond.

@@ -77,6 +77,14 @@ impl TokenBucket {
     }
 }
 
+#[cfg(feature = "local")]
+impl TokenBucket {
+    /// The rate at which it refills.
+    pub(crate) const fn quota(&self) -> Quota {
+        self.quota
+    }
+}
+
 impl Algorithm for TokenBucket {
     type State = MeterState;
 

@@ -1,0 +1,416 @@
+use std::{collections::VecDeque, time::Duration};
+
+use super::{
+    block::Block,
+    rate::Rate,
+    standing::Standing,
+    terms::{Terms, longer},
+};
+use crate::{
+    cost::Cost,
+    decision::{Charge, Decision, Demand, PolicySet, RetryAfter, Snapshot},
+    error::{BackendError, BackendErrorKind},
+    time::{Timestamp, saturating_nanos},
+};
+
+/// What one instance holds of one key: the state machine of a lease, without clock and without I/O.
+///
+/// Whoever drives it tells it the time, by a clock of this process that does not go backwards, and
+/// carries out its [`Call`]s: [`ask`](Self::ask) for each request; [`next_call`](Self::next_call)
+/// when a request has to wait, and after each answer; [`answer`](Self::answer) with what came of the
+/// call. What was drawn and what is known of the bucket is dropped with it.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_quota::{Quota, algorithm::{Algorithm, TokenBucket}, time::Timestamp};
+/// use tower_quota::backend::leased::{Lease, Terms};
+///
+/// let limit = TokenBucket::new(Quota::per_second(1_000)).burst(100);
+/// let terms = Terms::new(&limit, Duration::from_millis(50), Duration::ZERO, 1);
+/// assert_eq!(terms.burst(), 50);
+///
+/// let now = Timestamp::from_secs(1);
+/// let mut bucket = terms.drawn_from().initial(now);
+/// let mut lease = Lease::new(terms, now);
+///
+/// // Nothing is held: the request waits for a call.
+/// let ticket = lease.ask(now, 1).unwrap_err();
+/// let call = lease.next_call(now).unwrap();
+/// let decision = terms.drawn_from().answer(&mut bucket, now, &call.demand);
+///
+/// let mut decided = Vec::new();
+/// lease.answer(call.id, now, Ok(decision), &mut decided);
+/// assert_eq!(decided[0].0, ticket);
+/// assert!(decided[0].1.as_ref().unwrap().is_allowed());
+/// ```
+#[derive(Debug)]
+pub struct Lease {
+    terms: Terms,
+    /// What can be spent of the first block without another look at it, and until when.
+    ready: u64,
+    ready_until: u64,
+    /// What of that was spent, and not yet taken from the block.
+    spent: u64,
+    /// Oldest first. Empty ones are removed when they are met.
+    blocks: VecDeque<Block>,
+    rate: Rate,
+    /// What the last answer said of the bucket.
+    standing: Standing,
+    /// No call before this instant, while the bucket is certainly empty.
+    quiet_until: u64,
+    /// Who waits, first come first: ticket and cost.
+    waiting: VecDeque<(Ticket, u64)>,
+    next_ticket: Ticket,
+    call: Option<Call>,
+    calls: u64,
+}
+
+/// The place of a request that waits.
+pub type Ticket = u64;
+
+/// What became of a request that waited.
+pub type Decided = (Ticket, Result<Decision, BackendError>);
+
+/// A call to the backend, to be made once: if its outcome is unknown, what it drew is lost.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Call {
+    /// Tells this call's answer from those of others.
+    pub id: u64,
+    /// What to ask the backend, by [`Terms::drawn_from`].
+    pub demand: Demand,
+    sent: u64,
+}
+
+impl Lease {
+    /// A lease that holds nothing.
+    pub fn new(terms: Terms, now: Timestamp) -> Self {
+        Self {
+            terms,
+            ready: 0,
+            ready_until: 0,
+            spent: 0,
+            blocks: VecDeque::new(),
+            rate: Rate::new(now.as_nanos()),
+            standing: Standing::UNKNOWN,
+            quiet_until: 0,
+            waiting: VecDeque::new(),
+            next_ticket: 0,
+            call: None,
+            calls: 0,
+        }
+    }
+
+    /// The terms that were given.
+    pub const fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// Decides on a request, if that can be done without a call.
+    ///
+    /// # Errors
+    ///
+    /// It cannot: the request waits behind those that wait already, under this ticket.
+    #[inline]
+    pub fn ask(&mut self, now: Timestamp, cost: u64) -> Result<Decision, Ticket> {
+        self.rate.demand(cost);
+        if cost <= self.ready && now.as_nanos() < self.ready_until && self.waiting.is_empty() {
+            return Ok(self.spend_ready(now.as_nanos(), cost));
+        }
+        self.ask_otherwise(now.as_nanos(), cost)
+    }
+
+    /// What is ready covers the cost.
+    #[inline]
+    fn spend_ready(&mut self, now: u64, cost: u64) -> Decision {
+        self.ready -= cost;
+        self.spent += cost;
+        let at = self.blocks.front().map_or(Timestamp::MIN, Block::at);
+        self.allowed(now, at, cost, self.ready_until)
+    }
+
+    #[inline]
+    fn allowed(&self, now: u64, at: Timestamp, cost: u64, expiry: u64) -> Decision {
+        Decision::Allow {
+            snapshot: self.snapshot(now),
+            charge: Charge { mark: expiry, ..Charge::new(at, Cost::new(cost)) },
+        }
+    }
+
+    #[inline(never)]
+    fn ask_otherwise(&mut self, now: u64, cost: u64) -> Result<Decision, Ticket> {
+        if self.waiting.is_empty() {
+            if let Some(decision) = self.decide(now, cost) {
+                return Ok(decision);
+            }
+            if self.call.is_none() && self.must_not_ask(now, cost) {
+                return Ok(self.empty(now, cost));
+            }
+        }
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.waiting.push_back((ticket, cost));
+        Err(ticket)
+    }
+
+    /// Decides by what is held: enough now, enough later, or more than there ever is.
+    fn decide(&mut self, now: u64, cost: u64) -> Option<Decision> {
+        if cost > self.terms.burst() {
+            return Some(self.denied(now, RetryAfter::Never));
+        }
+        if let Some(decision) = self.spend(now, cost) {
+            return Some(decision);
+        }
+        let covered_at =
+            self.blocks.iter().filter_map(|block| block.covers_at(&self.terms, cost)).min()?;
+        let wait = covered_at.saturating_sub(now).max(1);
+        Some(self.denied(now, RetryAfter::After(Duration::from_nanos(wait))))
+    }
+
+    /// Spends what is released and good, oldest first, over all blocks.
+    fn spend(&mut self, now: u64, cost: u64) -> Option<Decision> {
+        self.refresh(now);
+        let terms = self.terms;
+        let ready: u64 = self.blocks.iter_mut().map(|block| block.ready(&terms, now)).sum();
+        if ready < cost {
+            return None;
+        }
+        let at = self.blocks.front().map_or(Timestamp::MIN, Block::at);
+        let (mut rest, mut expiry) = (cost, u64::MAX);
+        for block in &mut self.blocks {
+            let part = block.ready(&terms, now).min(rest);
+            if part > 0 {
+                expiry = expiry.min(block.expiry(&terms));
+                block.spend(part);
+                rest -= part;
+            }
+        }
+        self.refresh(now);
+        Some(self.allowed(now, at, cost, expiry))
+    }
+
+    /// Takes what was spent from the first block, drops blocks that are used up or expired, and
+    /// looks up what is ready.
+    fn refresh(&mut self, now: u64) {
+        if let Some(first) = self.blocks.front_mut() {
+            first.spend(std::mem::take(&mut self.spent));
+        }
+        (self.ready, self.ready_until) = (0, 0);
+        while let Some(first) = self.blocks.front_mut() {
+            let ready = first.ready(&self.terms, now);
+            if first.left() > 0 {
+                (self.ready, self.ready_until) = (ready, first.expiry(&self.terms));
+                break;
+            }
+            self.blocks.pop_front();
+        }
+    }
+
+    /// Whether a call would be refused for certain, or is not worth it: the bucket is empty for
+    /// certain, and a call could only reserve a place in the line.
+    fn must_not_ask(&self, now: u64, cost: u64) -> bool {
+        self.standing.refuses_draw(&self.terms, now, cost)
+            || now < self.quiet_until && self.standing.is_empty_for(&self.terms, now, cost)
+    }
+
+    /// The call that must be made now: somebody waits, and no call is out. One that has been out
+    /// for longer than any answer is worth is given up.
+    pub fn next_call(&mut self, now: Timestamp) -> Option<Call> {
+        let now = now.as_nanos();
+        if self.call.is_some_and(|call| now.saturating_sub(call.sent) < self.patience()) {
+            return None;
+        }
+        let &(_, cost) = self.waiting.front()?;
+        let demand = Demand::up_to(self.wanted(now, cost), Cost::new(cost));
+        self.calls += 1;
+        self.call = Some(Call { id: self.calls, demand, sent: now });
+        self.call
+    }
+
+    /// How many parcels of `each` to draw: what will be demanded while they are good, at least what
+    /// is waited for, at most a share of what the bucket has.
+    fn wanted(&mut self, now: u64, each: u64) -> u64 {
+        let expected = self.rate.expected(now, self.terms.hold()) / each as f64;
+        let left = self.standing.most_left(&self.terms, now);
+        let expected = if left > self.terms.burst() / 4 * 3 {
+            expected + 0.5
+        } else {
+            expected - expected.sqrt()
+        };
+        let waiting = self.waiting.iter().fold(0_u64, |sum, &(_, cost)| sum.saturating_add(cost));
+        let wanted = (expected as u64).max(waiting / each).min(left / SHARES / each);
+        wanted.max(1)
+    }
+
+    /// Takes the answer to a call, and decides on those who wait, first come first, as far as it
+    /// goes. Whoever is left waits for the [next call](Self::next_call).
+    ///
+    /// The answer to a call that was given up is ignored: what it drew is lost.
+    pub fn answer(
+        &mut self,
+        id: u64,
+        now: Timestamp,
+        answer: Result<Decision, BackendError>,
+        decided: &mut Vec<Decided>,
+    ) {
+        let Some(call) = self.call.take_if(|call| call.id == id) else { return };
+        let now = now.as_nanos();
+        let answer = answer.and_then(|decision| self.learn(&call, now, decision));
+        match answer {
+            Ok(denied) => self.serve(now, denied, decided),
+            Err(error) => {
+                let all = self.waiting.drain(..);
+                decided.extend(all.map(|(ticket, _)| (ticket, Err(error.clone()))));
+            }
+        }
+    }
+
+    /// Takes over what was drawn. Gives the cost that was refused, if any.
+    fn learn(
+        &mut self,
+        call: &Call,
+        now: u64,
+        decision: Decision,
+    ) -> Result<Option<u64>, BackendError> {
+        self.standing = Standing::known(call.sent, now, decision.snapshot());
+        let each = call.demand.each.units();
+        let quiet_until = call.sent.saturating_add(self.terms.hold() / QUIET);
+        let Decision::Allow { charge, .. } = decision else {
+            self.quiet_until = quiet_until;
+            return Ok(Some(each));
+        };
+        let count = charge.cost.units() / each;
+        if count == 0 || count > call.demand.most {
+            return Err(BackendError::new(BackendErrorKind::Malformed));
+        }
+        if count < call.demand.most {
+            self.quiet_until = quiet_until;
+        }
+        let last = saturating_nanos(charge.delay);
+        let mut block = Block::drawn((call.sent, now), charge.at, last, (count, each));
+        block.forget_expired(&self.terms, now);
+        if block.left() == 0 {
+            return Err(BackendError::new(BackendErrorKind::TimedOut));
+        }
+        self.refresh(now);
+        if self.blocks.len() >= MOST_BLOCKS {
+            self.blocks.pop_front();
+        }
+        self.blocks.push_back(block);
+        self.refresh(now);
+        Ok(None)
+    }
+
+    fn serve(&mut self, now: u64, denied: Option<u64>, decided: &mut Vec<Decided>) {
+        while let Some(&(ticket, cost)) = self.waiting.front() {
+            let decision = match self.decide(now, cost) {
+                Some(decision) => decision,
+                None if denied.is_some_and(|least| cost >= least)
+                    || self.standing.is_empty_for(&self.terms, now, cost) =>
+                {
+                    self.empty(now, cost)
+                }
+                None => return,
+            };
+            self.waiting.pop_front();
+            decided.push((ticket, Ok(decision)));
+        }
+    }
+
+    /// Whoever waits under `ticket` does not any more.
+    pub fn leave(&mut self, ticket: Ticket) {
+        self.waiting.retain(|&(waiting, _)| waiting != ticket);
+    }
+
+    /// Takes back what `charge` took and was not used, to be spent until it expires. Too late, it
+    /// is lost.
+    pub fn give_back(&mut self, now: Timestamp, charge: &Charge, units: u64) {
+        let now = now.as_nanos();
+        self.refresh(now);
+        let units = units.min(charge.cost.units());
+        if units == 0 || now >= charge.mark || self.blocks.len() >= MOST_BLOCKS {
+            return;
+        }
+        self.blocks.push_front(Block::returned(&self.terms, units, charge.at, charge.mark));
+        self.refresh(now);
+    }
+
+    /// Takes up to `units` of what can be spent, and gives what is lacking: to be taken from the
+    /// bucket.
+    pub fn take(&mut self, now: Timestamp, units: u64) -> u64 {
+        let now = now.as_nanos();
+        self.refresh(now);
+        let mut rest = units;
+        for block in &mut self.blocks {
+            let part = block.ready(&self.terms, now).min(rest);
+            block.spend(part);
+            rest -= part;
+        }
+        self.refresh(now);
+        rest
+    }
+
+    /// Whether `cost` could be spent now.
+    pub fn peek(&mut self, now: Timestamp, cost: u64) -> Option<Decision> {
+        self.refresh(now.as_nanos());
+        let at = self.blocks.front().map_or(Timestamp::MIN, Block::at);
+        let is_ready = self.waiting.is_empty() && cost <= self.ready;
+        is_ready.then(|| self.allowed(now.as_nanos(), at, cost, 0))
+    }
+
+    /// Whether nobody waits: a call that is still out will be lost.
+    pub fn is_unattended(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Whether nothing is lost with this lease: it holds nothing, and has not been asked for a
+    /// while.
+    pub fn is_idle(&mut self, now: Timestamp) -> bool {
+        let now = now.as_nanos();
+        self.refresh(now);
+        let since = now.saturating_sub(self.standing.received());
+        self.call.is_none()
+            && self.waiting.is_empty()
+            && self.blocks.is_empty()
+            && since / IDLE_AFTER >= self.terms.hold()
+    }
+
+    /// The bucket is empty: it can be done when the bucket has refilled so far, if nobody comes.
+    fn empty(&self, now: u64, cost: u64) -> Decision {
+        let wait = self.standing.wait_for(&self.terms, now, cost).max(1);
+        self.denied(now, RetryAfter::After(Duration::from_nanos(wait)))
+    }
+
+    const fn denied(&self, now: u64, retry_after: RetryAfter) -> Decision {
+        let snapshot = self.snapshot(now);
+        Decision::Deny { snapshot, retry_after, violated: PolicySet::FIRST }
+    }
+
+    /// What is known for certain: what this instance can spend, and how long the bucket takes to
+    /// refill if nobody else draws.
+    #[inline]
+    const fn snapshot(&self, now: u64) -> Snapshot {
+        let reset = Duration::from_nanos(self.standing.reset_after(now));
+        Snapshot::new(self.terms.burst(), self.ready, reset)
+    }
+
+    /// Nanoseconds after which an answer is not worth waiting for.
+    fn patience(&self) -> u64 {
+        longer(self.terms.hold()).saturating_mul(2).max(LEAST_PATIENCE)
+    }
+}
+
+/// No draw takes more than this part of what the bucket has.
+const SHARES: u64 = 4;
+
+/// After a draw that found the bucket empty, the next one waits for this part of the hold time.
+const QUIET: u64 = 4;
+
+/// A lease that was not asked for so many hold times may be forgotten.
+const IDLE_AFTER: u64 = 8;
+
+/// Blocks that are held at most, those that came back included.
+const MOST_BLOCKS: usize = 16;
+
+/// An answer is waited for at least so long, in nanoseconds.
+const LEAST_PATIENCE: u64 = 1_000_000_000;

@@ -1,0 +1,117 @@
+use std::{collections::VecDeque, task::Waker};
+
+use futures::future::{BoxFuture, Shared};
+
+use super::{
+    lease::{Call, Decided, Lease, Ticket},
+    terms::Terms,
+};
+use crate::{algorithm::TokenBucket, decision::Decision, error::BackendError, time::Timestamp};
+
+/// The lease of one key, and those who wait for it.
+pub(super) struct Seat {
+    pub(super) lease: Lease,
+    /// The call that is out. Whoever waits drives it; nobody does if all have left, and then the
+    /// next who comes does.
+    pub(super) out: Option<Out>,
+    /// Those that were told what became of them, or that are to be woken. Tickets ascend.
+    waiters: VecDeque<Waiter>,
+}
+
+#[derive(Clone)]
+pub(super) struct Out {
+    pub(super) call: Call,
+    pub(super) answer: Shared<BoxFuture<'static, Result<Decision, BackendError>>>,
+}
+
+struct Waiter {
+    ticket: Ticket,
+    waker: Option<Waker>,
+    decided: Option<Result<Decision, BackendError>>,
+}
+
+impl Seat {
+    fn new(terms: Terms, now: Timestamp) -> Self {
+        Self { lease: Lease::new(terms, now), out: None, waiters: VecDeque::new() }
+    }
+
+    /// The seat at `place`, made new if there is none, or if it is one of another limit. `None` if
+    /// somebody still waits for that.
+    pub(super) fn renewed(
+        place: &mut Option<Self>,
+        terms: Terms,
+        now: Timestamp,
+    ) -> Option<&mut Self> {
+        match place {
+            Some(seat) if *seat.lease.terms() == terms => {}
+            Some(seat) if !seat.lease.is_unattended() || !seat.waiters.is_empty() => return None,
+            _ => *place = Some(Self::new(terms, now)),
+        }
+        place.as_mut()
+    }
+
+    #[inline]
+    pub(super) fn is_under(&self, limit: &TokenBucket) -> bool {
+        self.lease.terms().limit() == limit
+    }
+
+    /// Whether nothing is lost with this seat.
+    pub(super) fn is_idle(&mut self, now: Timestamp) -> bool {
+        self.waiters.is_empty() && self.lease.is_idle(now)
+    }
+
+    /// What became of `ticket`, if it was decided. If not, `waker` is called when it is, or when
+    /// there is another call to drive.
+    pub(super) fn poll(
+        &mut self,
+        ticket: Ticket,
+        waker: &Waker,
+    ) -> Option<Result<Decision, BackendError>> {
+        match self.waiters.binary_search_by_key(&ticket, |waiter| waiter.ticket) {
+            Ok(place) if self.waiters[place].decided.is_some() => {
+                self.waiters.remove(place).and_then(|waiter| waiter.decided)
+            }
+            Ok(place) => {
+                match &mut self.waiters[place].waker {
+                    Some(known) => known.clone_from(waker),
+                    unknown => *unknown = Some(waker.clone()),
+                }
+                None
+            }
+            Err(place) => {
+                let waiter = Waiter { ticket, waker: Some(waker.clone()), decided: None };
+                self.waiters.insert(place, waiter);
+                None
+            }
+        }
+    }
+
+    /// Tells those who waited what became of them.
+    pub(super) fn tell(&mut self, decided: Vec<Decided>) {
+        for (ticket, decision) in decided {
+            match self.waiters.binary_search_by_key(&ticket, |waiter| waiter.ticket) {
+                Ok(place) => self.waiters[place].decided = Some(decision),
+                Err(place) => {
+                    // It was not polled yet.
+                    let waiter = Waiter { ticket, waker: None, decided: Some(decision) };
+                    self.waiters.insert(place, waiter);
+                }
+            }
+        }
+    }
+
+    /// Those to be woken, outside of the lock.
+    pub(super) fn wakers(&mut self) -> Vec<Waker> {
+        self.waiters.iter_mut().filter_map(|waiter| waiter.waker.take()).collect()
+    }
+
+    /// Whoever waited under `ticket` does not any more. What was spent for it goes back.
+    pub(super) fn leave(&mut self, ticket: Ticket, now: Timestamp) {
+        self.lease.leave(ticket);
+        let place = self.waiters.binary_search_by_key(&ticket, |waiter| waiter.ticket);
+        let Some(waiter) = place.ok().and_then(|place| self.waiters.remove(place)) else { return };
+        if let Some(Ok(Decision::Allow { charge, .. })) = waiter.decided {
+            self.lease.give_back(now, &charge, charge.cost.units());
+        }
+    }
+}

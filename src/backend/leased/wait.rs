@@ -1,0 +1,114 @@
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures::FutureExt;
+
+use super::{
+    Answer, Leased,
+    lease::{Call, Ticket},
+    seat::{Out, Seat},
+    terms::Terms,
+};
+use crate::{algorithm::LeaseBucket, backend::Backend, key::Key, time::Clock};
+
+/// A request that waits for what is being drawn.
+///
+/// There is no task that draws. Each who waits drives the call that is out: the call is a shared
+/// future, which is polled by whoever is woken and stays in the seat whoever leaves. If all leave it
+/// rests until the next comes; what it brings then has aged meanwhile, and expires as if it had not
+/// rested.
+///
+/// # Transitions
+///
+/// It is decided when the answer to some call says so, whoever took that answer. Until then it is
+/// woken when the call that it polls is answered, and when there is another call.
+pub(super) struct Wait<B: Backend<LeaseBucket>, C: Clock> {
+    leased: Leased<B, C>,
+    key: Key,
+    terms: Terms,
+    ticket: Ticket,
+    out: Option<Out>,
+    is_done: bool,
+}
+
+impl<B: Backend<LeaseBucket>, C: Clock> Wait<B, C> {
+    pub(super) const fn new(leased: Leased<B, C>, key: Key, terms: Terms, ticket: Ticket) -> Self {
+        Self { leased, key, terms, ticket, out: None, is_done: false }
+    }
+
+    fn with_seat<T>(&self, then: impl FnOnce(&mut Seat) -> T) -> Option<T> {
+        // A seat stays while somebody waits for it.
+        self.leased.shared.seats.with(&self.key, then)
+    }
+
+    /// The call that is out, which is made if there is none.
+    fn call_of(&self, seat: &mut Seat) -> Option<Out> {
+        if let Some(call) = seat.lease.next_call(self.leased.shared.clock.now()) {
+            seat.out = Some(self.make(call));
+        }
+        seat.out.clone()
+    }
+
+    /// The backend is asked when the call is first polled: not in the lock.
+    fn make(&self, call: Call) -> Out {
+        let (backend, bucket) = (self.leased.backend.clone(), *self.terms.drawn_from());
+        let key = self.key.clone();
+        let answer = async move { backend.decide(&bucket, &key, &call.demand).await };
+        Out { call, answer: answer.boxed().shared() }
+    }
+
+    /// Takes the answer to a call. Only the first who brings it changes anything.
+    fn bring(&self, id: u64, answer: Answer) {
+        let wakers = self.with_seat(|seat| {
+            let mut decided = Vec::new();
+            seat.lease.answer(id, self.leased.shared.clock.now(), answer, &mut decided);
+            if seat.out.as_ref().is_some_and(|out| out.call.id == id) {
+                seat.out = None;
+            }
+            seat.tell(decided);
+            seat.wakers()
+        });
+        for waker in wakers.into_iter().flatten() {
+            waker.wake();
+        }
+    }
+}
+
+impl<B: Backend<LeaseBucket>, C: Clock> Future for Wait<B, C> {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
+        loop {
+            let polled = self.with_seat(|seat| match seat.poll(self.ticket, context.waker()) {
+                Some(decided) => Ok(decided),
+                None => Err(self.call_of(seat)),
+            });
+            match polled {
+                Some(Ok(decided)) => {
+                    self.is_done = true;
+                    return Poll::Ready(decided);
+                }
+                Some(Err(out)) => self.out = out,
+                None => unreachable!("a seat stays while somebody waits for it"),
+            }
+            let Some(out) = &mut self.out else { return Poll::Pending };
+            let Poll::Ready(answer) = out.answer.poll_unpin(context) else { return Poll::Pending };
+            let id = out.call.id;
+            self.bring(id, answer);
+        }
+    }
+}
+
+impl<B: Backend<LeaseBucket>, C: Clock> Drop for Wait<B, C> {
+    fn drop(&mut self) {
+        if !self.is_done {
+            let now = self.leased.shared.clock.now();
+            self.with_seat(|seat| seat.leave(self.ticket, now));
+        }
+    }
+}
+
+impl<B: Backend<LeaseBucket>, C: Clock> Unpin for Wait<B, C> {}
