@@ -166,9 +166,14 @@ pub enum BackendErrorKind {
     CircuitOpen,
     /// The backend answered something that cannot be understood.
     Malformed,
+    /// The backend refused to do it, and would again: its answer is the source of the error.
+    Rejected,
     /// Every slot of a bounded store holds a key that still counts, and it was told to refuse new
     /// ones.
     StoreFull,
+    /// The backend does not let us in, or not do what a decision needs: see the least-privilege
+    /// ACL in the guide. The key was not charged.
+    Unauthorized,
     /// No answer in time. Whether the key was charged is not known.
     TimedOut,
     /// The backend could not be reached; the key was not charged.
@@ -178,8 +183,15 @@ pub enum BackendErrorKind {
 impl BackendErrorKind {
     /// Every kind.
     #[cfg(all(feature = "local", feature = "metrics"))]
-    pub(crate) const ALL: &[Self] =
-        &[Self::CircuitOpen, Self::Malformed, Self::StoreFull, Self::TimedOut, Self::Unreachable];
+    pub(crate) const ALL: &[Self] = &[
+        Self::CircuitOpen,
+        Self::Malformed,
+        Self::Rejected,
+        Self::StoreFull,
+        Self::TimedOut,
+        Self::Unauthorized,
+        Self::Unreachable,
+    ];
 
     /// Its name in metrics and events.
     #[cfg(all(feature = "local", any(feature = "metrics", feature = "tracing")))]
@@ -187,8 +199,10 @@ impl BackendErrorKind {
         match self {
             Self::CircuitOpen => "circuit_open",
             Self::Malformed => "malformed",
+            Self::Rejected => "rejected",
             Self::StoreFull => "store_full",
             Self::TimedOut => "timed_out",
+            Self::Unauthorized => "unauthorized",
             Self::Unreachable => "unreachable",
         }
     }
@@ -218,6 +232,11 @@ impl fmt::Display for BackendError {
         f.write_str(match self.kind {
             BackendErrorKind::CircuitOpen => "the rate limit backend failed and is not asked now",
             BackendErrorKind::Malformed => "the rate limit backend gave a malformed answer",
+            BackendErrorKind::Rejected => "the rate limit backend refused the call",
+            BackendErrorKind::Unauthorized => {
+                "the rate limit backend does not permit the call: check the user, the password and \
+                 the ACL"
+            }
             BackendErrorKind::StoreFull => "the rate limit store is full",
             BackendErrorKind::TimedOut => "the rate limit backend did not answer in time",
             BackendErrorKind::Unreachable => "the rate limit backend could not be reached",

@@ -38,10 +38,10 @@ enum Bytes {
 }
 
 /// The first byte of a key's bytes: the kind of what follows.
-mod kind {
-    pub(super) const TEXT: u8 = 1;
-    pub(super) const NUMBER: u8 = 2;
-    pub(super) const ADDRESS: u8 = 3;
+pub(crate) mod kind {
+    pub(crate) const TEXT: u8 = 1;
+    pub(crate) const NUMBER: u8 = 2;
+    pub(crate) const ADDRESS: u8 = 3;
     pub(super) const JOIN: u8 = 4;
     pub(super) const PREFIX: u8 = 5;
 }

@@ -1,0 +1,190 @@
+//! One call of a script: what is tried again, and what never.
+//!
+//! | what came back | was it executed? | then |
+//! |---|---|---|
+//! | an answer | yes | done |
+//! | `NOSCRIPT` | no | the script is loaded on that node, once, and called again |
+//! | `MOVED`, `ASK`, `TRYAGAIN`, `CLUSTERDOWN`, `LOADING`, `READONLY`, `MASTERDOWN` | no | again, with the right node or a moment later |
+//! | no connection could be opened | no | again, until the deadline |
+//! | the connection broke, no answer in time | **perhaps** | never: it counts as charged |
+//! | no permission, no memory, a wrong type | no | an error: it would be the same again |
+//!
+//! redis-rs itself repeats some of the fourth kind on clusters, and has been seen to charge twice.
+
+use std::time::Duration;
+
+use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, aio::ConnectionLike};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::source::Source;
+use crate::error::{BackendError, BackendErrorKind};
+
+/// A script, and the hash by which a server knows it.
+#[derive(Debug)]
+pub(super) struct Script {
+    source: &'static str,
+    hash: String,
+}
+
+impl Script {
+    pub(super) fn new(source: &'static str) -> Self {
+        let hash = redis::Script::new(source).get_hash().to_owned();
+        Self { source, hash }
+    }
+}
+
+/// What an error says of the call that it ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Fate {
+    /// It was not executed, and may be the next time.
+    NotExecuted,
+    /// The same, and the connection leads nowhere.
+    NotExecutedHere,
+    /// It was not executed: the server does not know the script.
+    NoScript,
+    /// It was not executed, and never will be.
+    Refused(BackendErrorKind),
+    /// Nobody knows, and the connection is broken.
+    Unknown,
+}
+
+/// Between two tries: by then a cluster may have settled, or a server read its data.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Calls `script` with these keys, all of one slot, and arguments.
+///
+/// # Errors
+///
+/// [`TimedOut`](BackendErrorKind::TimedOut) means that it may have been executed, all others that
+/// it was not.
+///
+/// # Cancel safety
+///
+/// Dropped, it may have been executed.
+pub(super) async fn call<S: Source>(
+    source: &S,
+    script: &Script,
+    slot: u16,
+    keys: &[Vec<u8>],
+    arguments: &[Vec<u8>],
+    within: Duration,
+) -> Result<Value, BackendError> {
+    let deadline = Instant::now() + within;
+    let mut evalsha = redis::cmd("EVALSHA");
+    evalsha.arg(&script.hash).arg(keys.len()).arg(keys).arg(arguments);
+    let mut loaded = false;
+    let mut last = None;
+    loop {
+        let mut connection = match timeout_at(deadline, source.connection()).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => {
+                if let Fate::Refused(kind) = fate(&error) {
+                    return Err(BackendError::new(kind).with_source(error));
+                }
+                if again(deadline).await {
+                    last = Some(error);
+                    continue;
+                }
+                return Err(unreachable(Some(error)));
+            }
+            Err(_) => return Err(unreachable(last)),
+        };
+        let error = match timeout_at(deadline, send(&mut connection, &evalsha)).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => error,
+            Err(_) => return Err(BackendError::new(BackendErrorKind::TimedOut)),
+        };
+        match fate(&error) {
+            Fate::NoScript if !loaded => {
+                loaded = true;
+                let mut load = redis::cmd("SCRIPT");
+                load.arg("LOAD").arg(script.source);
+                // Should this fail, the next try says why.
+                match timeout_at(deadline, source.send_to(&mut connection, slot, load)).await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(error)) => last = Some(error),
+                    Err(_) => return Err(unreachable(Some(error))),
+                }
+            }
+            Fate::NoScript => {
+                let error = last.unwrap_or(error);
+                let kind = match fate(&error) {
+                    Fate::Refused(kind) => kind,
+                    _ => BackendErrorKind::Unreachable,
+                };
+                return Err(BackendError::new(kind).with_source(error));
+            }
+            fate @ (Fate::NotExecuted | Fate::NotExecutedHere) => {
+                if fate == Fate::NotExecutedHere {
+                    source.lost(&connection);
+                }
+                if !again(deadline).await {
+                    return Err(unreachable(Some(error)));
+                }
+                last = Some(error);
+            }
+            Fate::Refused(kind) => return Err(BackendError::new(kind).with_source(error)),
+            Fate::Unknown => {
+                source.lost(&connection);
+                return Err(BackendError::new(BackendErrorKind::TimedOut).with_source(error));
+            }
+        }
+    }
+}
+
+/// Sends a command, and takes an error in the answer for one.
+async fn send(connection: &mut impl ConnectionLike, command: &Cmd) -> Result<Value, RedisError> {
+    connection.req_packed_command(command).await?.extract_error()
+}
+
+/// Waits for the next try, if there is time for one.
+async fn again(deadline: Instant) -> bool {
+    let next = Instant::now() + PAUSE;
+    if next >= deadline {
+        return false;
+    }
+    sleep_until(next).await;
+    true
+}
+
+fn unreachable(error: Option<RedisError>) -> BackendError {
+    let unreachable = BackendError::new(BackendErrorKind::Unreachable);
+    match error {
+        Some(error) => unreachable.with_source(error),
+        None => unreachable,
+    }
+}
+
+fn fate(error: &RedisError) -> Fate {
+    match error.kind() {
+        ErrorKind::Server(kind) => match kind {
+            ServerErrorKind::NoScript => Fate::NoScript,
+            ServerErrorKind::Moved
+            | ServerErrorKind::Ask
+            | ServerErrorKind::TryAgain
+            | ServerErrorKind::ClusterDown
+            | ServerErrorKind::BusyLoading => Fate::NotExecuted,
+            ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown => Fate::NotExecutedHere,
+            ServerErrorKind::NoPerm => Fate::Refused(BackendErrorKind::Unauthorized),
+            _ => Fate::Refused(BackendErrorKind::Rejected),
+        },
+        ErrorKind::Extension => match error.code() {
+            Some("NOAUTH" | "WRONGPASS") => Fate::Refused(BackendErrorKind::Unauthorized),
+            // It is executing the script of someone else.
+            Some("BUSY") => Fate::NotExecuted,
+            Some("OOM") => Fate::Refused(BackendErrorKind::StoreFull),
+            _ => Fate::Refused(BackendErrorKind::Rejected),
+        },
+        ErrorKind::AuthenticationFailed => Fate::Refused(BackendErrorKind::Unauthorized),
+        ErrorKind::InvalidClientConfig
+        | ErrorKind::Client
+        | ErrorKind::EmptySentinelList
+        | ErrorKind::RESP3NotSupported => Fate::Refused(BackendErrorKind::Rejected),
+        ErrorKind::UnexpectedReturnType => Fate::Refused(BackendErrorKind::Malformed),
+        ErrorKind::MasterNameNotFoundBySentinel
+        | ErrorKind::NoValidReplicasFoundBySentinel
+        | ErrorKind::ClusterConnectionNotFound => Fate::NotExecutedHere,
+        ErrorKind::Io if error.is_connection_refusal() => Fate::NotExecutedHere,
+        _ => Fate::Unknown,
+    }
+}

@@ -1,0 +1,89 @@
+//! Where connections come from.
+//!
+//! | source | a call costs | when the server is lost |
+//! |---|---|---|
+//! | [`Server`], [`Sentinel`], [`Cluster`] | a clone of a shared connection | it is opened anew, by one caller for all |
+//! | a connection of redis-rs | the same | what that connection does: a `ConnectionManager` opens anew, a `MultiplexedConnection` never |
+//! | a pool of deadpool | taking one out: a `PING` (on a cluster one to every master) for each call | the pool opens anew |
+//!
+//! Take [`Server`], [`Sentinel`] or [`Cluster`]. They share one connection for all calls, because a
+//! multiplexed connection carries hundreds of thousands of calls a second, and a pool in front of it
+//! adds a round trip to each. Pools are there for those who have one already.
+
+#[cfg(feature = "redis-cluster")]
+mod cluster;
+mod kept;
+mod pools;
+#[cfg(feature = "redis-sentinel")]
+mod sentinel;
+mod server;
+
+use std::future::Future;
+
+use redis::{
+    Cmd, RedisResult, Value,
+    aio::{ConnectionLike, ConnectionManager, MultiplexedConnection},
+};
+
+#[cfg(feature = "redis-cluster")]
+pub use self::cluster::Cluster;
+#[cfg(feature = "redis-sentinel")]
+pub use self::sentinel::Sentinel;
+pub use self::{kept::SharedConnection, server::Server};
+
+/// Where a [`Redis`](super::Redis) backend has its connections from.
+pub trait Source: Clone + Send + Sync + 'static {
+    /// A connection.
+    type Connection: ConnectionLike + Send + 'static;
+
+    /// Whether keys live on different nodes: then a call has keys of one slot only.
+    const HAS_SLOTS: bool = false;
+
+    /// A connection for one call.
+    fn connection(&self) -> impl Future<Output = RedisResult<Self::Connection>> + Send;
+
+    /// Learns that `connection` does not lead to a server that can be written to any more.
+    fn lost(&self, connection: &Self::Connection) {
+        let _ = connection;
+    }
+
+    /// Sends a command that has no key to the node of a slot.
+    fn send_to(
+        &self,
+        connection: &mut Self::Connection,
+        slot: u16,
+        command: Cmd,
+    ) -> impl Future<Output = RedisResult<Value>> + Send {
+        let _ = slot;
+        async move { connection.req_packed_command(&command).await }
+    }
+}
+
+/// Any connection that can be cloned, as it is.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "it is a mark, and nothing else")]
+pub struct Shared<C>(pub C);
+
+impl<C: ConnectionLike + Clone + Send + Sync + 'static> Source for Shared<C> {
+    type Connection = C;
+
+    async fn connection(&self) -> RedisResult<C> {
+        Ok(self.0.clone())
+    }
+}
+
+impl Source for MultiplexedConnection {
+    type Connection = Self;
+
+    async fn connection(&self) -> RedisResult<Self> {
+        Ok(self.clone())
+    }
+}
+
+impl Source for ConnectionManager {
+    type Connection = Self;
+
+    async fn connection(&self) -> RedisResult<Self> {
+        Ok(self.clone())
+    }
+}

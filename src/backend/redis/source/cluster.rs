@@ -1,0 +1,121 @@
+use std::{collections::HashMap, fmt, time::Duration};
+
+use redis::{
+    Cmd, IntoConnectionInfo, RedisResult, Value,
+    cluster::{ClusterClient, ClusterClientBuilder, NodeAddress},
+    cluster_async::ClusterConnection,
+    cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr},
+};
+
+use super::{
+    Source,
+    kept::{Kept, SharedConnection},
+    server::{CONNECT, prepared, tcp},
+};
+
+/// A cluster, by one connection to each node that all calls share.
+///
+/// Keys of different slots cannot be decided on in one call: see
+/// [`RedisBuilder::tags`](super::RedisBuilder::tags).
+#[derive(Clone)]
+pub struct Cluster {
+    client: ClusterClient,
+    kept: Kept<ClusterConnection>,
+}
+
+/// redis-rs waits for ever unless told, and each call has a deadline of its own.
+const ANSWER: Duration = Duration::from_secs(1);
+
+impl Cluster {
+    /// The cluster that the nodes at `urls` belong to; one of them is enough, if it is up.
+    ///
+    /// # Errors
+    ///
+    /// A URL is malformed, or they contradict each other.
+    pub fn open<T: IntoConnectionInfo>(urls: impl IntoIterator<Item = T>) -> RedisResult<Self> {
+        Self::of(urls, HashMap::new())
+    }
+
+    /// The same where nodes are reached at other addresses than they tell: behind a port mapping.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn mapped<T: IntoConnectionInfo>(
+        urls: impl IntoIterator<Item = T>,
+        addresses: HashMap<NodeAddress, NodeAddress>,
+    ) -> RedisResult<Self> {
+        Self::of(urls, addresses)
+    }
+
+    fn of<T: IntoConnectionInfo>(
+        urls: impl IntoIterator<Item = T>,
+        addresses: HashMap<NodeAddress, NodeAddress>,
+    ) -> RedisResult<Self> {
+        let nodes = urls.into_iter().map(prepared).collect::<RedisResult<Vec<_>>>()?;
+        // Its own retries repeat what may have been executed. Ours do not.
+        let mut builder = ClusterClientBuilder::new(nodes)
+            .retries(0)
+            .connection_timeout(CONNECT)
+            .response_timeout(ANSWER)
+            .tcp_settings(tcp());
+        if !addresses.is_empty() {
+            builder = builder.node_address_map(addresses);
+        }
+        Ok(Self { client: builder.build()?, kept: Kept::new() })
+    }
+}
+
+impl Source for Cluster {
+    type Connection = SharedConnection<ClusterConnection>;
+
+    const HAS_SLOTS: bool = true;
+
+    async fn connection(&self) -> RedisResult<Self::Connection> {
+        self.kept.get(|| self.client.get_async_connection()).await
+    }
+
+    fn lost(&self, connection: &Self::Connection) {
+        self.kept.lose(connection);
+    }
+
+    async fn send_to(
+        &self,
+        connection: &mut Self::Connection,
+        slot: u16,
+        command: Cmd,
+    ) -> RedisResult<Value> {
+        to_slot(&mut connection.connection, slot, command).await
+    }
+}
+
+impl Source for ClusterConnection {
+    type Connection = Self;
+
+    const HAS_SLOTS: bool = true;
+
+    async fn connection(&self) -> RedisResult<Self> {
+        Ok(self.clone())
+    }
+
+    async fn send_to(&self, connection: &mut Self, slot: u16, command: Cmd) -> RedisResult<Value> {
+        to_slot(connection, slot, command).await
+    }
+}
+
+pub(super) async fn to_slot(
+    connection: &mut ClusterConnection,
+    slot: u16,
+    command: Cmd,
+) -> RedisResult<Value> {
+    let route = Route::new(slot, SlotAddr::Master);
+    let routing = RoutingInfo::SingleNode(SingleNodeRoutingInfo::SpecificNode(route));
+    connection.route_command(command, routing).await
+}
+
+/// Without the addresses: they may have passwords in them.
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster").finish_non_exhaustive()
+    }
+}

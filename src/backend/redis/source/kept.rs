@@ -1,0 +1,131 @@
+use std::{
+    future::Future,
+    sync::{Arc, PoisonError, RwLock},
+    time::{Duration, Instant},
+};
+
+use redis::{Cmd, Pipeline, RedisError, RedisFuture, RedisResult, Value, aio::ConnectionLike};
+use tokio::sync::Mutex;
+
+/// One connection for all who ask, opened when the first does and again when it was lost.
+///
+/// While it is being opened the others wait for that, and for a moment after a failure they are
+/// told of it instead of trying again: a server that comes back is not met by everybody at once.
+#[derive(Debug)]
+pub(super) struct Kept<C> {
+    shared: Arc<Shared<C>>,
+}
+
+#[derive(Debug)]
+struct Shared<C> {
+    current: RwLock<Current<C>>,
+    opening: Mutex<Option<Failure>>,
+}
+
+#[derive(Debug)]
+struct Current<C> {
+    connection: Option<C>,
+    /// Counts the connections that were opened: a loss is of one of them.
+    opened: u64,
+}
+
+#[derive(Debug)]
+struct Failure {
+    at: Instant,
+    error: RedisError,
+}
+
+/// A connection that all calls share.
+#[derive(Clone, Debug)]
+pub struct SharedConnection<C> {
+    pub(super) connection: C,
+    /// Which of those that were opened it is.
+    opened: u64,
+}
+
+/// For so long a failure is told to others. Below what a caller waits, above what a try costs.
+const TOLD: Duration = Duration::from_millis(50);
+
+impl<C: Clone> Kept<C> {
+    pub(super) fn new() -> Self {
+        let current = RwLock::new(Current { connection: None, opened: 0 });
+        Self { shared: Arc::new(Shared { current, opening: Mutex::new(None) }) }
+    }
+
+    /// The connection; if there is none, the one that `open` opens.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped while it opens one, it leaves that to the next who asks.
+    pub(super) async fn get<F>(&self, open: impl FnOnce() -> F) -> RedisResult<SharedConnection<C>>
+    where
+        F: Future<Output = RedisResult<C>>,
+    {
+        if let Some(current) = self.current() {
+            return Ok(current);
+        }
+        let mut opening = self.shared.opening.lock().await;
+        if let Some(current) = self.current() {
+            return Ok(current);
+        }
+        let now = crate::time::now();
+        if let Some(failure) = &*opening
+            && now.saturating_duration_since(failure.at) < TOLD
+        {
+            return Err(failure.error.clone());
+        }
+        match open().await {
+            Ok(connection) => {
+                *opening = None;
+                let mut current =
+                    self.shared.current.write().unwrap_or_else(PoisonError::into_inner);
+                current.opened += 1;
+                current.connection = Some(connection.clone());
+                Ok(SharedConnection { connection, opened: current.opened })
+            }
+            Err(error) => {
+                *opening = Some(Failure { at: crate::time::now(), error: error.clone() });
+                Err(error)
+            }
+        }
+    }
+
+    fn current(&self) -> Option<SharedConnection<C>> {
+        let current = self.shared.current.read().unwrap_or_else(PoisonError::into_inner);
+        let connection = current.connection.clone()?;
+        Some(SharedConnection { connection, opened: current.opened })
+    }
+
+    /// Gives this connection up, if it is still the one.
+    pub(super) fn lose(&self, lost: &SharedConnection<C>) {
+        let mut current = self.shared.current.write().unwrap_or_else(PoisonError::into_inner);
+        if current.opened == lost.opened {
+            current.connection = None;
+        }
+    }
+}
+
+impl<C> Clone for Kept<C> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<C: ConnectionLike> ConnectionLike for SharedConnection<C> {
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        self.connection.req_packed_command(command)
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        self.connection.req_packed_commands(pipeline, offset, count)
+    }
+
+    fn get_db(&self) -> i64 {
+        self.connection.get_db()
+    }
+}

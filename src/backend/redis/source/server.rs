@@ -1,0 +1,112 @@
+use std::{fmt, time::Duration};
+
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisResult,
+    aio::MultiplexedConnection, io::tcp::TcpSettings,
+};
+
+use super::{
+    Source,
+    kept::{Kept, SharedConnection},
+};
+
+/// One server, by one connection that all calls share.
+///
+/// It is opened by the first call and again when it was lost, by one caller for all.
+///
+/// ```
+/// use tower_quota::backend::redis::Server;
+///
+/// // TLS, user, password and database are said in the URL:
+/// // `rediss://quota:secret@redis.internal:6380/2`
+/// let server = Server::open("redis://127.0.0.1:6379")?;
+/// # Ok::<(), tower_quota::backend::redis::RedisError>(())
+/// ```
+#[derive(Clone)]
+pub struct Server {
+    client: Client,
+    kept: Kept<MultiplexedConnection>,
+}
+
+impl Server {
+    /// The server at `url`: `redis://` or, with the feature `redis-tls`, `rediss://`. Nothing is
+    /// sent yet.
+    ///
+    /// # Errors
+    ///
+    /// The URL is malformed, or TLS is asked for and there is none to be had.
+    pub fn open(url: impl IntoConnectionInfo) -> RedisResult<Self> {
+        let client = Client::open(prepared(url)?)?;
+        Ok(Self { client, kept: Kept::new() })
+    }
+}
+
+impl Source for Server {
+    type Connection = SharedConnection<MultiplexedConnection>;
+
+    async fn connection(&self) -> RedisResult<Self::Connection> {
+        let config = config();
+        self.kept.get(|| self.client.get_multiplexed_async_connection_with_config(&config)).await
+    }
+
+    fn lost(&self, connection: &Self::Connection) {
+        self.kept.lose(connection);
+    }
+}
+
+/// Without the address: it may have a password in it.
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").finish_non_exhaustive()
+    }
+}
+
+/// How long a connection may take to open.
+pub(super) const CONNECT: Duration = Duration::from_secs(1);
+/// Data that nobody acknowledges for so long break the connection: the server has vanished.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
+
+/// A connection as we want it: small packets are sent at once (redis-rs collects them unless
+/// told), and a server that has vanished is noticed.
+pub(super) fn tcp() -> TcpSettings {
+    let tcp = TcpSettings::default().set_nodelay(true);
+    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+    let tcp = tcp.set_user_timeout(UNACKNOWLEDGED);
+    tcp
+}
+
+/// The deadline of an answer is set with each call.
+pub(super) fn config() -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT))
+        .set_response_timeout(None)
+        .set_pipeline_buffer_size(1_024)
+}
+
+pub(super) fn prepared(url: impl IntoConnectionInfo) -> RedisResult<ConnectionInfo> {
+    let info = url.into_connection_info()?;
+    if matches!(info.addr(), redis::ConnectionAddr::TcpTls { .. }) {
+        can_encrypt()?;
+    }
+    Ok(info.set_tcp_settings(tcp()))
+}
+
+/// Without this redis-rs panics when it connects.
+#[cfg(feature = "redis-tls")]
+fn can_encrypt() -> RedisResult<()> {
+    use rustls::crypto::{CryptoProvider, ring};
+
+    if CryptoProvider::get_default().is_none() {
+        // It fails if another thread was faster, and then there is one.
+        let _installed = ring::default_provider().install_default();
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "redis-tls"))]
+fn can_encrypt() -> RedisResult<()> {
+    Err(redis::RedisError::from((
+        redis::ErrorKind::InvalidClientConfig,
+        "`rediss://` needs the feature `redis-tls`",
+    )))
+}
