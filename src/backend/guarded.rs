@@ -73,7 +73,7 @@
 //! however many outages there are: once by the backend, and once by the shares.
 //!
 //! Shares are strict only as far as the number of instances is: twice as many as
-//! [said](Portion::of) admit twice the limit.
+//! [said](crate::algorithm::Portion::of) admit twice the limit.
 //!
 //! # Corrections
 //!

@@ -14,13 +14,13 @@ use tower_quota::{
     BackendError, BackendErrorKind, Charge, Cost, Decision, Demand, Key, MaybeReady, Quota,
     algorithm::{Portion, TokenBucket},
     backend::{
-        Backend, Guarded,
+        Backend, Guarded, GuardedBuilder,
         guarded::{BreakerState, Fallback},
     },
     time::ManualClock,
 };
 
-use crate::support::{Does, Remote, alice, settings};
+use crate::support::{Bucket, Does, Remote, alice, settings};
 
 const INSTANCES: u32 = 7;
 const LIMIT: u64 = 500;
@@ -228,4 +228,30 @@ async fn a_server_that_comes_back_is_probed_by_few_at_a_time() {
     assert!(guards.iter().all(|guard| guard.state() == BreakerState::Closed));
     // Spread over half a second that is one in 2.5 ms.
     assert!(most < 12, "{most} of them came back in one millisecond");
+}
+
+#[test]
+fn of_threads_that_come_when_a_probe_is_due_one_gets_it() {
+    let remote = Remote::new();
+    remote.does(Does::Fails(BackendErrorKind::Unreachable));
+    let tick = Duration::from_millis(1);
+    let settings = GuardedBuilder::new(Fallback::Refuse).failures(1).back_off(tick, tick);
+    let guard: Bucket = settings.build_with_clock(remote, ManualClock::new());
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while guard.counts().probes < 40 {
+                    for _ in 0..50 {
+                        let demand = Demand::exactly(Cost::ONE);
+                        let decision = guard.decide(&limit(), &alice(), &demand);
+                        assert!(decision.try_into_ready().is_ok_and(|decided| decided.is_err()));
+                    }
+                }
+            });
+        }
+    });
+    let probes = u128::from(guard.counts().probes);
+    // Half the back-off lies between two of them at least.
+    assert!(probes <= begun.elapsed().as_micros() / 500 + 1, "{probes} probes");
 }
