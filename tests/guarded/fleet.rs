@@ -232,26 +232,31 @@ async fn a_server_that_comes_back_is_probed_by_few_at_a_time() {
 
 #[test]
 fn of_threads_that_come_when_a_probe_is_due_one_gets_it() {
-    let remote = Remote::new();
-    remote.does(Does::Fails(BackendErrorKind::Unreachable));
     let tick = Duration::from_millis(1);
-    let settings = GuardedBuilder::new(Fallback::Refuse).failures(1).back_off(tick, tick);
-    let guard: Bucket = settings.build_with_clock(remote, ManualClock::new());
-    let begun = Instant::now();
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                while guard.counts().probes < 40 {
-                    for _ in 0..50 {
-                        let demand = Demand::exactly(Cost::ONE);
-                        let decision = guard.decide(&limit(), &alice(), &demand);
-                        assert!(decision.try_into_ready().is_ok_and(|decided| decided.is_err()));
-                    }
+    for _ in 0..200 {
+        let remote = Remote::new();
+        let settings = GuardedBuilder::new(Fallback::Refuse).failures(1).back_off(tick, tick);
+        // A probe is given up after two time-outs, which a busy machine might take.
+        let settings = settings.timeout(Duration::from_secs(60));
+        let guard: Bucket = settings.build_with_clock(remote.clone(), ManualClock::new());
+        let decide = || guard.decide(&limit(), &alice(), &Demand::exactly(Cost::ONE));
+        remote.does(Does::Fails(BackendErrorKind::Unreachable));
+        assert!(decide().try_into_ready().is_ok_and(|decided| decided.is_err()));
+        remote.does(Does::Hangs);
+        let come = || {
+            let mut probes = Vec::new();
+            while guard.counts().probes == 0 {
+                for _ in 0..100 {
+                    probes.extend(decide().try_into_ready().err());
                 }
-            });
-        }
-    });
-    let probes = u128::from(guard.counts().probes);
-    // Half the back-off lies between two of them at least.
-    assert!(probes <= begun.elapsed().as_micros() / 500 + 1, "{probes} probes");
+            }
+            probes
+        };
+        // What they got is kept until all have come.
+        let probes: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(come)).collect();
+            threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect()
+        });
+        assert_eq!((probes.len(), guard.state()), (1, BreakerState::HalfOpen));
+    }
 }
