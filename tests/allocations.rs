@@ -12,8 +12,11 @@ use std::{
 use tower::{Layer, Service};
 use tower_quota::{
     Cost, Demand, Key, Limiter, Quota, Rejection, TokenBucketLayer,
-    algorithm::{Algorithm, FixedWindow, LeakyBucket, SlidingCounter, SlidingWindow, TokenBucket},
-    backend::{Backend, DynBackend, Local},
+    algorithm::{
+        Algorithm, FixedWindow, LeakyBucket, Portion, Share, SlidingCounter, SlidingWindow,
+        TokenBucket,
+    },
+    backend::{Backend, DynBackend, GuardedBuilder, Local, guarded::Fallback},
     policy::Answer,
 };
 
@@ -53,12 +56,15 @@ fn decide<A: Algorithm, B: Backend<A>>(limiter: &Limiter<A, B>, key: &Key) {
     assert!(decision.is_ok_and(|decision| decision.is_ok()), "the store answers at once");
 }
 
-fn none_for<A: Algorithm>(algorithm: A) {
+fn none_for<A: Share>(algorithm: A) {
     let limiter = Limiter::new(algorithm.clone(), Local::new());
+    let guard = GuardedBuilder::new(Fallback::LocalShare(Portion::WHOLE)).build(Local::new());
+    let guarded = Limiter::new(algorithm.clone(), guard);
     let erased = Limiter::new(algorithm, DynBackend::new(Local::new()));
     for key in [Key::GLOBAL, Key::from("a caller with a name of its own")] {
         assert_eq!(allocations(|| decide(&limiter, &key)), 0, "{key}");
         assert_eq!(allocations(|| decide(&erased, &key)), 0, "{key}, behind `DynBackend`");
+        assert_eq!(allocations(|| decide(&guarded, &key)), 0, "{key}, behind `Guarded`");
     }
 }
 

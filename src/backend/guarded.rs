@@ -12,7 +12,8 @@
 //! breaker opens, and the backend is not asked. After a back-off one request, and no other, tries
 //! it; all go back to it when it answers. Failures are counted in a row, not as a share of the
 //! calls, because a backend that still answers some callers still decides for them by the whole
-//! limit, and one that is dead fails all of them: then the breaker opens within one time-out.
+//! limit, and one that is dead fails all of them. The breaker then opens within one time-out where
+//! so many requests come in it, and else after so many time-outs.
 //!
 //! **Something else decides meanwhile**: the [`Fallback`].
 //!
@@ -73,7 +74,7 @@
 //! however many outages there are: once by the backend, and once by the shares.
 //!
 //! Shares are strict only as far as the number of instances is: twice as many as
-//! [said](Portion::of) admit twice the limit.
+//! [said](crate::algorithm::Portion::of) admit twice the limit.
 //!
 //! # Corrections
 //!
@@ -89,9 +90,11 @@
 //! [`Guarded::counts`] need no feature.
 
 mod breaker;
+mod builder;
 mod call;
 mod deadline;
 mod fallback;
+mod shared;
 
 use std::{
     fmt,
@@ -99,29 +102,29 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 pub use self::{
     breaker::BreakerState,
+    builder::GuardedBuilder,
     call::{Decide, Settle},
     fallback::Fallback,
 };
 use self::{
-    breaker::{Breaker, Entry, MOST_FAILURES, ProbeEnd, Settings},
+    breaker::Entry,
     call::{Asked, Probe},
     deadline::Deadline,
+    shared::Shared,
 };
-use super::{Backend, Local, LocalBuilder};
+use super::{Backend, Local};
 use crate::{
     algorithm::{Algorithm, Share},
     cost::Cost,
-    decision::{Charge, Decision, Demand, Holder},
+    decision::{Charge, Demand},
     error::{BackendError, BackendErrorKind},
     key::Key,
     maybe_ready::MaybeReady,
-    name::PolicyName,
-    observe::outages::{Call, Outages},
+    observe::outages::Call,
     time::{Clock, MonotonicClock},
 };
 
@@ -138,17 +141,6 @@ pub struct Guarded<A: Algorithm, B, C = MonotonicClock> {
     shared: Arc<Shared<A, C>>,
 }
 
-struct Shared<A: Algorithm, C> {
-    breaker: Breaker,
-    timeout: Duration,
-    fallback: Fallback,
-    local: Local<A, C>,
-    /// Whose what the local store takes is.
-    holder: Holder,
-    decided_otherwise: AtomicU64,
-    timed_out: AtomicU64,
-}
-
 /// What has happened to a guarded backend since it was made.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
@@ -163,109 +155,6 @@ pub struct Counts {
     /// How often the backend was tried while it was half-open.
     pub probes: u64,
 }
-
-/// The settings of a [`Guarded`] backend.
-#[derive(Clone, Debug)]
-#[must_use = "a guard is made by `build`"]
-pub struct GuardedBuilder {
-    fallback: Fallback,
-    timeout: Duration,
-    failures: u32,
-    first_back_off: Duration,
-    longest_back_off: Duration,
-    store: LocalBuilder,
-    name: PolicyName,
-}
-
-impl GuardedBuilder {
-    /// How long a call may take unless told otherwise.
-    pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(100);
-    /// The failures in a row that open the breaker unless told otherwise.
-    pub const DEFAULT_FAILURES: u32 = 5;
-    /// The first back-off unless told otherwise.
-    pub const DEFAULT_FIRST_BACK_OFF: Duration = Duration::from_millis(500);
-    /// The longest back-off unless told otherwise. A probe of a dead backend costs one request the
-    /// time-out, so one in a hundred seconds of requests' time at the most.
-    pub const DEFAULT_LONGEST_BACK_OFF: Duration = Duration::from_secs(10);
-
-    /// The default settings, with this to decide while the backend does not.
-    pub const fn new(fallback: Fallback) -> Self {
-        Self {
-            fallback,
-            timeout: Self::DEFAULT_TIMEOUT,
-            failures: Self::DEFAULT_FAILURES,
-            first_back_off: Self::DEFAULT_FIRST_BACK_OFF,
-            longest_back_off: Self::DEFAULT_LONGEST_BACK_OFF,
-            store: LocalBuilder::new(),
-            name: PolicyName::DEFAULT,
-        }
-    }
-
-    /// How long a call may take, from one millisecond (tokio's tick) to a day.
-    pub fn timeout(self, timeout: Duration) -> Self {
-        Self { timeout: timeout.clamp(TICK, DAY), ..self }
-    }
-
-    /// So many failures in a row open the breaker, at least one.
-    pub fn failures(self, failures: u32) -> Self {
-        Self { failures: failures.clamp(1, MOST_FAILURES), ..self }
-    }
-
-    /// How long the backend is left alone: for `first`, and twice as long each time that it still
-    /// fails, up to `longest`. The wait is drawn at random from the second half of that time.
-    ///
-    /// The growth begins anew when the breaker has stayed closed for as long as the last back-off.
-    /// From one millisecond to a day each; `longest` is `first` at least.
-    pub fn back_off(self, first: Duration, longest: Duration) -> Self {
-        let first_back_off = first.clamp(TICK, DAY);
-        let longest_back_off = longest.clamp(first_back_off, DAY);
-        Self { first_back_off, longest_back_off, ..self }
-    }
-
-    /// The store of the [local share](Fallback::LocalShare).
-    pub fn local_store(self, store: LocalBuilder) -> Self {
-        Self { store, ..self }
-    }
-
-    /// What the backend is called in metrics and events; `default` unless told otherwise.
-    pub fn name(self, name: PolicyName) -> Self {
-        Self { name, ..self }
-    }
-
-    /// The guard around `backend`. Its local store has the default clock.
-    pub fn build<A: Share, B: Backend<A>>(self, backend: B) -> Guarded<A, B> {
-        self.build_with_clock(backend, MonotonicClock::new())
-    }
-
-    /// The guard, with another clock in its local store. Deadlines and back-offs are measured by
-    /// tokio's time.
-    pub fn build_with_clock<A: Share, B: Backend<A>, C: Clock>(
-        self,
-        backend: B,
-        clock: C,
-    ) -> Guarded<A, B, C> {
-        let settings = Settings {
-            failures: self.failures,
-            first_back_off: self.first_back_off,
-            longest_back_off: self.longest_back_off,
-            longest_probe: self.timeout * 2,
-        };
-        let observer = Outages::new(self.name, self.fallback.name());
-        let shared = Shared {
-            breaker: Breaker::new(settings, observer),
-            timeout: self.timeout,
-            fallback: self.fallback,
-            local: self.store.build_with_clock(clock),
-            holder: Holder::unique(),
-            decided_otherwise: AtomicU64::new(0),
-            timed_out: AtomicU64::new(0),
-        };
-        Guarded { backend, shared: Arc::new(shared) }
-    }
-}
-
-const TICK: Duration = Duration::from_millis(1);
-const DAY: Duration = Duration::from_secs(86_400);
 
 impl<A: Share, B: Backend<A>, C: Clock> Guarded<A, B, C> {
     /// Asks the backend once, whatever the breaker says, for the standing of a key under
@@ -424,87 +313,6 @@ impl<A: Share, B: Backend<A>, C: Clock> Backend<A> for Guarded<A, B, C> {
     fn state_id(&self) -> Option<usize> {
         self.backend.state_id()
     }
-}
-
-impl<A: Algorithm, C> Shared<A, C> {
-    /// Notes what came of a call to the backend.
-    fn heard(&self, call: Call, probe: Option<Probe<A, C>>, error: Option<&BackendError>) {
-        if let Some(error) = error {
-            if error.kind() == BackendErrorKind::TimedOut {
-                self.timed_out.fetch_add(1, Ordering::Relaxed);
-                self.breaker.observer().timed_out(call);
-            }
-            if probe.is_none() {
-                self.breaker.complain(error);
-            }
-        }
-        match (probe, error.filter(|error| is_outage(error.kind()))) {
-            (None, None) => self.breaker.answered(),
-            (None, Some(error)) => self.breaker.failed(error),
-            (Some(probe), None) => probe.end(ProbeEnd::Answered),
-            (Some(probe), Some(error)) => probe.end(ProbeEnd::Failed(error)),
-        }
-    }
-}
-
-impl<A: Share, C: Clock> Shared<A, C> {
-    /// What becomes of a demand that the backend has answered, or failed to.
-    fn decided(
-        &self,
-        probe: Option<Probe<A, C>>,
-        answer: Result<Decision, BackendError>,
-        algorithm: &A,
-        key: &Key,
-        demand: &Demand,
-    ) -> Result<Decision, BackendError> {
-        self.heard(Call::Decide, probe, answer.as_ref().err());
-        match answer {
-            Err(error) => self.fall_back(error.kind(), || error, algorithm, key, demand),
-            decided => decided,
-        }
-    }
-
-    fn fall_back(
-        &self,
-        reason: BackendErrorKind,
-        error: impl FnOnce() -> BackendError,
-        algorithm: &A,
-        key: &Key,
-        demand: &Demand,
-    ) -> Result<Decision, BackendError> {
-        self.decided_otherwise.fetch_add(1, Ordering::Relaxed);
-        self.breaker.observer().decided_otherwise(reason);
-        match self.fallback {
-            Fallback::Refuse => Err(error()),
-            Fallback::Admit => Ok(fallback::unmetered(algorithm, self.local.clock().now(), demand)),
-            Fallback::LocalShare(portion) => {
-                let decision = self.local.decide_now(&algorithm.share(portion), key, demand)?;
-                let decision = fallback::held_by(self.holder, decision);
-                let asked_again = || self.breaker.asked_again_after();
-                Ok(fallback::not_for_ever(algorithm, demand, decision, asked_again))
-            }
-        }
-    }
-
-    fn settle_share(
-        &self,
-        algorithm: &A,
-        key: &Key,
-        charge: &Charge,
-        actual: Cost,
-    ) -> Result<(), BackendError> {
-        let share = match self.fallback {
-            Fallback::LocalShare(portion) => algorithm.share(portion),
-            Fallback::Refuse | Fallback::Admit => return Ok(()),
-        };
-        // The local store is never to be waited for.
-        self.local.settle(&share, key, charge, actual).try_into_ready().unwrap_or(Ok(()))
-    }
-}
-
-/// Whether an error says that the backend does not answer, rather than what it answers.
-const fn is_outage(kind: BackendErrorKind) -> bool {
-    !matches!(kind, BackendErrorKind::StoreFull | BackendErrorKind::Malformed)
 }
 
 impl<A: Algorithm, B: Clone, C> Clone for Guarded<A, B, C> {

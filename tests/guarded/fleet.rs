@@ -14,13 +14,13 @@ use tower_quota::{
     BackendError, BackendErrorKind, Charge, Cost, Decision, Demand, Key, MaybeReady, Quota,
     algorithm::{Portion, TokenBucket},
     backend::{
-        Backend, Guarded,
+        Backend, Guarded, GuardedBuilder,
         guarded::{BreakerState, Fallback},
     },
     time::ManualClock,
 };
 
-use crate::support::{Does, Remote, alice, settings};
+use crate::support::{Bucket, Does, Remote, alice, settings};
 
 const INSTANCES: u32 = 7;
 const LIMIT: u64 = 500;
@@ -228,4 +228,35 @@ async fn a_server_that_comes_back_is_probed_by_few_at_a_time() {
     assert!(guards.iter().all(|guard| guard.state() == BreakerState::Closed));
     // Spread over half a second that is one in 2.5 ms.
     assert!(most < 12, "{most} of them came back in one millisecond");
+}
+
+#[test]
+fn of_threads_that_come_when_a_probe_is_due_one_gets_it() {
+    let tick = Duration::from_millis(1);
+    for _ in 0..200 {
+        let remote = Remote::new();
+        let settings = GuardedBuilder::new(Fallback::Refuse).failures(1).back_off(tick, tick);
+        // A probe is given up after two time-outs, which a busy machine might take.
+        let settings = settings.timeout(Duration::from_secs(60));
+        let guard: Bucket = settings.build_with_clock(remote.clone(), ManualClock::new());
+        let decide = || guard.decide(&limit(), &alice(), &Demand::exactly(Cost::ONE));
+        remote.does(Does::Fails(BackendErrorKind::Unreachable));
+        assert!(decide().try_into_ready().is_ok_and(|decided| decided.is_err()));
+        remote.does(Does::Hangs);
+        let come = || {
+            let mut probes = Vec::new();
+            while guard.counts().probes == 0 {
+                for _ in 0..100 {
+                    probes.extend(decide().try_into_ready().err());
+                }
+            }
+            probes
+        };
+        // What they got is kept until all have come.
+        let probes: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(come)).collect();
+            threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect()
+        });
+        assert_eq!((probes.len(), guard.state()), (1, BreakerState::HalfOpen));
+    }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use pin_project_lite::pin_project;
 
-use super::{Shared, breaker::ProbeEnd, deadline::Deadline};
+use super::{breaker::ProbeEnd, deadline::Deadline, shared::Shared};
 use crate::{
     algorithm::{Algorithm, Share},
     decision::{Decision, Demand},
