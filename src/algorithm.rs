@@ -33,6 +33,8 @@ use std::fmt::Debug;
 
 #[cfg(feature = "calendar")]
 pub use self::calendar::Calendar;
+#[cfg(feature = "redis")]
+pub(crate) use self::meter::MeterNumbers;
 pub use self::{
     fixed_window::FixedWindow,
     leaky_bucket::LeakyBucket,

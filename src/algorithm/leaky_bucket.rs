@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+#[cfg(feature = "redis")]
+use super::meter::MeterNumbers;
 use super::{
     Algorithm, Portion, Share,
     meter::{Meter, MeterState},
@@ -66,6 +68,19 @@ impl LeakyBucket {
     #[must_use]
     pub fn max_wait(self, max_wait: Duration) -> Self {
         Self { meter: self.meter.within(max_wait), max_wait: Some(max_wait), ..self }
+    }
+}
+
+#[cfg(feature = "redis")]
+impl LeakyBucket {
+    /// The same bucket in the form that a server carries out.
+    pub(crate) fn in_micros(&self) -> Self {
+        let meter = Meter::in_micros(self.quota, self.meter.capacity());
+        Self { meter: self.max_wait.map_or(meter, |max_wait| meter.within(max_wait)), ..*self }
+    }
+
+    pub(crate) const fn numbers(&self) -> MeterNumbers {
+        self.meter.numbers(self.meter.capacity(), true)
     }
 }
 

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+#[cfg(feature = "redis")]
+use super::meter::MeterNumbers;
 use super::{
     Algorithm,
     meter::{Meter, MeterState},
@@ -95,6 +97,18 @@ impl LeaseBucket {
     /// How many times `each` tokens come in `nanos`, rounded up.
     pub(crate) fn times_in(&self, nanos: u64, each: u64) -> u64 {
         self.meter.times_in(nanos, each)
+    }
+}
+
+#[cfg(feature = "redis")]
+impl LeaseBucket {
+    /// The same bucket in the form that a server carries out.
+    pub(crate) fn in_micros(&self) -> Self {
+        Self { meter: Meter::in_micros(self.quota, self.meter.capacity()), ..*self }
+    }
+
+    pub(crate) const fn numbers(&self) -> MeterNumbers {
+        self.meter.numbers(self.burst, false)
     }
 }
 

@@ -45,10 +45,21 @@ pub struct MeterState {
     unit: NonZeroU64,
 }
 
-/// A capacity in parts fits in these bits, so a capacity plus a cost fits in a u64.
-const MOST_PARTS: u128 = 1 << 62;
-/// A rate that had to be rounded keeps at least this many steps: an error below 5 in 10^10.
-const LEAST_DRAIN: u128 = 1 << 31;
+/// What the numbers of a meter are bounded by.
+struct Bounds {
+    /// Nanoseconds.
+    least_tick: u64,
+    /// A capacity in parts. There is room for a cost above it.
+    most_parts: u128,
+    /// A rate that had to be rounded keeps at least this many steps.
+    least_drain: u128,
+}
+
+/// 64-bit numbers; a rounded rate is wrong by less than 5 in 10^10.
+const NANOS: Bounds = Bounds { least_tick: 1, most_parts: 1 << 62, least_drain: 1 << 31 };
+/// Doubles; a rounded rate is wrong by less than 1 in 10^6.
+#[cfg(feature = "redis")]
+const MICROS: Bounds = Bounds { least_tick: 1_000, most_parts: 1 << 52, least_drain: 1 << 20 };
 
 /// Nanoseconds in a second.
 const SECOND: u64 = 1_000_000_000;
@@ -66,32 +77,46 @@ impl Meter {
     /// A meter that drains at the rate of `quota` and holds `capacity` units.
     pub(super) fn new(quota: Quota, capacity: u64) -> Self {
         let capacity = capacity.min(Quota::MAX_LIMIT);
-        if quota.limit() == 0 || capacity == 0 {
-            return Self { tick: 1, drain: 1, unit: NonZeroU64::MIN, capacity: 0, most: u64::MAX };
-        }
-        Self::exact(quota, capacity).unwrap_or_else(|| Self::rounded(quota, capacity))
+        Self::with(&NANOS, quota, capacity)
     }
 
-    fn exact(quota: Quota, capacity: u64) -> Option<Self> {
-        let ticks = std::iter::successors(Some(1), |tick| Some(tick * 10)).take(7);
-        ticks.filter(|tick| quota.period_nanos().is_multiple_of(*tick)).find_map(|tick| {
+    /// The same for a machine whose clock shows microseconds and whose numbers are doubles.
+    #[cfg(feature = "redis")]
+    pub(super) fn in_micros(quota: Quota, capacity: u64) -> Self {
+        Self::with(&MICROS, quota, capacity.min(Quota::MAX_LIMIT))
+    }
+
+    fn with(bounds: &Bounds, quota: Quota, capacity: u64) -> Self {
+        if quota.limit() == 0 || capacity == 0 {
+            let tick = bounds.least_tick;
+            return Self { tick, drain: 1, unit: NonZeroU64::MIN, capacity: 0, most: u64::MAX };
+        }
+        let exact = Self::exact(bounds, quota, capacity);
+        exact.unwrap_or_else(|| Self::rounded(bounds, quota, capacity))
+    }
+
+    fn exact(bounds: &Bounds, quota: Quota, capacity: u64) -> Option<Self> {
+        let ticks = std::iter::successors(Some(bounds.least_tick), |tick| Some(tick * 10));
+        ticks
+            .take_while(|tick| *tick <= 1_000_000)
+            .filter(|tick| quota.period_nanos().is_multiple_of(*tick)).find_map(|tick| {
             let period = quota.period_nanos() / tick;
             let divisor = gcd(quota.limit(), period);
             let (drain, unit) = (quota.limit() / divisor, NonZeroU64::new(period / divisor)?);
-            let fits = u128::from(capacity) * u128::from(unit.get()) <= MOST_PARTS;
+            let fits = u128::from(capacity) * u128::from(unit.get()) <= bounds.most_parts;
             fits.then_some(Self { tick, drain, unit, capacity, most: u64::MAX })
         })
     }
 
-    fn rounded(quota: Quota, capacity: u64) -> Self {
-        let unit = (MOST_PARTS / u128::from(capacity)).max(1);
+    fn rounded(bounds: &Bounds, quota: Quota, capacity: u64) -> Self {
+        let unit = (bounds.most_parts / u128::from(capacity)).max(1);
         let parts_per_period = unit * u128::from(quota.limit());
         let period = u128::from(quota.period_nanos());
-        let mut tick = 1;
-        while parts_per_period * tick / period < LEAST_DRAIN && tick < period {
+        let mut tick = u128::from(bounds.least_tick);
+        while parts_per_period * tick / period < bounds.least_drain && tick < period {
             tick *= 10;
         }
-        let drain = (parts_per_period * tick / period).clamp(1, MOST_PARTS);
+        let drain = (parts_per_period * tick / period).clamp(1, bounds.most_parts);
         let (tick, drain) = (tick as u64, drain as u64);
         let unit = NonZeroU64::new(unit as u64).unwrap_or(NonZeroU64::MIN);
         Self { tick, drain, unit, capacity, most: u64::MAX }
@@ -363,6 +388,37 @@ impl Meter {
     fn converted(&self, state: &MeterState) -> u64 {
         let parts = u128::from(state.used) * u128::from(self.unit.get());
         u64::try_from(parts.div_ceil(u128::from(state.unit.get()))).unwrap_or(u64::MAX)
+    }
+}
+
+/// The numbers of a meter, for a script that does the same.
+#[cfg(feature = "redis")]
+pub(crate) struct MeterNumbers {
+    pub(crate) tick: u64,
+    pub(crate) drain: u64,
+    pub(crate) unit: NonZeroU64,
+    pub(crate) capacity: u64,
+    pub(crate) most: u64,
+    /// Units that can be taken without a delay.
+    pub(crate) burst: u64,
+    /// Whether whoever comes waits for all who came before.
+    pub(crate) queues: bool,
+}
+
+#[cfg(feature = "redis")]
+impl MeterNumbers {
+    /// The state in which so many parts were in use at this tick.
+    pub(crate) const fn state(&self, tick: u64, used: u64) -> MeterState {
+        let at = Timestamp::from_nanos(tick.saturating_mul(self.tick));
+        MeterState { at, used, unit: self.unit }
+    }
+}
+
+#[cfg(feature = "redis")]
+impl Meter {
+    pub(super) const fn numbers(&self, burst: u64, queues: bool) -> MeterNumbers {
+        let Self { tick, drain, unit, capacity, most } = *self;
+        MeterNumbers { tick, drain, unit, capacity, most, burst, queues }
     }
 }
 

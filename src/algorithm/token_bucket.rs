@@ -1,3 +1,5 @@
+#[cfg(feature = "redis")]
+use super::meter::MeterNumbers;
 use super::{
     Algorithm, Portion, Share,
     meter::{Meter, MeterState},
@@ -82,6 +84,18 @@ impl TokenBucket {
     /// The rate at which it refills.
     pub(crate) const fn quota(&self) -> Quota {
         self.quota
+    }
+}
+
+#[cfg(feature = "redis")]
+impl TokenBucket {
+    /// The same bucket in the form that a server carries out.
+    pub(crate) fn in_micros(&self) -> Self {
+        Self { meter: Meter::in_micros(self.quota, self.meter.capacity()), ..*self }
+    }
+
+    pub(crate) const fn numbers(&self) -> MeterNumbers {
+        self.meter.numbers(self.meter.capacity(), false)
     }
 }
 

@@ -1,15 +1,417 @@
 //! State on a Redis or Valkey server, shared by any number of instances.
+//!
+//! ```no_run
+//! # async fn start() -> Result<(), Box<dyn std::error::Error>> {
+//! use tower_quota::{PolicyName, Quota, TokenBucketLayer};
+//! use tower_quota::backend::redis::{RedisBuilder, Server};
+//!
+//! let server = Server::open("redis://127.0.0.1:6379")?;
+//! let backend = RedisBuilder::new(server, PolicyName::from_static("login")).build();
+//! let layer = TokenBucketLayer::new(Quota::per_second(100)).backend(backend);
+//! # let _ = layer;
+//! # Ok(()) }
+//! ```
+//!
+//! # How it works
+//!
+//! A decision is one call of a script, and all of it happens there: the state is read, brought up
+//! to the server's time, decided on and written. The server does one script after the other, so of
+//! two instances one sees what the other took. No clock but the server's is read.
+//!
+//! - Decisions that wait at the same moment travel in [one call](RedisBuilder::batch). The first is
+//!   never delayed for it.
+//! - What was refused is [remembered](RedisBuilder::remember_refusals), exactly for any cost.
+//! - A refusal writes nothing. Each key has a time to live that covers what it still counts.
+//! - What was perhaps executed is never repeated: it counts as charged. See
+//!   [`BackendErrorKind::TimedOut`].
+//!
+//! What a caller sees when the server is slow or gone is the business of
+//! [`Guarded`](super::Guarded), which belongs around this in production;
+//! [`Leased`](super::Leased) makes it nearly as fast as a store in this process.
+//!
+//! # Which algorithms
+//!
+//! Those that are [`Scripted`]. Times are exact to the microsecond.
 
 mod call;
 mod coalesce;
 mod name;
 mod refusals;
+pub mod script;
 pub mod source;
 
+use std::{
+    fmt,
+    future::Future,
+    num::NonZeroU16,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use pin_project_lite::pin_project;
 pub use redis::RedisError;
 
+pub use self::{
+    script::Scripted,
+    source::{Server, Source},
+};
 #[cfg(feature = "redis-cluster")]
 pub use self::source::Cluster;
 #[cfg(feature = "redis-sentinel")]
 pub use self::source::Sentinel;
-pub use self::source::{Server, Source};
+use self::{
+    call::Script,
+    coalesce::{Carrier, Coalescer, Receipt},
+    name::Names,
+    refusals::{Refusal, Refusals},
+    script::{Fields, Job},
+};
+use super::Backend;
+use crate::{
+    cost::Cost,
+    decision::{Charge, Decision, Demand},
+    error::{BackendError, BackendErrorKind},
+    key::Key,
+    maybe_ready::MaybeReady,
+    name::PolicyName,
+    time::Timestamp,
+};
+
+/// The states of an algorithm's keys, on a server. See the [module](self).
+///
+/// # Clone
+///
+/// A clone is a handle: it shares the connection, the batches and what was refused. Any other
+/// backend with the same prefix and name, in this process or another, has the same states.
+pub struct Redis<A: Scripted, S: Source> {
+    coalescer: Coalescer<Caller<A, S>>,
+}
+
+/// The settings of a [`Redis`] backend.
+#[derive(Clone)]
+#[must_use = "a backend is made by `build`"]
+pub struct RedisBuilder<S> {
+    source: S,
+    prefix: PolicyName,
+    name: PolicyName,
+    hash_key: Option<Arc<[u8]>>,
+    tags: Option<NonZeroU16>,
+    timeout: Duration,
+    batch: usize,
+    in_flight: usize,
+    refusals: Duration,
+    strict_start: bool,
+    #[cfg(feature = "testing")]
+    clock: Option<crate::time::ManualClock>,
+}
+
+impl<S: Source> RedisBuilder<S> {
+    /// The prefix of names unless told otherwise.
+    pub const DEFAULT_PREFIX: PolicyName = PolicyName::from_static("tq");
+    /// How long a call may take unless told otherwise.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(100);
+    /// The most decisions in a call unless told otherwise: about a fifth of a millisecond of the
+    /// server's time, in which it does nothing else.
+    pub const DEFAULT_BATCH: usize = 64;
+    /// The most calls under way at a time unless told otherwise.
+    pub const DEFAULT_IN_FLIGHT: usize = 4;
+    /// How long a refusal is remembered unless told otherwise.
+    pub const DEFAULT_REFUSALS: Duration = Duration::from_millis(200);
+
+    /// States on the server that `source` leads to, under this name. All instances that share a
+    /// limit have the same name for it; two limits that do not share must have two.
+    pub const fn new(source: S, name: PolicyName) -> Self {
+        Self {
+            source,
+            prefix: Self::DEFAULT_PREFIX,
+            name,
+            hash_key: None,
+            tags: None,
+            timeout: Self::DEFAULT_TIMEOUT,
+            batch: Self::DEFAULT_BATCH,
+            in_flight: Self::DEFAULT_IN_FLIGHT,
+            refusals: Self::DEFAULT_REFUSALS,
+            strict_start: false,
+            #[cfg(feature = "testing")]
+            clock: None,
+        }
+    }
+
+    /// Begins the names of all keys with `prefix` and a colon: what an ACL allows.
+    pub fn prefix(self, prefix: PolicyName) -> Self {
+        Self { prefix, ..self }
+    }
+
+    /// Hashes what is secret or long under `secret`, by HMAC-SHA-256. All instances must have the
+    /// same.
+    ///
+    /// [Secret](Key::secret) keys, and keys above 64 bytes, are never sent as they are. Without a
+    /// secret of yours the hash is a plain one: whoever can read the server can try out addresses
+    /// or short keys until one fits. Long random ones, as API keys are, cannot be found so.
+    pub fn hash_key(self, secret: impl AsRef<[u8]>) -> Self {
+        Self { hash_key: Some(secret.as_ref().into()), ..self }
+    }
+
+    /// Spreads keys over so many hash tags. On a cluster only keys of one tag can travel in one
+    /// call: without this each key is a tag by itself, and only decisions on one key do.
+    pub fn tags(self, tags: NonZeroU16) -> Self {
+        Self { tags: Some(tags), ..self }
+    }
+
+    /// How long a call may take, once there is a connection. [`Guarded`](super::Guarded) has its
+    /// own time-out, from the request on.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// How many decisions travel in one call at most. One: each travels alone.
+    pub fn batch(self, batch: usize) -> Self {
+        Self { batch, ..self }
+    }
+
+    /// How many calls are under way at a time at most. More keep the server busier, fewer make
+    /// larger batches.
+    pub fn in_flight(self, calls: usize) -> Self {
+        Self { in_flight: calls, ..self }
+    }
+
+    /// For how long a refusal is remembered; not at all for zero.
+    ///
+    /// While it is, requests of that key are refused here for as long as the server would refuse
+    /// them, to the microsecond and for any cost. Only what *other* instances give back in this
+    /// time is not seen.
+    pub fn remember_refusals(self, time: Duration) -> Self {
+        Self { refusals: time, ..self }
+    }
+
+    /// Takes the time from `clock` instead of the server: for tests, which own the time.
+    #[cfg(feature = "testing")]
+    pub fn clock(self, clock: crate::time::ManualClock) -> Self {
+        Self { clock: Some(clock), ..self }
+    }
+
+    /// The backend. Nothing is sent yet.
+    pub fn build<A: Scripted>(self) -> Redis<A, S> {
+        let names =
+            Names::new(&self.prefix, &self.name, self.hash_key.as_deref(), self.tags);
+        let caller = Caller {
+            source: self.source,
+            script: Script::new(A::SOURCE),
+            names,
+            timeout: self.timeout,
+            refusals: (!self.refusals.is_zero()).then(|| Refusals::lasting(self.refusals)),
+            #[cfg(feature = "testing")]
+            clock: self.clock,
+        };
+        Redis { coalescer: Coalescer::new(caller, self.batch, self.in_flight) }
+    }
+}
+
+impl<S> fmt::Debug for RedisBuilder<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisBuilder")
+            .field("prefix", &self.prefix)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Carries batches to the server.
+struct Caller<A: Scripted, S> {
+    source: S,
+    script: Script,
+    names: Names,
+    timeout: Duration,
+    refusals: Option<Refusals<A>>,
+    #[cfg(feature = "testing")]
+    clock: Option<crate::time::ManualClock>,
+}
+
+/// A job for the server.
+struct Errand<A> {
+    name: Vec<u8>,
+    /// In the form of the server.
+    algorithm: A,
+    job: Job,
+}
+
+/// What became of an errand: the decision, if it was a demand.
+type Done = Result<Option<Decision>, BackendError>;
+
+impl<A: Scripted, S: Source> Carrier for Caller<A, S> {
+    type Job = Errand<A>;
+    type Reply = Done;
+
+    async fn carry(&self, slot: u16, errands: Vec<Errand<A>>) -> Vec<Done> {
+        match self.call(slot, &errands).await {
+            Ok(done) => done,
+            Err(error) => errands.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+}
+
+impl<A: Scripted, S: Source> Caller<A, S> {
+    async fn call(&self, slot: u16, errands: &[Errand<A>]) -> Result<Vec<Done>, BackendError> {
+        let keys: Vec<&[u8]> = errands.iter().map(|errand| errand.name.as_slice()).collect();
+        let mut arguments = Vec::with_capacity(errands.len() + 1);
+        arguments.push(self.given_time().into_bytes());
+        arguments.extend(
+            errands.iter().map(|errand| script::argument(&errand.algorithm, &errand.job)),
+        );
+        let asked = crate::time::now();
+        let script = &self.script;
+        let reply =
+            call::call(&self.source, script, slot, &keys, &arguments, self.timeout).await?;
+
+        let mut fields = Fields::of(&reply)?;
+        let now = fields.time()?;
+        let mut done = Vec::with_capacity(errands.len());
+        for errand in errands {
+            let Job::Demand(demand) = &errand.job else {
+                done.push(Ok(None));
+                continue;
+            };
+            let (decision, refusing) = errand.algorithm.read(demand, now, &mut fields)?;
+            if let (Some(refusals), Some(state)) = (&self.refusals, refusing) {
+                let algorithm = errand.algorithm.clone();
+                refusals.remember(&errand.name, Refusal { algorithm, state, at: now, asked });
+            }
+            done.push(Ok(Some(decision)));
+        }
+        Ok(done)
+    }
+
+    /// The time to decide by, if it is not the server's.
+    fn given_time(&self) -> String {
+        #[cfg(feature = "testing")]
+        if let Some(clock) = &self.clock {
+            let now: Timestamp = crate::time::Clock::now(clock);
+            return (now.as_nanos() / 1_000).to_string();
+        }
+        String::new()
+    }
+}
+
+impl<A: Scripted, S: Source> Redis<A, S> {
+    fn caller(&self) -> &Caller<A, S> {
+        self.coalescer.carrier()
+    }
+
+    fn submit(&self, name: Vec<u8>, algorithm: A, job: Job) -> Receipt<Done> {
+        let slot = if S::HAS_SLOTS { name::slot(&name) } else { 0 };
+        self.coalescer.submit(slot, Errand { name, algorithm, job })
+    }
+}
+
+impl<A: Scripted, S: Source> Backend<A> for Redis<A, S> {
+    type Decide = Decide;
+    type Settle = Settle;
+
+    fn decide(&self, algorithm: &A, key: &Key, demand: &Demand) -> MaybeReady<Decide> {
+        let caller = self.caller();
+        let name = caller.names.of(key);
+        let algorithm = algorithm.on_server();
+        if let Some(refusals) = &caller.refusals
+            && let Some(refusal) = refusals.answer(&name, &algorithm, demand, crate::time::now())
+        {
+            return MaybeReady::ready(Ok(refusal));
+        }
+        let receipt = self.submit(name, algorithm, Job::Demand(*demand));
+        MaybeReady::pending(Decide { receipt })
+    }
+
+    fn settle(
+        &self,
+        algorithm: &A,
+        key: &Key,
+        charge: &Charge,
+        actual: Cost,
+    ) -> MaybeReady<Settle> {
+        if charge.cost == actual {
+            return MaybeReady::ready(Ok(()));
+        }
+        let caller = self.caller();
+        let name = caller.names.of(key);
+        if let Some(refusals) = &caller.refusals {
+            refusals.forget(&name);
+        }
+        let receipt = self.submit(name, algorithm.on_server(), Job::Settle(*charge, actual));
+        MaybeReady::pending(Settle { receipt })
+    }
+
+    fn state_id(&self) -> Option<usize> {
+        Some(std::ptr::from_ref(self.caller()).addr())
+    }
+}
+
+impl<A: Scripted, S: Source> Clone for Redis<A, S> {
+    fn clone(&self) -> Self {
+        Self { coalescer: self.coalescer.clone() }
+    }
+}
+
+impl<A: Scripted, S: Source> fmt::Debug for Redis<A, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redis").field("names", &self.caller().names).finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// The future of a decision.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before its call has left, it has charged nothing; after that, perhaps.
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Decide {
+        #[pin]
+        receipt: Receipt<Done>,
+    }
+}
+
+pin_project! {
+    /// The future of a correction.
+    ///
+    /// # Cancel safety
+    ///
+    /// As that of a [decision](Decide): dropped early, the correction may be lost.
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Settle {
+        #[pin]
+        receipt: Receipt<Done>,
+    }
+}
+
+impl Future for Decide {
+    type Output = Result<Decision, BackendError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(match ready!(self.project().receipt.poll(context)) {
+            Some(Ok(Some(decision))) => Ok(decision),
+            Some(Ok(None)) => Err(script::malformed()),
+            Some(Err(error)) => Err(error),
+            None => Err(lost()),
+        })
+    }
+}
+
+impl Future for Settle {
+    type Output = Result<(), BackendError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(match ready!(self.project().receipt.poll(context)) {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(error)) => Err(error),
+            None => Err(lost()),
+        })
+    }
+}
+
+/// A job that went down with its runtime. It may have been executed.
+fn lost() -> BackendError {
+    BackendError::new(BackendErrorKind::TimedOut).with_source("the Tokio runtime is gone")
+}

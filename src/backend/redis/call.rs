@@ -65,7 +65,7 @@ pub(super) async fn call<S: Source>(
     source: &S,
     script: &Script,
     slot: u16,
-    keys: &[Vec<u8>],
+    keys: &[&[u8]],
     arguments: &[Vec<u8>],
     within: Duration,
 ) -> Result<Value, BackendError> {

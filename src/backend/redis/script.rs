@@ -1,0 +1,143 @@
+//! Algorithms as scripts that the server runs.
+//!
+//! Each algorithm has one script, put together when this crate is compiled. A call carries a batch
+//! of jobs, on one key or many; the server's time is read once for each call.
+
+mod meter;
+
+use std::time::Duration;
+
+use redis::Value;
+
+use crate::{
+    algorithm::Algorithm,
+    cost::Cost,
+    decision::{Charge, Decision, Demand, DemandMode},
+    error::{BackendError, BackendErrorKind},
+    time::Timestamp,
+};
+
+/// An algorithm that a server can carry out, as a script.
+///
+/// It is sealed: what a script and its numbers mean to each other is still to be proved in use.
+pub trait Scripted: Algorithm + sealed::Steps {}
+
+impl<A: Algorithm + sealed::Steps> Scripted for A {}
+
+pub(crate) mod sealed {
+    use super::{Fields, Job};
+    use crate::{
+        algorithm::Algorithm,
+        decision::{Decision, Demand},
+        error::BackendError,
+        time::Timestamp,
+    };
+
+    /// What the script of an algorithm takes and gives.
+    pub trait Steps: Algorithm {
+        /// The script.
+        const SOURCE: &'static str;
+        /// How many numbers the script gives for a decision.
+        const REPLY: usize;
+
+        /// The same limit in the form that the server carries out: in whole microseconds and numbers
+        /// below 2^53. Exact where the limit is exact in that, otherwise not above its rate.
+        fn on_server(&self) -> Self;
+
+        /// The numbers of a job.
+        fn write(&self, job: &Job, numbers: &mut Vec<f64>);
+
+        /// The decision on a demand, and the state that refused it.
+        fn read(
+            &self,
+            demand: &Demand,
+            now: Timestamp,
+            fields: &mut Fields<'_>,
+        ) -> Result<(Decision, Option<Self::State>), BackendError>;
+    }
+}
+
+/// What is to be done to a key.
+#[derive(Clone, Copy, Debug)]
+pub enum Job {
+    /// A demand.
+    Demand(Demand),
+    /// A correction of a charge to what was in fact used.
+    Settle(Charge, Cost),
+}
+
+/// Whole numbers up to here are doubles, and every one of them is.
+const MOST: u64 = (1 << 53) - 1;
+
+/// A number on its way to a script. What is above 2^53 is above every capacity too.
+pub(super) fn number(number: u64) -> f64 {
+    number.min(MOST) as f64
+}
+
+pub(super) fn micros(at: Timestamp) -> f64 {
+    number(at.as_nanos() / 1_000)
+}
+
+/// How a script tells demands apart, and settlements from them.
+pub(super) fn operation(job: &Job) -> f64 {
+    match job {
+        Job::Demand(demand) => match demand.mode {
+            DemandMode::Take => 0.0,
+            DemandMode::TakeUpTo => 1.0,
+            DemandMode::Peek => 2.0,
+        },
+        Job::Settle(..) => 3.0,
+    }
+}
+
+/// Arguments of a call.
+pub(super) fn argument<A: Scripted>(algorithm: &A, job: &Job) -> Vec<u8> {
+    let mut numbers = Vec::with_capacity(16);
+    algorithm.write(job, &mut numbers);
+    numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
+}
+
+/// The numbers of a reply.
+#[derive(Debug)]
+pub struct Fields<'r> {
+    rest: &'r [u8],
+}
+
+impl<'r> Fields<'r> {
+    /// The reply of a call.
+    pub(super) fn of(reply: &'r Value) -> Result<Self, BackendError> {
+        match reply {
+            Value::BulkString(bytes) => Ok(Self { rest: bytes }),
+            _ => Err(malformed()),
+        }
+    }
+
+    pub(super) fn number(&mut self) -> Result<u64, BackendError> {
+        let (number, rest) = self.rest.split_first_chunk::<8>().ok_or_else(malformed)?;
+        self.rest = rest;
+        let number = f64::from_le_bytes(*number);
+        if number.fract() == 0.0 && (0.0..=MOST as f64).contains(&number) {
+            Ok(number as u64)
+        } else {
+            Err(malformed())
+        }
+    }
+
+    /// Microseconds; `None` for never.
+    pub(super) fn wait(&mut self) -> Result<Option<Duration>, BackendError> {
+        if self.rest.starts_with(&(-1.0_f64).to_le_bytes()) {
+            self.rest = &self.rest[8..];
+            return Ok(None);
+        }
+        self.number().map(|micros| Some(Duration::from_micros(micros)))
+    }
+
+    pub(super) fn time(&mut self) -> Result<Timestamp, BackendError> {
+        let micros = self.number()?;
+        Ok(Timestamp::from_nanos(micros.saturating_mul(1_000)))
+    }
+}
+
+pub(super) fn malformed() -> BackendError {
+    BackendError::new(BackendErrorKind::Malformed)
+}
