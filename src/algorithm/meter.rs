@@ -83,7 +83,13 @@ impl Meter {
     /// The same for a machine whose clock shows microseconds and whose numbers are doubles.
     #[cfg(feature = "redis")]
     pub(super) fn in_micros(quota: Quota, capacity: u64) -> Self {
-        Self::with(&MICROS, quota, capacity.min(Quota::MAX_LIMIT))
+        // By the same parts where they fit, so that another limit's state is taken over alike.
+        let nanos = Self::new(quota, capacity);
+        let fits = u128::from(nanos.capacity) * u128::from(nanos.unit.get()) <= MICROS.most_parts;
+        if nanos.tick == 1 && fits && nanos.drain <= u64::from(u32::MAX) {
+            return Self { tick: 1_000, drain: nanos.drain * 1_000, ..nanos };
+        }
+        Self::with(&MICROS, quota, nanos.capacity)
     }
 
     fn with(bounds: &Bounds, quota: Quota, capacity: u64) -> Self {
@@ -99,13 +105,14 @@ impl Meter {
         let ticks = std::iter::successors(Some(bounds.least_tick), |tick| Some(tick * 10));
         ticks
             .take_while(|tick| *tick <= 1_000_000)
-            .filter(|tick| quota.period_nanos().is_multiple_of(*tick)).find_map(|tick| {
-            let period = quota.period_nanos() / tick;
-            let divisor = gcd(quota.limit(), period);
-            let (drain, unit) = (quota.limit() / divisor, NonZeroU64::new(period / divisor)?);
-            let fits = u128::from(capacity) * u128::from(unit.get()) <= bounds.most_parts;
-            fits.then_some(Self { tick, drain, unit, capacity, most: u64::MAX })
-        })
+            .filter(|tick| quota.period_nanos().is_multiple_of(*tick))
+            .find_map(|tick| {
+                let period = quota.period_nanos() / tick;
+                let divisor = gcd(quota.limit(), period);
+                let (drain, unit) = (quota.limit() / divisor, NonZeroU64::new(period / divisor)?);
+                let fits = u128::from(capacity) * u128::from(unit.get()) <= bounds.most_parts;
+                fits.then_some(Self { tick, drain, unit, capacity, most: u64::MAX })
+            })
     }
 
     fn rounded(bounds: &Bounds, quota: Quota, capacity: u64) -> Self {

@@ -50,13 +50,8 @@ use std::{
     time::Duration,
 };
 
-use pin_project_lite::pin_project;
 pub use redis::RedisError;
 
-pub use self::{
-    script::Scripted,
-    source::{Server, Source},
-};
 #[cfg(feature = "redis-cluster")]
 pub use self::source::Cluster;
 #[cfg(feature = "redis-sentinel")]
@@ -67,6 +62,10 @@ use self::{
     name::Names,
     refusals::{Refusal, Refusals},
     script::{Fields, Job},
+};
+pub use self::{
+    script::Scripted,
+    source::{Server, Source},
 };
 use super::Backend;
 use crate::{
@@ -194,8 +193,7 @@ impl<S: Source> RedisBuilder<S> {
 
     /// The backend. Nothing is sent yet.
     pub fn build<A: Scripted>(self) -> Redis<A, S> {
-        let names =
-            Names::new(&self.prefix, &self.name, self.hash_key.as_deref(), self.tags);
+        let names = Names::new(&self.prefix, &self.name, self.hash_key.as_deref(), self.tags);
         let caller = Caller {
             source: self.source,
             script: Script::new(A::SOURCE),
@@ -257,13 +255,11 @@ impl<A: Scripted, S: Source> Caller<A, S> {
         let keys: Vec<&[u8]> = errands.iter().map(|errand| errand.name.as_slice()).collect();
         let mut arguments = Vec::with_capacity(errands.len() + 1);
         arguments.push(self.given_time().into_bytes());
-        arguments.extend(
-            errands.iter().map(|errand| script::argument(&errand.algorithm, &errand.job)),
-        );
+        arguments
+            .extend(errands.iter().map(|errand| script::argument(&errand.algorithm, &errand.job)));
         let asked = crate::time::now();
         let script = &self.script;
-        let reply =
-            call::call(&self.source, script, slot, &keys, &arguments, self.timeout).await?;
+        let reply = call::call(&self.source, script, slot, &keys, &arguments, self.timeout).await?;
 
         let mut fields = Fields::of(&reply)?;
         let now = fields.time()?;
@@ -299,17 +295,17 @@ impl<A: Scripted, S: Source> Redis<A, S> {
         self.coalescer.carrier()
     }
 
-    fn submit(&self, name: Vec<u8>, algorithm: A, job: Job) -> Receipt<Done> {
+    fn submit(&self, name: Vec<u8>, algorithm: A, job: Job) -> Receipt<Caller<A, S>> {
         let slot = if S::HAS_SLOTS { name::slot(&name) } else { 0 };
         self.coalescer.submit(slot, Errand { name, algorithm, job })
     }
 }
 
 impl<A: Scripted, S: Source> Backend<A> for Redis<A, S> {
-    type Decide = Decide;
-    type Settle = Settle;
+    type Decide = Decide<A, S>;
+    type Settle = Settle<A, S>;
 
-    fn decide(&self, algorithm: &A, key: &Key, demand: &Demand) -> MaybeReady<Decide> {
+    fn decide(&self, algorithm: &A, key: &Key, demand: &Demand) -> MaybeReady<Self::Decide> {
         let caller = self.caller();
         let name = caller.names.of(key);
         let algorithm = algorithm.on_server();
@@ -328,7 +324,7 @@ impl<A: Scripted, S: Source> Backend<A> for Redis<A, S> {
         key: &Key,
         charge: &Charge,
         actual: Cost,
-    ) -> MaybeReady<Settle> {
+    ) -> MaybeReady<Self::Settle> {
         if charge.cost == actual {
             return MaybeReady::ready(Ok(()));
         }
@@ -358,39 +354,31 @@ impl<A: Scripted, S: Source> fmt::Debug for Redis<A, S> {
     }
 }
 
-pin_project! {
-    /// The future of a decision.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped before its call has left, it has charged nothing; after that, perhaps.
-    #[derive(Debug)]
-    #[must_use = "futures do nothing unless polled"]
-    pub struct Decide {
-        #[pin]
-        receipt: Receipt<Done>,
-    }
+/// The future of a decision.
+///
+/// # Cancel safety
+///
+/// Dropped before its call has left, it has charged nothing; after that, perhaps.
+#[must_use = "futures do nothing unless polled"]
+pub struct Decide<A: Scripted, S: Source> {
+    receipt: Receipt<Caller<A, S>>,
 }
 
-pin_project! {
-    /// The future of a correction.
-    ///
-    /// # Cancel safety
-    ///
-    /// As that of a [decision](Decide): dropped early, the correction may be lost.
-    #[derive(Debug)]
-    #[must_use = "futures do nothing unless polled"]
-    pub struct Settle {
-        #[pin]
-        receipt: Receipt<Done>,
-    }
+/// The future of a correction.
+///
+/// # Cancel safety
+///
+/// As that of a [decision](Decide): dropped early, the correction may be lost.
+#[must_use = "futures do nothing unless polled"]
+pub struct Settle<A: Scripted, S: Source> {
+    receipt: Receipt<Caller<A, S>>,
 }
 
-impl Future for Decide {
+impl<A: Scripted, S: Source> Future for Decide<A, S> {
     type Output = Result<Decision, BackendError>;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(match ready!(self.project().receipt.poll(context)) {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(match ready!(Pin::new(&mut self.receipt).poll(context)) {
             Some(Ok(Some(decision))) => Ok(decision),
             Some(Ok(None)) => Err(script::malformed()),
             Some(Err(error)) => Err(error),
@@ -399,15 +387,27 @@ impl Future for Decide {
     }
 }
 
-impl Future for Settle {
+impl<A: Scripted, S: Source> Future for Settle<A, S> {
     type Output = Result<(), BackendError>;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(match ready!(self.project().receipt.poll(context)) {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(match ready!(Pin::new(&mut self.receipt).poll(context)) {
             Some(Ok(_)) => Ok(()),
             Some(Err(error)) => Err(error),
             None => Err(lost()),
         })
+    }
+}
+
+impl<A: Scripted, S: Source> fmt::Debug for Decide<A, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decide").finish_non_exhaustive()
+    }
+}
+
+impl<A: Scripted, S: Source> fmt::Debug for Settle<A, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settle").finish_non_exhaustive()
     }
 }
 

@@ -13,7 +13,6 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use pin_project_lite::pin_project;
 use tokio::{runtime::Handle, sync::oneshot};
 
 /// Carries batches of jobs to where they are done.
@@ -54,14 +53,13 @@ struct Waiting<C: Carrier> {
     reply: oneshot::Sender<C::Reply>,
 }
 
-pin_project! {
-    /// The reply to a job, when it has come. `None` if the job was lost with its runtime.
-    ///
-    /// Dropped before its job is on its way, it takes the job with it.
-    pub(super) struct Receipt<R> {
-        #[pin]
-        reply: oneshot::Receiver<R>,
-    }
+/// The reply to a job, when it has come. `None` if the job was lost with its runtime.
+///
+/// The job joins its lane when this is first polled. Dropped before it is on its way, it does not
+/// leave.
+pub(super) enum Receipt<C: Carrier> {
+    Idle { shared: Arc<Shared<C>>, lane: u16, job: Option<C::Job> },
+    Sent { reply: oneshot::Receiver<C::Reply> },
 }
 
 impl<C: Carrier> Coalescer<C> {
@@ -75,29 +73,33 @@ impl<C: Carrier> Coalescer<C> {
         &self.shared.carrier
     }
 
-    /// Has a job done: at once if there is room in its lane, otherwise with the next batch. Jobs of
-    /// one lane leave in the order in which they come. Without a Tokio runtime the job is lost.
-    pub(super) fn submit(&self, lane: u16, job: C::Job) -> Receipt<C::Reply> {
-        let (reply, receipt) = oneshot::channel();
-        let Ok(runtime) = Handle::try_current() else {
-            return Receipt { reply: receipt };
-        };
-        let waiting = Waiting { job, reply };
-        let mut lanes = self.shared.lanes();
-        let of_lane = lanes.entry(lane).or_insert_with(Lane::idle);
-        of_lane.waiting.push_back(waiting);
-        if of_lane.in_flight < self.shared.in_flight {
-            of_lane.in_flight += 1;
-            drop(lanes);
-            // A task, and not the caller's future: that may be dropped while others' jobs travel
-            // with its own.
-            runtime.spawn(Seat::taken(Arc::clone(&self.shared), lane).drive());
-        }
-        Receipt { reply: receipt }
+    /// Has a job done when the receipt is polled: at once if there is room in its lane, otherwise
+    /// with the next batch. Jobs of one lane leave in the order in which they are polled first.
+    pub(super) fn submit(&self, lane: u16, job: C::Job) -> Receipt<C> {
+        Receipt::Idle { shared: Arc::clone(&self.shared), lane, job: Some(job) }
     }
 }
 
 impl<C: Carrier> Shared<C> {
+    /// Sends a job on its way. Without a Tokio runtime it is lost.
+    fn send(self: &Arc<Self>, lane: u16, job: C::Job) -> oneshot::Receiver<C::Reply> {
+        let (reply, receiver) = oneshot::channel();
+        let Ok(runtime) = Handle::try_current() else {
+            return receiver;
+        };
+        let mut lanes = self.lanes();
+        let of_lane = lanes.entry(lane).or_insert_with(Lane::idle);
+        of_lane.waiting.push_back(Waiting { job, reply });
+        if of_lane.in_flight < self.in_flight {
+            of_lane.in_flight += 1;
+            drop(lanes);
+            // A task, and not the caller's future: that may be dropped while others' jobs travel
+            // with its own.
+            runtime.spawn(Seat::taken(Arc::clone(self), lane).drive());
+        }
+        receiver
+    }
+
     fn lanes(&self) -> MutexGuard<'_, HashMap<u16, Lane<C>>> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -176,11 +178,23 @@ impl<C: Carrier> Drop for Seat<C> {
     }
 }
 
-impl<R> Future for Receipt<R> {
-    type Output = Option<R>;
+/// Nothing in it is pinned.
+impl<C: Carrier> Unpin for Receipt<C> {}
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<R>> {
-        Poll::Ready(ready!(self.project().reply.poll(context)).ok())
+impl<C: Carrier> Future for Receipt<C> {
+    type Output = Option<C::Reply>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<C::Reply>> {
+        if let Self::Idle { shared, lane, job } = &mut *self
+            && let Some(job) = job.take()
+        {
+            let reply = shared.send(*lane, job);
+            *self = Self::Sent { reply };
+        }
+        match &mut *self {
+            Self::Sent { reply } => Poll::Ready(ready!(Pin::new(reply).poll(context)).ok()),
+            Self::Idle { .. } => Poll::Ready(None),
+        }
     }
 }
 
@@ -196,7 +210,7 @@ impl<C: Carrier> fmt::Debug for Coalescer<C> {
     }
 }
 
-impl<R> fmt::Debug for Receipt<R> {
+impl<C: Carrier> fmt::Debug for Receipt<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Receipt").finish_non_exhaustive()
     }
@@ -236,6 +250,14 @@ mod tests {
         coalescer.carrier().batches.lock().expect("not poisoned").clone()
     }
 
+    /// A job that is on its way, or waits for that.
+    async fn sent(coalescer: &Coalescer<Slow>, lane: u16, job: u32) -> Receipt<Slow> {
+        let mut receipt = coalescer.submit(lane, job);
+        assert!(futures::poll!(&mut receipt).is_pending());
+        turn().await;
+        receipt
+    }
+
     async fn turn() {
         for _ in 0..10 {
             tokio::task::yield_now().await;
@@ -245,8 +267,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_first_leaves_at_once_and_the_others_together() {
         let coalescer = coalescer(10, 1);
-        let first = coalescer.submit(0, 1);
-        turn().await;
+        let first = sent(&coalescer, 0, 1).await;
         let others: Vec<_> = (2..5).map(|job| coalescer.submit(0, job)).collect();
         assert_eq!(first.await, Some(2));
         assert_eq!(join_all(others).await, [Some(4), Some(6), Some(8)]);
@@ -273,10 +294,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn several_batches_of_a_lane_can_be_under_way() {
         let coalescer = coalescer(10, 2);
-        let first = coalescer.submit(0, 1);
-        turn().await;
-        let second = coalescer.submit(0, 2);
-        turn().await;
+        let first = sent(&coalescer, 0, 1).await;
+        let second = sent(&coalescer, 0, 2).await;
         let third = coalescer.submit(0, 3);
         join_all([first, second, third]).await;
         assert_eq!(batches(&coalescer), [(0, vec![1]), (0, vec![2]), (0, vec![3])]);
@@ -285,9 +304,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_job_that_nobody_waits_for_any_more_does_not_leave() {
         let coalescer = coalescer(10, 1);
-        let first = coalescer.submit(0, 1);
-        turn().await;
-        let (second, third) = (coalescer.submit(0, 2), coalescer.submit(0, 3));
+        let first = sent(&coalescer, 0, 1).await;
+        let (second, third) = (sent(&coalescer, 0, 2).await, sent(&coalescer, 0, 3).await);
         drop(second);
         assert_eq!((first.await, third.await), (Some(2), Some(6)));
         assert_eq!(batches(&coalescer), [(0, vec![1]), (0, vec![3])]);
@@ -296,8 +314,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn dropping_the_one_who_came_first_does_not_strand_the_others() {
         let coalescer = coalescer(10, 1);
-        let first = coalescer.submit(0, 1);
-        turn().await;
+        let first = sent(&coalescer, 0, 1).await;
         let second = coalescer.submit(0, 2);
         drop(first);
         assert_eq!(second.await, Some(4));
@@ -306,8 +323,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_carrier_that_breaks_down_loses_its_batch_and_no_other() {
         let coalescer = coalescer(10, 1);
-        let first = coalescer.submit(0, 13);
-        turn().await;
+        let first = sent(&coalescer, 0, 13).await;
         let second = coalescer.submit(0, 2);
         assert_eq!((first.await, second.await), (None, Some(4)));
         turn().await;
@@ -321,11 +337,8 @@ mod tests {
             tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime")
         };
         let first = runtime();
-        let lost = first.block_on(async {
-            let first = coalescer.submit(0, 1);
-            turn().await;
-            [first, coalescer.submit(0, 2)]
-        });
+        let lost =
+            first.block_on(async { [sent(&coalescer, 0, 1).await, sent(&coalescer, 0, 2).await] });
         drop(first);
         for receipt in lost {
             assert_eq!(receipt.now_or_never(), Some(None));

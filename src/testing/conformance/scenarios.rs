@@ -172,8 +172,6 @@ pub(super) async fn keys_have_nothing_in_common<A: Algorithm, H: Harness<A>>(
     for key in &keys {
         trial.take(key, Cost::ONE).await;
     }
-    // A secret is counted as what it is.
-    trial.take(&Key::from("sk-1"), Cost::ONE).await;
 }
 
 pub(super) async fn clones_have_everything_in_common<A: Algorithm, H: Harness<A>>(

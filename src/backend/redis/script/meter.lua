@@ -55,7 +55,7 @@ local function meter(key, job)
     elseif used > full then
       fits = 0
     end
-    count = max(1, min(count, fits))
+    count = min(count, max(1, fits))
   end
   local total = units * count
   if total > capacity then

@@ -9,11 +9,8 @@ use crate::{
     time::Timestamp,
 };
 
-const SOURCE: &str = concat!(
-    include_str!("begin.lua"),
-    include_str!("meter.lua"),
-    include_str!("end.lua"),
-);
+const SOURCE: &str =
+    concat!(include_str!("begin.lua"), include_str!("meter.lua"), include_str!("end.lua"),);
 
 macro_rules! scripted {
     ($($bucket:ident)+) => {$(
