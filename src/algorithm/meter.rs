@@ -45,6 +45,13 @@ pub struct MeterState {
     unit: NonZeroU64,
 }
 
+/// Units of debt that a meter in microseconds can hold at least, if its rate lets it.
+#[cfg(feature = "redis")]
+const LEAST_DEBT: u64 = 1 << 20;
+/// What drains in a tick of such a meter at most, if it is to be finer than it must.
+#[cfg(feature = "redis")]
+const MOST_DRAINED: u64 = 1 << 40;
+
 /// What the numbers of a meter are bounded by.
 struct Bounds {
     /// Nanoseconds.
@@ -83,19 +90,26 @@ impl Meter {
     /// The same for a machine whose clock shows microseconds and whose numbers are doubles.
     #[cfg(feature = "redis")]
     pub(super) fn in_micros(quota: Quota, capacity: u64) -> Self {
-        // By the same parts where they fit, so that another limit's state is taken over alike.
+        // By parts as fine as those of a nanosecond where they fit, so that another limit's state is
+        // taken over alike. Debt has to fit too.
         let nanos = Self::new(quota, capacity);
-        let fits = u128::from(nanos.capacity) * u128::from(nanos.unit.get()) <= MICROS.most_parts;
-        if nanos.tick == 1 && fits && nanos.drain <= u64::from(u32::MAX) {
-            return Self { tick: 1_000, drain: nanos.drain * 1_000, ..nanos };
-        }
-        Self::with(&MICROS, quota, nanos.capacity)
+        let micros = Self::with(&MICROS, quota, nanos.capacity);
+        let most = u128::from(nanos.capacity.max(LEAST_DEBT));
+        let finer = [1_000, 100, 10].into_iter().find_map(|factor| {
+            let unit = micros.unit.checked_mul(NonZeroU64::new(factor)?)?;
+            let fits = most * u128::from(unit.get()) <= MICROS.most_parts;
+            let coarser = unit > nanos.unit || nanos.tick != 1 || micros.tick != 1_000;
+            let drain = micros.drain.checked_mul(factor)?;
+            (fits && !coarser && drain <= MOST_DRAINED).then_some(Self { drain, unit, ..micros })
+        });
+        finer.unwrap_or(micros)
     }
 
     fn with(bounds: &Bounds, quota: Quota, capacity: u64) -> Self {
         if quota.limit() == 0 || capacity == 0 {
             let tick = bounds.least_tick;
-            return Self { tick, drain: 1, unit: NonZeroU64::MIN, capacity: 0, most: u64::MAX };
+            let (drain, unit) = (tick, NonZeroU64::MIN);
+            return Self { tick, drain, unit, capacity: 0, most: u64::MAX };
         }
         let exact = Self::exact(bounds, quota, capacity);
         exact.unwrap_or_else(|| Self::rounded(bounds, quota, capacity))

@@ -73,7 +73,9 @@ async fn run<S: Source>(source: S, batch: usize) {
         &[
             LeakyBucket::new(Quota::per_second(10)).depth(4),
             LeakyBucket::new(uneven),
-            LeakyBucket::new(Quota::per_second(1_000_000)).max_wait(Duration::from_micros(30)),
+            LeakyBucket::new(Quota::per_second(1_000_000))
+                .depth(1_000)
+                .max_wait(Duration::from_micros(30)),
             LeakyBucket::new(Quota::per_day(2)).depth(1),
             LeakyBucket::new(Quota::CLOSED),
         ],

@@ -35,7 +35,9 @@ pub(super) fn leaky_buckets() -> Vec<LeakyBucket> {
     vec![
         LeakyBucket::new(Quota::per_second(10)).depth(4),
         LeakyBucket::new(uneven()),
-        LeakyBucket::new(Quota::per_second(1_000_000)).max_wait(Duration::from_micros(30)),
+        LeakyBucket::new(Quota::per_second(1_000_000))
+            .depth(1_000)
+            .max_wait(Duration::from_micros(30)),
         LeakyBucket::new(slow()).depth(1),
         LeakyBucket::new(Quota::CLOSED),
     ]
