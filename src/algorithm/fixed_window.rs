@@ -105,6 +105,24 @@ impl FixedWindow {
     }
 }
 
+#[cfg(feature = "redis")]
+impl FixedWindow {
+    /// The same windows in whole microseconds, as a server carries them out: rounded up, which
+    /// admits less. Calendars are not in it.
+    pub(crate) fn in_micros(&self) -> Option<Self> {
+        Some(Self { windows: self.windows.in_micros()?, ..self.clone() })
+    }
+
+    pub(crate) fn numbers(&self) -> [u64; 4] {
+        let [first_hit, length, first] = self.windows.numbers();
+        [self.limit, first_hit, length, first]
+    }
+
+    pub(crate) const fn limit(&self) -> u64 {
+        self.limit
+    }
+}
+
 impl Algorithm for FixedWindow {
     type State = WindowState;
 

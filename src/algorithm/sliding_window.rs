@@ -185,6 +185,22 @@ fn total(segments: impl Iterator<Item = (u64, u64)>) -> u64 {
     segments.fold(0, |sum, (_, used)| sum.saturating_add(used))
 }
 
+#[cfg(feature = "redis")]
+impl SlidingWindow {
+    /// The same window in segments of whole microseconds, as a server carries it out.
+    pub(crate) const fn in_micros(&self) -> Self {
+        Self { width: self.width.div_ceil(1_000) * 1_000, ..*self }
+    }
+
+    pub(crate) const fn numbers(&self) -> [u64; 3] {
+        [self.limit, self.width, self.segments]
+    }
+
+    pub(crate) const fn state(&self, newest: u64, counts: Box<[u64]>) -> SlidingWindowState {
+        SlidingWindowState { newest, width: self.width, counts }
+    }
+}
+
 impl Algorithm for SlidingWindow {
     type State = SlidingWindowState;
 

@@ -150,6 +150,39 @@ impl Windows {
     }
 }
 
+#[cfg(feature = "redis")]
+impl Windows {
+    /// Windows of whole microseconds, no shorter. `None` for a calendar.
+    pub(super) fn in_micros(&self) -> Option<Self> {
+        let up = |nanos: u64| nanos.div_ceil(1_000) * 1_000;
+        match self {
+            Self::Aligned { length, offset } => {
+                Some(Self::Aligned { length: up(*length), offset: up(*offset % length) })
+            }
+            Self::FirstHit { length } => Some(Self::FirstHit { length: up(*length) }),
+            #[cfg(feature = "calendar")]
+            Self::Calendar(_) => None,
+        }
+    }
+
+    /// Whether they begin with the first request, their length, and where the first border is.
+    pub(super) const fn numbers(&self) -> [u64; 3] {
+        match self {
+            Self::Aligned { length, offset } => [0, *length, *offset % *length],
+            Self::FirstHit { length } => [1, *length, 0],
+            #[cfg(feature = "calendar")]
+            Self::Calendar(_) => [0, 1_000, 0],
+        }
+    }
+}
+
+#[cfg(feature = "redis")]
+impl WindowState {
+    pub(crate) const fn of(start: Timestamp, end: Timestamp, used: u64) -> Self {
+        Self { start, end, used }
+    }
+}
+
 /// The last instant that a window can hold.
 const LAST: Timestamp = Timestamp::from_nanos(u64::MAX - 1);
 

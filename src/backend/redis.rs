@@ -101,7 +101,6 @@ pub struct RedisBuilder<S> {
     batch: usize,
     in_flight: usize,
     refusals: Duration,
-    strict_start: bool,
     #[cfg(feature = "testing")]
     clock: Option<crate::time::ManualClock>,
 }
@@ -132,7 +131,6 @@ impl<S: Source> RedisBuilder<S> {
             batch: Self::DEFAULT_BATCH,
             in_flight: Self::DEFAULT_IN_FLIGHT,
             refusals: Self::DEFAULT_REFUSALS,
-            strict_start: false,
             #[cfg(feature = "testing")]
             clock: None,
         }
@@ -308,7 +306,9 @@ impl<A: Scripted, S: Source> Backend<A> for Redis<A, S> {
     fn decide(&self, algorithm: &A, key: &Key, demand: &Demand) -> MaybeReady<Self::Decide> {
         let caller = self.caller();
         let name = caller.names.of(key);
-        let algorithm = algorithm.on_server();
+        let Some(algorithm) = algorithm.on_server() else {
+            return MaybeReady::ready(Err(unsupported()));
+        };
         if let Some(refusals) = &caller.refusals
             && let Some(refusal) = refusals.answer(&name, &algorithm, demand, crate::time::now())
         {
@@ -333,7 +333,10 @@ impl<A: Scripted, S: Source> Backend<A> for Redis<A, S> {
         if let Some(refusals) = &caller.refusals {
             refusals.forget(&name);
         }
-        let receipt = self.submit(name, algorithm.on_server(), Job::Settle(*charge, actual));
+        let Some(algorithm) = algorithm.on_server() else {
+            return MaybeReady::ready(Err(unsupported()));
+        };
+        let receipt = self.submit(name, algorithm, Job::Settle(*charge, actual));
         MaybeReady::pending(Settle { receipt })
     }
 
@@ -409,6 +412,11 @@ impl<A: Scripted, S: Source> fmt::Debug for Settle<A, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settle").finish_non_exhaustive()
     }
+}
+
+fn unsupported() -> BackendError {
+    BackendError::new(BackendErrorKind::Rejected)
+        .with_source("a server does not know the windows of a calendar")
 }
 
 /// A job that went down with its runtime. It may have been executed.

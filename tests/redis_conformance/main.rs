@@ -8,10 +8,11 @@ use std::{
     time::Duration,
 };
 
+use redis::RedisConnectionInfo;
 use tower_quota::{
     PolicyName, Quota,
-    algorithm::{LeakyBucket, TokenBucket},
-    backend::redis::{Cluster, Redis, RedisBuilder, Scripted, Server, Source},
+    algorithm::{FixedWindow, LeakyBucket, SlidingWindow, TokenBucket},
+    backend::redis::{Cluster, Redis, RedisBuilder, Scripted, Sentinel, Server, Source},
     testing::conformance::{self, Harness},
     time::{ManualClock, Timestamp},
 };
@@ -55,6 +56,31 @@ impl<A: Scripted, S: Source> Harness<A> for OnServer<S> {
 
 async fn run<S: Source>(source: S, batch: usize) {
     let harness = OnServer::new(source, batch);
+    conformance::run_for(
+        &harness,
+        &[
+            FixedWindow::new(Quota::per_second(4)),
+            FixedWindow::new(Quota::new(7, Duration::from_secs(11)).expect("a quota"))
+                .offset(Duration::from_secs(3)),
+            FixedWindow::from_first_hit(Quota::per_minute(60)),
+            FixedWindow::new(Quota::per_day(1_000_000_000)),
+            FixedWindow::new(Quota::CLOSED),
+        ],
+    )
+    .await;
+    let segments =
+        |quota, segments| SlidingWindow::new(quota).segments(segments).expect("segments");
+    conformance::run_for(
+        &harness,
+        &[
+            SlidingWindow::new(Quota::per_second(4)),
+            segments(Quota::new(7, Duration::from_secs(12)).expect("a quota"), 3),
+            SlidingWindow::new(Quota::per_minute(60)),
+            segments(Quota::per_day(1_000_000), 1),
+            SlidingWindow::new(Quota::CLOSED),
+        ],
+    )
+    .await;
     let uneven = Quota::new(7, Duration::from_secs(11)).expect("a quota");
     conformance::run_for(
         &harness,
@@ -93,6 +119,13 @@ async fn one_server_conforms() {
 async fn one_server_conforms_without_coalescing() {
     let server = servers::Standalone::shared(Flavor::Redis);
     run(Server::open(server.url()).expect("a URL"), 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_sentinels_lead_to_conforms() {
+    let sentinel = servers::Sentinel::shared(Flavor::Redis);
+    let source = Sentinel::open(sentinel.urls(), "quota", &RedisConnectionInfo::default());
+    run(source.expect("URLs"), 64).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

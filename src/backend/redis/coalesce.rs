@@ -57,7 +57,11 @@ struct Waiting<C: Carrier> {
 ///
 /// The job joins its lane when this is first polled. Dropped before it is on its way, it does not
 /// leave.
-pub(super) enum Receipt<C: Carrier> {
+pub(super) struct Receipt<C: Carrier> {
+    state: Progress<C>,
+}
+
+enum Progress<C: Carrier> {
     Idle { shared: Arc<Shared<C>>, lane: u16, job: Option<C::Job> },
     Sent { reply: oneshot::Receiver<C::Reply> },
 }
@@ -76,7 +80,8 @@ impl<C: Carrier> Coalescer<C> {
     /// Has a job done when the receipt is polled: at once if there is room in its lane, otherwise
     /// with the next batch. Jobs of one lane leave in the order in which they are polled first.
     pub(super) fn submit(&self, lane: u16, job: C::Job) -> Receipt<C> {
-        Receipt::Idle { shared: Arc::clone(&self.shared), lane, job: Some(job) }
+        let shared = Arc::clone(&self.shared);
+        Receipt { state: Progress::Idle { shared, lane, job: Some(job) } }
     }
 }
 
@@ -185,15 +190,15 @@ impl<C: Carrier> Future for Receipt<C> {
     type Output = Option<C::Reply>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<C::Reply>> {
-        if let Self::Idle { shared, lane, job } = &mut *self
+        if let Progress::Idle { shared, lane, job } = &mut self.state
             && let Some(job) = job.take()
         {
             let reply = shared.send(*lane, job);
-            *self = Self::Sent { reply };
+            self.state = Progress::Sent { reply };
         }
-        match &mut *self {
-            Self::Sent { reply } => Poll::Ready(ready!(Pin::new(reply).poll(context)).ok()),
-            Self::Idle { .. } => Poll::Ready(None),
+        match &mut self.state {
+            Progress::Sent { reply } => Poll::Ready(ready!(Pin::new(reply).poll(context)).ok()),
+            Progress::Idle { .. } => Poll::Ready(None),
         }
     }
 }

@@ -60,19 +60,11 @@ impl Names {
             None => write!(name, "{{{}}}", self.shown(key)),
             Some(tags) => {
                 let shown = self.shown(key).to_string();
-                let tag = u64::from(crc16(shown.as_bytes())) * u64::from(tags.get()) >> 16;
+                let tag = (u64::from(crc16(shown.as_bytes())) * u64::from(tags.get())) >> 16;
                 write!(name, "{{{tag}}}:{shown}")
             }
         };
         name.into_bytes()
-    }
-
-    /// The name of the marker in the slot of a key: see
-    /// [`RedisBuilder::strict_start`](super::RedisBuilder::strict_start).
-    pub(super) fn marker(&self, name: &[u8]) -> Vec<u8> {
-        let tag = &name[self.base.len()..];
-        let end = tag.iter().position(|&byte| byte == b'}').map_or(tag.len(), |end| end + 1);
-        [&name[..self.base.len() + end], b":since"].concat()
     }
 
     const fn shown<'n>(&'n self, key: &'n Key) -> Shown<'n> {
@@ -211,16 +203,6 @@ mod tests {
         assert_eq!((slot(b"foo{bar}{zap}"), slot(b"bar")), (5_061, 5_061));
         assert_eq!(slot(b"foo{}{bar}"), 8_363);
         assert_eq!((slot(b"{}tq:{a}:1"), slot(b"{}tq:{a}:2")), (13_160, 779));
-    }
-
-    #[test]
-    fn all_parts_of_a_key_share_its_slot() {
-        for names in [names(None), names(Some(8))] {
-            for key in ["alice", "{x}", ""].map(Key::from) {
-                let name = names.of(&key);
-                assert_eq!(slot(&names.marker(&name)), slot(&name));
-            }
-        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! of jobs, on one key or many; the server's time is read once for each call.
 
 mod meter;
+mod windows;
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use redis::Value;
 use crate::{
     algorithm::Algorithm,
     cost::Cost,
-    decision::{Charge, Decision, Demand, DemandMode},
+    decision::{Charge, Demand, DemandMode},
     error::{BackendError, BackendErrorKind},
     time::Timestamp,
 };
@@ -24,8 +25,9 @@ pub trait Scripted: Algorithm + sealed::Steps {}
 
 impl<A: Algorithm + sealed::Steps> Scripted for A {}
 
-pub(crate) mod sealed {
-    use super::{Fields, Job};
+#[doc(hidden)]
+pub mod sealed {
+    use super::{Fields, Job, Numbers};
     use crate::{
         algorithm::Algorithm,
         decision::{Decision, Demand},
@@ -37,15 +39,14 @@ pub(crate) mod sealed {
     pub trait Steps: Algorithm {
         /// The script.
         const SOURCE: &'static str;
-        /// How many numbers the script gives for a decision.
-        const REPLY: usize;
 
         /// The same limit in the form that the server carries out: in whole microseconds and numbers
         /// below 2^53. Exact where the limit is exact in that, otherwise not above its rate.
-        fn on_server(&self) -> Self;
+        /// `None` if the server cannot carry it out.
+        fn on_server(&self) -> Option<Self>;
 
         /// The numbers of a job.
-        fn write(&self, job: &Job, numbers: &mut Vec<f64>);
+        fn write(&self, job: &Job, numbers: &mut Numbers);
 
         /// The decision on a demand, and the state that refused it.
         fn read(
@@ -59,6 +60,7 @@ pub(crate) mod sealed {
 
 /// What is to be done to a key.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::exhaustive_enums, reason = "a script must know what to do with each")]
 pub enum Job {
     /// A demand.
     Demand(Demand),
@@ -66,16 +68,15 @@ pub enum Job {
     Settle(Charge, Cost),
 }
 
+/// The numbers of a job.
+pub type Numbers = Vec<f64>;
+
 /// Whole numbers up to here are doubles, and every one of them is.
 const MOST: u64 = (1 << 53) - 1;
 
 /// A number on its way to a script. What is above 2^53 is above every capacity too.
 pub(super) fn number(number: u64) -> f64 {
     number.min(MOST) as f64
-}
-
-pub(super) fn micros(at: Timestamp) -> f64 {
-    number(at.as_nanos() / 1_000)
 }
 
 /// How a script tells demands apart, and settlements from them.
@@ -92,7 +93,7 @@ pub(super) fn operation(job: &Job) -> f64 {
 
 /// Arguments of a call.
 pub(super) fn argument<A: Scripted>(algorithm: &A, job: &Job) -> Vec<u8> {
-    let mut numbers = Vec::with_capacity(16);
+    let mut numbers = Numbers::with_capacity(16);
     algorithm.write(job, &mut numbers);
     numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
 }

@@ -6,13 +6,14 @@ local floor, ceil, max, min = math.floor, math.ceil, math.max, math.min
 local MOST = 9007199254740991
 local TAKE, TAKE_UP_TO, PEEK, SETTLE = 0, 1, 2, 3
 
-local now
+local now, margin = nil, 1000
 if ARGV[1] == '' then
   -- Read once: it goes on while a script runs.
   local time = call('TIME')
   now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 else
-  now = tonumber(ARGV[1])
+  -- Keys live by the server's time, which knows nothing of this one.
+  now, margin = tonumber(ARGV[1]), 3600000
 end
 
 -- ceil(r * n / d) for r < d, where r * n may be far above 2^53.
@@ -38,5 +39,5 @@ end
 
 -- A key lives until its state is as good as none, and a little longer, for clocks that are moved.
 local function put(key, state, idle)
-  call('SET', key, state, 'PX', string.format('%.0f', max(1, ceil((idle - now) / 1000)) + 1000))
+  call('SET', key, state, 'PX', string.format('%.0f', max(0, ceil((idle - now) / 1000)) + margin))
 end

@@ -1,6 +1,6 @@
 //! Token buckets, leaky buckets and the bucket of leases: one script.
 
-use super::{Fields, Job, malformed, micros, number, operation, sealed::Steps};
+use super::{Fields, Job, Numbers, malformed, number, operation, sealed::Steps};
 use crate::{
     algorithm::{LeakyBucket, LeaseBucket, MeterNumbers, MeterState, TokenBucket},
     cost::Cost,
@@ -16,13 +16,12 @@ macro_rules! scripted {
     ($($bucket:ident)+) => {$(
         impl Steps for $bucket {
             const SOURCE: &'static str = SOURCE;
-            const REPLY: usize = 7;
 
-            fn on_server(&self) -> Self {
-                self.in_micros()
+            fn on_server(&self) -> Option<Self> {
+                Some(self.in_micros())
             }
 
-            fn write(&self, job: &Job, numbers: &mut Vec<f64>) {
+            fn write(&self, job: &Job, numbers: &mut Numbers) {
                 write(&self.numbers(), job, numbers);
             }
 
@@ -40,7 +39,7 @@ macro_rules! scripted {
 
 scripted! { TokenBucket LeakyBucket LeaseBucket }
 
-fn write(meter: &MeterNumbers, job: &Job, numbers: &mut Vec<f64>) {
+fn write(meter: &MeterNumbers, job: &Job, numbers: &mut Numbers) {
     let MeterNumbers { tick, drain, unit, capacity, most, burst, queues } = *meter;
     let settings = [tick / 1_000, drain, unit.get(), capacity, most, burst, u64::from(queues)];
     numbers.extend(settings.map(number));
@@ -55,7 +54,6 @@ fn write(meter: &MeterNumbers, job: &Job, numbers: &mut Vec<f64>) {
         }
     };
     numbers.extend([units, count, mark, at, until].map(number));
-    debug_assert_eq!(micros(Timestamp::MIN), 0.0);
 }
 
 fn read(

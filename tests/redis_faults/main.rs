@@ -1,0 +1,183 @@
+//! What production does to a server, and what callers see of it.
+
+#[path = "../support/servers/mod.rs"]
+mod servers;
+
+use std::time::{Duration, Instant};
+
+use tower_quota::{
+    BackendErrorKind, Cost, Key, Limiter, PolicyName, Quota,
+    algorithm::{Portion, TokenBucket},
+    backend::{
+        Guarded, GuardedBuilder,
+        guarded::{BreakerState, Fallback},
+        redis::{Redis, RedisBuilder, Server},
+    },
+};
+
+use self::servers::{Data, Proxy, Standalone};
+
+type Shared = Limiter<TokenBucket, Redis<TokenBucket, Server>>;
+
+/// A bucket of a hundred that refills in a day.
+fn bucket() -> TokenBucket {
+    TokenBucket::new(Quota::per_day(100))
+}
+
+fn backend(url: &str) -> Redis<TokenBucket, Server> {
+    let source = Server::open(url).expect("a URL");
+    RedisBuilder::new(source, PolicyName::from_static("faults"))
+        .remember_refusals(Duration::ZERO)
+        .build()
+}
+
+fn limiter(url: &str) -> Shared {
+    Limiter::new(bucket(), backend(url))
+}
+
+async fn take(limiter: &Shared) -> Result<u64, BackendErrorKind> {
+    match limiter.decide(&Key::GLOBAL, Cost::ONE).await {
+        Ok(decision) => Ok(decision.snapshot().remaining),
+        Err(error) => Err(error.kind()),
+    }
+}
+
+/// Asks again until the server decides, within ten seconds.
+async fn take_when_it_is_back(limiter: &Shared) -> u64 {
+    let begun = tokio::time::Instant::now();
+    loop {
+        if let Ok(remaining) = take(limiter).await {
+            return remaining;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "it does not come back");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flush_of_scripts_costs_one_reload_and_no_double_charge() {
+    let server = Standalone::start();
+    let limiter = limiter(&server.url());
+    assert_eq!(take(&limiter).await, Ok(99));
+    server.script_flush();
+    assert_eq!(take(&limiter).await, Ok(98));
+    assert_eq!(take(&limiter).await, Ok(97));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_dies_is_unreachable_at_once_and_found_again() {
+    let server = Standalone::start();
+    let limiter = limiter(&server.url());
+    assert_eq!(take(&limiter).await, Ok(99));
+    server.kill();
+    let begun = Instant::now();
+    assert!(take(&limiter).await.is_err());
+    assert_eq!(take(&limiter).await, Err(BackendErrorKind::Unreachable));
+    assert!(begun.elapsed() < Duration::from_secs(2), "no request hangs");
+    server.restart(Data::Lost);
+    assert_eq!(take_when_it_is_back(&limiter).await, 99, "what was in memory is forgotten");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_hangs_costs_the_time_out_and_counts_as_charged() {
+    let server = Standalone::start();
+    let limiter = limiter(&server.url());
+    assert_eq!(take(&limiter).await, Ok(99));
+    server.stop();
+    let begun = Instant::now();
+    assert_eq!(take(&limiter).await, Err(BackendErrorKind::TimedOut));
+    let waited = begun.elapsed();
+    assert!(waited >= Duration::from_millis(100) && waited < Duration::from_secs(2), "{waited:?}");
+    server.cont();
+    // The one that timed out was executed when the server went on.
+    assert_eq!(take_when_it_is_back(&limiter).await, 97);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_cut_off_is_charged_once_and_never_repeated() {
+    let server = Standalone::start();
+    let proxy = Proxy::start(server.addr());
+    let limiter = limiter(&proxy.url());
+    assert_eq!(take(&limiter).await, Ok(99));
+    proxy.cut_reply_to("EVALSHA");
+    assert_eq!(take(&limiter).await, Err(BackendErrorKind::TimedOut));
+    assert!(proxy.has_cut_reply());
+    assert_eq!(take_when_it_is_back(&limiter).await, 97, "98 was the one without an answer");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_black_hole_times_out() {
+    let server = Standalone::start();
+    let proxy = Proxy::start(server.addr());
+    let limiter = limiter(&proxy.url());
+    assert_eq!(take(&limiter).await, Ok(99));
+    proxy.black_hole();
+    let begun = Instant::now();
+    assert_eq!(take(&limiter).await, Err(BackendErrorKind::TimedOut));
+    assert!(begun.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_password_is_told_as_such() {
+    let server = Standalone::start();
+    server.acl_set_user("quota", "on >right ~tq:* -@all +evalsha +script|load +get +set +time");
+    let right = limiter(&server.url_of("quota", "right"));
+    assert_eq!(take(&right).await, Ok(99), "the least privileges are enough");
+    let wrong = limiter(&server.url_of("quota", "wrong"));
+    assert_eq!(take(&wrong).await, Err(BackendErrorKind::Unauthorized));
+    server.acl_set_user("idle", "on >right ~tq:* -@all +ping");
+    let forbidden = limiter(&server.url_of("idle", "right"));
+    assert_eq!(take(&forbidden).await, Err(BackendErrorKind::Unauthorized));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_memory_is_told_as_such() {
+    let server = Standalone::start();
+    let limiter = limiter(&server.url());
+    assert_eq!(take(&limiter).await, Ok(99));
+    server.set_max_memory(1);
+    assert_eq!(take(&limiter).await, Err(BackendErrorKind::StoreFull));
+    server.set_max_memory(0);
+    assert_eq!(take(&limiter).await, Ok(98));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_guard_a_dead_server_costs_nobody_the_limit() {
+    let server = Standalone::start();
+    let share = Fallback::LocalShare(Portion::of(2).expect("instances"));
+    let guarded: Guarded<TokenBucket, _> = GuardedBuilder::new(share)
+        .back_off(Duration::from_millis(1), Duration::from_millis(50))
+        .build(backend(&server.url()));
+    let limiter = Limiter::new(bucket(), guarded);
+    let decide = async || limiter.decide(&Key::GLOBAL, Cost::ONE).await.expect("it decides");
+    assert_eq!(decide().await.snapshot().limit, 100);
+    server.kill();
+    let mut admitted = 0;
+    for _ in 0..200 {
+        admitted += u64::from(decide().await.is_allowed());
+    }
+    assert_eq!(admitted, 50, "its half of the limit");
+    assert_ne!(limiter.backend().state(), BreakerState::Closed);
+    server.restart(Data::Lost);
+    let begun = tokio::time::Instant::now();
+    while decide().await.snapshot().limit != 100 {
+        assert!(begun.elapsed() < Duration::from_secs(10), "it does not go back to the server");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_do_not_reach_the_server() {
+    let server = Standalone::start();
+    let monitor = server.monitor();
+    let limiter = limiter(&server.url());
+    let secret = Key::secret("sk-live-0123456789");
+    let joined = Key::join([&Key::from("team"), &secret]);
+    for key in [&secret, &joined] {
+        let decision = limiter.decide(key, Cost::ONE).await.expect("it decides");
+        let charge = decision.charge().expect("it is allowed");
+        limiter.settle(key, &charge, Cost::new(3)).await.expect("it is corrected");
+    }
+    let lines = monitor.lines();
+    assert!(lines.iter().any(|line| line.contains("tq:faults:{h.")), "{lines:#?}");
+    assert!(!lines.iter().any(|line| line.contains("0123456789")), "{lines:#?}");
+}
