@@ -133,3 +133,9 @@ async fn a_cluster_conforms() {
     let cluster = servers::Cluster::shared(Flavor::Redis);
     run(Cluster::open(cluster.urls()).expect("URLs"), 64).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn valkey_conforms() {
+    let server = servers::Standalone::shared(Flavor::Valkey);
+    run(Server::open(server.url()).expect("a URL"), 64).await;
+}
