@@ -69,6 +69,12 @@ pub mod guide {
     pub mod changing_limits {}
     #[doc = include_str!("guide/failure.md")]
     pub mod failure {}
+    #[cfg(feature = "local")]
+    #[doc = include_str!("guide/leases.md")]
+    pub mod leases {}
+    #[cfg(feature = "redis")]
+    #[doc = include_str!("guide/redis.md")]
+    pub mod redis {}
     #[doc = include_str!("guide/observing.md")]
     pub mod observing {}
     #[doc = include_str!("../DESIGN.md")]

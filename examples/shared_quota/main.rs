@@ -4,6 +4,8 @@
 //!
 //! It takes the server at `REDIS_URL`, or starts a `redis-server` of its own for as long as it runs.
 
+#![expect(clippy::print_stdout, reason = "it shows what it does")]
+
 mod server;
 mod store;
 

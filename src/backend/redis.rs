@@ -75,7 +75,6 @@ use crate::{
     key::Key,
     maybe_ready::MaybeReady,
     name::PolicyName,
-    time::Timestamp,
 };
 
 /// The states of an algorithm's keys, on a server. See the [module](self).
@@ -281,7 +280,7 @@ impl<A: Scripted, S: Source> Caller<A, S> {
     fn given_time(&self) -> String {
         #[cfg(feature = "testing")]
         if let Some(clock) = &self.clock {
-            let now: Timestamp = crate::time::Clock::now(clock);
+            let now = crate::time::Clock::now(clock);
             return (now.as_nanos() / 1_000).to_string();
         }
         String::new()

@@ -121,7 +121,9 @@ async fn a_black_hole_times_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_password_is_told_as_such() {
     let server = Standalone::start();
-    server.acl_set_user("quota", "on >right ~tq:* -@all +evalsha +script|load +get +set +time");
+    let privileges = "~tq:* -@all +evalsha +script|load +get +set +time";
+    assert!(include_str!("../../src/guide/redis.md").contains(privileges), "the guide says so");
+    server.acl_set_user("quota", &format!("on >right {privileges}"));
     let right = limiter(&server.url_of("quota", "right"));
     assert_eq!(take(&right).await, Ok(99), "the least privileges are enough");
     let wrong = limiter(&server.url_of("quota", "wrong"));

@@ -16,7 +16,7 @@ use super::{
 /// A cluster, by one connection to each node that all calls share.
 ///
 /// Keys of different slots cannot be decided on in one call: see
-/// [`RedisBuilder::tags`](super::RedisBuilder::tags).
+/// [`RedisBuilder::tags`](crate::backend::redis::RedisBuilder::tags).
 #[derive(Clone)]
 pub struct Cluster {
     client: ClusterClient,

@@ -17,7 +17,7 @@ use super::{
 ///
 /// They are asked when the connection was lost, and when the server says that it is a replica by
 /// now. In a *planned* failover the old primary goes on taking writes for some seconds, which are
-/// lost with it: see [the guide](crate::guide::redis_deployment).
+/// lost with it: see [the guide](crate::guide::redis).
 #[derive(Clone)]
 pub struct Sentinel {
     client: Arc<Mutex<SentinelClient>>,
