@@ -4,6 +4,7 @@
 mod servers;
 
 mod fleet;
+mod topology;
 
 use std::time::Duration;
 

@@ -1,0 +1,68 @@
+//! Primaries that change, and slots that move.
+
+use std::time::Duration;
+
+use redis::RedisConnectionInfo;
+use tokio::time::Instant;
+use tower_quota::{
+    Cost, Key, Limiter, PolicyName, Quota,
+    algorithm::TokenBucket,
+    backend::{
+        Backend,
+        redis::{Cluster, RedisBuilder, Sentinel, Source},
+    },
+};
+
+use crate::servers;
+
+fn limiter<S: Source>(source: S) -> Limiter<TokenBucket, impl Backend<TokenBucket>> {
+    let redis = RedisBuilder::new(source, PolicyName::from_static("topology"))
+        .remember_refusals(Duration::ZERO)
+        .build();
+    Limiter::new(TokenBucket::new(Quota::per_day(1_000)), redis)
+}
+
+/// What is left once there is an answer, within fifteen seconds.
+async fn left<B: Backend<TokenBucket>>(limiter: &Limiter<TokenBucket, B>, key: &Key) -> u64 {
+    let begun = Instant::now();
+    loop {
+        match limiter.decide(key, Cost::ONE).await {
+            Ok(decision) => return decision.snapshot().remaining,
+            Err(error) => {
+                let waited = begun.elapsed();
+                assert!(waited < Duration::from_secs(15), "{waited:?}: {error:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_dies_is_followed_by_the_one_that_sentinels_choose() {
+    let sentinel = servers::Sentinel::start();
+    let source =
+        Sentinel::open(sentinel.urls(), "quota", &RedisConnectionInfo::default()).expect("URLs");
+    let limiter = limiter(source);
+    assert_eq!(left(&limiter, &Key::GLOBAL).await, 999);
+    sentinel.wait_until_whole();
+    let old = sentinel.master();
+    let port = old.port();
+    old.kill();
+    // The replica had the state. A call that may have been executed is not repeated.
+    assert!((990..=998).contains(&left(&limiter, &Key::GLOBAL).await));
+    assert_ne!(sentinel.master().port(), port);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_has_moved_is_found() {
+    let cluster = servers::Cluster::start(3, 0);
+    let limiter = limiter(Cluster::open(cluster.urls()).expect("URLs"));
+    let key = Key::from("moving");
+    assert_eq!(left(&limiter, &key).await, 999);
+
+    let slot = cluster.slot_of("tq:topology:{t.moving}");
+    let from = cluster.owner(slot).port();
+    let to = cluster.nodes().iter().find(|node| node.port() != from).expect("another node");
+    cluster.migrate_slot(slot, to);
+    assert_eq!(left(&limiter, &key).await, 998, "its state has moved too");
+    assert_eq!(left(&limiter, &key).await, 997);
+}
