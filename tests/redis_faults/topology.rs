@@ -66,3 +66,22 @@ async fn a_slot_that_has_moved_is_found() {
     assert_eq!(left(&limiter, &key).await, 998, "its state has moved too");
     assert_eq!(left(&limiter, &key).await, 997);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_is_half_way_is_decided_on_where_its_keys_are() {
+    let cluster = servers::Cluster::start(3, 0);
+    let limiter = limiter(Cluster::open(cluster.urls()).expect("URLs"));
+    let key = Key::from("moving");
+    assert_eq!(left(&limiter, &key).await, 999);
+
+    let slot = cluster.slot_of("tq:topology:{t.moving}");
+    let from = cluster.owner(slot).port();
+    let to = cluster.nodes().iter().find(|node| node.port() != from).expect("another node");
+    let migration = cluster.begin_migration(slot, to);
+    assert_eq!(left(&limiter, &key).await, 998, "the old node still has it");
+    migration.move_keys();
+    assert_eq!(left(&limiter, &key).await, 997, "the new node has it already");
+    assert_eq!(left(&limiter, &key).await, 996);
+    migration.finish();
+    assert_eq!(left(&limiter, &key).await, 995);
+}

@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | an answer | yes | done |
 //! | `NOSCRIPT` | no | the script is loaded on that node, once, and called again |
-//! | `MOVED`, `ASK`, `TRYAGAIN`, `CLUSTERDOWN`, `LOADING`, `READONLY`, `MASTERDOWN` | no | again, with the right node or a moment later |
+//! | `ASK` | no | once, at the node that has the key by now |
+//! | `MOVED`, `TRYAGAIN`, `CLUSTERDOWN`, `LOADING`, `READONLY`, `MASTERDOWN` | no | again, with the right node or a moment later |
 //! | no connection could be opened | no | again, until the deadline |
 //! | the connection broke, no answer in time | **perhaps** | never: it counts as charged |
 //! | no permission, no memory, a wrong type | no | an error: it would be the same again |
@@ -89,7 +90,21 @@ pub(super) async fn call<S: Source>(
             }
             Err(_) => return Err(unreachable(last)),
         };
-        let error = match timeout_at(deadline, send(&mut connection, &evalsha)).await {
+        let calling = async {
+            let error = match send(&mut connection, &evalsha).await {
+                Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::Ask) => error,
+                done => return done,
+            };
+            // The slot is being moved, and these keys are at its new node already. Whether that
+            // knows the script is not asked: it is told.
+            let Some((address, _)) = error.redirect_node() else { return Err(error) };
+            let mut commands = redis::pipe();
+            commands.cmd("SCRIPT").arg("LOAD").arg(script.source);
+            commands.cmd("ASKING").add_command(evalsha.clone());
+            let asked = source.send_asking(&mut connection, address, commands).await;
+            asked.unwrap_or(Err(error))
+        };
+        let error = match timeout_at(deadline, calling).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => error,
             Err(_) => return Err(BackendError::new(BackendErrorKind::TimedOut)),

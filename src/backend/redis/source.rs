@@ -21,7 +21,7 @@ mod server;
 use std::future::Future;
 
 use redis::{
-    Cmd, RedisResult, Value,
+    Cmd, Pipeline, RedisResult, Value,
     aio::{ConnectionLike, ConnectionManager, MultiplexedConnection},
 };
 
@@ -56,6 +56,18 @@ pub trait Source: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = RedisResult<Value>> + Send {
         let _ = slot;
         async move { connection.req_packed_command(&command).await }
+    }
+
+    /// Sends commands to the node at `address`, which has part of a slot that is being moved to it.
+    /// The answer is that of the last; `None` where there are no slots.
+    fn send_asking(
+        &self,
+        connection: &mut Self::Connection,
+        address: &str,
+        commands: Pipeline,
+    ) -> impl Future<Output = Option<RedisResult<Value>>> + Send {
+        let _ = (connection, address, commands);
+        async { None }
     }
 }
 

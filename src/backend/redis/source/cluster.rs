@@ -1,7 +1,7 @@
 use std::{collections::HashMap, fmt, time::Duration};
 
 use redis::{
-    Cmd, IntoConnectionInfo, RedisResult, Value,
+    Cmd, IntoConnectionInfo, Pipeline, RedisResult, Value,
     cluster::{ClusterClient, ClusterClientBuilder, NodeAddress},
     cluster_async::ClusterConnection,
     cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr},
@@ -87,6 +87,15 @@ impl Source for Cluster {
     ) -> RedisResult<Value> {
         to_slot(&mut connection.connection, slot, command).await
     }
+
+    async fn send_asking(
+        &self,
+        connection: &mut Self::Connection,
+        address: &str,
+        commands: Pipeline,
+    ) -> Option<RedisResult<Value>> {
+        to_address(&mut connection.connection, address, commands).await
+    }
 }
 
 impl Source for ClusterConnection {
@@ -101,6 +110,15 @@ impl Source for ClusterConnection {
     async fn send_to(&self, connection: &mut Self, slot: u16, command: Cmd) -> RedisResult<Value> {
         to_slot(connection, slot, command).await
     }
+
+    async fn send_asking(
+        &self,
+        connection: &mut Self,
+        address: &str,
+        commands: Pipeline,
+    ) -> Option<RedisResult<Value>> {
+        to_address(connection, address, commands).await
+    }
 }
 
 pub(super) async fn to_slot(
@@ -111,6 +129,19 @@ pub(super) async fn to_slot(
     let route = Route::new(slot, SlotAddr::Master);
     let routing = RoutingInfo::SingleNode(SingleNodeRoutingInfo::SpecificNode(route));
     connection.route_command(command, routing).await
+}
+
+pub(super) async fn to_address(
+    connection: &mut ClusterConnection,
+    address: &str,
+    commands: Pipeline,
+) -> Option<RedisResult<Value>> {
+    let (host, port) = address.rsplit_once(':')?;
+    let (host, port) = (host.to_owned(), port.parse().ok()?);
+    let count = commands.len();
+    let route = SingleNodeRoutingInfo::ByAddress { host, port };
+    let answers = connection.route_pipeline(commands, 0, count, route).await;
+    Some(answers.and_then(|mut answers| answers.pop().unwrap_or(Value::Nil).extract_error()))
 }
 
 /// Without the addresses: they may have passwords in them.

@@ -47,4 +47,13 @@ impl Source for deadpool_redis::cluster::Pool {
     ) -> RedisResult<redis::Value> {
         super::cluster::to_slot(&mut *connection, slot, command).await
     }
+
+    async fn send_asking(
+        &self,
+        connection: &mut Self::Connection,
+        address: &str,
+        commands: redis::Pipeline,
+    ) -> Option<RedisResult<redis::Value>> {
+        super::cluster::to_address(&mut *connection, address, commands).await
+    }
 }
