@@ -27,9 +27,13 @@ fn bucket() -> TokenBucket {
     TokenBucket::new(Quota::per_day(100))
 }
 
+const TIMEOUT: Duration = Duration::from_millis(500);
+
 fn backend(url: &str) -> Redis<TokenBucket, Server> {
     let source = Server::open(url).expect("a URL");
+    // Longer than by default: a busy machine may take a while for what it should do at once.
     RedisBuilder::new(source, PolicyName::from_static("faults"))
+        .timeout(TIMEOUT)
         .remember_refusals(Duration::ZERO)
         .build()
 }
@@ -75,7 +79,7 @@ async fn a_server_that_dies_is_unreachable_at_once_and_found_again() {
     let begun = tokio::time::Instant::now();
     assert!(take(&limiter).await.is_err());
     assert_eq!(take(&limiter).await, Err(BackendErrorKind::Unreachable));
-    assert!(begun.elapsed() < Duration::from_secs(2), "no request hangs");
+    assert!(begun.elapsed() < Duration::from_secs(4), "no request hangs");
     server.restart(Data::Lost);
     assert_eq!(take_when_it_is_back(&limiter).await, 99, "what was in memory is forgotten");
 }
@@ -89,7 +93,7 @@ async fn a_server_that_hangs_costs_the_time_out_and_counts_as_charged() {
     let begun = tokio::time::Instant::now();
     assert_eq!(take(&limiter).await, Err(BackendErrorKind::TimedOut));
     let waited = begun.elapsed();
-    assert!(waited >= Duration::from_millis(100) && waited < Duration::from_secs(2), "{waited:?}");
+    assert!(waited >= TIMEOUT && waited < TIMEOUT * 4, "{waited:?}");
     server.cont();
     // The one that timed out was executed when the server went on.
     assert_eq!(take_when_it_is_back(&limiter).await, 97);
@@ -146,10 +150,37 @@ async fn a_full_memory_is_told_as_such() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_flush_of_all_keys_costs_one_more_burst_and_no_error() {
+    let server = Standalone::start();
+    let limiter = limiter(&server.url());
+    let mut admitted = 0;
+    for asked in 0..400 {
+        if asked == 150 {
+            server.flush_all();
+        }
+        let decision = limiter.decide(&Key::GLOBAL, Cost::ONE).await.expect("it decides");
+        admitted += u64::from(decision.is_allowed());
+    }
+    assert_eq!(admitted, 200, "the limit is a hundred");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_pauses_its_clients_costs_the_time_out() {
+    let server = Standalone::start();
+    let limiter = limiter(&server.url());
+    assert_eq!(take(&limiter).await, Ok(99));
+    server.client_pause(Duration::from_secs(5));
+    assert_eq!(take(&limiter).await, Err(BackendErrorKind::TimedOut));
+    server.client_unpause();
+    assert_eq!(take_when_it_is_back(&limiter).await, 97);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn behind_a_guard_a_dead_server_costs_nobody_the_limit() {
     let server = Standalone::start();
     let share = Fallback::LocalShare(Portion::of(2).expect("instances"));
     let guarded: Guarded<TokenBucket, _> = GuardedBuilder::new(share)
+        .timeout(Duration::from_secs(2))
         .back_off(Duration::from_millis(1), Duration::from_millis(50))
         .build(backend(&server.url()));
     let limiter = Limiter::new(bucket(), guarded);

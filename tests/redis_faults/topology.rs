@@ -17,6 +17,7 @@ use crate::servers;
 
 fn limiter<S: Source>(source: S) -> Limiter<TokenBucket, impl Backend<TokenBucket>> {
     let redis = RedisBuilder::new(source, PolicyName::from_static("topology"))
+        .timeout(Duration::from_millis(500))
         .remember_refusals(Duration::ZERO)
         .build();
     Limiter::new(TokenBucket::new(Quota::per_day(1_000)), redis)
