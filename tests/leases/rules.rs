@@ -279,3 +279,11 @@ fn a_limit_that_is_too_small_keeps_its_burst_and_is_not_leased() {
     let limit = TokenBucket::new(Quota::per_second(10));
     assert!(!Terms::new(&limit, Duration::ZERO, Duration::ZERO, 1).is_leased());
 }
+
+#[test]
+fn a_small_request_does_not_take_what_a_large_one_waits_for() {
+    let mut pair = pair();
+    pair.draw(3, [0, 0, 0]);
+    pair.lease.ask(at(1), 15).expect_err("three are held");
+    pair.lease.ask(at(1), 1).expect_err("the large one was first");
+}
