@@ -74,7 +74,7 @@ use crate::{
 /// Only what is certain. `limit` is the burst that is left by the price, the largest cost that is
 /// ever admitted; `remaining` what this instance can spend at once, and others may have more;
 /// `reset_after` the time in which the bucket would refill if nobody else drew. The time of a
-/// [`Charge`] is that of the draw. A refusal says when this instance's next token is released, or,
+/// [`Charge`] is this instance's. A refusal says when this instance's next token is released, or,
 /// if it has none, when the bucket has one.
 ///
 /// # Corrections
@@ -208,27 +208,34 @@ impl<B, C> Leased<B, C> {
 
 impl<B: Backend<LeaseBucket>, C: Clock> Leased<B, C> {
     #[inline(never)]
-    fn decide_first(&self, algorithm: &TokenBucket, key: &Key, cost: u64) -> Deciding {
+    fn ask(&self, algorithm: &TokenBucket, key: &Key, cost: u64) -> Deciding {
+        let clock = &self.shared.clock;
+        let asked = self.shared.seats.with(key, |seat| {
+            let is_known = seat.lease.is_under(algorithm);
+            is_known.then(|| (seat.lease.ask(clock.now(), cost), *seat.lease.terms()))
+        });
+        match asked.flatten() {
+            Some((Ok(decision), _)) => MaybeReady::ready(Ok(decision)),
+            Some((Err(ticket), terms)) => MaybeReady::pending(self.wait(key, terms, ticket)),
+            None => self.ask_first(algorithm, key, cost),
+        }
+    }
+
+    fn ask_first(&self, algorithm: &TokenBucket, key: &Key, cost: u64) -> Deciding {
         let terms = self.terms(algorithm);
         if terms.is_leased() {
-            let now = self.shared.clock.now();
-            let asked = self.shared.seats.with_new(key, now, |place| {
-                let seat = Seat::renewed(place, terms, now)?;
-                Some(seat.lease.ask(now, cost))
+            let clock = &self.shared.clock;
+            let asked = self.shared.seats.with_new(key, clock.now(), |place| {
+                let now = clock.now();
+                Some(Seat::renewed(place, terms, now)?.lease.ask(now, cost))
             });
-            if let Some(asked) = asked {
-                return self.decided(key, terms, asked);
+            match asked {
+                Some(Ok(decision)) => return MaybeReady::ready(Ok(decision)),
+                Some(Err(ticket)) => return MaybeReady::pending(self.wait(key, terms, ticket)),
+                None => {}
             }
         }
         self.ask_backend(&terms, key, &Demand::exactly(Cost::new(cost)))
-    }
-
-    #[inline]
-    fn decided(&self, key: &Key, terms: Terms, asked: Result<Decision, Ticket>) -> Deciding {
-        match asked {
-            Ok(decision) => MaybeReady::ready(Ok(decision)),
-            Err(ticket) => MaybeReady::pending(self.wait(key, terms, ticket)),
-        }
     }
 
     #[inline(never)]
@@ -241,7 +248,7 @@ impl<B: Backend<LeaseBucket>, C: Clock> Leased<B, C> {
         if demand.mode == DemandMode::Peek && cost > 0 {
             let now = self.shared.clock.now();
             let seen = self.shared.seats.with(key, |seat| {
-                if seat.is_under(algorithm) { seat.lease.peek(now, cost) } else { None }
+                if seat.lease.is_under(algorithm) { seat.lease.peek(now, cost) } else { None }
             });
             if let Some(Some(decision)) = seen {
                 return MaybeReady::ready(Ok(decision));
@@ -271,17 +278,16 @@ impl<B: Backend<LeaseBucket>, C: Clock> Backend<TokenBucket> for Leased<B, C> {
         if !demand.is_plain() || cost == 0 {
             return self.decide_otherwise(algorithm, key, demand);
         }
-        let now = self.shared.clock.now();
-        let asked = self.shared.seats.with(key, |seat| {
-            if !seat.is_under(algorithm) {
-                return None;
-            }
-            Some(seat.lease.ask(now, cost).map_err(|ticket| (ticket, *seat.lease.terms())))
+        // What is spent is passed on in registers, and becomes a decision where the caller wants it.
+        let clock = &self.shared.clock;
+        let spent = self.shared.seats.with(key, |seat| {
+            // The time is read in the lock: whoever waited for it would spend what has expired.
+            let is_known = seat.lease.is_under(algorithm);
+            if is_known { seat.lease.spend_ready(clock.now(), cost) } else { None }
         });
-        match asked {
-            Some(Some(Ok(decision))) => MaybeReady::ready(Ok(decision)),
-            Some(Some(Err((ticket, terms)))) => MaybeReady::pending(self.wait(key, terms, ticket)),
-            _ => self.decide_first(algorithm, key, cost),
+        match spent {
+            Some(Some(spent)) => MaybeReady::ready(Ok(spent.decision())),
+            _ => self.ask(algorithm, key, cost),
         }
     }
 
@@ -300,7 +306,7 @@ impl<B: Backend<LeaseBucket>, C: Clock> Backend<TokenBucket> for Leased<B, C> {
         let unused = charge.cost.saturating_sub(actual).units();
         let excess = actual.saturating_sub(charge.cost).units();
         let lacking = self.shared.seats.with(key, |seat| {
-            if !seat.is_under(algorithm) {
+            if !seat.lease.is_under(algorithm) {
                 return excess;
             }
             let now = self.shared.clock.now();

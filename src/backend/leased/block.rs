@@ -1,5 +1,4 @@
 use super::terms::{Terms, least_passed, longer};
-use crate::time::Timestamp;
 
 /// What one draw brought: parcels of equal size, released one after another, each good for the hold
 /// time from its release. Those of a draw from a full bucket are released at once.
@@ -11,8 +10,6 @@ pub(super) struct Block {
     sent: u64,
     /// When the answer was there, or just after.
     received: u64,
-    /// The backend's time of the draw.
-    at: Timestamp,
     /// Nanoseconds after the draw at which the last parcel is released.
     last: u64,
     /// Units of a parcel.
@@ -28,17 +25,16 @@ impl Block {
     /// released `last` nanoseconds after the draw.
     pub(super) const fn drawn(
         (sent, received): (u64, u64),
-        at: Timestamp,
         last: u64,
         (count, each): (u64, u64),
     ) -> Self {
-        Self { sent, received, at, last, each, count, gone: 0 }
+        Self { sent, received, last, each, count, gone: 0 }
     }
 
     /// `units` that came back, and expire when those expire with which they were drawn.
-    pub(super) const fn returned(terms: &Terms, units: u64, at: Timestamp, expiry: u64) -> Self {
+    pub(super) const fn returned(terms: &Terms, units: u64, expiry: u64) -> Self {
         let sent = expiry.saturating_sub(terms.life(0));
-        Self { sent, received: sent, at, last: 0, each: 1, count: units, gone: 0 }
+        Self { sent, received: sent, last: 0, each: 1, count: units, gone: 0 }
     }
 
     pub(super) fn forget_expired(&mut self, terms: &Terms, now: u64) {
@@ -84,10 +80,6 @@ impl Block {
             let expires = terms.life(self.offset(terms, gone / self.each));
             (released < self.sent.saturating_add(expires)).then_some(released)
         })
-    }
-
-    pub(super) const fn at(&self) -> Timestamp {
-        self.at
     }
 
     /// Nanoseconds after the draw at which `parcel` is released, the first being 0.

@@ -7,6 +7,7 @@ use super::{
     terms::{Terms, longer},
 };
 use crate::{
+    algorithm::TokenBucket,
     cost::Cost,
     decision::{Charge, Decision, Demand, PolicySet, RetryAfter, Snapshot},
     error::{BackendError, BackendErrorKind},
@@ -45,12 +46,25 @@ use crate::{
 /// ```
 #[derive(Debug)]
 pub struct Lease {
-    terms: Terms,
-    /// What can be spent of the first block without another look at it, and until when.
+    /// What the usual path looks at stands here, close together, and nothing else.
+    limit: TokenBucket,
+    burst: u64,
+    /// What can be spent of the first block without another look at it, and until when. Nothing
+    /// while somebody waits.
     ready: u64,
     ready_until: u64,
     /// What of that was spent, and not yet taken from the block.
     spent: u64,
+    /// What was asked for, and not yet counted in the rate.
+    demanded: u64,
+    /// When the bucket will have refilled, if nobody else draws.
+    reset_at: u64,
+    rest: Box<Rest>,
+}
+
+#[derive(Debug)]
+struct Rest {
+    terms: Terms,
     /// Oldest first. Empty ones are removed when they are met.
     blocks: VecDeque<Block>,
     rate: Rate,
@@ -63,6 +77,31 @@ pub struct Lease {
     next_ticket: Ticket,
     call: Option<Call>,
     calls: u64,
+}
+
+/// What was spent: all that the decision about it has to say.
+#[derive(Clone, Copy)]
+pub(super) struct Spent {
+    cost: u64,
+    expiry: u64,
+    now: u64,
+    burst: u64,
+    remaining: u64,
+    reset_after: u64,
+}
+
+impl Spent {
+    #[inline(always)]
+    pub(super) const fn decision(self) -> Decision {
+        let reset_after = Duration::from_nanos(self.reset_after);
+        Decision::Allow {
+            snapshot: Snapshot::new(self.burst, self.remaining, reset_after),
+            charge: Charge {
+                mark: self.expiry,
+                ..Charge::new(Timestamp::from_nanos(self.now), Cost::new(self.cost))
+            },
+        }
+    }
 }
 
 /// The place of a request that waits.
@@ -85,11 +124,8 @@ pub struct Call {
 impl Lease {
     /// A lease that holds nothing.
     pub fn new(terms: Terms, now: Timestamp) -> Self {
-        Self {
+        let rest = Rest {
             terms,
-            ready: 0,
-            ready_until: 0,
-            spent: 0,
             blocks: VecDeque::new(),
             rate: Rate::new(now.as_nanos()),
             standing: Standing::UNKNOWN,
@@ -98,12 +134,27 @@ impl Lease {
             next_ticket: 0,
             call: None,
             calls: 0,
+        };
+        Self {
+            limit: *terms.limit(),
+            burst: terms.burst(),
+            ready: 0,
+            ready_until: 0,
+            spent: 0,
+            demanded: 0,
+            reset_at: 0,
+            rest: Box::new(rest),
         }
     }
 
     /// The terms that were given.
     pub const fn terms(&self) -> &Terms {
-        &self.terms
+        &self.rest.terms
+    }
+
+    #[inline(always)]
+    pub(super) fn is_under(&self, limit: &TokenBucket) -> bool {
+        self.limit == *limit
     }
 
     /// Decides on a request, if that can be done without a call.
@@ -111,133 +162,145 @@ impl Lease {
     /// # Errors
     ///
     /// It cannot: the request waits behind those that wait already, under this ticket.
-    #[inline]
     pub fn ask(&mut self, now: Timestamp, cost: u64) -> Result<Decision, Ticket> {
-        self.rate.demand(cost);
-        if cost <= self.ready && now.as_nanos() < self.ready_until && self.waiting.is_empty() {
-            return Ok(self.spend_ready(now.as_nanos(), cost));
+        match self.spend_ready(now, cost) {
+            Some(spent) => Ok(spent.decision()),
+            None => self.ask_otherwise(now, cost),
         }
-        self.ask_otherwise(now.as_nanos(), cost)
     }
 
-    /// What is ready covers the cost.
-    #[inline]
-    fn spend_ready(&mut self, now: u64, cost: u64) -> Decision {
+    /// Spends what is ready, if it covers the cost.
+    #[inline(always)]
+    pub(super) const fn spend_ready(&mut self, now: Timestamp, cost: u64) -> Option<Spent> {
+        let now = now.as_nanos();
+        if cost > self.ready || now >= self.ready_until {
+            return None;
+        }
+        self.demanded = self.demanded.saturating_add(cost);
         self.ready -= cost;
         self.spent += cost;
-        let at = self.blocks.front().map_or(Timestamp::MIN, Block::at);
-        self.allowed(now, at, cost, self.ready_until)
+        Some(self.told(now, cost, self.ready_until))
     }
 
-    #[inline]
-    fn allowed(&self, now: u64, at: Timestamp, cost: u64, expiry: u64) -> Decision {
-        Decision::Allow {
-            snapshot: self.snapshot(now),
-            charge: Charge { mark: expiry, ..Charge::new(at, Cost::new(cost)) },
-        }
+    #[inline(always)]
+    const fn told(&self, now: u64, cost: u64, expiry: u64) -> Spent {
+        let (burst, remaining) = (self.burst, self.ready);
+        Spent { cost, expiry, now, burst, remaining, reset_after: self.reset_after(now) }
     }
 
+    #[inline(always)]
+    const fn reset_after(&self, now: u64) -> u64 {
+        self.reset_at.saturating_sub(now)
+    }
+
+    /// Decides on a request that what is ready does not cover.
     #[inline(never)]
-    fn ask_otherwise(&mut self, now: u64, cost: u64) -> Result<Decision, Ticket> {
-        if self.waiting.is_empty() {
+    pub(super) fn ask_otherwise(&mut self, now: Timestamp, cost: u64) -> Result<Decision, Ticket> {
+        let now = now.as_nanos();
+        self.demanded = self.demanded.saturating_add(cost);
+        if self.rest.waiting.is_empty() {
             if let Some(decision) = self.decide(now, cost) {
                 return Ok(decision);
             }
-            if self.call.is_none() && self.must_not_ask(now, cost) {
+            if self.rest.call.is_none() && self.must_not_ask(now, cost) {
                 return Ok(self.empty(now, cost));
             }
         }
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        self.waiting.push_back((ticket, cost));
+        let ticket = self.rest.next_ticket;
+        self.rest.next_ticket += 1;
+        self.rest.waiting.push_back((ticket, cost));
+        self.ready = 0;
         Err(ticket)
     }
 
     /// Decides by what is held: enough now, enough later, or more than there ever is.
     fn decide(&mut self, now: u64, cost: u64) -> Option<Decision> {
-        if cost > self.terms.burst() {
+        if cost > self.burst {
             return Some(self.denied(now, RetryAfter::Never));
         }
-        if let Some(decision) = self.spend(now, cost) {
-            return Some(decision);
+        if let Some(spent) = self.spend(now, cost) {
+            return Some(spent.decision());
         }
-        let covered_at =
-            self.blocks.iter().filter_map(|block| block.covers_at(&self.terms, cost)).min()?;
+        let (blocks, terms) = (&self.rest.blocks, &self.rest.terms);
+        let covered_at = blocks.iter().filter_map(|block| block.covers_at(terms, cost)).min()?;
         let wait = covered_at.saturating_sub(now).max(1);
         Some(self.denied(now, RetryAfter::After(Duration::from_nanos(wait))))
     }
 
     /// Spends what is released and good, oldest first, over all blocks.
-    fn spend(&mut self, now: u64, cost: u64) -> Option<Decision> {
-        self.refresh(now);
-        let terms = self.terms;
-        let ready: u64 = self.blocks.iter_mut().map(|block| block.ready(&terms, now)).sum();
-        if ready < cost {
-            return None;
-        }
-        let at = self.blocks.front().map_or(Timestamp::MIN, Block::at);
+    fn spend(&mut self, now: u64, cost: u64) -> Option<Spent> {
+        let ready = self.refresh(now);
+        let remaining = ready.checked_sub(cost)?;
         let (mut rest, mut expiry) = (cost, u64::MAX);
-        for block in &mut self.blocks {
-            let part = block.ready(&terms, now).min(rest);
+        let Rest { terms, blocks, .. } = &mut *self.rest;
+        for block in blocks {
+            let part = block.ready(terms, now).min(rest);
             if part > 0 {
-                expiry = expiry.min(block.expiry(&terms));
+                expiry = expiry.min(block.expiry(terms));
                 block.spend(part);
                 rest -= part;
             }
         }
         self.refresh(now);
-        Some(self.allowed(now, at, cost, expiry))
+        Some(Spent { remaining, ..self.told(now, cost, expiry) })
     }
 
     /// Takes what was spent from the first block, drops blocks that are used up or expired, and
-    /// looks up what is ready.
-    fn refresh(&mut self, now: u64) {
-        if let Some(first) = self.blocks.front_mut() {
+    /// looks up what can be spent: of the first block for the usual path, and of all of them.
+    fn refresh(&mut self, now: u64) -> u64 {
+        let Rest { terms, blocks, waiting, .. } = &mut *self.rest;
+        if let Some(first) = blocks.front_mut() {
             first.spend(std::mem::take(&mut self.spent));
         }
         (self.ready, self.ready_until) = (0, 0);
-        while let Some(first) = self.blocks.front_mut() {
-            let ready = first.ready(&self.terms, now);
+        while let Some(first) = blocks.front_mut() {
+            let ready = first.ready(terms, now);
             if first.left() > 0 {
-                (self.ready, self.ready_until) = (ready, first.expiry(&self.terms));
-                break;
+                if waiting.is_empty() {
+                    (self.ready, self.ready_until) = (ready, first.expiry(terms));
+                }
+                return blocks.iter_mut().map(|block| block.ready(terms, now)).sum();
             }
-            self.blocks.pop_front();
+            blocks.pop_front();
         }
+        0
     }
 
     /// Whether a call would be refused for certain, or is not worth it: the bucket is empty for
     /// certain, and a call could only reserve a place in the line.
     fn must_not_ask(&self, now: u64, cost: u64) -> bool {
-        self.standing.refuses_draw(&self.terms, now, cost)
-            || now < self.quiet_until && self.standing.is_empty_for(&self.terms, now, cost)
+        self.rest.standing.refuses_draw(&self.rest.terms, now, cost)
+            || now < self.rest.quiet_until
+                && self.rest.standing.is_empty_for(&self.rest.terms, now, cost)
     }
 
     /// The call that must be made now: somebody waits, and no call is out. One that has been out
     /// for longer than any answer is worth is given up.
     pub fn next_call(&mut self, now: Timestamp) -> Option<Call> {
         let now = now.as_nanos();
-        if self.call.is_some_and(|call| now.saturating_sub(call.sent) < self.patience()) {
+        if self.rest.call.is_some_and(|call| now.saturating_sub(call.sent) < self.patience()) {
             return None;
         }
-        let &(_, cost) = self.waiting.front()?;
+        let &(_, cost) = self.rest.waiting.front()?;
         let demand = Demand::up_to(self.wanted(now, cost), Cost::new(cost));
-        self.calls += 1;
-        self.call = Some(Call { id: self.calls, demand, sent: now });
-        self.call
+        self.rest.calls += 1;
+        self.rest.call = Some(Call { id: self.rest.calls, demand, sent: now });
+        self.rest.call
     }
 
     /// How many parcels of `each` to draw: what will be demanded while they are good, at least what
     /// is waited for, at most a share of what the bucket has.
     fn wanted(&mut self, now: u64, each: u64) -> u64 {
-        let expected = self.rate.expected(now, self.terms.hold()) / each as f64;
-        let left = self.standing.most_left(&self.terms, now);
-        let expected = if left > self.terms.burst() / 4 * 3 {
+        let (demanded, hold) = (std::mem::take(&mut self.demanded), self.rest.terms.hold());
+        let expected = self.rest.rate.expected(now, hold, demanded) / each as f64;
+        let left = self.rest.standing.most_left(&self.rest.terms, now);
+        let expected = if left > self.rest.terms.burst() / 4 * 3 {
             expected + 0.5
         } else {
             expected - expected.sqrt()
         };
-        let waiting = self.waiting.iter().fold(0_u64, |sum, &(_, cost)| sum.saturating_add(cost));
+        let waiting =
+            self.rest.waiting.iter().fold(0_u64, |sum, &(_, cost)| sum.saturating_add(cost));
         let wanted = (expected as u64).max(waiting / each).min(left / SHARES / each);
         wanted.max(1)
     }
@@ -253,13 +316,13 @@ impl Lease {
         answer: Result<Decision, BackendError>,
         decided: &mut Vec<Decided>,
     ) {
-        let Some(call) = self.call.take_if(|call| call.id == id) else { return };
+        let Some(call) = self.rest.call.take_if(|call| call.id == id) else { return };
         let now = now.as_nanos();
         let answer = answer.and_then(|decision| self.learn(&call, now, decision));
         match answer {
             Ok(denied) => self.serve(now, denied, decided),
             Err(error) => {
-                let all = self.waiting.drain(..);
+                let all = self.rest.waiting.drain(..);
                 decided.extend(all.map(|(ticket, _)| (ticket, Err(error.clone()))));
             }
         }
@@ -272,11 +335,13 @@ impl Lease {
         now: u64,
         decision: Decision,
     ) -> Result<Option<u64>, BackendError> {
-        self.standing = Standing::known(call.sent, now, decision.snapshot());
+        let snapshot = decision.snapshot();
+        self.rest.standing = Standing::known(call.sent, now, snapshot);
+        self.reset_at = now.saturating_add(saturating_nanos(snapshot.reset_after));
         let each = call.demand.each.units();
-        let quiet_until = call.sent.saturating_add(self.terms.hold() / QUIET);
+        let quiet_until = call.sent.saturating_add(self.rest.terms.hold() / QUIET);
         let Decision::Allow { charge, .. } = decision else {
-            self.quiet_until = quiet_until;
+            self.rest.quiet_until = quiet_until;
             return Ok(Some(each));
         };
         let count = charge.cost.units() / each;
@@ -284,42 +349,43 @@ impl Lease {
             return Err(BackendError::new(BackendErrorKind::Malformed));
         }
         if count < call.demand.most {
-            self.quiet_until = quiet_until;
+            self.rest.quiet_until = quiet_until;
         }
         let last = saturating_nanos(charge.delay);
-        let mut block = Block::drawn((call.sent, now), charge.at, last, (count, each));
-        block.forget_expired(&self.terms, now);
+        let mut block = Block::drawn((call.sent, now), last, (count, each));
+        block.forget_expired(&self.rest.terms, now);
         if block.left() == 0 {
             return Err(BackendError::new(BackendErrorKind::TimedOut));
         }
         self.refresh(now);
-        if self.blocks.len() >= MOST_BLOCKS {
-            self.blocks.pop_front();
+        if self.rest.blocks.len() >= MOST_BLOCKS {
+            self.rest.blocks.pop_front();
         }
-        self.blocks.push_back(block);
+        self.rest.blocks.push_back(block);
         self.refresh(now);
         Ok(None)
     }
 
     fn serve(&mut self, now: u64, denied: Option<u64>, decided: &mut Vec<Decided>) {
-        while let Some(&(ticket, cost)) = self.waiting.front() {
+        while let Some(&(ticket, cost)) = self.rest.waiting.front() {
             let decision = match self.decide(now, cost) {
                 Some(decision) => decision,
                 None if denied.is_some_and(|least| cost >= least)
-                    || self.standing.is_empty_for(&self.terms, now, cost) =>
+                    || self.rest.standing.is_empty_for(&self.rest.terms, now, cost) =>
                 {
                     self.empty(now, cost)
                 }
                 None => return,
             };
-            self.waiting.pop_front();
+            self.rest.waiting.pop_front();
             decided.push((ticket, Ok(decision)));
         }
+        self.refresh(now);
     }
 
     /// Whoever waits under `ticket` does not any more.
     pub fn leave(&mut self, ticket: Ticket) {
-        self.waiting.retain(|&(waiting, _)| waiting != ticket);
+        self.rest.waiting.retain(|&(waiting, _)| waiting != ticket);
     }
 
     /// Takes back what `charge` took and was not used, to be spent until it expires. Too late, it
@@ -328,10 +394,10 @@ impl Lease {
         let now = now.as_nanos();
         self.refresh(now);
         let units = units.min(charge.cost.units());
-        if units == 0 || now >= charge.mark || self.blocks.len() >= MOST_BLOCKS {
+        if units == 0 || now >= charge.mark || self.rest.blocks.len() >= MOST_BLOCKS {
             return;
         }
-        self.blocks.push_front(Block::returned(&self.terms, units, charge.at, charge.mark));
+        self.rest.blocks.push_front(Block::returned(&self.rest.terms, units, charge.mark));
         self.refresh(now);
     }
 
@@ -341,8 +407,9 @@ impl Lease {
         let now = now.as_nanos();
         self.refresh(now);
         let mut rest = units;
-        for block in &mut self.blocks {
-            let part = block.ready(&self.terms, now).min(rest);
+        let Rest { terms, blocks, .. } = &mut *self.rest;
+        for block in blocks {
+            let part = block.ready(terms, now).min(rest);
             block.spend(part);
             rest -= part;
         }
@@ -350,17 +417,17 @@ impl Lease {
         rest
     }
 
-    /// Whether `cost` could be spent now.
+    /// Whether `cost` could be spent now, and nobody waits for it.
     pub fn peek(&mut self, now: Timestamp, cost: u64) -> Option<Decision> {
-        self.refresh(now.as_nanos());
-        let at = self.blocks.front().map_or(Timestamp::MIN, Block::at);
-        let is_ready = self.waiting.is_empty() && cost <= self.ready;
-        is_ready.then(|| self.allowed(now.as_nanos(), at, cost, 0))
+        let now = now.as_nanos();
+        let remaining = self.refresh(now);
+        let is_ready = self.rest.waiting.is_empty() && cost <= remaining;
+        is_ready.then(|| Spent { remaining, ..self.told(now, cost, 0) }.decision())
     }
 
     /// Whether nobody waits: a call that is still out will be lost.
     pub fn is_unattended(&self) -> bool {
-        self.waiting.is_empty()
+        self.rest.waiting.is_empty()
     }
 
     /// Whether nothing is lost with this lease: it holds nothing, and has not been asked for a
@@ -368,16 +435,16 @@ impl Lease {
     pub fn is_idle(&mut self, now: Timestamp) -> bool {
         let now = now.as_nanos();
         self.refresh(now);
-        let since = now.saturating_sub(self.standing.received());
-        self.call.is_none()
-            && self.waiting.is_empty()
-            && self.blocks.is_empty()
-            && since / IDLE_AFTER >= self.terms.hold()
+        let since = now.saturating_sub(self.rest.standing.received());
+        self.rest.call.is_none()
+            && self.rest.waiting.is_empty()
+            && self.rest.blocks.is_empty()
+            && since / IDLE_AFTER >= self.rest.terms.hold()
     }
 
     /// The bucket is empty: it can be done when the bucket has refilled so far, if nobody comes.
     fn empty(&self, now: u64, cost: u64) -> Decision {
-        let wait = self.standing.wait_for(&self.terms, now, cost).max(1);
+        let wait = self.rest.standing.wait_for(&self.rest.terms, now, cost).max(1);
         self.denied(now, RetryAfter::After(Duration::from_nanos(wait)))
     }
 
@@ -390,13 +457,12 @@ impl Lease {
     /// refill if nobody else draws.
     #[inline]
     const fn snapshot(&self, now: u64) -> Snapshot {
-        let reset = Duration::from_nanos(self.standing.reset_after(now));
-        Snapshot::new(self.terms.burst(), self.ready, reset)
+        Snapshot::new(self.burst, self.ready, Duration::from_nanos(self.reset_after(now)))
     }
 
     /// Nanoseconds after which an answer is not worth waiting for.
     fn patience(&self) -> u64 {
-        longer(self.terms.hold()).saturating_mul(2).max(LEAST_PATIENCE)
+        longer(self.rest.terms.hold()).saturating_mul(2).max(LEAST_PATIENCE)
     }
 }
 

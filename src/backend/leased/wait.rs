@@ -47,9 +47,9 @@ impl<B: Backend<LeaseBucket>, C: Clock> Wait<B, C> {
     /// The call that is out, which is made if there is none.
     fn call_of(&self, seat: &mut Seat) -> Option<Out> {
         if let Some(call) = seat.lease.next_call(self.leased.shared.clock.now()) {
-            seat.out = Some(self.make(call));
+            seat.set_out(self.make(call));
         }
-        seat.out.clone()
+        seat.out()
     }
 
     /// The backend is asked when the call is first polled: not in the lock.
@@ -65,9 +65,7 @@ impl<B: Backend<LeaseBucket>, C: Clock> Wait<B, C> {
         let wakers = self.with_seat(|seat| {
             let mut decided = Vec::new();
             seat.lease.answer(id, self.leased.shared.clock.now(), answer, &mut decided);
-            if seat.out.as_ref().is_some_and(|out| out.call.id == id) {
-                seat.out = None;
-            }
+            seat.take_in(id);
             seat.tell(decided);
             seat.wakers()
         });
