@@ -70,6 +70,9 @@ struct Rest {
     rate: Rate,
     /// What the last answer said of the bucket.
     standing: Standing,
+    /// The last cost that was refused by what is held, and when that covers it. Only what changes
+    /// what is held changes that.
+    refused: (u64, u64),
     /// No call before this instant, while the bucket is certainly empty.
     quiet_until: u64,
     /// Who waits, first come first: ticket and cost.
@@ -129,6 +132,7 @@ impl Lease {
             blocks: VecDeque::new(),
             rate: Rate::new(now.as_nanos()),
             standing: Standing::UNKNOWN,
+            refused: (0, 0),
             quiet_until: 0,
             waiting: VecDeque::new(),
             next_ticket: 0,
@@ -199,6 +203,10 @@ impl Lease {
         let now = now.as_nanos();
         self.demanded = self.demanded.saturating_add(cost);
         if self.rest.waiting.is_empty() {
+            let (refused, until) = self.rest.refused;
+            if cost == refused && now < until {
+                return Ok(self.refused_until(until, now));
+            }
             if let Some(decision) = self.decide(now, cost) {
                 return Ok(decision);
             }
@@ -223,8 +231,13 @@ impl Lease {
         }
         let (blocks, terms) = (&self.rest.blocks, &self.rest.terms);
         let covered_at = blocks.iter().filter_map(|block| block.covers_at(terms, cost)).min()?;
-        let wait = covered_at.saturating_sub(now).max(1);
-        Some(self.denied(now, RetryAfter::After(Duration::from_nanos(wait))))
+        self.rest.refused = (cost, covered_at);
+        Some(self.refused_until(covered_at, now))
+    }
+
+    fn refused_until(&self, until: u64, now: u64) -> Decision {
+        let wait = Duration::from_nanos(until.saturating_sub(now).max(1));
+        self.denied(now, RetryAfter::After(wait))
     }
 
     /// Spends what is released and good, oldest first, over all blocks.
@@ -241,6 +254,7 @@ impl Lease {
                 rest -= part;
             }
         }
+        self.rest.refused = (0, 0);
         self.refresh(now);
         Some(Spent { remaining, ..self.told(now, cost, expiry) })
     }
@@ -361,6 +375,7 @@ impl Lease {
         if self.rest.blocks.len() >= MOST_BLOCKS {
             self.rest.blocks.pop_front();
         }
+        self.rest.refused = (0, 0);
         self.rest.blocks.push_back(block);
         self.refresh(now);
         Ok(None)
@@ -397,6 +412,7 @@ impl Lease {
         if units == 0 || now >= charge.mark || self.rest.blocks.len() >= MOST_BLOCKS {
             return;
         }
+        self.rest.refused = (0, 0);
         self.rest.blocks.push_front(Block::returned(&self.rest.terms, units, charge.mark));
         self.refresh(now);
     }
@@ -406,6 +422,7 @@ impl Lease {
     pub fn take(&mut self, now: Timestamp, units: u64) -> u64 {
         let now = now.as_nanos();
         self.refresh(now);
+        self.rest.refused = (0, 0);
         let mut rest = units;
         let Rest { terms, blocks, .. } = &mut *self.rest;
         for block in blocks {
