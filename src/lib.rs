@@ -69,6 +69,8 @@ pub mod guide {
     pub mod changing_limits {}
     #[doc = include_str!("guide/observing.md")]
     pub mod observing {}
+    #[doc = include_str!("guide/leases.md")]
+    pub mod leases {}
     #[doc = include_str!("../DESIGN.md")]
     pub mod design {}
     #[doc = include_str!("../COMPARISON.md")]

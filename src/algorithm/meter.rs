@@ -258,11 +258,13 @@ impl Meter {
     }
 
     /// The nanoseconds of a tick.
+    #[cfg(feature = "local")]
     pub(super) const fn tick(&self) -> u64 {
         self.tick
     }
 
     /// The nanoseconds in which `units` drain, rounded down.
+    #[cfg(feature = "local")]
     pub(super) fn nanos_of(&self, units: u64) -> u64 {
         let parts = u128::from(units) * u128::from(self.unit.get());
         let nanos = parts.saturating_mul(self.tick.into()) / u128::from(self.drain);
@@ -270,6 +272,7 @@ impl Meter {
     }
 
     /// How many times `each` drains in `nanos`, rounded up.
+    #[cfg(feature = "local")]
     pub(super) fn times_in(&self, nanos: u64, each: u64) -> u64 {
         let parts = u128::from(nanos) * u128::from(self.drain);
         let one = u128::from(each.max(1)) * u128::from(self.unit.get());

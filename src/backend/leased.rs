@@ -208,50 +208,58 @@ impl<B, C> Leased<B, C> {
 
 impl<B: Backend<LeaseBucket>, C: Clock> Leased<B, C> {
     #[inline(never)]
-    fn ask(&self, algorithm: &TokenBucket, key: &Key, cost: u64) -> Deciding {
+    fn ask(&self, algorithm: &TokenBucket, key: &Key, cost: Cost) -> Deciding {
         let clock = &self.shared.clock;
         let asked = self.shared.seats.with(key, |seat| {
             let is_known = seat.lease.is_under(algorithm);
-            is_known.then(|| (seat.lease.ask(clock.now(), cost), *seat.lease.terms()))
+            is_known.then(|| (seat.lease.ask(clock.now(), cost.units()), *seat.lease.terms()))
         });
         match asked.flatten() {
-            Some((Ok(decision), _)) => MaybeReady::ready(Ok(decision)),
-            Some((Err(ticket), terms)) => MaybeReady::pending(self.wait(key, terms, ticket)),
+            Some((Ok(decision), _)) => MaybeReady::ready(Ok(on(cost, decision))),
+            Some((Err(ticket), terms)) => {
+                MaybeReady::pending(self.wait(key, terms, (ticket, cost)))
+            }
             None => self.ask_first(algorithm, key, cost),
         }
     }
 
-    fn ask_first(&self, algorithm: &TokenBucket, key: &Key, cost: u64) -> Deciding {
+    fn ask_first(&self, algorithm: &TokenBucket, key: &Key, cost: Cost) -> Deciding {
         let terms = self.terms(algorithm);
         if terms.is_leased() {
             let clock = &self.shared.clock;
             let asked = self.shared.seats.with_new(key, clock.now(), |place| {
                 let now = clock.now();
-                Some(Seat::renewed(place, terms, now)?.lease.ask(now, cost))
+                Some(Seat::renewed(place, terms, now)?.lease.ask(now, cost.units()))
             });
             match asked {
-                Some(Ok(decision)) => return MaybeReady::ready(Ok(decision)),
-                Some(Err(ticket)) => return MaybeReady::pending(self.wait(key, terms, ticket)),
+                Some(Ok(decision)) => return MaybeReady::ready(Ok(on(cost, decision))),
+                Some(Err(ticket)) => {
+                    return MaybeReady::pending(self.wait(key, terms, (ticket, cost)));
+                }
                 None => {}
             }
         }
-        self.ask_backend(&terms, key, &Demand::exactly(Cost::new(cost)))
+        self.ask_backend(&terms, key, &Demand::exactly(cost))
     }
 
     #[inline(never)]
-    fn wait(&self, key: &Key, terms: Terms, ticket: Ticket) -> BoxFuture<'static, Answer> {
-        Wait::new(self.clone(), key.clone(), terms, ticket).boxed()
+    fn wait(&self, key: &Key, terms: Terms, waits: (Ticket, Cost)) -> BoxFuture<'static, Answer> {
+        Wait::new(self.clone(), key.clone(), terms, waits).boxed()
     }
 
     fn decide_otherwise(&self, algorithm: &TokenBucket, key: &Key, demand: &Demand) -> Deciding {
-        let cost = demand.each.times(demand.most).units();
-        if demand.mode == DemandMode::Peek && cost > 0 {
+        let cost = demand.each.times(demand.most);
+        if demand.mode == DemandMode::Peek && cost.units() > 0 {
             let now = self.shared.clock.now();
             let seen = self.shared.seats.with(key, |seat| {
-                if seat.lease.is_under(algorithm) { seat.lease.peek(now, cost) } else { None }
+                if seat.lease.is_under(algorithm) {
+                    seat.lease.peek(now, cost.units())
+                } else {
+                    None
+                }
             });
             if let Some(Some(decision)) = seen {
-                return MaybeReady::ready(Ok(decision));
+                return MaybeReady::ready(Ok(on(cost, decision)));
             }
         }
         self.ask_backend(&self.terms(algorithm), key, demand)
@@ -263,6 +271,14 @@ impl<B: Backend<LeaseBucket>, C: Clock> Leased<B, C> {
             Err(future) => MaybeReady::pending(future.boxed()),
         }
     }
+}
+
+/// The decision with the cost in all its dimensions: a lease knows only the first.
+fn on(cost: Cost, mut decision: Decision) -> Decision {
+    if let Decision::Allow { charge, .. } = &mut decision {
+        charge.cost = cost;
+    }
+    decision
 }
 
 type Answer = Result<Decision, BackendError>;
@@ -286,8 +302,8 @@ impl<B: Backend<LeaseBucket>, C: Clock> Backend<TokenBucket> for Leased<B, C> {
             if is_known { seat.lease.spend_ready(clock.now(), cost) } else { None }
         });
         match spent {
-            Some(Some(spent)) => MaybeReady::ready(Ok(spent.decision())),
-            _ => self.ask(algorithm, key, cost),
+            Some(Some(spent)) => MaybeReady::ready(Ok(spent.decision_on(demand.each))),
+            _ => self.ask(algorithm, key, demand.each),
         }
     }
 

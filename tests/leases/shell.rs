@@ -16,8 +16,9 @@ use tower_quota::{
     BackendError, BackendErrorKind, Charge, Cost, Decision, Demand, Key, Limiter, MaybeReady,
     Quota,
     algorithm::{Algorithm, LeaseBucket, MeterState, TokenBucket},
-    backend::{Backend, Leased},
-    time::{Clock, Timestamp},
+    backend::{Backend, Leased, Local, LocalBuilder},
+    testing::conformance::{self, Harness},
+    time::{Clock, ManualClock, Timestamp},
 };
 
 /// Tokio's time, which a test pauses.
@@ -384,4 +385,25 @@ async fn on_many_threads_no_more_is_admitted_than_was_drawn() {
     let drawn = far.used(&bucket, &KEY) + far.used(&bucket, &Key::from("one"));
     assert!(admitted > 1_000, "{admitted}");
     assert!(admitted <= drawn + 10, "{admitted} of {drawn}");
+}
+
+struct NotLeased(ManualClock);
+
+impl Harness<TokenBucket> for NotLeased {
+    type Backend = Leased<Local<LeaseBucket, ManualClock>>;
+
+    fn backend(&self) -> Self::Backend {
+        let store = LocalBuilder::new().build_with_clock(self.0.clone());
+        Leased::new(store, Duration::ZERO)
+    }
+
+    fn set_time(&self, now: Timestamp) {
+        self.0.set(now);
+    }
+}
+
+#[tokio::test]
+async fn without_a_hold_time_the_backend_conforms_as_it_did() {
+    let bucket = TokenBucket::new(Quota::per_second(10)).burst(4);
+    conformance::run_for(&NotLeased(ManualClock::new()), &[bucket, bucket.burst(6)]).await;
 }

@@ -95,13 +95,19 @@ pub(super) struct Spent {
 
 impl Spent {
     #[inline(always)]
-    pub(super) const fn decision(self) -> Decision {
+    const fn decision(self) -> Decision {
+        self.decision_on(Cost::new(self.cost))
+    }
+
+    /// The decision on a request of `cost`, in all its dimensions.
+    #[inline(always)]
+    pub(super) const fn decision_on(self, cost: Cost) -> Decision {
         let reset_after = Duration::from_nanos(self.reset_after);
         Decision::Allow {
             snapshot: Snapshot::new(self.burst, self.remaining, reset_after),
             charge: Charge {
                 mark: self.expiry,
-                ..Charge::new(Timestamp::from_nanos(self.now), Cost::new(self.cost))
+                ..Charge::new(Timestamp::from_nanos(self.now), cost)
             },
         }
     }

@@ -9,10 +9,11 @@ use futures::FutureExt;
 use super::{
     Answer, Leased,
     lease::{Call, Ticket},
+    on,
     seat::{Out, Seat},
     terms::Terms,
 };
-use crate::{algorithm::LeaseBucket, backend::Backend, key::Key, time::Clock};
+use crate::{algorithm::LeaseBucket, backend::Backend, cost::Cost, key::Key, time::Clock};
 
 /// A request that waits for what is being drawn.
 ///
@@ -30,13 +31,19 @@ pub(super) struct Wait<B: Backend<LeaseBucket>, C: Clock> {
     key: Key,
     terms: Terms,
     ticket: Ticket,
+    cost: Cost,
     out: Option<Out>,
     is_done: bool,
 }
 
 impl<B: Backend<LeaseBucket>, C: Clock> Wait<B, C> {
-    pub(super) const fn new(leased: Leased<B, C>, key: Key, terms: Terms, ticket: Ticket) -> Self {
-        Self { leased, key, terms, ticket, out: None, is_done: false }
+    pub(super) const fn new(
+        leased: Leased<B, C>,
+        key: Key,
+        terms: Terms,
+        (ticket, cost): (Ticket, Cost),
+    ) -> Self {
+        Self { leased, key, terms, ticket, cost, out: None, is_done: false }
     }
 
     fn with_seat<T>(&self, then: impl FnOnce(&mut Seat) -> T) -> Option<T> {
@@ -87,7 +94,7 @@ impl<B: Backend<LeaseBucket>, C: Clock> Future for Wait<B, C> {
             match polled {
                 Some(Ok(decided)) => {
                     self.is_done = true;
-                    return Poll::Ready(decided);
+                    return Poll::Ready(decided.map(|decision| on(self.cost, decision)));
                 }
                 Some(Err(out)) => self.out = out,
                 None => unreachable!("a seat stays while somebody waits for it"),
