@@ -37,7 +37,17 @@ impl Block {
         Self { sent, received: sent, last: 0, each: 1, count: units, gone: 0 }
     }
 
-    pub(super) fn forget_expired(&mut self, terms: &Terms, now: u64) {
+    /// Whether `other` came back too, and expires with this.
+    pub(super) const fn is_of_the_same(&self, other: &Self) -> bool {
+        let is_returned = self.received == self.sent && self.last == 0 && self.each == 1;
+        is_returned && self.sent == other.sent
+    }
+
+    pub(super) const fn add(&mut self, parcels: u64) {
+        self.count += parcels;
+    }
+
+    fn forget_expired(&mut self, terms: &Terms, now: u64) {
         let passed = terms.most_passed(now.saturating_sub(self.sent));
         if let Some(expired) = passed.checked_sub(terms.hold()) {
             self.gone = self.gone.max(self.until(terms, expired) * self.each);

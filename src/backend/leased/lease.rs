@@ -373,8 +373,9 @@ impl Lease {
         }
         let last = saturating_nanos(charge.delay);
         let mut block = Block::drawn((call.sent, now), last, (count, each));
-        block.forget_expired(&self.rest.terms, now);
-        if block.left() == 0 {
+        let is_ready = block.ready(&self.rest.terms, now) >= each;
+        if !is_ready && block.covers_at(&self.rest.terms, each).is_none() {
+            // It was so long on its way that nothing of it can be spent.
             return Err(BackendError::new(BackendErrorKind::TimedOut));
         }
         self.refresh(now);
@@ -415,11 +416,17 @@ impl Lease {
         let now = now.as_nanos();
         self.refresh(now);
         let units = units.min(charge.cost.units());
-        if units == 0 || now >= charge.mark || self.rest.blocks.len() >= MOST_BLOCKS {
+        if units == 0 || now >= charge.mark {
             return;
         }
         self.rest.refused = (0, 0);
-        self.rest.blocks.push_front(Block::returned(&self.rest.terms, units, charge.mark));
+        let block = Block::returned(&self.rest.terms, units, charge.mark);
+        let blocks = &mut self.rest.blocks;
+        if let Some(first) = blocks.front_mut().filter(|first| first.is_of_the_same(&block)) {
+            first.add(units);
+        } else if blocks.len() < MOST_BLOCKS {
+            blocks.push_front(block);
+        }
         self.refresh(now);
     }
 
