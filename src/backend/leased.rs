@@ -7,10 +7,13 @@
 //! a page of their own: [`guide::leases`](crate::guide::leases).
 
 mod block;
+mod blocks;
+mod call;
 mod lease;
 mod rate;
 mod seat;
 mod seats;
+mod spent;
 mod standing;
 mod terms;
 mod wait;
@@ -20,7 +23,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use futures::{FutureExt, future::BoxFuture};
 
 pub use self::{
-    lease::{Call, Decided, Lease, Ticket},
+    call::{Call, Decided, Ticket},
+    lease::Lease,
     terms::Terms,
 };
 use self::{seat::Seat, seats::Seats, wait::Wait};

@@ -305,6 +305,26 @@ async fn keys_do_not_share_leases_and_those_beyond_the_bound_are_decided_by_the_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_whose_callers_all_left_while_it_was_drawn_makes_room_too() {
+    let clock = TokioClock::new();
+    let far = Far::new(&clock);
+    let hold = Duration::from_millis(200);
+    let leased = Leased::new(far.clone(), hold).clock(clock).most_keys(64);
+    let limiter = Limiter::new(limit(), leased);
+    for key in 0..1_000_u64 {
+        let mut leaves = pending(&limiter, &Key::from(key), 1);
+        assert!(poll_once(&mut leaves).await.is_none());
+    }
+    assert!(limiter.backend().len() > 50);
+    sleep(Duration::from_secs(5)).await;
+    // Leased, they are drawn in one call.
+    let calls = far.calls();
+    let waiting: Vec<_> = (0..3).map(|_| pending(&limiter, &Key::from("new"), 1)).collect();
+    assert!(futures::future::join_all(waiting).await.iter().all(|it| it.is_ok()));
+    assert_eq!(far.calls() - calls, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn under_another_limit_nothing_is_spent_that_was_drawn_under_the_old_one() {
     let (far, limiter) = limiter();
     let waiting: Vec<_> = (0..9).map(|_| pending(&limiter, &KEY, 1)).collect();

@@ -1,4 +1,12 @@
-use super::terms::{Terms, least_passed, longer};
+use super::{
+    call::Call,
+    terms::{Terms, least_passed, longer},
+};
+use crate::{
+    decision::Charge,
+    error::{BackendError, BackendErrorKind},
+    time::saturating_nanos,
+};
 
 /// What one draw brought: parcels of equal size, released one after another, each good for the hold
 /// time from its release. Those of a draw from a full bucket are released at once.
@@ -21,14 +29,28 @@ pub(super) struct Block {
 }
 
 impl Block {
-    /// What was drawn between `sent` and `received`: `count` parcels of `each`, the last of them
-    /// released `last` nanoseconds after the draw.
-    pub(super) const fn drawn(
-        (sent, received): (u64, u64),
-        last: u64,
-        (count, each): (u64, u64),
-    ) -> Self {
-        Self { sent, received, last, each, count, gone: 0 }
+    /// What `charge` says was drawn by `call`, whose answer is there at `received`.
+    ///
+    /// # Errors
+    ///
+    /// It is not what was asked for, or was so long on its way that nothing of it can be spent.
+    pub(super) fn drawn(
+        terms: &Terms,
+        call: &Call,
+        received: u64,
+        charge: &Charge,
+    ) -> Result<Self, BackendError> {
+        let each = call.demand.each.units();
+        let count = charge.cost.units() / each.max(1);
+        if count == 0 || count > call.demand.most {
+            return Err(BackendError::new(BackendErrorKind::Malformed));
+        }
+        let last = saturating_nanos(charge.delay);
+        let mut block = Self { sent: call.sent, received, last, each, count, gone: 0 };
+        if block.ready(terms, received) < each && block.covers_at(terms, each).is_none() {
+            return Err(BackendError::new(BackendErrorKind::TimedOut));
+        }
+        Ok(block)
     }
 
     /// `units` that came back, and expire when those expire with which they were drawn.

@@ -2,7 +2,10 @@ use std::{collections::VecDeque, time::Duration};
 
 use super::{
     block::Block,
+    blocks::Blocks,
+    call::{Call, Decided, Ticket},
     rate::Rate,
+    spent::Spent,
     standing::Standing,
     terms::{Terms, longer},
 };
@@ -10,7 +13,7 @@ use crate::{
     algorithm::TokenBucket,
     cost::Cost,
     decision::{Charge, Decision, Demand, PolicySet, RetryAfter, Snapshot},
-    error::{BackendError, BackendErrorKind},
+    error::BackendError,
     time::{Timestamp, saturating_nanos},
 };
 
@@ -65,8 +68,7 @@ pub struct Lease {
 #[derive(Debug)]
 struct Rest {
     terms: Terms,
-    /// Oldest first. Empty ones are removed when they are met.
-    blocks: VecDeque<Block>,
+    blocks: Blocks,
     rate: Rate,
     /// What the last answer said of the bucket.
     standing: Standing,
@@ -82,60 +84,12 @@ struct Rest {
     calls: u64,
 }
 
-/// What was spent: all that the decision about it has to say.
-#[derive(Clone, Copy)]
-pub(super) struct Spent {
-    cost: u64,
-    expiry: u64,
-    now: u64,
-    burst: u64,
-    remaining: u64,
-    reset_after: u64,
-}
-
-impl Spent {
-    #[inline(always)]
-    const fn decision(self) -> Decision {
-        self.decision_on(Cost::new(self.cost))
-    }
-
-    /// The decision on a request of `cost`, in all its dimensions.
-    #[inline(always)]
-    pub(super) const fn decision_on(self, cost: Cost) -> Decision {
-        let reset_after = Duration::from_nanos(self.reset_after);
-        Decision::Allow {
-            snapshot: Snapshot::new(self.burst, self.remaining, reset_after),
-            charge: Charge {
-                mark: self.expiry,
-                ..Charge::new(Timestamp::from_nanos(self.now), cost)
-            },
-        }
-    }
-}
-
-/// The place of a request that waits.
-pub type Ticket = u64;
-
-/// What became of a request that waited.
-pub type Decided = (Ticket, Result<Decision, BackendError>);
-
-/// A call to the backend, to be made once: if its outcome is unknown, what it drew is lost.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct Call {
-    /// Tells this call's answer from those of others.
-    pub id: u64,
-    /// What to ask the backend, by [`Terms::drawn_from`].
-    pub demand: Demand,
-    sent: u64,
-}
-
 impl Lease {
     /// A lease that holds nothing.
     pub fn new(terms: Terms, now: Timestamp) -> Self {
         let rest = Rest {
             terms,
-            blocks: VecDeque::new(),
+            blocks: Blocks::default(),
             rate: Rate::new(now.as_nanos()),
             standing: Standing::UNKNOWN,
             refused: (0, 0),
@@ -235,8 +189,7 @@ impl Lease {
         if let Some(spent) = self.spend(now, cost) {
             return Some(spent.decision());
         }
-        let (blocks, terms) = (&self.rest.blocks, &self.rest.terms);
-        let covered_at = blocks.iter().filter_map(|block| block.covers_at(terms, cost)).min()?;
+        let covered_at = self.rest.blocks.covers_at(&self.rest.terms, cost)?;
         self.rest.refused = (cost, covered_at);
         Some(self.refused_until(covered_at, now))
     }
@@ -246,44 +199,28 @@ impl Lease {
         self.denied(now, RetryAfter::After(wait))
     }
 
-    /// Spends what is released and good, oldest first, over all blocks.
+    /// Spends what is released and good.
     fn spend(&mut self, now: u64, cost: u64) -> Option<Spent> {
-        let ready = self.refresh(now);
-        let remaining = ready.checked_sub(cost)?;
-        let (mut rest, mut expiry) = (cost, u64::MAX);
-        let Rest { terms, blocks, .. } = &mut *self.rest;
-        for block in blocks {
-            let part = block.ready(terms, now).min(rest);
-            if part > 0 {
-                expiry = expiry.min(block.expiry(terms));
-                block.spend(part);
-                rest -= part;
-            }
-        }
-        self.rest.refused = (0, 0);
-        self.refresh(now);
+        let remaining = self.refresh(now).checked_sub(cost)?;
+        let (_, expiry) = self.rest.blocks.spend(&self.rest.terms, now, cost);
+        self.change(now);
         Some(Spent { remaining, ..self.told(now, cost, expiry) })
     }
 
-    /// Takes what was spent from the first block, drops blocks that are used up or expired, and
-    /// looks up what can be spent: of the first block for the usual path, and of all of them.
+    /// Takes what was spent from the first block, and looks up what can be spent: of the first for
+    /// the usual path, and of all of them.
     fn refresh(&mut self, now: u64) -> u64 {
         let Rest { terms, blocks, waiting, .. } = &mut *self.rest;
-        if let Some(first) = blocks.front_mut() {
-            first.spend(std::mem::take(&mut self.spent));
-        }
-        (self.ready, self.ready_until) = (0, 0);
-        while let Some(first) = blocks.front_mut() {
-            let ready = first.ready(terms, now);
-            if first.left() > 0 {
-                if waiting.is_empty() {
-                    (self.ready, self.ready_until) = (ready, first.expiry(terms));
-                }
-                return blocks.iter_mut().map(|block| block.ready(terms, now)).sum();
-            }
-            blocks.pop_front();
-        }
-        0
+        blocks.spend_first(std::mem::take(&mut self.spent));
+        let (ready, until, all) = blocks.look(terms, now);
+        (self.ready, self.ready_until) = if waiting.is_empty() { (ready, until) } else { (0, 0) };
+        all
+    }
+
+    /// What is held has changed.
+    fn change(&mut self, now: u64) {
+        self.rest.refused = (0, 0);
+        self.refresh(now);
     }
 
     /// Whether a call would be refused for certain, or is not worth it: the bucket is empty for
@@ -298,7 +235,7 @@ impl Lease {
     /// for longer than any answer is worth is given up.
     pub fn next_call(&mut self, now: Timestamp) -> Option<Call> {
         let now = now.as_nanos();
-        if self.rest.call.is_some_and(|call| now.saturating_sub(call.sent) < self.patience()) {
+        if self.is_calling(now) {
             return None;
         }
         let &(_, cost) = self.rest.waiting.front()?;
@@ -311,18 +248,13 @@ impl Lease {
     /// How many parcels of `each` to draw: what will be demanded while they are good, at least what
     /// is waited for, at most a share of what the bucket has.
     fn wanted(&mut self, now: u64, each: u64) -> u64 {
-        let (demanded, hold) = (std::mem::take(&mut self.demanded), self.rest.terms.hold());
-        let expected = self.rest.rate.expected(now, hold, demanded) / each as f64;
-        let left = self.rest.standing.most_left(&self.rest.terms, now);
-        let expected = if left > self.rest.terms.burst() / 4 * 3 {
-            expected + 0.5
-        } else {
-            expected - expected.sqrt()
-        };
-        let waiting =
-            self.rest.waiting.iter().fold(0_u64, |sum, &(_, cost)| sum.saturating_add(cost));
-        let wanted = (expected as u64).max(waiting / each).min(left / SHARES / each);
-        wanted.max(1)
+        let demanded = std::mem::take(&mut self.demanded);
+        let Rest { terms, rate, standing, waiting, .. } = &mut *self.rest;
+        let left = standing.most_left(terms, now);
+        let is_full = left > terms.burst() / 4 * 3;
+        let expected = rate.expected(now, terms.hold(), demanded, each, is_full);
+        let waiting = waiting.iter().fold(0_u64, |sum, &(_, cost)| sum.saturating_add(cost));
+        expected.max(waiting / each).min(left / SHARES / each).max(1)
     }
 
     /// Takes the answer to a call, and decides on those who wait, first come first, as far as it
@@ -364,27 +296,13 @@ impl Lease {
             self.rest.quiet_until = quiet_until;
             return Ok(Some(each));
         };
-        let count = charge.cost.units() / each;
-        if count == 0 || count > call.demand.most {
-            return Err(BackendError::new(BackendErrorKind::Malformed));
-        }
-        if count < call.demand.most {
+        if charge.cost.units() / each < call.demand.most {
             self.rest.quiet_until = quiet_until;
         }
-        let last = saturating_nanos(charge.delay);
-        let mut block = Block::drawn((call.sent, now), last, (count, each));
-        let is_ready = block.ready(&self.rest.terms, now) >= each;
-        if !is_ready && block.covers_at(&self.rest.terms, each).is_none() {
-            // It was so long on its way that nothing of it can be spent.
-            return Err(BackendError::new(BackendErrorKind::TimedOut));
-        }
+        let block = Block::drawn(&self.rest.terms, call, now, &charge)?;
         self.refresh(now);
-        if self.rest.blocks.len() >= MOST_BLOCKS {
-            self.rest.blocks.pop_front();
-        }
-        self.rest.refused = (0, 0);
-        self.rest.blocks.push_back(block);
-        self.refresh(now);
+        self.rest.blocks.draw(block);
+        self.change(now);
         Ok(None)
     }
 
@@ -419,15 +337,8 @@ impl Lease {
         if units == 0 || now >= charge.mark {
             return;
         }
-        self.rest.refused = (0, 0);
-        let block = Block::returned(&self.rest.terms, units, charge.mark);
-        let blocks = &mut self.rest.blocks;
-        if let Some(first) = blocks.front_mut().filter(|first| first.is_of_the_same(&block)) {
-            first.add(units);
-        } else if blocks.len() < MOST_BLOCKS {
-            blocks.push_front(block);
-        }
-        self.refresh(now);
+        self.rest.blocks.give_back(&self.rest.terms, units, charge.mark);
+        self.change(now);
     }
 
     /// Takes up to `units` of what can be spent, and gives what is lacking: to be taken from the
@@ -435,16 +346,9 @@ impl Lease {
     pub fn take(&mut self, now: Timestamp, units: u64) -> u64 {
         let now = now.as_nanos();
         self.refresh(now);
-        self.rest.refused = (0, 0);
-        let mut rest = units;
-        let Rest { terms, blocks, .. } = &mut *self.rest;
-        for block in blocks {
-            let part = block.ready(terms, now).min(rest);
-            block.spend(part);
-            rest -= part;
-        }
-        self.refresh(now);
-        rest
+        let (lacking, _) = self.rest.blocks.spend(&self.rest.terms, now, units);
+        self.change(now);
+        lacking
     }
 
     /// Whether `cost` could be spent now, and nobody waits for it.
@@ -466,7 +370,7 @@ impl Lease {
         let now = now.as_nanos();
         self.refresh(now);
         let since = now.saturating_sub(self.rest.standing.received());
-        self.rest.call.is_none()
+        !self.is_calling(now)
             && self.rest.waiting.is_empty()
             && self.rest.blocks.is_empty()
             && since / IDLE_AFTER >= self.rest.terms.hold()
@@ -490,6 +394,11 @@ impl Lease {
         Snapshot::new(self.burst, self.ready, Duration::from_nanos(self.reset_after(now)))
     }
 
+    /// Whether a call is out whose answer is still worth something.
+    fn is_calling(&self, now: u64) -> bool {
+        self.rest.call.is_some_and(|call| now.saturating_sub(call.sent) < self.patience())
+    }
+
     /// Nanoseconds after which an answer is not worth waiting for.
     fn patience(&self) -> u64 {
         longer(self.rest.terms.hold()).saturating_mul(2).max(LEAST_PATIENCE)
@@ -504,9 +413,6 @@ const QUIET: u64 = 4;
 
 /// A lease that was not asked for so many hold times may be forgotten.
 const IDLE_AFTER: u64 = 8;
-
-/// Blocks that are held at most, those that came back included.
-const MOST_BLOCKS: usize = 16;
 
 /// An answer is waited for at least so long, in nanoseconds.
 const LEAST_PATIENCE: u64 = 1_000_000_000;

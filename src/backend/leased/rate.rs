@@ -13,8 +13,17 @@ impl Rate {
         Self { since: now, per_nano: 0.0 }
     }
 
-    /// The units to be expected in `nanos`, after `demanded` since the last time.
-    pub(super) fn expected(&mut self, now: u64, nanos: u64, demanded: u64) -> f64 {
+    /// How many requests of `each` are to be expected in `nanos`, after `demanded` since the last
+    /// time: of a full bucket as many as there will be, since what is not used then is not missed;
+    /// otherwise as many as there will be nearly always.
+    pub(super) fn expected(
+        &mut self,
+        now: u64,
+        nanos: u64,
+        demanded: u64,
+        each: u64,
+        is_full: bool,
+    ) -> u64 {
         let passed = now.saturating_sub(self.since);
         if passed > 0 {
             let (passed, demanded) = (passed as f64, demanded as f64);
@@ -22,7 +31,9 @@ impl Rate {
             self.per_nano += weight * (demanded / passed - self.per_nano);
             self.since = now;
         }
-        self.per_nano * nanos as f64
+        let mean = self.per_nano * nanos as f64 / each as f64;
+        // Their number varies by about the root of its mean.
+        (if is_full { mean + 0.5 } else { mean - mean.sqrt() }) as u64
     }
 }
 

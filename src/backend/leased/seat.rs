@@ -3,7 +3,8 @@ use std::{collections::VecDeque, task::Waker};
 use futures::future::{BoxFuture, Shared};
 
 use super::{
-    lease::{Call, Decided, Lease, Ticket},
+    call::{Call, Decided, Ticket},
+    lease::Lease,
     terms::Terms,
 };
 use crate::{decision::Decision, error::BackendError, time::Timestamp};

@@ -8,7 +8,7 @@ use futures::FutureExt;
 
 use super::{
     Answer, Leased,
-    lease::{Call, Ticket},
+    call::{Call, Ticket},
     on,
     seat::{Out, Seat},
     terms::Terms,
