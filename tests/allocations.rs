@@ -7,6 +7,7 @@ use std::{
     future::{Future, Ready, ready},
     pin::pin,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use tower::{Layer, Service};
@@ -16,7 +17,7 @@ use tower_quota::{
         Algorithm, FixedWindow, LeakyBucket, Portion, Share, SlidingCounter, SlidingWindow,
         TokenBucket,
     },
-    backend::{Backend, DynBackend, GuardedBuilder, Local, guarded::Fallback},
+    backend::{Backend, DynBackend, GuardedBuilder, Leased, Local, guarded::Fallback},
     policy::Answer,
 };
 
@@ -76,6 +77,22 @@ fn a_decision_on_a_known_key_allocates_nothing() {
     none_for(FixedWindow::new(quota));
     none_for(SlidingWindow::new(quota));
     none_for(SlidingCounter::new(quota));
+}
+
+#[test]
+fn a_token_that_is_held_is_spent_without_an_allocation() {
+    let limit = TokenBucket::new(Quota::per_day(1_000)).burst(1_000);
+    let limiter = Limiter::new(limit, Leased::new(Local::new(), Duration::from_secs(60)));
+    for key in [Key::GLOBAL, Key::from("alice")] {
+        // All wait for one draw, and give back what it brought.
+        let waiting: Vec<_> = (0..150).map(|_| limiter.decide(&key, Cost::ONE)).collect();
+        for decision in futures::executor::block_on(futures::future::join_all(waiting)) {
+            let charge = decision.expect("it decides").charge().expect("it admits");
+            let given_back = limiter.give_back(&key, &charge).try_into_ready();
+            assert!(given_back.is_ok_and(|it| it.is_ok()), "it is done at once");
+        }
+        assert_eq!(allocations(|| decide(&limiter, &key)), 0, "{key}");
+    }
 }
 
 #[test]

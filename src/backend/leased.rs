@@ -7,10 +7,13 @@
 //! a page of their own: [`guide::leases`](crate::guide::leases).
 
 mod block;
+mod blocks;
+mod call;
 mod lease;
 mod rate;
 mod seat;
 mod seats;
+mod spent;
 mod standing;
 mod terms;
 mod wait;
@@ -20,7 +23,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use futures::{FutureExt, future::BoxFuture};
 
 pub use self::{
-    lease::{Call, Decided, Lease, Ticket},
+    call::{Call, Decided, Ticket},
+    lease::Lease,
     terms::Terms,
 };
 use self::{seat::Seat, seats::Seats, wait::Wait};
@@ -74,7 +78,7 @@ use crate::{
 /// Only what is certain. `limit` is the burst that is left by the price, the largest cost that is
 /// ever admitted; `remaining` what this instance can spend at once, and others may have more;
 /// `reset_after` the time in which the bucket would refill if nobody else drew. The time of a
-/// [`Charge`] is that of the draw. A refusal says when this instance's next token is released, or,
+/// [`Charge`] is this instance's. A refusal says when this instance's next token is released, or,
 /// if it has none, when the bucket has one.
 ///
 /// # Corrections
@@ -208,43 +212,58 @@ impl<B, C> Leased<B, C> {
 
 impl<B: Backend<LeaseBucket>, C: Clock> Leased<B, C> {
     #[inline(never)]
-    fn decide_first(&self, algorithm: &TokenBucket, key: &Key, cost: u64) -> Deciding {
-        let terms = self.terms(algorithm);
-        if terms.is_leased() {
-            let now = self.shared.clock.now();
-            let asked = self.shared.seats.with_new(key, now, |place| {
-                let seat = Seat::renewed(place, terms, now)?;
-                Some(seat.lease.ask(now, cost))
-            });
-            if let Some(asked) = asked {
-                return self.decided(key, terms, asked);
+    fn ask(&self, algorithm: &TokenBucket, key: &Key, cost: Cost) -> Deciding {
+        let clock = &self.shared.clock;
+        let asked = self.shared.seats.with(key, |seat| {
+            let is_known = seat.lease.is_under(algorithm);
+            is_known.then(|| (seat.lease.ask(clock.now(), cost.units()), *seat.lease.terms()))
+        });
+        match asked.flatten() {
+            Some((Ok(decision), _)) => MaybeReady::ready(Ok(on(cost, decision))),
+            Some((Err(ticket), terms)) => {
+                MaybeReady::pending(self.wait(key, terms, (ticket, cost)))
             }
+            None => self.ask_first(algorithm, key, cost),
         }
-        self.ask_backend(&terms, key, &Demand::exactly(Cost::new(cost)))
     }
 
-    #[inline]
-    fn decided(&self, key: &Key, terms: Terms, asked: Result<Decision, Ticket>) -> Deciding {
-        match asked {
-            Ok(decision) => MaybeReady::ready(Ok(decision)),
-            Err(ticket) => MaybeReady::pending(self.wait(key, terms, ticket)),
+    fn ask_first(&self, algorithm: &TokenBucket, key: &Key, cost: Cost) -> Deciding {
+        let terms = self.terms(algorithm);
+        if terms.is_leased() {
+            let clock = &self.shared.clock;
+            let asked = self.shared.seats.with_new(key, clock.now(), |place| {
+                let now = clock.now();
+                Some(Seat::renewed(place, terms, now)?.lease.ask(now, cost.units()))
+            });
+            match asked {
+                Some(Ok(decision)) => return MaybeReady::ready(Ok(on(cost, decision))),
+                Some(Err(ticket)) => {
+                    return MaybeReady::pending(self.wait(key, terms, (ticket, cost)));
+                }
+                None => {}
+            }
         }
+        self.ask_backend(&terms, key, &Demand::exactly(cost))
     }
 
     #[inline(never)]
-    fn wait(&self, key: &Key, terms: Terms, ticket: Ticket) -> BoxFuture<'static, Answer> {
-        Wait::new(self.clone(), key.clone(), terms, ticket).boxed()
+    fn wait(&self, key: &Key, terms: Terms, waits: (Ticket, Cost)) -> BoxFuture<'static, Answer> {
+        Wait::new(self.clone(), key.clone(), terms, waits).boxed()
     }
 
     fn decide_otherwise(&self, algorithm: &TokenBucket, key: &Key, demand: &Demand) -> Deciding {
-        let cost = demand.each.times(demand.most).units();
-        if demand.mode == DemandMode::Peek && cost > 0 {
+        let cost = demand.each.times(demand.most);
+        if demand.mode == DemandMode::Peek && cost.units() > 0 {
             let now = self.shared.clock.now();
             let seen = self.shared.seats.with(key, |seat| {
-                if seat.is_under(algorithm) { seat.lease.peek(now, cost) } else { None }
+                if seat.lease.is_under(algorithm) {
+                    seat.lease.peek(now, cost.units())
+                } else {
+                    None
+                }
             });
             if let Some(Some(decision)) = seen {
-                return MaybeReady::ready(Ok(decision));
+                return MaybeReady::ready(Ok(on(cost, decision)));
             }
         }
         self.ask_backend(&self.terms(algorithm), key, demand)
@@ -256,6 +275,14 @@ impl<B: Backend<LeaseBucket>, C: Clock> Leased<B, C> {
             Err(future) => MaybeReady::pending(future.boxed()),
         }
     }
+}
+
+/// The decision with the cost in all its dimensions: a lease knows only the first.
+fn on(cost: Cost, mut decision: Decision) -> Decision {
+    if let Decision::Allow { charge, .. } = &mut decision {
+        charge.cost = cost;
+    }
+    decision
 }
 
 type Answer = Result<Decision, BackendError>;
@@ -271,17 +298,16 @@ impl<B: Backend<LeaseBucket>, C: Clock> Backend<TokenBucket> for Leased<B, C> {
         if !demand.is_plain() || cost == 0 {
             return self.decide_otherwise(algorithm, key, demand);
         }
-        let now = self.shared.clock.now();
-        let asked = self.shared.seats.with(key, |seat| {
-            if !seat.is_under(algorithm) {
-                return None;
-            }
-            Some(seat.lease.ask(now, cost).map_err(|ticket| (ticket, *seat.lease.terms())))
+        // What is spent is passed on in registers, and becomes a decision where the caller wants it.
+        let clock = &self.shared.clock;
+        let spent = self.shared.seats.with(key, |seat| {
+            // The time is read in the lock: whoever waited for it would spend what has expired.
+            let is_known = seat.lease.is_under(algorithm);
+            if is_known { seat.lease.spend_ready(clock.now(), cost) } else { None }
         });
-        match asked {
-            Some(Some(Ok(decision))) => MaybeReady::ready(Ok(decision)),
-            Some(Some(Err((ticket, terms)))) => MaybeReady::pending(self.wait(key, terms, ticket)),
-            _ => self.decide_first(algorithm, key, cost),
+        match spent {
+            Some(Some(spent)) => MaybeReady::ready(Ok(spent.decision_on(demand.each))),
+            _ => self.ask(algorithm, key, demand.each),
         }
     }
 
@@ -300,7 +326,7 @@ impl<B: Backend<LeaseBucket>, C: Clock> Backend<TokenBucket> for Leased<B, C> {
         let unused = charge.cost.saturating_sub(actual).units();
         let excess = actual.saturating_sub(charge.cost).units();
         let lacking = self.shared.seats.with(key, |seat| {
-            if !seat.is_under(algorithm) {
+            if !seat.lease.is_under(algorithm) {
                 return excess;
             }
             let now = self.shared.clock.now();

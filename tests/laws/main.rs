@@ -10,6 +10,7 @@ mod clock;
 mod fixed_window;
 mod laws;
 mod leaky_bucket;
+mod lease_bucket;
 mod oracle;
 mod plan;
 mod rules;

@@ -279,3 +279,34 @@ fn a_limit_that_is_too_small_keeps_its_burst_and_is_not_leased() {
     let limit = TokenBucket::new(Quota::per_second(10));
     assert!(!Terms::new(&limit, Duration::ZERO, Duration::ZERO, 1).is_leased());
 }
+
+#[test]
+fn a_small_request_does_not_take_what_a_large_one_waits_for() {
+    let mut pair = pair();
+    pair.draw(3, [0, 0, 0]);
+    pair.lease.ask(at(1), 15).expect_err("three are held");
+    pair.lease.ask(at(1), 1).expect_err("the large one was first");
+}
+
+#[test]
+fn what_many_give_back_is_kept_together() {
+    let mut pair = pair();
+    pair.draw(40, [0, 0, 0]);
+    let spent: Vec<_> = (0..25).map(|_| pair.lease.ask(at(1), 1).expect("it is held")).collect();
+    for decision in spent {
+        pair.lease.give_back(at(2), &decision.charge().expect("it is admitted"), 1);
+    }
+    assert!(pair.is_allowed(3, 25));
+}
+
+#[test]
+fn a_network_as_slow_as_the_hold_time_fails_requests_and_does_not_draw_for_ever() {
+    let mut pair = pair();
+    pair.use_up(0, 250);
+    pair.lease.ask(at(0), 1).unwrap_err();
+    let call = pair.lease.next_call(at(0)).expect("it waits");
+    // The token comes after 151 ms and is good until 347 ms, but is not here before 348.
+    let decided = pair.carry(call, 0, 196);
+    assert_eq!(decided[0].1.as_ref().unwrap_err().kind(), BackendErrorKind::TimedOut);
+    assert_eq!(pair.lease.next_call(at(196)), None);
+}

@@ -1,5 +1,12 @@
-use super::terms::{Terms, least_passed, longer};
-use crate::time::Timestamp;
+use super::{
+    call::Call,
+    terms::{Terms, least_passed, longer},
+};
+use crate::{
+    decision::Charge,
+    error::{BackendError, BackendErrorKind},
+    time::saturating_nanos,
+};
 
 /// What one draw brought: parcels of equal size, released one after another, each good for the hold
 /// time from its release. Those of a draw from a full bucket are released at once.
@@ -11,8 +18,6 @@ pub(super) struct Block {
     sent: u64,
     /// When the answer was there, or just after.
     received: u64,
-    /// The backend's time of the draw.
-    at: Timestamp,
     /// Nanoseconds after the draw at which the last parcel is released.
     last: u64,
     /// Units of a parcel.
@@ -24,24 +29,47 @@ pub(super) struct Block {
 }
 
 impl Block {
-    /// What was drawn between `sent` and `received`: `count` parcels of `each`, the last of them
-    /// released `last` nanoseconds after the draw.
-    pub(super) const fn drawn(
-        (sent, received): (u64, u64),
-        at: Timestamp,
-        last: u64,
-        (count, each): (u64, u64),
-    ) -> Self {
-        Self { sent, received, at, last, each, count, gone: 0 }
+    /// What `charge` says was drawn by `call`, whose answer is there at `received`.
+    ///
+    /// # Errors
+    ///
+    /// It is not what was asked for, or was so long on its way that nothing of it can be spent.
+    pub(super) fn drawn(
+        terms: &Terms,
+        call: &Call,
+        received: u64,
+        charge: &Charge,
+    ) -> Result<Self, BackendError> {
+        let each = call.demand.each.units();
+        let count = charge.cost.units() / each.max(1);
+        if count == 0 || count > call.demand.most {
+            return Err(BackendError::new(BackendErrorKind::Malformed));
+        }
+        let last = saturating_nanos(charge.delay);
+        let mut block = Self { sent: call.sent, received, last, each, count, gone: 0 };
+        if block.ready(terms, received) < each && block.covers_at(terms, each).is_none() {
+            return Err(BackendError::new(BackendErrorKind::TimedOut));
+        }
+        Ok(block)
     }
 
     /// `units` that came back, and expire when those expire with which they were drawn.
-    pub(super) const fn returned(terms: &Terms, units: u64, at: Timestamp, expiry: u64) -> Self {
+    pub(super) const fn returned(terms: &Terms, units: u64, expiry: u64) -> Self {
         let sent = expiry.saturating_sub(terms.life(0));
-        Self { sent, received: sent, at, last: 0, each: 1, count: units, gone: 0 }
+        Self { sent, received: sent, last: 0, each: 1, count: units, gone: 0 }
     }
 
-    pub(super) fn forget_expired(&mut self, terms: &Terms, now: u64) {
+    /// Whether `other` came back too, and expires with this.
+    pub(super) const fn is_of_the_same(&self, other: &Self) -> bool {
+        let is_returned = self.received == self.sent && self.last == 0 && self.each == 1;
+        is_returned && self.sent == other.sent
+    }
+
+    pub(super) const fn add(&mut self, parcels: u64) {
+        self.count += parcels;
+    }
+
+    fn forget_expired(&mut self, terms: &Terms, now: u64) {
         let passed = terms.most_passed(now.saturating_sub(self.sent));
         if let Some(expired) = passed.checked_sub(terms.hold()) {
             self.gone = self.gone.max(self.until(terms, expired) * self.each);
@@ -84,10 +112,6 @@ impl Block {
             let expires = terms.life(self.offset(terms, gone / self.each));
             (released < self.sent.saturating_add(expires)).then_some(released)
         })
-    }
-
-    pub(super) const fn at(&self) -> Timestamp {
-        self.at
     }
 
     /// Nanoseconds after the draw at which `parcel` is released, the first being 0.

@@ -2,14 +2,18 @@ use std::{collections::VecDeque, time::Duration};
 
 use super::{
     block::Block,
+    blocks::Blocks,
+    call::{Call, Decided, Ticket},
     rate::Rate,
+    spent::Spent,
     standing::Standing,
     terms::{Terms, longer},
 };
 use crate::{
+    algorithm::TokenBucket,
     cost::Cost,
     decision::{Charge, Decision, Demand, PolicySet, RetryAfter, Snapshot},
-    error::{BackendError, BackendErrorKind},
+    error::BackendError,
     time::{Timestamp, saturating_nanos},
 };
 
@@ -45,17 +49,32 @@ use crate::{
 /// ```
 #[derive(Debug)]
 pub struct Lease {
-    terms: Terms,
-    /// What can be spent of the first block without another look at it, and until when.
+    /// What the usual path looks at stands here, close together, and nothing else.
+    limit: TokenBucket,
+    burst: u64,
+    /// What can be spent of the first block without another look at it, and until when. Nothing
+    /// while somebody waits.
     ready: u64,
     ready_until: u64,
     /// What of that was spent, and not yet taken from the block.
     spent: u64,
-    /// Oldest first. Empty ones are removed when they are met.
-    blocks: VecDeque<Block>,
+    /// What was asked for, and not yet counted in the rate.
+    demanded: u64,
+    /// When the bucket will have refilled, if nobody else draws.
+    reset_at: u64,
+    rest: Box<Rest>,
+}
+
+#[derive(Debug)]
+struct Rest {
+    terms: Terms,
+    blocks: Blocks,
     rate: Rate,
     /// What the last answer said of the bucket.
     standing: Standing,
+    /// The last cost that was refused by what is held, and when that covers it. Only what changes
+    /// what is held changes that.
+    refused: (u64, u64),
     /// No call before this instant, while the bucket is certainly empty.
     quiet_until: u64,
     /// Who waits, first come first: ticket and cost.
@@ -65,45 +84,41 @@ pub struct Lease {
     calls: u64,
 }
 
-/// The place of a request that waits.
-pub type Ticket = u64;
-
-/// What became of a request that waited.
-pub type Decided = (Ticket, Result<Decision, BackendError>);
-
-/// A call to the backend, to be made once: if its outcome is unknown, what it drew is lost.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct Call {
-    /// Tells this call's answer from those of others.
-    pub id: u64,
-    /// What to ask the backend, by [`Terms::drawn_from`].
-    pub demand: Demand,
-    sent: u64,
-}
-
 impl Lease {
     /// A lease that holds nothing.
     pub fn new(terms: Terms, now: Timestamp) -> Self {
-        Self {
+        let rest = Rest {
             terms,
-            ready: 0,
-            ready_until: 0,
-            spent: 0,
-            blocks: VecDeque::new(),
+            blocks: Blocks::default(),
             rate: Rate::new(now.as_nanos()),
             standing: Standing::UNKNOWN,
+            refused: (0, 0),
             quiet_until: 0,
             waiting: VecDeque::new(),
             next_ticket: 0,
             call: None,
             calls: 0,
+        };
+        Self {
+            limit: *terms.limit(),
+            burst: terms.burst(),
+            ready: 0,
+            ready_until: 0,
+            spent: 0,
+            demanded: 0,
+            reset_at: 0,
+            rest: Box::new(rest),
         }
     }
 
     /// The terms that were given.
     pub const fn terms(&self) -> &Terms {
-        &self.terms
+        &self.rest.terms
+    }
+
+    #[inline(always)]
+    pub(super) fn is_under(&self, limit: &TokenBucket) -> bool {
+        self.limit == *limit
     }
 
     /// Decides on a request, if that can be done without a call.
@@ -111,135 +126,135 @@ impl Lease {
     /// # Errors
     ///
     /// It cannot: the request waits behind those that wait already, under this ticket.
-    #[inline]
     pub fn ask(&mut self, now: Timestamp, cost: u64) -> Result<Decision, Ticket> {
-        self.rate.demand(cost);
-        if cost <= self.ready && now.as_nanos() < self.ready_until && self.waiting.is_empty() {
-            return Ok(self.spend_ready(now.as_nanos(), cost));
+        match self.spend_ready(now, cost) {
+            Some(spent) => Ok(spent.decision()),
+            None => self.ask_otherwise(now, cost),
         }
-        self.ask_otherwise(now.as_nanos(), cost)
     }
 
-    /// What is ready covers the cost.
-    #[inline]
-    fn spend_ready(&mut self, now: u64, cost: u64) -> Decision {
+    /// Spends what is ready, if it covers the cost.
+    #[inline(always)]
+    pub(super) const fn spend_ready(&mut self, now: Timestamp, cost: u64) -> Option<Spent> {
+        let now = now.as_nanos();
+        if cost > self.ready || now >= self.ready_until {
+            return None;
+        }
+        self.demanded = self.demanded.saturating_add(cost);
         self.ready -= cost;
         self.spent += cost;
-        let at = self.blocks.front().map_or(Timestamp::MIN, Block::at);
-        self.allowed(now, at, cost, self.ready_until)
+        Some(self.told(now, cost, self.ready_until))
     }
 
-    #[inline]
-    fn allowed(&self, now: u64, at: Timestamp, cost: u64, expiry: u64) -> Decision {
-        Decision::Allow {
-            snapshot: self.snapshot(now),
-            charge: Charge { mark: expiry, ..Charge::new(at, Cost::new(cost)) },
-        }
+    #[inline(always)]
+    const fn told(&self, now: u64, cost: u64, expiry: u64) -> Spent {
+        let (burst, remaining) = (self.burst, self.ready);
+        Spent { cost, expiry, now, burst, remaining, reset_after: self.reset_after(now) }
     }
 
+    #[inline(always)]
+    const fn reset_after(&self, now: u64) -> u64 {
+        self.reset_at.saturating_sub(now)
+    }
+
+    /// Decides on a request that what is ready does not cover.
     #[inline(never)]
-    fn ask_otherwise(&mut self, now: u64, cost: u64) -> Result<Decision, Ticket> {
-        if self.waiting.is_empty() {
+    pub(super) fn ask_otherwise(&mut self, now: Timestamp, cost: u64) -> Result<Decision, Ticket> {
+        let now = now.as_nanos();
+        self.demanded = self.demanded.saturating_add(cost);
+        if self.rest.waiting.is_empty() {
+            let (refused, until) = self.rest.refused;
+            if cost == refused && now < until {
+                return Ok(self.refused_until(until, now));
+            }
             if let Some(decision) = self.decide(now, cost) {
                 return Ok(decision);
             }
-            if self.call.is_none() && self.must_not_ask(now, cost) {
+            if self.rest.call.is_none() && self.must_not_ask(now, cost) {
                 return Ok(self.empty(now, cost));
             }
         }
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        self.waiting.push_back((ticket, cost));
+        let ticket = self.rest.next_ticket;
+        self.rest.next_ticket += 1;
+        self.rest.waiting.push_back((ticket, cost));
+        self.ready = 0;
         Err(ticket)
     }
 
     /// Decides by what is held: enough now, enough later, or more than there ever is.
     fn decide(&mut self, now: u64, cost: u64) -> Option<Decision> {
-        if cost > self.terms.burst() {
+        if cost > self.burst {
             return Some(self.denied(now, RetryAfter::Never));
         }
-        if let Some(decision) = self.spend(now, cost) {
-            return Some(decision);
+        if let Some(spent) = self.spend(now, cost) {
+            return Some(spent.decision());
         }
-        let covered_at =
-            self.blocks.iter().filter_map(|block| block.covers_at(&self.terms, cost)).min()?;
-        let wait = covered_at.saturating_sub(now).max(1);
-        Some(self.denied(now, RetryAfter::After(Duration::from_nanos(wait))))
+        let covered_at = self.rest.blocks.covers_at(&self.rest.terms, cost)?;
+        self.rest.refused = (cost, covered_at);
+        Some(self.refused_until(covered_at, now))
     }
 
-    /// Spends what is released and good, oldest first, over all blocks.
-    fn spend(&mut self, now: u64, cost: u64) -> Option<Decision> {
-        self.refresh(now);
-        let terms = self.terms;
-        let ready: u64 = self.blocks.iter_mut().map(|block| block.ready(&terms, now)).sum();
-        if ready < cost {
-            return None;
-        }
-        let at = self.blocks.front().map_or(Timestamp::MIN, Block::at);
-        let (mut rest, mut expiry) = (cost, u64::MAX);
-        for block in &mut self.blocks {
-            let part = block.ready(&terms, now).min(rest);
-            if part > 0 {
-                expiry = expiry.min(block.expiry(&terms));
-                block.spend(part);
-                rest -= part;
-            }
-        }
-        self.refresh(now);
-        Some(self.allowed(now, at, cost, expiry))
+    fn refused_until(&self, until: u64, now: u64) -> Decision {
+        let wait = Duration::from_nanos(until.saturating_sub(now).max(1));
+        self.denied(now, RetryAfter::After(wait))
     }
 
-    /// Takes what was spent from the first block, drops blocks that are used up or expired, and
-    /// looks up what is ready.
-    fn refresh(&mut self, now: u64) {
-        if let Some(first) = self.blocks.front_mut() {
-            first.spend(std::mem::take(&mut self.spent));
-        }
-        (self.ready, self.ready_until) = (0, 0);
-        while let Some(first) = self.blocks.front_mut() {
-            let ready = first.ready(&self.terms, now);
-            if first.left() > 0 {
-                (self.ready, self.ready_until) = (ready, first.expiry(&self.terms));
-                break;
-            }
-            self.blocks.pop_front();
-        }
+    /// Spends what is released and good.
+    fn spend(&mut self, now: u64, cost: u64) -> Option<Spent> {
+        let remaining = self.refresh(now).checked_sub(cost)?;
+        let (_, expiry) = self.rest.blocks.spend(&self.rest.terms, now, cost);
+        self.change(now);
+        Some(Spent { remaining, ..self.told(now, cost, expiry) })
+    }
+
+    /// Takes what was spent from the first block, and looks up what can be spent: of the first for
+    /// the usual path, and of all of them.
+    fn refresh(&mut self, now: u64) -> u64 {
+        let Rest { terms, blocks, waiting, .. } = &mut *self.rest;
+        blocks.spend_first(std::mem::take(&mut self.spent));
+        let (ready, until, all) = blocks.look(terms, now);
+        (self.ready, self.ready_until) = if waiting.is_empty() { (ready, until) } else { (0, 0) };
+        all
+    }
+
+    /// What is held has changed.
+    fn change(&mut self, now: u64) {
+        self.rest.refused = (0, 0);
+        self.refresh(now);
     }
 
     /// Whether a call would be refused for certain, or is not worth it: the bucket is empty for
     /// certain, and a call could only reserve a place in the line.
     fn must_not_ask(&self, now: u64, cost: u64) -> bool {
-        self.standing.refuses_draw(&self.terms, now, cost)
-            || now < self.quiet_until && self.standing.is_empty_for(&self.terms, now, cost)
+        self.rest.standing.refuses_draw(&self.rest.terms, now, cost)
+            || now < self.rest.quiet_until
+                && self.rest.standing.is_empty_for(&self.rest.terms, now, cost)
     }
 
     /// The call that must be made now: somebody waits, and no call is out. One that has been out
     /// for longer than any answer is worth is given up.
     pub fn next_call(&mut self, now: Timestamp) -> Option<Call> {
         let now = now.as_nanos();
-        if self.call.is_some_and(|call| now.saturating_sub(call.sent) < self.patience()) {
+        if self.is_calling(now) {
             return None;
         }
-        let &(_, cost) = self.waiting.front()?;
+        let &(_, cost) = self.rest.waiting.front()?;
         let demand = Demand::up_to(self.wanted(now, cost), Cost::new(cost));
-        self.calls += 1;
-        self.call = Some(Call { id: self.calls, demand, sent: now });
-        self.call
+        self.rest.calls += 1;
+        self.rest.call = Some(Call { id: self.rest.calls, demand, sent: now });
+        self.rest.call
     }
 
     /// How many parcels of `each` to draw: what will be demanded while they are good, at least what
     /// is waited for, at most a share of what the bucket has.
     fn wanted(&mut self, now: u64, each: u64) -> u64 {
-        let expected = self.rate.expected(now, self.terms.hold()) / each as f64;
-        let left = self.standing.most_left(&self.terms, now);
-        let expected = if left > self.terms.burst() / 4 * 3 {
-            expected + 0.5
-        } else {
-            expected - expected.sqrt()
-        };
-        let waiting = self.waiting.iter().fold(0_u64, |sum, &(_, cost)| sum.saturating_add(cost));
-        let wanted = (expected as u64).max(waiting / each).min(left / SHARES / each);
-        wanted.max(1)
+        let demanded = std::mem::take(&mut self.demanded);
+        let Rest { terms, rate, standing, waiting, .. } = &mut *self.rest;
+        let left = standing.most_left(terms, now);
+        let is_full = left > terms.burst() / 4 * 3;
+        let expected = rate.expected(now, terms.hold(), demanded, each, is_full);
+        let waiting = waiting.iter().fold(0_u64, |sum, &(_, cost)| sum.saturating_add(cost));
+        expected.max(waiting / each).min(left / SHARES / each).max(1)
     }
 
     /// Takes the answer to a call, and decides on those who wait, first come first, as far as it
@@ -253,13 +268,13 @@ impl Lease {
         answer: Result<Decision, BackendError>,
         decided: &mut Vec<Decided>,
     ) {
-        let Some(call) = self.call.take_if(|call| call.id == id) else { return };
+        let Some(call) = self.rest.call.take_if(|call| call.id == id) else { return };
         let now = now.as_nanos();
         let answer = answer.and_then(|decision| self.learn(&call, now, decision));
         match answer {
             Ok(denied) => self.serve(now, denied, decided),
             Err(error) => {
-                let all = self.waiting.drain(..);
+                let all = self.rest.waiting.drain(..);
                 decided.extend(all.map(|(ticket, _)| (ticket, Err(error.clone()))));
             }
         }
@@ -272,54 +287,45 @@ impl Lease {
         now: u64,
         decision: Decision,
     ) -> Result<Option<u64>, BackendError> {
-        self.standing = Standing::known(call.sent, now, decision.snapshot());
+        let snapshot = decision.snapshot();
+        self.rest.standing = Standing::known(call.sent, now, snapshot);
+        self.reset_at = now.saturating_add(saturating_nanos(snapshot.reset_after));
         let each = call.demand.each.units();
-        let quiet_until = call.sent.saturating_add(self.terms.hold() / QUIET);
+        let quiet_until = call.sent.saturating_add(self.rest.terms.hold() / QUIET);
         let Decision::Allow { charge, .. } = decision else {
-            self.quiet_until = quiet_until;
+            self.rest.quiet_until = quiet_until;
             return Ok(Some(each));
         };
-        let count = charge.cost.units() / each;
-        if count == 0 || count > call.demand.most {
-            return Err(BackendError::new(BackendErrorKind::Malformed));
+        if charge.cost.units() / each < call.demand.most {
+            self.rest.quiet_until = quiet_until;
         }
-        if count < call.demand.most {
-            self.quiet_until = quiet_until;
-        }
-        let last = saturating_nanos(charge.delay);
-        let mut block = Block::drawn((call.sent, now), charge.at, last, (count, each));
-        block.forget_expired(&self.terms, now);
-        if block.left() == 0 {
-            return Err(BackendError::new(BackendErrorKind::TimedOut));
-        }
+        let block = Block::drawn(&self.rest.terms, call, now, &charge)?;
         self.refresh(now);
-        if self.blocks.len() >= MOST_BLOCKS {
-            self.blocks.pop_front();
-        }
-        self.blocks.push_back(block);
-        self.refresh(now);
+        self.rest.blocks.draw(block);
+        self.change(now);
         Ok(None)
     }
 
     fn serve(&mut self, now: u64, denied: Option<u64>, decided: &mut Vec<Decided>) {
-        while let Some(&(ticket, cost)) = self.waiting.front() {
+        while let Some(&(ticket, cost)) = self.rest.waiting.front() {
             let decision = match self.decide(now, cost) {
                 Some(decision) => decision,
                 None if denied.is_some_and(|least| cost >= least)
-                    || self.standing.is_empty_for(&self.terms, now, cost) =>
+                    || self.rest.standing.is_empty_for(&self.rest.terms, now, cost) =>
                 {
                     self.empty(now, cost)
                 }
                 None => return,
             };
-            self.waiting.pop_front();
+            self.rest.waiting.pop_front();
             decided.push((ticket, Ok(decision)));
         }
+        self.refresh(now);
     }
 
     /// Whoever waits under `ticket` does not any more.
     pub fn leave(&mut self, ticket: Ticket) {
-        self.waiting.retain(|&(waiting, _)| waiting != ticket);
+        self.rest.waiting.retain(|&(waiting, _)| waiting != ticket);
     }
 
     /// Takes back what `charge` took and was not used, to be spent until it expires. Too late, it
@@ -328,11 +334,11 @@ impl Lease {
         let now = now.as_nanos();
         self.refresh(now);
         let units = units.min(charge.cost.units());
-        if units == 0 || now >= charge.mark || self.blocks.len() >= MOST_BLOCKS {
+        if units == 0 || now >= charge.mark {
             return;
         }
-        self.blocks.push_front(Block::returned(&self.terms, units, charge.at, charge.mark));
-        self.refresh(now);
+        self.rest.blocks.give_back(&self.rest.terms, units, charge.mark);
+        self.change(now);
     }
 
     /// Takes up to `units` of what can be spent, and gives what is lacking: to be taken from the
@@ -340,27 +346,22 @@ impl Lease {
     pub fn take(&mut self, now: Timestamp, units: u64) -> u64 {
         let now = now.as_nanos();
         self.refresh(now);
-        let mut rest = units;
-        for block in &mut self.blocks {
-            let part = block.ready(&self.terms, now).min(rest);
-            block.spend(part);
-            rest -= part;
-        }
-        self.refresh(now);
-        rest
+        let (lacking, _) = self.rest.blocks.spend(&self.rest.terms, now, units);
+        self.change(now);
+        lacking
     }
 
-    /// Whether `cost` could be spent now.
+    /// Whether `cost` could be spent now, and nobody waits for it.
     pub fn peek(&mut self, now: Timestamp, cost: u64) -> Option<Decision> {
-        self.refresh(now.as_nanos());
-        let at = self.blocks.front().map_or(Timestamp::MIN, Block::at);
-        let is_ready = self.waiting.is_empty() && cost <= self.ready;
-        is_ready.then(|| self.allowed(now.as_nanos(), at, cost, 0))
+        let now = now.as_nanos();
+        let remaining = self.refresh(now);
+        let is_ready = self.rest.waiting.is_empty() && cost <= remaining;
+        is_ready.then(|| Spent { remaining, ..self.told(now, cost, 0) }.decision())
     }
 
     /// Whether nobody waits: a call that is still out will be lost.
     pub fn is_unattended(&self) -> bool {
-        self.waiting.is_empty()
+        self.rest.waiting.is_empty()
     }
 
     /// Whether nothing is lost with this lease: it holds nothing, and has not been asked for a
@@ -368,16 +369,16 @@ impl Lease {
     pub fn is_idle(&mut self, now: Timestamp) -> bool {
         let now = now.as_nanos();
         self.refresh(now);
-        let since = now.saturating_sub(self.standing.received());
-        self.call.is_none()
-            && self.waiting.is_empty()
-            && self.blocks.is_empty()
-            && since / IDLE_AFTER >= self.terms.hold()
+        let since = now.saturating_sub(self.rest.standing.received());
+        !self.is_calling(now)
+            && self.rest.waiting.is_empty()
+            && self.rest.blocks.is_empty()
+            && since / IDLE_AFTER >= self.rest.terms.hold()
     }
 
     /// The bucket is empty: it can be done when the bucket has refilled so far, if nobody comes.
     fn empty(&self, now: u64, cost: u64) -> Decision {
-        let wait = self.standing.wait_for(&self.terms, now, cost).max(1);
+        let wait = self.rest.standing.wait_for(&self.rest.terms, now, cost).max(1);
         self.denied(now, RetryAfter::After(Duration::from_nanos(wait)))
     }
 
@@ -390,13 +391,17 @@ impl Lease {
     /// refill if nobody else draws.
     #[inline]
     const fn snapshot(&self, now: u64) -> Snapshot {
-        let reset = Duration::from_nanos(self.standing.reset_after(now));
-        Snapshot::new(self.terms.burst(), self.ready, reset)
+        Snapshot::new(self.burst, self.ready, Duration::from_nanos(self.reset_after(now)))
+    }
+
+    /// Whether a call is out whose answer is still worth something.
+    fn is_calling(&self, now: u64) -> bool {
+        self.rest.call.is_some_and(|call| now.saturating_sub(call.sent) < self.patience())
     }
 
     /// Nanoseconds after which an answer is not worth waiting for.
     fn patience(&self) -> u64 {
-        longer(self.terms.hold()).saturating_mul(2).max(LEAST_PATIENCE)
+        longer(self.rest.terms.hold()).saturating_mul(2).max(LEAST_PATIENCE)
     }
 }
 
@@ -408,9 +413,6 @@ const QUIET: u64 = 4;
 
 /// A lease that was not asked for so many hold times may be forgotten.
 const IDLE_AFTER: u64 = 8;
-
-/// Blocks that are held at most, those that came back included.
-const MOST_BLOCKS: usize = 16;
 
 /// An answer is waited for at least so long, in nanoseconds.
 const LEAST_PATIENCE: u64 = 1_000_000_000;

@@ -3,17 +3,23 @@ use std::{collections::VecDeque, task::Waker};
 use futures::future::{BoxFuture, Shared};
 
 use super::{
-    lease::{Call, Decided, Lease, Ticket},
+    call::{Call, Decided, Ticket},
+    lease::Lease,
     terms::Terms,
 };
-use crate::{algorithm::TokenBucket, decision::Decision, error::BackendError, time::Timestamp};
+use crate::{decision::Decision, error::BackendError, time::Timestamp};
 
 /// The lease of one key, and those who wait for it.
 pub(super) struct Seat {
     pub(super) lease: Lease,
+    crowd: Box<Crowd>,
+}
+
+#[derive(Default)]
+struct Crowd {
     /// The call that is out. Whoever waits drives it; nobody does if all have left, and then the
     /// next who comes does.
-    pub(super) out: Option<Out>,
+    out: Option<Out>,
     /// Those that were told what became of them, or that are to be woken. Tickets ascend.
     waiters: VecDeque<Waiter>,
 }
@@ -32,7 +38,7 @@ struct Waiter {
 
 impl Seat {
     fn new(terms: Terms, now: Timestamp) -> Self {
-        Self { lease: Lease::new(terms, now), out: None, waiters: VecDeque::new() }
+        Self { lease: Lease::new(terms, now), crowd: Box::default() }
     }
 
     /// The seat at `place`, made new if there is none, or if it is one of another limit. `None` if
@@ -44,20 +50,30 @@ impl Seat {
     ) -> Option<&mut Self> {
         match place {
             Some(seat) if *seat.lease.terms() == terms => {}
-            Some(seat) if !seat.lease.is_unattended() || !seat.waiters.is_empty() => return None,
+            Some(seat) if !seat.lease.is_unattended() || !seat.crowd.waiters.is_empty() => {
+                return None;
+            }
             _ => *place = Some(Self::new(terms, now)),
         }
         place.as_mut()
     }
 
-    #[inline]
-    pub(super) fn is_under(&self, limit: &TokenBucket) -> bool {
-        self.lease.terms().limit() == limit
+    pub(super) fn out(&self) -> Option<Out> {
+        self.crowd.out.clone()
+    }
+
+    pub(super) fn set_out(&mut self, out: Out) {
+        self.crowd.out = Some(out);
+    }
+
+    /// The call `id` is not out any more.
+    pub(super) fn take_in(&mut self, id: u64) {
+        self.crowd.out.take_if(|out| out.call.id == id);
     }
 
     /// Whether nothing is lost with this seat.
     pub(super) fn is_idle(&mut self, now: Timestamp) -> bool {
-        self.waiters.is_empty() && self.lease.is_idle(now)
+        self.crowd.waiters.is_empty() && self.lease.is_idle(now)
     }
 
     /// What became of `ticket`, if it was decided. If not, `waker` is called when it is, or when
@@ -67,12 +83,12 @@ impl Seat {
         ticket: Ticket,
         waker: &Waker,
     ) -> Option<Result<Decision, BackendError>> {
-        match self.waiters.binary_search_by_key(&ticket, |waiter| waiter.ticket) {
-            Ok(place) if self.waiters[place].decided.is_some() => {
-                self.waiters.remove(place).and_then(|waiter| waiter.decided)
+        match self.crowd.waiters.binary_search_by_key(&ticket, |waiter| waiter.ticket) {
+            Ok(place) if self.crowd.waiters[place].decided.is_some() => {
+                self.crowd.waiters.remove(place).and_then(|waiter| waiter.decided)
             }
             Ok(place) => {
-                match &mut self.waiters[place].waker {
+                match &mut self.crowd.waiters[place].waker {
                     Some(known) => known.clone_from(waker),
                     unknown => *unknown = Some(waker.clone()),
                 }
@@ -80,7 +96,7 @@ impl Seat {
             }
             Err(place) => {
                 let waiter = Waiter { ticket, waker: Some(waker.clone()), decided: None };
-                self.waiters.insert(place, waiter);
+                self.crowd.waiters.insert(place, waiter);
                 None
             }
         }
@@ -89,12 +105,12 @@ impl Seat {
     /// Tells those who waited what became of them.
     pub(super) fn tell(&mut self, decided: Vec<Decided>) {
         for (ticket, decision) in decided {
-            match self.waiters.binary_search_by_key(&ticket, |waiter| waiter.ticket) {
-                Ok(place) => self.waiters[place].decided = Some(decision),
+            match self.crowd.waiters.binary_search_by_key(&ticket, |waiter| waiter.ticket) {
+                Ok(place) => self.crowd.waiters[place].decided = Some(decision),
                 Err(place) => {
                     // It was not polled yet.
                     let waiter = Waiter { ticket, waker: None, decided: Some(decision) };
-                    self.waiters.insert(place, waiter);
+                    self.crowd.waiters.insert(place, waiter);
                 }
             }
         }
@@ -102,14 +118,16 @@ impl Seat {
 
     /// Those to be woken, outside of the lock.
     pub(super) fn wakers(&mut self) -> Vec<Waker> {
-        self.waiters.iter_mut().filter_map(|waiter| waiter.waker.take()).collect()
+        self.crowd.waiters.iter_mut().filter_map(|waiter| waiter.waker.take()).collect()
     }
 
     /// Whoever waited under `ticket` does not any more. What was spent for it goes back.
     pub(super) fn leave(&mut self, ticket: Ticket, now: Timestamp) {
         self.lease.leave(ticket);
-        let place = self.waiters.binary_search_by_key(&ticket, |waiter| waiter.ticket);
-        let Some(waiter) = place.ok().and_then(|place| self.waiters.remove(place)) else { return };
+        let place = self.crowd.waiters.binary_search_by_key(&ticket, |waiter| waiter.ticket);
+        let Some(waiter) = place.ok().and_then(|place| self.crowd.waiters.remove(place)) else {
+            return;
+        };
         if let Some(Ok(Decision::Allow { charge, .. })) = waiter.decided {
             self.lease.give_back(now, &charge, charge.cost.units());
         }

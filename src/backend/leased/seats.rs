@@ -44,7 +44,7 @@ impl Seats {
     }
 
     /// Does something with the seat of `key`, if it has one. In its lock: it must be short.
-    #[inline]
+    #[inline(always)]
     pub(super) fn with<T>(&self, key: &Key, then: impl FnOnce(&mut Seat) -> T) -> Option<T> {
         if key.is_global() {
             return self.single.lock().as_mut().map(then);

@@ -25,12 +25,6 @@ impl Standing {
         self.received
     }
 
-    /// Nanoseconds until nothing is in use, if nobody else comes.
-    #[inline]
-    pub(super) const fn reset_after(&self, now: u64) -> u64 {
-        self.reset.saturating_sub(now.saturating_sub(self.received))
-    }
-
     /// Whether the bucket is certain to have no `cost` at this moment.
     pub(super) fn is_empty_for(&self, terms: &Terms, now: u64, cost: u64) -> bool {
         self.is_above(terms, now, terms.burst().saturating_sub(cost))

@@ -8,11 +8,12 @@ use futures::FutureExt;
 
 use super::{
     Answer, Leased,
-    lease::{Call, Ticket},
+    call::{Call, Ticket},
+    on,
     seat::{Out, Seat},
     terms::Terms,
 };
-use crate::{algorithm::LeaseBucket, backend::Backend, key::Key, time::Clock};
+use crate::{algorithm::LeaseBucket, backend::Backend, cost::Cost, key::Key, time::Clock};
 
 /// A request that waits for what is being drawn.
 ///
@@ -30,13 +31,19 @@ pub(super) struct Wait<B: Backend<LeaseBucket>, C: Clock> {
     key: Key,
     terms: Terms,
     ticket: Ticket,
+    cost: Cost,
     out: Option<Out>,
     is_done: bool,
 }
 
 impl<B: Backend<LeaseBucket>, C: Clock> Wait<B, C> {
-    pub(super) const fn new(leased: Leased<B, C>, key: Key, terms: Terms, ticket: Ticket) -> Self {
-        Self { leased, key, terms, ticket, out: None, is_done: false }
+    pub(super) const fn new(
+        leased: Leased<B, C>,
+        key: Key,
+        terms: Terms,
+        (ticket, cost): (Ticket, Cost),
+    ) -> Self {
+        Self { leased, key, terms, ticket, cost, out: None, is_done: false }
     }
 
     fn with_seat<T>(&self, then: impl FnOnce(&mut Seat) -> T) -> Option<T> {
@@ -47,9 +54,9 @@ impl<B: Backend<LeaseBucket>, C: Clock> Wait<B, C> {
     /// The call that is out, which is made if there is none.
     fn call_of(&self, seat: &mut Seat) -> Option<Out> {
         if let Some(call) = seat.lease.next_call(self.leased.shared.clock.now()) {
-            seat.out = Some(self.make(call));
+            seat.set_out(self.make(call));
         }
-        seat.out.clone()
+        seat.out()
     }
 
     /// The backend is asked when the call is first polled: not in the lock.
@@ -65,9 +72,7 @@ impl<B: Backend<LeaseBucket>, C: Clock> Wait<B, C> {
         let wakers = self.with_seat(|seat| {
             let mut decided = Vec::new();
             seat.lease.answer(id, self.leased.shared.clock.now(), answer, &mut decided);
-            if seat.out.as_ref().is_some_and(|out| out.call.id == id) {
-                seat.out = None;
-            }
+            seat.take_in(id);
             seat.tell(decided);
             seat.wakers()
         });
@@ -89,7 +94,7 @@ impl<B: Backend<LeaseBucket>, C: Clock> Future for Wait<B, C> {
             match polled {
                 Some(Ok(decided)) => {
                     self.is_done = true;
-                    return Poll::Ready(decided);
+                    return Poll::Ready(decided.map(|decision| on(self.cost, decision)));
                 }
                 Some(Err(out)) => self.out = out,
                 None => unreachable!("a seat stays while somebody waits for it"),
