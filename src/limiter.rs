@@ -114,14 +114,7 @@ impl<A: Algorithm, B: Backend<A>> Limiter<A, B> {
     /// As [`decide`](Self::decide).
     #[inline(always)]
     pub fn demand(&self, key: &Key, demand: &Demand) -> MaybeReady<B::Decide> {
-        let changed;
-        let limit = if self.is_current() {
-            &self.limit
-        } else {
-            changed = self.changed_limit();
-            &changed
-        };
-        self.backend.decide(limit.algorithm(), key, demand)
+        self.with_algorithm(|algorithm| self.backend.decide(algorithm, key, demand))
     }
 
     /// Answers a demand for `key` by another limit than this limiter's: that of the caller's plan.
@@ -212,6 +205,16 @@ impl<A: Algorithm, B: Backend<A>> Limiter<A, B> {
     /// Where the states live.
     pub const fn backend(&self) -> &B {
         &self.backend
+    }
+
+    /// Runs `then` with the algorithm in force, without a clone unless it has changed.
+    #[inline(always)]
+    fn with_algorithm<T>(&self, then: impl FnOnce(&A) -> T) -> T {
+        if self.is_current() {
+            then(self.limit.algorithm())
+        } else {
+            then(self.changed_limit().algorithm())
+        }
     }
 
     #[inline]

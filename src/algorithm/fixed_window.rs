@@ -117,10 +117,6 @@ impl FixedWindow {
         let [first_hit, length, first] = self.windows.numbers();
         [self.limit, first_hit, length, first]
     }
-
-    pub(crate) const fn limit(&self) -> u64 {
-        self.limit
-    }
 }
 
 impl Algorithm for FixedWindow {

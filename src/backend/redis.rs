@@ -34,6 +34,7 @@
 //! Those that are [`Scripted`]. Times are exact to the microsecond.
 
 mod call;
+mod caller;
 mod coalesce;
 mod name;
 mod refusals;
@@ -58,10 +59,11 @@ pub use self::source::Cluster;
 pub use self::source::Sentinel;
 use self::{
     call::Script,
-    coalesce::{Carrier, Coalescer, Receipt},
+    caller::{Caller, Errand},
+    coalesce::{Coalescer, Receipt},
     name::Names,
-    refusals::{Refusal, Refusals},
-    script::{Fields, Job},
+    refusals::Refusals,
+    script::Job,
 };
 pub use self::{
     script::Scripted,
@@ -156,8 +158,9 @@ impl<S: Source> RedisBuilder<S> {
         Self { tags: Some(tags), ..self }
     }
 
-    /// How long a call may take, once there is a connection. [`Guarded`](super::Guarded) has its
-    /// own time-out, from the request on.
+    /// How long a call may take, from when it leaves. A connection that takes longer to open goes on
+    /// being opened, for the next. [`Guarded`](super::Guarded) has its own time-out, from the request
+    /// on.
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }
@@ -177,7 +180,7 @@ impl<S: Source> RedisBuilder<S> {
     ///
     /// While it is, requests of that key are refused here for as long as the server would refuse
     /// them, to the microsecond and for any cost. Only what *other* instances give back in this
-    /// time is not seen.
+    /// time is not seen, and what this one gives back while a refusal is on its way.
     pub fn remember_refusals(self, time: Duration) -> Self {
         Self { refusals: time, ..self }
     }
@@ -210,80 +213,6 @@ impl<S> fmt::Debug for RedisBuilder<S> {
             .field("prefix", &self.prefix)
             .field("name", &self.name)
             .finish_non_exhaustive()
-    }
-}
-
-/// Carries batches to the server.
-struct Caller<A: Scripted, S> {
-    source: S,
-    script: Script,
-    names: Names,
-    timeout: Duration,
-    refusals: Option<Refusals<A>>,
-    #[cfg(feature = "testing")]
-    clock: Option<crate::time::ManualClock>,
-}
-
-/// A job for the server.
-struct Errand<A> {
-    name: Vec<u8>,
-    /// In the form of the server.
-    algorithm: A,
-    job: Job,
-}
-
-/// What became of an errand: the decision, if it was a demand.
-type Done = Result<Option<Decision>, BackendError>;
-
-impl<A: Scripted, S: Source> Carrier for Caller<A, S> {
-    type Job = Errand<A>;
-    type Reply = Done;
-
-    async fn carry(&self, slot: u16, errands: Vec<Errand<A>>) -> Vec<Done> {
-        match self.call(slot, &errands).await {
-            Ok(done) => done,
-            Err(error) => errands.iter().map(|_| Err(error.clone())).collect(),
-        }
-    }
-}
-
-impl<A: Scripted, S: Source> Caller<A, S> {
-    async fn call(&self, slot: u16, errands: &[Errand<A>]) -> Result<Vec<Done>, BackendError> {
-        let keys: Vec<&[u8]> = errands.iter().map(|errand| errand.name.as_slice()).collect();
-        let mut arguments = Vec::with_capacity(errands.len() + 1);
-        arguments.push(self.given_time().into_bytes());
-        arguments
-            .extend(errands.iter().map(|errand| script::argument(&errand.algorithm, &errand.job)));
-        let asked = crate::time::now();
-        let script = &self.script;
-        let reply = call::call(&self.source, script, slot, &keys, &arguments, self.timeout).await?;
-
-        let mut fields = Fields::of(&reply)?;
-        let now = fields.time()?;
-        let mut done = Vec::with_capacity(errands.len());
-        for errand in errands {
-            let Job::Demand(demand) = &errand.job else {
-                done.push(Ok(None));
-                continue;
-            };
-            let (decision, refusing) = errand.algorithm.read(demand, now, &mut fields)?;
-            if let (Some(refusals), Some(state)) = (&self.refusals, refusing) {
-                let algorithm = errand.algorithm.clone();
-                refusals.remember(&errand.name, Refusal { algorithm, state, at: now, asked });
-            }
-            done.push(Ok(Some(decision)));
-        }
-        Ok(done)
-    }
-
-    /// The time to decide by, if it is not the server's.
-    fn given_time(&self) -> String {
-        #[cfg(feature = "testing")]
-        if let Some(clock) = &self.clock {
-            let now = crate::time::Clock::now(clock);
-            return (now.as_nanos() / 1_000).to_string();
-        }
-        String::new()
     }
 }
 
@@ -329,9 +258,6 @@ impl<A: Scripted, S: Source> Backend<A> for Redis<A, S> {
         }
         let caller = self.caller();
         let name = caller.names.of(key);
-        if let Some(refusals) = &caller.refusals {
-            refusals.forget(&name);
-        }
         let Some(algorithm) = algorithm.on_server() else {
             return MaybeReady::ready(Err(unsupported()));
         };

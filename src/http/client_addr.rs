@@ -4,7 +4,7 @@ use std::{
     sync::Arc,
 };
 
-use http::{Extensions, Request};
+use http::{Extensions, HeaderMap, Request};
 
 use super::{
     networks::Networks,
@@ -166,24 +166,10 @@ impl ClientAddr {
     /// The address by which `request` is counted, before it is cut to its prefix: for a log that
     /// has to agree with the limit.
     pub fn address<B>(&self, request: &Request<B>) -> Option<IpAddr> {
-        match self.client(request) {
+        let peer = self.settings.peer.find(request.extensions());
+        match self.settings.client(peer, request.headers()) {
             Client::Told(address) | Client::Proxy(address) => Some(address),
             Client::Unknown => None,
-        }
-    }
-
-    #[inline(never)]
-    fn subject<B>(&self, request: &Request<B>) -> Subject {
-        self.settings.subject(self.client(request))
-    }
-
-    fn client<B>(&self, request: &Request<B>) -> Client {
-        let Some(peer) = self.settings.peer.find(request.extensions()) else {
-            return Client::Unknown;
-        };
-        match &self.settings.proxies {
-            Some(proxies) => proxies.client(peer, request.headers()),
-            None => Client::Told(peer),
         }
     }
 }
@@ -200,16 +186,26 @@ impl<B> KeyOf<Request<B>> for ClientAddr {
     #[inline]
     fn key_of(&self, request: &Request<B>) -> MaybeReady<Self::Future> {
         let settings = &*self.settings;
+        let peer = settings.peer.find(request.extensions());
+        // The usual one, in registers: see `Key`.
         if settings.is_plain()
-            && let Some(IpAddr::V4(peer)) = settings.peer.find(request.extensions())
+            && let Some(peer @ IpAddr::V4(_)) = peer
         {
-            return MaybeReady::ready(Subject::Counted(Key::from(IpAddr::V4(peer))));
+            return MaybeReady::ready(Subject::Counted(Key::from(peer)));
         }
-        MaybeReady::ready(self.subject(request))
+        MaybeReady::ready(settings.subject(settings.client(peer, request.headers())))
     }
 }
 
 impl Settings {
+    fn client(&self, peer: Option<IpAddr>, headers: &HeaderMap) -> Client {
+        match (peer, &self.proxies) {
+            (None, _) => Client::Unknown,
+            (Some(peer), Some(proxies)) => proxies.client(peer, headers),
+            (Some(peer), None) => Client::Told(peer),
+        }
+    }
+
     /// Whether an IPv4 peer is its key: nothing is looked up, and nothing cut off.
     #[inline]
     fn is_plain(&self) -> bool {

@@ -19,14 +19,8 @@ impl<A: Algorithm, C: Clock> Limiter<A, Local<A, C>> {
     /// keys then.
     #[inline(always)]
     pub fn decide_now(&self, key: &Key, cost: impl Into<Cost>) -> Result<Decision, BackendError> {
-        let changed;
-        let limit = if self.is_current() {
-            &self.limit
-        } else {
-            changed = self.changed_limit();
-            &changed
-        };
-        self.backend.decide_now(limit.algorithm(), key, &Demand::exactly(cost.into()))
+        let demand = Demand::exactly(cost.into());
+        self.with_algorithm(|algorithm| self.backend.decide_now(algorithm, key, &demand))
     }
 
     /// Takes `cost` from the quota of `key` and says only whether it could: the cheapest decision,
@@ -37,14 +31,8 @@ impl<A: Algorithm, C: Clock> Limiter<A, Local<A, C>> {
     /// As [`decide_now`](Self::decide_now).
     #[inline(always)]
     pub fn allows_now(&self, key: &Key, cost: impl Into<Cost>) -> Result<bool, BackendError> {
-        let changed;
-        let limit = if self.is_current() {
-            &self.limit
-        } else {
-            changed = self.changed_limit();
-            &changed
-        };
-        self.backend.allows_now(limit.algorithm(), key, &Demand::exactly(cost.into()))
+        let demand = Demand::exactly(cost.into());
+        self.with_algorithm(|algorithm| self.backend.allows_now(algorithm, key, &demand))
     }
 
     /// The keys that have the least of their limit left, at most `count`, busiest first.

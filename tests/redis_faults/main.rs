@@ -4,6 +4,8 @@
 mod servers;
 
 mod fleet;
+mod keys;
+mod sources;
 mod topology;
 
 use std::time::Duration;
@@ -121,6 +123,19 @@ async fn a_black_hole_times_out() {
     let begun = tokio::time::Instant::now();
     assert_eq!(take(&limiter).await, Err(BackendErrorKind::TimedOut));
     assert!(begun.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_opens_slowly_is_there_for_the_next_call() {
+    let server = Standalone::start();
+    let proxy = Proxy::start(server.addr());
+    proxy.hold();
+    let limiter = limiter(&proxy.url());
+    // Opening it takes longer than a call may take. It goes on, or it would never be open.
+    assert_eq!(take(&limiter).await, Err(BackendErrorKind::Unreachable));
+    proxy.pass();
+    assert_eq!(take_when_it_is_back(&limiter).await, 99);
+    assert_eq!(proxy.connections(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

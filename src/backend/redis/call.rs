@@ -10,7 +10,7 @@
 //! | the connection broke, no answer in time | **perhaps** | never: it counts as charged |
 //! | no permission, no memory, a wrong type | no | an error: it would be the same again |
 //!
-//! redis-rs itself repeats some of the fourth kind on clusters, and has been seen to charge twice.
+//! redis-rs itself repeats what was perhaps executed on clusters, and has been seen to charge twice.
 
 use std::time::Duration;
 

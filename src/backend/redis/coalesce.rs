@@ -172,9 +172,11 @@ impl<C: Carrier> Drop for Seat<C> {
         if self.left {
             return;
         }
-        if std::thread::panicking() {
+        if std::thread::panicking()
+            && let Ok(runtime) = Handle::try_current()
+        {
             // The batch is lost. Another task takes the seat for those who wait.
-            tokio::spawn(Self::taken(Arc::clone(&self.shared), self.lane).drive());
+            runtime.spawn(Self::taken(Arc::clone(&self.shared), self.lane).drive());
             return;
         }
         // The runtime has ended, and with it those who waited. Jobs of another one come anew.

@@ -6,8 +6,8 @@
 //!
 //! It refuses nothing that the server would have let through, as long as nothing comes *back* to
 //! the key by other means than time. Other instances only make a state fuller. What is given back
-//! by this instance [makes it forget](Refusals::forget); what others give back is seen when the
-//! memory ends, which is soon.
+//! by this instance [makes it forget](Refusals::forget), once it is; what others give back is seen
+//! when the memory ends, which is soon.
 
 use std::{
     collections::{HashMap, hash_map::RandomState},

@@ -13,7 +13,7 @@ use redis::Value;
 use crate::{
     algorithm::Algorithm,
     cost::Cost,
-    decision::{Charge, Demand, DemandMode},
+    decision::{Charge, Decision, Demand, DemandMode, PolicySet, RetryAfter, Snapshot},
     error::{BackendError, BackendErrorKind},
     time::Timestamp,
 };
@@ -28,12 +28,7 @@ impl<A: Algorithm + sealed::Steps> Scripted for A {}
 #[doc(hidden)]
 pub mod sealed {
     use super::{Fields, Job, Numbers};
-    use crate::{
-        algorithm::Algorithm,
-        decision::{Decision, Demand},
-        error::BackendError,
-        time::Timestamp,
-    };
+    use crate::{algorithm::Algorithm, decision::Decision, error::BackendError};
 
     /// What the script of an algorithm takes and gives.
     pub trait Steps: Algorithm {
@@ -48,13 +43,16 @@ pub mod sealed {
         /// The numbers of a job.
         fn write(&self, job: &Job, numbers: &mut Numbers);
 
-        /// The decision on a demand, and the state that refused it.
+        /// The rest of the reply to a demand: completes the decision, and gives the state that
+        /// refused it.
         fn read(
             &self,
-            demand: &Demand,
-            now: Timestamp,
+            decision: &mut Decision,
             fields: &mut Fields<'_>,
-        ) -> Result<(Decision, Option<Self::State>), BackendError>;
+        ) -> Result<Option<Self::State>, BackendError>;
+
+        /// The most units that can be taken at once.
+        fn limit(&self) -> u64;
     }
 }
 
@@ -91,12 +89,60 @@ pub(super) fn operation(job: &Job) -> f64 {
     }
 }
 
+/// What is unused of a charge and what was used beyond it, or the units and the number that are
+/// demanded; and when the charge was made.
+pub(super) fn amounts(job: &Job) -> [u64; 3] {
+    match job {
+        Job::Demand(demand) => [demand.each.units(), demand.most, 0],
+        Job::Settle(charge, actual) => {
+            let unused = charge.cost.saturating_sub(*actual).units();
+            let excess = actual.saturating_sub(charge.cost).units();
+            [unused, excess, charge.at.as_nanos() / 1_000]
+        }
+    }
+}
+
 /// Arguments of a call.
 pub(super) fn argument<A: Scripted>(algorithm: &A, job: &Job) -> Vec<u8> {
     let mut numbers = Numbers::with_capacity(16);
     algorithm.write(job, &mut numbers);
     numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
 }
+
+/// What became of a job: the decision and the state that refused it, if it was a demand.
+pub(super) type Done<A> = Option<(Decision, Option<<A as Algorithm>::State>)>;
+
+/// The replies of a call are read in the order of its jobs. An error in the place of one is that
+/// job's alone; `Err` is one of the whole reply.
+pub(super) fn done<A: Scripted>(
+    algorithm: &A,
+    job: &Job,
+    now: Timestamp,
+    fields: &mut Fields<'_>,
+) -> Result<Result<Done<A>, BackendError>, BackendError> {
+    let (allowed, demand) = match (fields.number()?, job) {
+        (FAILED, _) => return Ok(Err(malformed())),
+        (_, Job::Settle(..)) => return Ok(Ok(None)),
+        (allowed, Job::Demand(demand)) => (allowed == 1, demand),
+    };
+    let remaining = fields.number()?;
+    let reset_after = fields.wait()?.ok_or_else(malformed)?;
+    let (wait, count) = (fields.wait()?, fields.number()?);
+    let snapshot = Snapshot::new(algorithm.limit(), remaining, reset_after);
+    let mut decision = if allowed {
+        let delay = wait.ok_or_else(malformed)?;
+        let charge = Charge { delay, ..Charge::new(now, demand.each.times(count)) };
+        Decision::Allow { snapshot, charge }
+    } else {
+        let retry_after = wait.map_or(RetryAfter::Never, RetryAfter::After);
+        Decision::Deny { snapshot, retry_after, violated: PolicySet::FIRST }
+    };
+    let state = algorithm.read(&mut decision, fields)?;
+    Ok(Ok(Some((decision, state))))
+}
+
+/// What a script says of a job whose key holds a value that is none of ours.
+const FAILED: u64 = 2;
 
 /// The numbers of a reply.
 #[derive(Debug)]

@@ -37,7 +37,25 @@ local function converted(used, new, old)
   return min(MOST, whole * new + share(used - whole * old, new, old))
 end
 
+-- The microseconds until an instant, none if it is past. Debt may take longer than a number holds.
+local function until_(instant)
+  return max(0, min(MOST, instant - now))
+end
+
+-- How many times `units` are granted of the `count` that are asked for, where `room` units are left;
+-- below zero where there is debt.
+local function granted(op, count, units, room)
+  if op ~= TAKE_UP_TO then return count end
+  local fits = count
+  if room < 0 then
+    fits = 0
+  elseif units > 0 then
+    fits = floor(room / units)
+  end
+  return min(count, max(1, fits))
+end
+
 -- A key lives until its state is as good as none, and a little longer, for clocks that are moved.
 local function put(key, state, idle)
-  call('SET', key, state, 'PX', string.format('%.0f', max(0, ceil((idle - now) / 1000)) + margin))
+  call('SET', key, state, 'PX', string.format('%.0f', ceil(until_(idle) / 1000) + margin))
 end

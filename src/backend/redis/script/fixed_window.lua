@@ -63,27 +63,19 @@ local function fixed_window(key, job)
     elseif written and at >= start and at < end_ then
       keep(max(0, used - units))
     end
-    return ''
+    return pack('<d', 1)
   end
 
-  if op == TAKE_UP_TO then
-    local fits = count
-    if used > limit then
-      fits = 0
-    elseif units > 0 then
-      fits = floor((limit - used) / units)
-    end
-    count = min(count, max(1, fits))
-  end
+  count = granted(op, count, units, limit - used)
   local total = units * count
   local function reply(allowed, wait, parts)
-    local reset = parts > 0 and max(0, paid_at(parts) - now) or 0
+    local reset = parts > 0 and until_(paid_at(parts)) or 0
     return pack('<dddddddd', allowed, max(0, limit - parts), reset, wait, count, start, end_, parts)
   end
   if total > limit then return reply(0, -1, used) end
   if used > limit - total then
     if op ~= PEEK and now < old_end and (start ~= old_start or end_ ~= old_end) then keep(used) end
-    return reply(0, max(0, paid_at(used - (limit - total)) - now), used)
+    return reply(0, until_(paid_at(used - (limit - total))), used)
   end
   local after = used + total
   if total > 0 and op ~= PEEK then keep(after) end

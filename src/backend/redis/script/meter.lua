@@ -1,7 +1,7 @@
 -- Token buckets, leaky buckets and the bucket of leases: see `Meter`. The state is the tick of the
 -- last use, the parts in use then, and the parts in a unit.
 local function meter(key, job)
-  local tick, drain, unit, capacity, most, burst, queues, op, units, count, mark, at, until_at =
+  local tick, drain, unit, capacity, most, burst, queues, op, units, count, at, mark, turn =
     unpack_('<ddddddddddddd', job)
   local full = capacity * unit
   local current = floor(now / tick)
@@ -26,8 +26,13 @@ local function meter(key, job)
   local function keep(parts)
     put(key, pack('<ddd', standing, parts, unit), (standing + ceil(parts / drain)) * tick)
   end
-  local function until_(parts)
-    return max(0, (standing + ceil(parts / drain)) * tick - now)
+  local function drained_after(parts)
+    return until_((standing + ceil(parts / drain)) * tick)
+  end
+  -- Whole units; less than none in debt.
+  local function left(parts)
+    if parts > full then return -1 end
+    return parts > most and 0 or floor((full - parts) / unit)
   end
 
   if op == SETTLE then
@@ -39,49 +44,37 @@ local function meter(key, job)
     elseif state then
       -- The last turn, if nobody came after it, and if it has not come.
       local then_, parts, its_unit = unpack_('<ddd', state)
-      if its_unit == unit and parts == mark and then_ == floor(at / tick) and now < until_at then
+      if its_unit == unit and parts == mark and then_ == floor(at / tick) and now < turn then
         standing = then_
         keep(max(0, parts - min(MOST, units * unit)))
       end
     end
-    return ''
+    return pack('<d', 1)
   end
 
-  local room = full - used
-  if op == TAKE_UP_TO then
-    local fits = count
-    if units > 0 then
-      fits = (used > full or used > most) and 0 or floor(floor(room / unit) / units)
-    elseif used > full then
-      fits = 0
-    end
-    count = min(count, max(1, fits))
-  end
+  count = granted(op, count, units, left(used))
   local total = units * count
   if total > capacity then
-    local remaining = (used > full or used > most) and 0 or floor(room / unit)
-    return pack('<ddddddd', 0, remaining, until_(used), -1, 0, standing, used)
+    return pack('<ddddddd', 0, max(0, left(used)), drained_after(used), -1, 0, standing, used)
   end
   local need = total * unit
   local allowed = full - need
   if total > 0 then allowed = min(allowed, most) end
   if used > allowed then
-    local remaining = (used > full or used > most) and 0 or floor(room / unit)
-    local wait = until_(used - allowed)
     if gone_back and op ~= PEEK then keep(used) end
-    return pack('<ddddddd', 0, remaining, until_(used), wait, 0, standing, used)
+    local wait, reset = drained_after(used - allowed), drained_after(used)
+    return pack('<ddddddd', 0, max(0, left(used)), reset, wait, 0, standing, used)
   end
   local after = used + need
-  local remaining = (after > full or after > most) and 0 or floor((full - after) / unit)
   local delay = 0
   if total > 0 then
     if queues == 1 then
-      if used > 0 then delay = until_(used) end
+      if used > 0 then delay = drained_after(used) end
     elseif after > burst * unit then
-      delay = until_(after - burst * unit)
+      delay = drained_after(after - burst * unit)
     end
     if op ~= PEEK then keep(after) end
   end
-  return pack('<ddddddd', 1, remaining, until_(after), delay, count, standing, after)
+  return pack('<ddddddd', 1, max(0, left(after)), drained_after(after), delay, count, standing, after)
 end
 local decide = meter

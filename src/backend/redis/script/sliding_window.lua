@@ -69,18 +69,10 @@ local function sliding_window(key, job)
       end
       if changed then keep() end
     end
-    return ''
+    return pack('<d', 1)
   end
 
-  if op == TAKE_UP_TO then
-    local fits = count
-    if used > limit then
-      fits = 0
-    elseif units > 0 then
-      fits = floor((limit - used) / units)
-    end
-    count = min(count, max(1, fits))
-  end
+  count = granted(op, count, units, limit - used)
   local total = units * count
   local wait = -1
   local allowed = 0
@@ -97,7 +89,7 @@ local function sliding_window(key, job)
       for segment = oldest, newest do
         excess = excess - counts[segment % slots]
         if excess <= 0 then
-          wait = max(0, leaves_at(segment) - now)
+          wait = until_(leaves_at(segment))
           break
         end
       end
@@ -107,7 +99,7 @@ local function sliding_window(key, job)
   local reset = 0
   for segment = newest, max(0, present - segments), -1 do
     if counts[segment % slots] > 0 then
-      reset = max(0, leaves_at(segment) - now)
+      reset = until_(leaves_at(segment))
       break
     end
   end

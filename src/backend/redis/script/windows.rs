@@ -1,11 +1,10 @@
 //! Windows: a script for fixed ones, another for sliding ones.
 
-use super::{Fields, Job, Numbers, malformed, number, operation, sealed::Steps};
+use super::{Fields, Job, Numbers, amounts, number, operation, sealed::Steps};
 use crate::{
     algorithm::{FixedWindow, SlidingWindow, SlidingWindowState, WindowState},
-    decision::{Charge, Decision, Demand, PolicySet, RetryAfter, Snapshot},
+    decision::Decision,
     error::BackendError,
-    time::Timestamp,
 };
 
 impl Steps for FixedWindow {
@@ -22,19 +21,22 @@ impl Steps for FixedWindow {
     fn write(&self, job: &Job, numbers: &mut Numbers) {
         let [limit, first_hit, length, first] = self.numbers();
         numbers.extend([limit, first_hit, length / 1_000, first / 1_000].map(number));
-        write(job, numbers);
+        numbers.push(operation(job));
+        numbers.extend(amounts(job).map(number));
     }
 
     fn read(
         &self,
-        demand: &Demand,
-        now: Timestamp,
+        decision: &mut Decision,
         fields: &mut Fields<'_>,
-    ) -> Result<(Decision, Option<WindowState>), BackendError> {
-        let decision = read(self.limit(), demand, now, fields)?;
-        let (start, end, used) = (fields.time()?, fields.time()?, fields.number()?);
-        let refusing = (!decision.is_allowed()).then(|| WindowState::of(start, end, used));
-        Ok((decision, refusing))
+    ) -> Result<Option<WindowState>, BackendError> {
+        let window = WindowState::of(fields.time()?, fields.time()?, fields.number()?);
+        Ok((!decision.is_allowed()).then_some(window))
+    }
+
+    fn limit(&self) -> u64 {
+        let [limit, ..] = self.numbers();
+        limit
     }
 }
 
@@ -52,55 +54,26 @@ impl Steps for SlidingWindow {
     fn write(&self, job: &Job, numbers: &mut Numbers) {
         let [limit, width, segments] = self.numbers();
         numbers.extend([limit, width / 1_000, segments].map(number));
-        write(job, numbers);
+        numbers.push(operation(job));
+        numbers.extend(amounts(job).map(number));
     }
 
     fn read(
         &self,
-        demand: &Demand,
-        now: Timestamp,
+        decision: &mut Decision,
         fields: &mut Fields<'_>,
-    ) -> Result<(Decision, Option<SlidingWindowState>), BackendError> {
-        let [limit, _, segments] = self.numbers();
-        let decision = read(limit, demand, now, fields)?;
+    ) -> Result<Option<SlidingWindowState>, BackendError> {
         if decision.is_allowed() {
-            return Ok((decision, None));
+            return Ok(None);
         }
+        let [.., segments] = self.numbers();
         let newest = fields.number()?;
         let counts = (0..=segments).map(|_| fields.number()).collect::<Result<_, _>>()?;
-        Ok((decision, Some(self.state(newest, counts))))
+        Ok(Some(self.state(newest, counts)))
     }
-}
 
-fn write(job: &Job, numbers: &mut Numbers) {
-    numbers.push(operation(job));
-    let [units, count, at] = match job {
-        Job::Demand(demand) => [demand.each.units(), demand.most, 0],
-        Job::Settle(charge, actual) => {
-            let unused = charge.cost.saturating_sub(*actual).units();
-            let excess = actual.saturating_sub(charge.cost).units();
-            [unused, excess, charge.at.as_nanos() / 1_000]
-        }
-    };
-    numbers.extend([units, count, at].map(number));
-}
-
-fn read(
-    limit: u64,
-    demand: &Demand,
-    now: Timestamp,
-    fields: &mut Fields<'_>,
-) -> Result<Decision, BackendError> {
-    let allowed = fields.number()?;
-    let remaining = fields.number()?;
-    let reset_after = fields.wait()?.ok_or_else(malformed)?;
-    let wait = fields.wait()?;
-    let count = fields.number()?;
-    let snapshot = Snapshot::new(limit, remaining, reset_after);
-    if allowed == 1 {
-        let charge = Charge::new(now, demand.each.times(count));
-        return Ok(Decision::Allow { snapshot, charge });
+    fn limit(&self) -> u64 {
+        let [limit, ..] = self.numbers();
+        limit
     }
-    let retry_after = wait.map_or(RetryAfter::Never, RetryAfter::After);
-    Ok(Decision::Deny { snapshot, retry_after, violated: PolicySet::FIRST })
 }

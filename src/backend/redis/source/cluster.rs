@@ -72,7 +72,11 @@ impl Source for Cluster {
     const HAS_SLOTS: bool = true;
 
     async fn connection(&self) -> RedisResult<Self::Connection> {
-        self.kept.get(|| self.client.get_async_connection()).await
+        let open = || {
+            let client = self.client.clone();
+            async move { client.get_async_connection().await }
+        };
+        self.kept.get(open).await
     }
 
     fn lost(&self, connection: &Self::Connection) {

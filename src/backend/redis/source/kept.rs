@@ -19,7 +19,7 @@ pub(super) struct Kept<C> {
 #[derive(Debug)]
 struct Shared<C> {
     current: RwLock<Current<C>>,
-    opening: Mutex<Option<Failure>>,
+    opening: Arc<Mutex<Option<Failure>>>,
 }
 
 #[derive(Debug)]
@@ -46,25 +46,26 @@ pub struct SharedConnection<C> {
 /// For so long a failure is told to others. Below what a caller waits, above what a try costs.
 const TOLD: Duration = Duration::from_millis(50);
 
-impl<C: Clone> Kept<C> {
+impl<C: Clone + Send + Sync + 'static> Kept<C> {
     pub(super) fn new() -> Self {
         let current = RwLock::new(Current { connection: None, opened: 0 });
-        Self { shared: Arc::new(Shared { current, opening: Mutex::new(None) }) }
+        Self { shared: Arc::new(Shared { current, opening: Arc::default() }) }
     }
 
     /// The connection; if there is none, the one that `open` opens.
     ///
     /// # Cancel safety
     ///
-    /// Dropped while it opens one, it leaves that to the next who asks.
+    /// A connection that is being opened goes on being opened, for the next who asks: a caller's
+    /// deadline is shorter than what it may take.
     pub(super) async fn get<F>(&self, open: impl FnOnce() -> F) -> RedisResult<SharedConnection<C>>
     where
-        F: Future<Output = RedisResult<C>>,
+        F: Future<Output = RedisResult<C>> + Send + 'static,
     {
         if let Some(current) = self.current() {
             return Ok(current);
         }
-        let mut opening = self.shared.opening.lock().await;
+        let mut opening = Arc::clone(&self.shared.opening).lock_owned().await;
         if let Some(current) = self.current() {
             return Ok(current);
         }
@@ -74,20 +75,24 @@ impl<C: Clone> Kept<C> {
         {
             return Err(failure.error.clone());
         }
-        match open().await {
-            Ok(connection) => {
-                *opening = None;
-                let mut current =
-                    self.shared.current.write().unwrap_or_else(PoisonError::into_inner);
-                current.opened += 1;
-                current.connection = Some(connection.clone());
-                Ok(SharedConnection { connection, opened: current.opened })
-            }
-            Err(error) => {
-                *opening = Some(Failure { at: crate::time::now(), error: error.clone() });
-                Err(error)
-            }
-        }
+        let (kept, opened) = (self.clone(), open());
+        let task = tokio::spawn(async move {
+            let result = opened.await;
+            *opening = match &result {
+                Ok(_) => None,
+                Err(error) => Some(Failure { at: crate::time::now(), error: error.clone() }),
+            };
+            result.map(|connection| kept.keep(connection))
+        });
+        // It fails with its runtime only.
+        task.await.unwrap_or_else(|error| Err(std::io::Error::other(error).into()))
+    }
+
+    fn keep(&self, connection: C) -> SharedConnection<C> {
+        let mut current = self.shared.current.write().unwrap_or_else(PoisonError::into_inner);
+        current.opened += 1;
+        current.connection = Some(connection.clone());
+        SharedConnection { connection, opened: current.opened }
     }
 
     fn current(&self) -> Option<SharedConnection<C>> {

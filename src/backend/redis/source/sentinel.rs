@@ -62,12 +62,11 @@ impl Source for Sentinel {
     type Connection = SharedConnection<MultiplexedConnection>;
 
     async fn connection(&self) -> RedisResult<Self::Connection> {
-        self.kept
-            .get(|| async {
-                let mut client = self.client.lock().await;
-                client.get_async_connection_with_config(&config()).await
-            })
-            .await
+        let open = || {
+            let client = Arc::clone(&self.client);
+            async move { client.lock().await.get_async_connection_with_config(&config()).await }
+        };
+        self.kept.get(open).await
     }
 
     fn lost(&self, connection: &Self::Connection) {

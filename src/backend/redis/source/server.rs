@@ -30,7 +30,8 @@ pub struct Server {
 
 impl Server {
     /// The server at `url`: `redis://` or, with the feature `redis-tls`, `rediss://`. Nothing is
-    /// sent yet.
+    /// sent yet. An encrypted connection is made by the process's `rustls` provider; if it has none,
+    /// ring becomes it.
     ///
     /// # Errors
     ///
@@ -45,8 +46,11 @@ impl Source for Server {
     type Connection = SharedConnection<MultiplexedConnection>;
 
     async fn connection(&self) -> RedisResult<Self::Connection> {
-        let config = config();
-        self.kept.get(|| self.client.get_multiplexed_async_connection_with_config(&config)).await
+        let open = || {
+            let client = self.client.clone();
+            async move { client.get_multiplexed_async_connection_with_config(&config()).await }
+        };
+        self.kept.get(open).await
     }
 
     fn lost(&self, connection: &Self::Connection) {

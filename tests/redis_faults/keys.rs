@@ -1,0 +1,70 @@
+//! What one key does to the others that travel with it: nothing.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use tower_quota::{
+    BackendErrorKind, Cost, Key, Limiter, PolicyName, Quota,
+    algorithm::{FixedWindow, LeakyBucket, SlidingWindow, TokenBucket},
+    backend::redis::{RedisBuilder, Scripted, Server},
+};
+
+use crate::servers::Standalone;
+
+/// One call at a time, so that what is asked together travels together.
+fn limiter<A: Scripted>(
+    server: &Standalone,
+    algorithm: A,
+) -> Limiter<A, tower_quota::backend::redis::Redis<A, Server>> {
+    let source = Server::open(server.url()).expect("a URL");
+    let redis = RedisBuilder::new(source, PolicyName::from_static("keys"))
+        .timeout(Duration::from_secs(5))
+        .in_flight(1)
+        .build();
+    Limiter::new(algorithm, redis)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_is_none_of_ours_fails_its_own_key_alone() {
+    let server = Standalone::start();
+    server.ask::<()>(&["SET", "tq:keys:{t.broken}", "short"]);
+    server.ask::<()>(&["RPUSH", "tq:keys:{t.foreign}", "a list"]);
+    let limiter = limiter(&server, TokenBucket::new(Quota::per_day(100)));
+    let keys = ["alice", "broken", "bob", "foreign", "carol"].map(Key::from);
+    let decisions = join_all(keys.iter().map(|key| limiter.decide(key, Cost::ONE))).await;
+    let told: Vec<_> = decisions
+        .into_iter()
+        .map(|decision| decision.map(|decision| decision.snapshot().remaining))
+        .map(|told| told.map_err(|error| error.kind()))
+        .collect();
+    let malformed = Err(BackendErrorKind::Malformed);
+    assert_eq!(told, [Ok(99), malformed, Ok(99), malformed, Ok(99)]);
+}
+
+async fn is_owed_and_told<A: Scripted>(server: &Standalone, algorithm: A) {
+    server.flush_all();
+    let (limiter, key) = (limiter(server, algorithm), Key::from("alice"));
+    let decision = limiter.decide(&key, Cost::ONE).await.expect("an answer");
+    let charge = decision.charge().expect("it is allowed");
+    limiter.settle(&key, &charge, u64::MAX).await.expect("it is owed");
+    let decision = limiter.decide(&key, Cost::ONE).await.expect("an answer");
+    assert!(!decision.is_allowed(), "{decision:?}");
+    let times: Vec<i64> = server
+        .ask::<Vec<String>>(&["KEYS", "*"])
+        .iter()
+        .map(|name| server.ask(&["PTTL", name]))
+        .collect();
+    assert!(times.iter().all(|time| *time > 0), "every key ends some day: {times:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_largest_debt_is_owed_and_not_an_error() {
+    let server = Standalone::start();
+    is_owed_and_told(&server, TokenBucket::new(Quota::per_day(2))).await;
+    is_owed_and_told(&server, TokenBucket::new(Quota::per_second(900_000_000))).await;
+    is_owed_and_told(&server, TokenBucket::new(Quota::per_day(999_999_937))).await;
+    is_owed_and_told(&server, LeakyBucket::new(Quota::per_day(2))).await;
+    is_owed_and_told(&server, FixedWindow::new(Quota::per_day(1))).await;
+    is_owed_and_told(&server, FixedWindow::from_first_hit(Quota::per_day(1))).await;
+    is_owed_and_told(&server, SlidingWindow::new(Quota::per_day(1))).await;
+}

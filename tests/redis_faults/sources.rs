@@ -1,0 +1,60 @@
+//! Every kind of source decides, and on one state.
+
+use std::time::Duration;
+
+use deadpool_redis::{Runtime, cluster, sentinel};
+use redis::RedisConnectionInfo;
+use tower_quota::{
+    Cost, Key, Limiter, PolicyName, Quota,
+    algorithm::TokenBucket,
+    backend::redis::{Cluster, RedisBuilder, Sentinel, Server, Source, source::Shared},
+};
+
+use crate::servers;
+
+async fn left<S: Source>(source: S) -> u64 {
+    let redis = RedisBuilder::new(source, PolicyName::from_static("sources"))
+        .timeout(Duration::from_secs(5))
+        .build();
+    let limiter = Limiter::new(TokenBucket::new(Quota::per_day(100)), redis);
+    let decision = limiter.decide(&Key::from("alice"), Cost::ONE).await;
+    decision.expect("it decides").snapshot().remaining
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_server_by_every_connection() {
+    let server = servers::Standalone::start();
+    let client = redis::Client::open(server.url()).expect("a URL");
+    let connection = client.get_multiplexed_async_connection().await.expect("a connection");
+    let manager = client.get_connection_manager().await.expect("a connection");
+    let pool = deadpool_redis::Config::from_url(server.url()).create_pool(Some(Runtime::Tokio1));
+
+    assert_eq!(left(Server::open(server.url()).expect("a URL")).await, 99);
+    assert_eq!(left(connection.clone()).await, 98);
+    assert_eq!(left(manager).await, 97);
+    assert_eq!(left(Shared(connection)).await, 96);
+    assert_eq!(left(pool.expect("a pool")).await, 95);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_by_every_connection() {
+    let cluster = servers::Cluster::shared(servers::Flavor::Redis);
+    let connection = cluster.client().get_async_connection().await.expect("a connection");
+    let pool = cluster::Config::from_urls(cluster.urls()).create_pool(Some(Runtime::Tokio1));
+
+    assert_eq!(left(Cluster::open(cluster.urls()).expect("URLs")).await, 99);
+    assert_eq!(left(connection).await, 98);
+    assert_eq!(left(pool.expect("a pool")).await, 97);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sentinels_by_every_connection() {
+    let trio = servers::Sentinel::shared(servers::Flavor::Redis);
+    let master = sentinel::SentinelServerType::Master;
+    let pool = sentinel::Config::from_urls(trio.urls(), "quota".to_owned(), master)
+        .create_pool(Some(Runtime::Tokio1));
+
+    let source = Sentinel::open(trio.urls(), "quota", &RedisConnectionInfo::default());
+    assert_eq!(left(source.expect("URLs")).await, 99);
+    assert_eq!(left(pool.expect("a pool")).await, 98);
+}
