@@ -1,4 +1,10 @@
+#[cfg(feature = "redis")]
+mod micros;
+
 use std::{num::NonZeroU64, time::Duration};
+
+#[cfg(feature = "redis")]
+pub(crate) use self::micros::MeterNumbers;
 
 use crate::{
     decision::{Charge, Decision, PolicySet, RetryAfter, Snapshot},
@@ -45,13 +51,6 @@ pub struct MeterState {
     unit: NonZeroU64,
 }
 
-/// Units of debt that a meter in microseconds can hold at least, if its rate lets it.
-#[cfg(feature = "redis")]
-const LEAST_DEBT: u64 = 1 << 20;
-/// What drains in a tick of such a meter at most, if it is to be finer than it must.
-#[cfg(feature = "redis")]
-const MOST_DRAINED: u64 = 1 << 40;
-
 /// What the numbers of a meter are bounded by.
 struct Bounds {
     /// Nanoseconds.
@@ -64,10 +63,6 @@ struct Bounds {
 
 /// 64-bit numbers; a rounded rate is wrong by less than 5 in 10^10.
 const NANOS: Bounds = Bounds { least_tick: 1, most_parts: 1 << 62, least_drain: 1 << 31 };
-/// Doubles; a rounded rate is wrong by less than 1 in 10^6.
-#[cfg(feature = "redis")]
-const MICROS: Bounds = Bounds { least_tick: 1_000, most_parts: 1 << 52, least_drain: 1 << 20 };
-
 /// Nanoseconds in a second.
 const SECOND: u64 = 1_000_000_000;
 
@@ -85,24 +80,6 @@ impl Meter {
     pub(super) fn new(quota: Quota, capacity: u64) -> Self {
         let capacity = capacity.min(Quota::MAX_LIMIT);
         Self::with(&NANOS, quota, capacity)
-    }
-
-    /// The same for a machine whose clock shows microseconds and whose numbers are doubles.
-    #[cfg(feature = "redis")]
-    pub(super) fn in_micros(quota: Quota, capacity: u64) -> Self {
-        // By parts as fine as those of a nanosecond where they fit, so that another limit's state is
-        // taken over alike. Debt has to fit too.
-        let nanos = Self::new(quota, capacity);
-        let micros = Self::with(&MICROS, quota, nanos.capacity);
-        let most = u128::from(nanos.capacity.max(LEAST_DEBT));
-        let finer = [1_000, 100, 10].into_iter().find_map(|factor| {
-            let unit = micros.unit.checked_mul(NonZeroU64::new(factor)?)?;
-            let fits = most * u128::from(unit.get()) <= MICROS.most_parts;
-            let coarser = unit > nanos.unit || nanos.tick != 1 || micros.tick != 1_000;
-            let drain = micros.drain.checked_mul(factor)?;
-            (fits && !coarser && drain <= MOST_DRAINED).then_some(Self { drain, unit, ..micros })
-        });
-        finer.unwrap_or(micros)
     }
 
     fn with(bounds: &Bounds, quota: Quota, capacity: u64) -> Self {
@@ -412,37 +389,6 @@ impl Meter {
     fn converted(&self, state: &MeterState) -> u64 {
         let parts = u128::from(state.used) * u128::from(self.unit.get());
         u64::try_from(parts.div_ceil(u128::from(state.unit.get()))).unwrap_or(u64::MAX)
-    }
-}
-
-/// The numbers of a meter, for a script that does the same.
-#[cfg(feature = "redis")]
-pub(crate) struct MeterNumbers {
-    pub(crate) tick: u64,
-    pub(crate) drain: u64,
-    pub(crate) unit: NonZeroU64,
-    pub(crate) capacity: u64,
-    pub(crate) most: u64,
-    /// Units that can be taken without a delay.
-    pub(crate) burst: u64,
-    /// Whether whoever comes waits for all who came before.
-    pub(crate) queues: bool,
-}
-
-#[cfg(feature = "redis")]
-impl MeterNumbers {
-    /// The state in which so many parts were in use at this tick.
-    pub(crate) const fn state(&self, tick: u64, used: u64) -> MeterState {
-        let at = Timestamp::from_nanos(tick.saturating_mul(self.tick));
-        MeterState { at, used, unit: self.unit }
-    }
-}
-
-#[cfg(feature = "redis")]
-impl Meter {
-    pub(super) const fn numbers(&self, burst: u64, queues: bool) -> MeterNumbers {
-        let Self { tick, drain, unit, capacity, most } = *self;
-        MeterNumbers { tick, drain, unit, capacity, most, burst, queues }
     }
 }
 
