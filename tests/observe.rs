@@ -1,18 +1,13 @@
 //! Metrics and events: their names, and that no key is among them.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex},
-};
+#[path = "support/events.rs"]
+mod events;
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_quota::{Key, LeakyBucketLayer, PolicyName, Quota, TokenBucketLayer, policy::Subject};
-use tracing::{
-    Event, Metadata, Subscriber,
-    field::{Field, Visit},
-    span,
-};
+
+use self::events::Events;
 
 /// Sends a request for each key through a layer: the fourth, a caller's second, is refused.
 fn send_requests() {
@@ -99,40 +94,4 @@ fn a_refusal_is_a_debug_event_and_no_event_has_a_key() {
     );
     assert!(lines.iter().all(|line| !line.contains("4711")), "{lines:?}");
     assert!(lines.iter().all(|line| !line.starts_with("INFO")), "{lines:?}");
-}
-
-/// Keeps this crate's events.
-#[derive(Clone, Default)]
-struct Events(Arc<Mutex<Vec<String>>>);
-
-impl Subscriber for Events {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("tower_quota")
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        let mut line = Line(event.metadata().level().to_string());
-        event.record(&mut line);
-        self.0.lock().expect("the list").push(line.0);
-    }
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
-}
-
-struct Line(String);
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.0.push_str(&format!(" {field}={value:?}"));
-    }
 }

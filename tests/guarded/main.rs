@@ -2,6 +2,9 @@
 //!
 //! The backend behind it answers, fails, hangs and drops as each test says. Time is tokio's, paused.
 
+#[path = "../support/events.rs"]
+mod events;
+
 mod breaker;
 mod conforming;
 mod deadline;

@@ -1,11 +1,6 @@
 //! What is told of an outage: by metrics, events, and the check at the start.
 
-use std::{
-    fmt,
-    future::Future,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{future::Future, time::Duration};
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use tower_quota::{
@@ -17,12 +12,8 @@ use tower_quota::{
     },
     time::ManualClock,
 };
-use tracing::{
-    Event, Metadata, Subscriber,
-    field::{Field, Visit},
-    span,
-};
 
+use crate::events::Events;
 use crate::support::{Bucket, Does, Remote, UNREACHABLE, ask, guard, half, limit, open, settings};
 
 fn block_on<T>(run: impl Future<Output = T>) -> T {
@@ -193,40 +184,4 @@ fn told(run: impl Future<Output = ()>) -> Vec<String> {
     tracing::subscriber::with_default(events.clone(), || block_on(run));
     let lines = events.0.lock().expect("the list");
     lines.clone()
-}
-
-/// Keeps this crate's events.
-#[derive(Clone, Default)]
-struct Events(Arc<Mutex<Vec<String>>>);
-
-impl Subscriber for Events {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("tower_quota")
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        let mut line = Line(event.metadata().level().to_string());
-        event.record(&mut line);
-        self.0.lock().expect("the list").push(line.0);
-    }
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
-}
-
-struct Line(String);
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.0.push_str(&format!(" {field}={value:?}"));
-    }
 }

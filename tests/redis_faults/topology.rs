@@ -37,6 +37,14 @@ async fn left<B: Backend<TokenBucket>>(limiter: &Limiter<TokenBucket, B>, key: &
     }
 }
 
+/// The slot of the key `moving`, and a node that does not have it.
+fn slot_and_another_node(cluster: &servers::Cluster) -> (u16, &servers::Server) {
+    let slot = cluster.slot_of("tq:topology:{t.moving}");
+    let from = cluster.owner(slot).port();
+    let to = cluster.nodes().iter().find(|node| node.port() != from);
+    (slot, to.expect("another node"))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_that_dies_is_followed_by_the_one_that_sentinels_choose() {
     let sentinel = servers::Sentinel::start();
@@ -59,10 +67,7 @@ async fn a_slot_that_has_moved_is_found() {
     let limiter = limiter(Cluster::open(cluster.urls()).expect("URLs"));
     let key = Key::from("moving");
     assert_eq!(left(&limiter, &key).await, 999);
-
-    let slot = cluster.slot_of("tq:topology:{t.moving}");
-    let from = cluster.owner(slot).port();
-    let to = cluster.nodes().iter().find(|node| node.port() != from).expect("another node");
+    let (slot, to) = slot_and_another_node(&cluster);
     cluster.migrate_slot(slot, to);
     assert_eq!(left(&limiter, &key).await, 998, "its state has moved too");
     assert_eq!(left(&limiter, &key).await, 997);
@@ -74,10 +79,7 @@ async fn a_slot_that_is_half_way_is_decided_on_where_its_keys_are() {
     let limiter = limiter(Cluster::open(cluster.urls()).expect("URLs"));
     let key = Key::from("moving");
     assert_eq!(left(&limiter, &key).await, 999);
-
-    let slot = cluster.slot_of("tq:topology:{t.moving}");
-    let from = cluster.owner(slot).port();
-    let to = cluster.nodes().iter().find(|node| node.port() != from).expect("another node");
+    let (slot, to) = slot_and_another_node(&cluster);
     let migration = cluster.begin_migration(slot, to);
     assert_eq!(left(&limiter, &key).await, 998, "the old node still has it");
     migration.move_keys();
