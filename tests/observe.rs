@@ -7,8 +7,6 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_quota::{Key, LeakyBucketLayer, PolicyName, Quota, TokenBucketLayer, policy::Subject};
 
-use self::events::Events;
-
 /// Sends a request for each key through a layer: the fourth, a caller's second, is refused.
 fn send_requests() {
     let key = |name: &&'static str| match *name {
@@ -83,9 +81,9 @@ fn metrics_have_the_names_that_the_guide_lists_and_no_keys() {
 
 #[test]
 fn a_refusal_is_a_debug_event_and_no_event_has_a_key() {
-    let events = Events::default();
-    tracing::subscriber::with_default(events.clone(), send_requests);
-    let lines = events.0.lock().expect("the list").clone();
+    events::listen();
+    send_requests();
+    let lines = events::told();
     assert!(
         lines.iter().any(|line| line.starts_with("DEBUG")
             && line.contains("policy=api")

@@ -13,7 +13,7 @@ use tower_quota::{
     time::ManualClock,
 };
 
-use crate::events::Events;
+use crate::events;
 use crate::support::{Bucket, Does, Remote, UNREACHABLE, ask, guard, half, limit, open, settings};
 
 fn block_on<T>(run: impl Future<Output = T>) -> T {
@@ -180,8 +180,7 @@ fn a_check_warns_of_a_share_that_is_nothing() {
 
 /// What is told while `run` runs.
 fn told(run: impl Future<Output = ()>) -> Vec<String> {
-    let events = Events::default();
-    tracing::subscriber::with_default(events.clone(), || block_on(run));
-    let lines = events.0.lock().expect("the list");
-    lines.clone()
+    events::listen();
+    block_on(run);
+    events::told()
 }

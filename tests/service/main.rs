@@ -1,5 +1,8 @@
 //! The service at the level of polls: readiness, clones, cancellation, delays, answers, failures.
 
+#[path = "../support/events.rs"]
+mod events;
+
 mod answers;
 mod cancellation;
 mod clones;

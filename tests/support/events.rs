@@ -1,9 +1,9 @@
-//! A subscriber that keeps this crate's events.
+//! What this crate tells by `tracing`, thread by thread.
+//!
+//! One subscriber for the whole process. With one for each test, an event that another test's thread
+//! comes to first, without a subscriber, is taken for one that nobody wants, and is lost.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex},
-};
+use std::{cell::RefCell, fmt, mem, sync::Once};
 
 use tracing::{
     Event, Metadata, Subscriber,
@@ -11,11 +11,29 @@ use tracing::{
     span,
 };
 
-/// Keeps this crate's events.
-#[derive(Clone, Default)]
-pub(crate) struct Events(pub(crate) Arc<Mutex<Vec<String>>>);
+thread_local! {
+    static TOLD: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
 
-impl Subscriber for Events {
+/// Begins to listen to this thread.
+pub(crate) fn listen() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        tracing::subscriber::set_global_default(Listener).expect("nobody else listens");
+        // For those that came before.
+        tracing::callsite::rebuild_interest_cache();
+    });
+    TOLD.take();
+}
+
+/// What this thread has told since it was listened to, each with its level.
+pub(crate) fn told() -> Vec<String> {
+    TOLD.with_borrow_mut(mem::take)
+}
+
+struct Listener;
+
+impl Subscriber for Listener {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target().starts_with("tower_quota")
     }
@@ -31,7 +49,7 @@ impl Subscriber for Events {
     fn event(&self, event: &Event<'_>) {
         let mut line = Line(event.metadata().level().to_string());
         event.record(&mut line);
-        self.0.lock().expect("the list").push(line.0);
+        TOLD.with_borrow_mut(|told| told.push(line.0));
     }
 
     fn enter(&self, _: &span::Id) {}
