@@ -108,14 +108,19 @@ impl FixedWindow {
 #[cfg(feature = "redis")]
 impl FixedWindow {
     /// The same windows in whole microseconds, as a server carries them out: rounded up, which
-    /// admits less. Calendars are not in it.
-    pub(crate) fn in_micros(&self) -> Option<Self> {
-        Some(Self { windows: self.windows.in_micros()?, ..self.clone() })
+    /// admits less.
+    pub(crate) fn in_micros(&self) -> Self {
+        Self { windows: self.windows.in_micros(), ..self.clone() }
     }
 
     pub(crate) fn numbers(&self) -> [u64; 4] {
-        let [first_hit, length, first] = self.windows.numbers();
-        [self.limit, first_hit, length, first]
+        let [kind, length, first] = self.windows.numbers();
+        [self.limit, kind, length, first]
+    }
+
+    /// Where a calendar's windows begin around `now`.
+    pub(crate) fn borders_around(&self, now: Timestamp) -> Option<[Timestamp; 4]> {
+        self.windows.borders_around(now)
     }
 }
 

@@ -80,7 +80,7 @@ impl LeakyBucket {
     }
 
     pub(crate) const fn numbers(&self) -> MeterNumbers {
-        self.meter.numbers(self.meter.capacity(), true)
+        self.meter.numbers(true)
     }
 }
 

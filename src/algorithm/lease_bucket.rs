@@ -108,7 +108,7 @@ impl LeaseBucket {
     }
 
     pub(crate) const fn numbers(&self) -> MeterNumbers {
-        self.meter.numbers(self.burst, false)
+        self.meter.numbers(false)
     }
 }
 

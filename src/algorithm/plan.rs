@@ -116,6 +116,31 @@ impl Plan {
     }
 }
 
+#[cfg(feature = "redis")]
+impl Plan {
+    /// The limits, each with the dimension that it counts.
+    pub(crate) fn rules(&self) -> impl Iterator<Item = (usize, &Rule)> {
+        self.limits.iter().map(|limit| (limit.dimension, &limit.rule))
+    }
+
+    /// The same plan with another rule in the place of each.
+    pub(crate) fn map(&self, mut rule: impl FnMut(&Rule) -> Rule) -> Self {
+        let limits = self.limits.iter();
+        Self {
+            limits: limits
+                .map(|limit| Limit { rule: rule(&limit.rule), ..limit.clone() })
+                .collect(),
+        }
+    }
+}
+
+#[cfg(feature = "redis")]
+impl PlanState {
+    pub(crate) fn of(states: Vec<RuleState>) -> Self {
+        Self(states.into())
+    }
+}
+
 impl PlanBuilder {
     /// Adds a limit on the first dimension of costs: on requests.
     pub fn limit(self, name: PolicyName, rule: impl Into<Rule>) -> Self {

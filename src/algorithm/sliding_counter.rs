@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+#[cfg(feature = "redis")]
+use super::window::whole_micros;
 use super::{Algorithm, Portion, Share, times};
 use crate::{
     cost::Cost,
@@ -97,6 +99,25 @@ impl SlidingCounter {
         let covered = u128::from(used) * u128::from(self.length) / u128::from(before.max(1));
         let into = u128::from(self.length).saturating_sub(covered) as u64;
         Timestamp::from_nanos(window.saturating_mul(self.length).saturating_add(into))
+    }
+}
+
+#[cfg(feature = "redis")]
+impl SlidingCounter {
+    /// The same counter over windows of whole microseconds, as a server carries it out.
+    pub(crate) const fn in_micros(&self) -> Self {
+        Self { length: whole_micros(self.length), ..*self }
+    }
+
+    pub(crate) const fn numbers(&self) -> [u64; 2] {
+        [self.limit, self.length]
+    }
+}
+
+#[cfg(feature = "redis")]
+impl SlidingCounterState {
+    pub(crate) const fn of(window: u64, current: u64, previous: u64, length: u64) -> Self {
+        Self { window, current, previous, length }
     }
 }
 

@@ -1,6 +1,10 @@
 use std::{collections::VecDeque, time::Duration};
 
+#[cfg(feature = "redis")]
+use super::window::whole_micros;
 use super::{Algorithm, Portion, Share, times};
+#[cfg(feature = "redis")]
+use crate::time::saturating_nanos;
 use crate::{
     cost::Cost,
     decision::{Charge, Decision, PolicySet, RetryAfter, Snapshot},
@@ -78,18 +82,22 @@ impl SlidingLog {
         Standing { now, expired, used: state.sum - left, full }
     }
 
-    /// Forgets what has left the window, which nobody can tell, and sets right what a clock has
-    /// written that has since gone back by more than a period: its entries would count until it
-    /// comes there again.
-    fn tidy(&self, state: &mut SlidingLogState, now: Timestamp) {
+    /// Sets right what a clock has written that has since gone back by more than a period: its
+    /// entries would count until it comes there again.
+    fn set_right(&self, state: &mut SlidingLogState, now: Timestamp) {
         let newest = state.entries.back().map_or(now, |(at, _)| *at);
         if newest.saturating_since(now) > self.period {
             state.entries.clear();
             state.entries.push_back((now, state.sum));
         }
-        let standing = self.standing(state, now);
+    }
+
+    /// Forgets what has left the window, when something is added: until then another limit, with a
+    /// longer period, may come and count it.
+    fn forget(state: &mut SlidingLogState, standing: &mut Standing) {
         state.entries.drain(..standing.expired);
         state.sum = standing.used;
+        standing.expired = 0;
     }
 
     fn leaves_at(&self, at: Timestamp) -> Timestamp {
@@ -123,6 +131,32 @@ impl SlidingLog {
     }
 }
 
+#[cfg(feature = "redis")]
+impl SlidingLog {
+    /// The same log over a period of whole microseconds, as a server carries it out.
+    pub(crate) fn in_micros(&self) -> Self {
+        Self { period: Duration::from_nanos(whole_micros(saturating_nanos(self.period))), ..*self }
+    }
+
+    pub(crate) fn numbers(&self) -> [u64; 3] {
+        [self.limit, saturating_nanos(self.period), self.max_entries as u64]
+    }
+}
+
+#[cfg(feature = "redis")]
+impl SlidingLogState {
+    /// The log of these admissions, oldest first.
+    pub(crate) fn of(admissions: impl Iterator<Item = (Timestamp, u64)>) -> Self {
+        let mut state = Self::default();
+        admissions.for_each(|(at, units)| SlidingLog::add(&mut state, at, units));
+        state
+    }
+
+    pub(crate) fn entries(&self) -> usize {
+        self.entries.len()
+    }
+}
+
 struct Standing {
     /// The present, or the newest entry's instant if that is later.
     now: Timestamp,
@@ -141,7 +175,7 @@ impl Algorithm for SlidingLog {
     }
 
     fn decide(&self, state: &mut SlidingLogState, now: Timestamp, cost: Cost) -> Decision {
-        self.tidy(state, now);
+        self.set_right(state, now);
         let mut standing = self.standing(state, now);
         let deny = |retry_after| Decision::Deny {
             snapshot: self.snapshot(state, &standing, now),
@@ -163,6 +197,7 @@ impl Algorithm for SlidingLog {
             return deny(RetryAfter::After(until.saturating_since(now)));
         }
         if cost.units() > 0 {
+            Self::forget(state, &mut standing);
             Self::add(state, standing.now, cost.units());
             standing = self.standing(state, now);
         }
@@ -175,8 +210,9 @@ impl Algorithm for SlidingLog {
     }
 
     fn take(&self, state: &mut SlidingLogState, now: Timestamp, cost: Cost) {
-        self.tidy(state, now);
+        self.set_right(state, now);
         let mut standing = self.standing(state, now);
+        Self::forget(state, &mut standing);
         if standing.full {
             // Use that cannot be refused joins the newest entry, and leaves with it.
             standing.now = state.entries.back().map_or(standing.now, |(at, _)| *at);

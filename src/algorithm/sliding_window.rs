@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+#[cfg(feature = "redis")]
+use super::window::whole_micros;
 use super::{Algorithm, Portion, Share, times, window::after};
 use crate::{
     cost::Cost,
@@ -189,15 +191,19 @@ fn total(segments: impl Iterator<Item = (u64, u64)>) -> u64 {
 impl SlidingWindow {
     /// The same window in segments of whole microseconds, as a server carries it out.
     pub(crate) const fn in_micros(&self) -> Self {
-        Self { width: self.width.div_ceil(1_000) * 1_000, ..*self }
+        Self { width: whole_micros(self.width), ..*self }
     }
 
     pub(crate) const fn numbers(&self) -> [u64; 3] {
         [self.limit, self.width, self.segments]
     }
+}
 
-    pub(crate) const fn state(&self, newest: u64, counts: Box<[u64]>) -> SlidingWindowState {
-        SlidingWindowState { newest, width: self.width, counts }
+#[cfg(feature = "redis")]
+impl SlidingWindowState {
+    /// The state of such segments; `None` if there are none.
+    pub(crate) fn of(newest: u64, width: u64, counts: Box<[u64]>) -> Option<Self> {
+        (width > 0 && !counts.is_empty()).then_some(Self { newest, width, counts })
     }
 }
 

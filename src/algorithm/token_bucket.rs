@@ -95,7 +95,7 @@ impl TokenBucket {
     }
 
     pub(crate) const fn numbers(&self) -> MeterNumbers {
-        self.meter.numbers(self.meter.capacity(), false)
+        self.meter.numbers(false)
     }
 }
 

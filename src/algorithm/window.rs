@@ -152,26 +152,46 @@ impl Windows {
 
 #[cfg(feature = "redis")]
 impl Windows {
-    /// Windows of whole microseconds, no shorter. `None` for a calendar.
-    pub(super) fn in_micros(&self) -> Option<Self> {
-        let up = |nanos: u64| nanos.div_ceil(1_000) * 1_000;
+    /// Windows of whole microseconds, no shorter.
+    pub(super) fn in_micros(&self) -> Self {
         match self {
-            Self::Aligned { length, offset } => {
-                Some(Self::Aligned { length: up(*length), offset: up(*offset % length) })
-            }
-            Self::FirstHit { length } => Some(Self::FirstHit { length: up(*length) }),
+            Self::Aligned { length, offset } => Self::Aligned {
+                length: whole_micros(*length),
+                offset: whole_micros(*offset % length),
+            },
+            Self::FirstHit { length } => Self::FirstHit { length: whole_micros(*length) },
+            // Its borders are whole seconds.
             #[cfg(feature = "calendar")]
-            Self::Calendar(_) => None,
+            Self::Calendar(calendar) => Self::Calendar(calendar.clone()),
         }
     }
 
-    /// Whether they begin with the first request, their length, and where the first border is.
+    /// Their kind, their length, and where the first border is.
     pub(super) const fn numbers(&self) -> [u64; 3] {
         match self {
             Self::Aligned { length, offset } => [0, *length, *offset % *length],
             Self::FirstHit { length } => [1, *length, 0],
             #[cfg(feature = "calendar")]
-            Self::Calendar(_) => [0, 1_000, 0],
+            Self::Calendar(_) => [2, 0, 0],
+        }
+    }
+
+    /// Where the windows of a calendar begin: the one before that of `now`, its own, and the two
+    /// after it. Whoever has it can be apart from this clock by a window.
+    pub(super) fn borders_around(&self, now: Timestamp) -> Option<[Timestamp; 4]> {
+        match self {
+            Self::Aligned { .. } | Self::FirstHit { .. } => {
+                let _ = now;
+                None
+            }
+            #[cfg(feature = "calendar")]
+            Self::Calendar(calendar) => {
+                let (start, end) = calendar.window_at(now);
+                let just_before = Timestamp::from_nanos(start.as_nanos().saturating_sub(1));
+                let (before, _) = calendar.window_at(just_before);
+                let (_, after) = calendar.window_at(end);
+                Some([before, start, end, after])
+            }
         }
     }
 }
@@ -189,6 +209,12 @@ const LAST: Timestamp = Timestamp::from_nanos(u64::MAX - 1);
 /// A clock may go back to here, and the window waits for it.
 fn not_before(state: &WindowState) -> Timestamp {
     state.start.saturating_sub(state.end.saturating_since(state.start))
+}
+
+/// The nanoseconds in whole microseconds, rounded up.
+#[cfg(feature = "redis")]
+pub(super) const fn whole_micros(nanos: u64) -> u64 {
+    nanos.div_ceil(1_000) * 1_000
 }
 
 pub(super) fn after(start: Timestamp, nanos: u64) -> Timestamp {

@@ -102,6 +102,7 @@ pub struct RedisBuilder<S> {
     batch: usize,
     in_flight: usize,
     refusals: Duration,
+    strict_start: bool,
     #[cfg(feature = "testing")]
     clock: Option<crate::time::ManualClock>,
 }
@@ -132,6 +133,7 @@ impl<S: Source> RedisBuilder<S> {
             batch: Self::DEFAULT_BATCH,
             in_flight: Self::DEFAULT_IN_FLIGHT,
             refusals: Self::DEFAULT_REFUSALS,
+            strict_start: false,
             #[cfg(feature = "testing")]
             clock: None,
         }
@@ -185,6 +187,20 @@ impl<S: Source> RedisBuilder<S> {
         Self { refusals: time, ..self }
     }
 
+    /// Takes a key that the server does not have for one that was used up when the limit began, not
+    /// for a new one: after `FLUSHALL`, or a restart without its data, nobody has a full quota.
+    ///
+    /// A mark in the server says since when the limit is kept there. It is set by the first call that
+    /// does not find it, and has no end. So a limit that is new admits only what comes back from then
+    /// on, as after a loss. That the server evicts single keys is not seen: see the
+    /// [guide](crate::guide::redis) for `maxmemory-policy`.
+    ///
+    /// On a cluster each tag has its own mark: keys are spread over 256 [tags](Self::tags) unless told
+    /// otherwise.
+    pub fn strict_start(self) -> Self {
+        Self { strict_start: true, ..self }
+    }
+
     /// Takes the time from `clock` instead of the server: for tests, which own the time.
     #[cfg(feature = "testing")]
     pub fn clock(self, clock: crate::time::ManualClock) -> Self {
@@ -193,12 +209,14 @@ impl<S: Source> RedisBuilder<S> {
 
     /// The backend. Nothing is sent yet.
     pub fn build<A: Scripted>(self) -> Redis<A, S> {
-        let names = Names::new(&self.prefix, &self.name, self.hash_key.as_deref(), self.tags);
+        let tags = self.tags.or_else(|| (self.strict_start && S::HAS_SLOTS).then_some(STRICT_TAGS));
+        let names = Names::new(&self.prefix, &self.name, self.hash_key.as_deref(), tags);
         let caller = Caller {
             source: self.source,
             script: Script::new(A::SOURCE),
             names,
             timeout: self.timeout,
+            strict_start: self.strict_start,
             refusals: (!self.refusals.is_zero()).then(|| Refusals::lasting(self.refusals)),
             #[cfg(feature = "testing")]
             clock: self.clock,
@@ -206,6 +224,9 @@ impl<S: Source> RedisBuilder<S> {
         Redis { coalescer: Coalescer::new(caller, self.batch, self.in_flight) }
     }
 }
+
+/// So that a mark is not needed for each key of a cluster.
+const STRICT_TAGS: NonZeroU16 = NonZeroU16::new(256).expect("it is not zero");
 
 impl<S> fmt::Debug for RedisBuilder<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -234,9 +255,7 @@ impl<A: Scripted, S: Source> Backend<A> for Redis<A, S> {
     fn decide(&self, algorithm: &A, key: &Key, demand: &Demand) -> MaybeReady<Self::Decide> {
         let caller = self.caller();
         let name = caller.names.of(key);
-        let Some(algorithm) = algorithm.on_server() else {
-            return MaybeReady::ready(Err(unsupported()));
-        };
+        let algorithm = algorithm.on_server();
         if let Some(refusals) = &caller.refusals
             && let Some(refusal) = refusals.answer(&name, &algorithm, demand, crate::time::now())
         {
@@ -258,9 +277,7 @@ impl<A: Scripted, S: Source> Backend<A> for Redis<A, S> {
         }
         let caller = self.caller();
         let name = caller.names.of(key);
-        let Some(algorithm) = algorithm.on_server() else {
-            return MaybeReady::ready(Err(unsupported()));
-        };
+        let algorithm = algorithm.on_server();
         let receipt = self.submit(name, algorithm, Job::Settle(*charge, actual));
         MaybeReady::pending(Settle { receipt })
     }
@@ -337,11 +354,6 @@ impl<A: Scripted, S: Source> fmt::Debug for Settle<A, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settle").finish_non_exhaustive()
     }
-}
-
-fn unsupported() -> BackendError {
-    BackendError::new(BackendErrorKind::Rejected)
-        .with_source("a server does not know the windows of a calendar")
 }
 
 /// A job that went down with its runtime. It may have been executed.

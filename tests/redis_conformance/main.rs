@@ -10,8 +10,7 @@ use std::{
 
 use redis::RedisConnectionInfo;
 use tower_quota::{
-    PolicyName, Quota,
-    algorithm::{FixedWindow, LeakyBucket, SlidingWindow, TokenBucket},
+    PolicyName,
     backend::redis::{Cluster, Redis, RedisBuilder, Scripted, Sentinel, Server, Source},
     testing::conformance::{self, Harness},
     time::{ManualClock, Timestamp},
@@ -55,58 +54,7 @@ impl<A: Scripted, S: Source> Harness<A> for OnServer<S> {
 }
 
 async fn run<S: Source>(source: S, batch: usize) {
-    let harness = OnServer::new(source, batch);
-    conformance::run_for(
-        &harness,
-        &[
-            FixedWindow::new(Quota::per_second(4)),
-            FixedWindow::new(Quota::new(7, Duration::from_secs(11)).expect("a quota"))
-                .offset(Duration::from_secs(3)),
-            FixedWindow::from_first_hit(Quota::per_minute(60)),
-            FixedWindow::new(Quota::per_day(1_000_000_000)),
-            FixedWindow::new(Quota::CLOSED),
-        ],
-    )
-    .await;
-    let segments =
-        |quota, segments| SlidingWindow::new(quota).segments(segments).expect("segments");
-    conformance::run_for(
-        &harness,
-        &[
-            SlidingWindow::new(Quota::per_second(4)),
-            segments(Quota::new(7, Duration::from_secs(12)).expect("a quota"), 3),
-            SlidingWindow::new(Quota::per_minute(60)),
-            segments(Quota::per_day(1_000_000), 1),
-            SlidingWindow::new(Quota::CLOSED),
-        ],
-    )
-    .await;
-    let uneven = Quota::new(7, Duration::from_secs(11)).expect("a quota");
-    conformance::run_for(
-        &harness,
-        &[
-            TokenBucket::new(Quota::per_second(10)).burst(4),
-            TokenBucket::new(uneven),
-            TokenBucket::new(Quota::per_second(900_000_000)).burst(1_000),
-            TokenBucket::within_period(Quota::per_minute(60), 5),
-            TokenBucket::new(Quota::per_day(2)),
-            TokenBucket::new(Quota::CLOSED),
-        ],
-    )
-    .await;
-    conformance::run_for(
-        &harness,
-        &[
-            LeakyBucket::new(Quota::per_second(10)).depth(4),
-            LeakyBucket::new(uneven),
-            LeakyBucket::new(Quota::per_second(1_000_000))
-                .depth(1_000)
-                .max_wait(Duration::from_micros(30)),
-            LeakyBucket::new(Quota::per_day(2)).depth(1),
-            LeakyBucket::new(Quota::CLOSED),
-        ],
-    )
-    .await;
+    conformance::run(&OnServer::new(source, batch)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

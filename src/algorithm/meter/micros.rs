@@ -21,17 +21,14 @@ pub(crate) struct MeterNumbers {
     pub(crate) unit: NonZeroU64,
     pub(crate) capacity: u64,
     pub(crate) most: u64,
-    /// Units that can be taken without a delay.
-    pub(crate) burst: u64,
     /// Whether whoever comes waits for all who came before.
     pub(crate) queues: bool,
 }
 
-impl MeterNumbers {
-    /// The state in which so many parts were in use at this tick.
-    pub(crate) const fn state(&self, tick: u64, used: u64) -> MeterState {
-        let at = Timestamp::from_nanos(tick.saturating_mul(self.tick));
-        MeterState { at, used, unit: self.unit }
+impl MeterState {
+    /// The state in which so many parts were in use then, of which a unit has `unit`.
+    pub(crate) fn of(at: Timestamp, used: u64, unit: u64) -> Option<Self> {
+        Some(Self { at, used, unit: NonZeroU64::new(unit)? })
     }
 }
 
@@ -54,8 +51,8 @@ impl Meter {
     }
 
     /// What a script needs to know of it.
-    pub(in crate::algorithm) const fn numbers(&self, burst: u64, queues: bool) -> MeterNumbers {
+    pub(in crate::algorithm) const fn numbers(&self, queues: bool) -> MeterNumbers {
         let Self { tick, drain, unit, capacity, most } = *self;
-        MeterNumbers { tick, drain, unit, capacity, most, burst, queues }
+        MeterNumbers { tick, drain, unit, capacity, most, queues }
     }
 }

@@ -1,16 +1,24 @@
 //! Batches of decisions and corrections, on their way to the server and back.
 
-use std::time::Duration;
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    iter,
+    time::{Duration, Instant},
+};
 
 use super::{
     call::{self, Script},
     coalesce::Carrier,
     name::Names,
     refusals::{Refusal, Refusals},
-    script::{self, Fields, Job, Scripted},
+    script::{self, Fields, Job, Scripted, Verdict},
     source::Source,
 };
-use crate::{decision::Decision, error::BackendError};
+use crate::{
+    decision::{Decision, Demand, DemandMode},
+    error::BackendError,
+    time::{Clock, SystemClock, Timestamp},
+};
 
 /// Carries batches to the server.
 pub(super) struct Caller<A: Scripted, S> {
@@ -18,6 +26,7 @@ pub(super) struct Caller<A: Scripted, S> {
     pub(super) script: Script,
     pub(super) names: Names,
     pub(super) timeout: Duration,
+    pub(super) strict_start: bool,
     pub(super) refusals: Option<Refusals<A>>,
     #[cfg(feature = "testing")]
     pub(super) clock: Option<crate::time::ManualClock>,
@@ -54,39 +63,133 @@ impl<A: Scripted, S: Source> Carrier for Caller<A, S> {
 
 impl<A: Scripted, S: Source> Caller<A, S> {
     async fn call(&self, slot: u16, errands: &[Errand<A>]) -> Result<Vec<Done>, BackendError> {
-        let keys: Vec<&[u8]> = errands.iter().map(|errand| errand.name.as_slice()).collect();
-        let mut arguments = Vec::with_capacity(errands.len() + 1);
-        arguments.push(self.given_time().into_bytes());
-        arguments
-            .extend(errands.iter().map(|errand| script::argument(&errand.algorithm, &errand.job)));
+        let gathered = gather(errands);
+        let mut keys: Vec<&[u8]> = gathered.iter().map(|job| errands[job.first].name()).collect();
+        let now = self.given_time();
+        let mut arguments = Vec::with_capacity(gathered.len() + 2);
+        let given = now.map(|now| (now.as_nanos() / 1_000).to_string()).unwrap_or_default();
+        arguments.push(given.into_bytes());
+        let mark = self.strict_start.then(|| self.names.mark(keys[0]));
+        arguments.push(if mark.is_some() { b"strict".to_vec() } else { Vec::new() });
+        let about = now.unwrap_or_else(|| SystemClock.now());
+        arguments.extend(gathered.iter().map(|gathered| {
+            script::argument(&errands[gathered.first].algorithm, &gathered.job, about)
+        }));
+        keys.extend(mark.as_deref());
         let asked = crate::time::now();
         let script = &self.script;
         let reply = call::call(&self.source, script, slot, &keys, &arguments, self.timeout).await?;
 
         let mut fields = Fields::of(&reply)?;
         let now = fields.time()?;
-        let mut all = Vec::with_capacity(errands.len());
-        for Errand { name, algorithm, job } in errands {
-            let done = script::done(algorithm, job, now, &mut fields)?;
-            all.push(done.map(|done| {
-                let (decision, state) = done?;
-                if let (Some(refusals), Some(state)) = (&self.refusals, state) {
-                    let algorithm = algorithm.clone();
-                    refusals.remember(name, Refusal { algorithm, state, at: now, asked });
-                }
-                Some(decision)
-            }));
+        let mut verdicts = Vec::with_capacity(gathered.len());
+        for Gathered { first, job, .. } in &gathered {
+            verdicts.push(Verdict::read(&errands[*first].algorithm, job, now, &mut fields)?);
         }
-        Ok(all)
+        let mut done: Vec<Option<Done>> = errands.iter().map(|_| None).collect();
+        for (gathered, verdict) in gathered.iter().zip(verdicts) {
+            self.tell(errands, gathered, verdict, Asked { now, at: asked }, &mut done);
+        }
+        Ok(done.into_iter().map(|done| done.unwrap_or_else(|| Err(script::malformed()))).collect())
+    }
+
+    /// Tells each of the errands that travelled as one what became of it.
+    fn tell(
+        &self,
+        errands: &[Errand<A>],
+        gathered: &Gathered,
+        verdict: Result<Option<Verdict<A>>, BackendError>,
+        asked: Asked,
+        done: &mut [Option<Done>],
+    ) {
+        let mut verdict = match verdict {
+            Ok(Some(verdict)) => verdict,
+            Ok(None) => return gathered.places().for_each(|place| done[place] = Some(Ok(None))),
+            Err(error) => {
+                return gathered.places().for_each(|place| done[place] = Some(Err(error.clone())));
+            }
+        };
+        let mut refused = false;
+        for place in gathered.places() {
+            let Job::Demand(demand) = &errands[place].job else { continue };
+            let decision = verdict.next(demand);
+            refused = decision.as_ref().is_ok_and(|decision| !decision.is_allowed());
+            done[place] = Some(decision.map(Some));
+        }
+        let Errand { name, algorithm, .. } = &errands[gathered.first];
+        if let Some(refusals) = &self.refusals
+            && refused
+            && algorithm.is_sent_whole()
+        {
+            let Asked { now: at, at: asked } = asked;
+            let (algorithm, state) = (algorithm.clone(), verdict.state);
+            refusals.remember(name, Refusal { algorithm, state, at, asked });
+        }
     }
 
     /// The time to decide by, if it is not the server's.
-    fn given_time(&self) -> String {
+    fn given_time(&self) -> Option<Timestamp> {
         #[cfg(feature = "testing")]
         if let Some(clock) = &self.clock {
-            let now = crate::time::Clock::now(clock);
-            return (now.as_nanos() / 1_000).to_string();
+            return Some(clock.now());
         }
-        String::new()
+        None
+    }
+}
+
+/// The server's time of a decision, and when it was asked for.
+#[derive(Clone, Copy)]
+struct Asked {
+    now: Timestamp,
+    at: Instant,
+}
+
+/// Errands that travel as one.
+struct Gathered {
+    /// The place of the first among all.
+    first: usize,
+    others: Vec<usize>,
+    job: Job,
+}
+
+impl Gathered {
+    fn places(&self) -> impl Iterator<Item = usize> {
+        iter::once(self.first).chain(self.others.iter().copied())
+    }
+}
+
+/// Puts together what wants the same of one key: a demand for many costs the server no more than
+/// one. The order of what concerns a key stays as it is.
+fn gather<A: Scripted>(errands: &[Errand<A>]) -> Vec<Gathered> {
+    let mut gathered: Vec<Gathered> = Vec::with_capacity(errands.len());
+    let mut last_of = HashMap::with_capacity(errands.len());
+    for (place, errand) in errands.iter().enumerate() {
+        if let Entry::Occupied(last) = last_of.entry(errand.name())
+            && let Gathered { first, others, job: Job::Demand(many) } = &mut gathered[*last.get()]
+            && errand.is_like(&errands[*first])
+        {
+            others.push(place);
+            many.most += 1;
+            many.mode = DemandMode::TakeUpTo;
+            continue;
+        }
+        last_of.insert(errand.name(), gathered.len());
+        gathered.push(Gathered { first: place, others: Vec::new(), job: errand.job });
+    }
+    gathered
+}
+
+impl<A: Scripted> Errand<A> {
+    fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// Whether this is the same demand as `other`, and one that can be made for many.
+    fn is_like(&self, other: &Self) -> bool {
+        let (Job::Demand(own), Job::Demand(others)) = (&self.job, &other.job) else { return false };
+        own == others
+            && *own == Demand::exactly(own.each)
+            && self.algorithm == other.algorithm
+            && self.algorithm.adds_up()
     }
 }

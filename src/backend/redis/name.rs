@@ -67,6 +67,17 @@ impl Names {
         name.into_bytes()
     }
 
+    /// The name of the mark that goes with the key of this name: of the same tag where keys are spread
+    /// over tags, otherwise one for all of the limit. No key has it: what follows a tag or a limit is a
+    /// colon or a brace for them.
+    pub(super) fn mark(&self, name: &[u8]) -> Vec<u8> {
+        let end = match self.tags {
+            None => self.base.len(),
+            Some(_) => name.iter().position(|&byte| byte == b'}').map_or(name.len(), |end| end + 1),
+        };
+        [&name[..end], b"began"].concat()
+    }
+
     const fn shown<'n>(&'n self, key: &'n Key) -> Shown<'n> {
         Shown { names: self, key }
     }

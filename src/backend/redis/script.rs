@@ -2,18 +2,23 @@
 //!
 //! Each algorithm has one script, put together when this crate is compiled. A call carries a batch
 //! of jobs, on one key or many; the server's time is read once for each call.
+//!
+//! The server decides and keeps the state. What it sends back is how much was granted, and the
+//! state that it decided on: from that the decision is found here, by the algorithm itself. So what
+//! a caller is told has one source, a demand for many is told as many decisions, and a server that
+//! would decide otherwise than this crate is noticed at once.
 
+mod log;
 mod meter;
+mod plan;
 mod windows;
-
-use std::time::Duration;
 
 use redis::Value;
 
 use crate::{
     algorithm::Algorithm,
     cost::Cost,
-    decision::{Charge, Decision, Demand, DemandMode, PolicySet, RetryAfter, Snapshot},
+    decision::{Charge, Decision, Demand, DemandMode},
     error::{BackendError, BackendErrorKind},
     time::Timestamp,
 };
@@ -28,7 +33,7 @@ impl<A: Algorithm + sealed::Steps> Scripted for A {}
 #[doc(hidden)]
 pub mod sealed {
     use super::{Fields, Job, Numbers};
-    use crate::{algorithm::Algorithm, decision::Decision, error::BackendError};
+    use crate::{algorithm::Algorithm, error::BackendError, time::Timestamp};
 
     /// What the script of an algorithm takes and gives.
     pub trait Steps: Algorithm {
@@ -37,22 +42,28 @@ pub mod sealed {
 
         /// The same limit in the form that the server carries out: in whole microseconds and numbers
         /// below 2^53. Exact where the limit is exact in that, otherwise not above its rate.
-        /// `None` if the server cannot carry it out.
-        fn on_server(&self) -> Option<Self>;
+        fn on_server(&self) -> Self;
 
-        /// The numbers of a job.
-        fn write(&self, job: &Job, numbers: &mut Numbers);
+        /// The numbers of a job, sent at about `now`.
+        fn write(&self, job: &Job, now: Timestamp, numbers: &mut Numbers);
 
-        /// The rest of the reply to a demand: completes the decision, and gives the state that
-        /// refused it.
+        /// The state that the server decided on, and the limit by which that is decided on here if
+        /// it is not this one.
         fn read(
             &self,
-            decision: &mut Decision,
             fields: &mut Fields<'_>,
-        ) -> Result<Option<Self::State>, BackendError>;
+        ) -> Result<(Option<Self>, Self::State), BackendError>;
 
-        /// The most units that can be taken at once.
-        fn limit(&self) -> u64;
+        /// Whether the state that is sent back is all there is of it, and good for any demand.
+        fn is_sent_whole(&self) -> bool {
+            true
+        }
+
+        /// Whether a demand for as many as there are is met as far as demands for one, one after the
+        /// other, would be: then it can travel in their place.
+        fn adds_up(&self) -> bool {
+            self.is_sent_whole()
+        }
     }
 }
 
@@ -66,6 +77,19 @@ pub enum Job {
     Settle(Charge, Cost),
 }
 
+impl Job {
+    /// The same job for a limit on one dimension of costs.
+    fn on(&self, dimension: usize) -> Self {
+        let of = |cost: Cost| Cost::new(cost.get(dimension));
+        match self {
+            Self::Demand(demand) => Self::Demand(Demand { each: of(demand.each), ..*demand }),
+            Self::Settle(charge, actual) => {
+                Self::Settle(Charge { cost: of(charge.cost), ..*charge }, of(*actual))
+            }
+        }
+    }
+}
+
 /// The numbers of a job.
 pub type Numbers = Vec<f64>;
 
@@ -73,76 +97,115 @@ pub type Numbers = Vec<f64>;
 const MOST: u64 = (1 << 53) - 1;
 
 /// A number on its way to a script. What is above 2^53 is above every capacity too.
-pub(super) fn number(number: u64) -> f64 {
+fn number(number: u64) -> f64 {
     number.min(MOST) as f64
 }
 
-/// How a script tells demands apart, and settlements from them.
-pub(super) fn operation(job: &Job) -> f64 {
-    match job {
-        Job::Demand(demand) => match demand.mode {
-            DemandMode::Take => 0.0,
-            DemandMode::TakeUpTo => 1.0,
-            DemandMode::Peek => 2.0,
-        },
-        Job::Settle(..) => 3.0,
-    }
+/// An instant on its way to a script.
+fn micros(at: Timestamp) -> u64 {
+    at.as_nanos() / 1_000
 }
 
-/// What is unused of a charge and what was used beyond it, or the units and the number that are
-/// demanded; and when the charge was made.
-pub(super) fn amounts(job: &Job) -> [u64; 3] {
-    match job {
-        Job::Demand(demand) => [demand.each.units(), demand.most, 0],
+/// How a job begins: what is to be done, with how many units, how many times, and when the charge
+/// was made. For a correction the units are what is unused, and the times what was used beyond.
+fn begin(job: &Job, numbers: &mut Numbers) {
+    let begin = match job {
+        Job::Demand(demand) => {
+            let operation = match demand.mode {
+                DemandMode::Take => 0,
+                DemandMode::TakeUpTo => 1,
+                DemandMode::Peek => 2,
+            };
+            [operation, demand.each.units(), demand.most, 0]
+        }
         Job::Settle(charge, actual) => {
             let unused = charge.cost.saturating_sub(*actual).units();
             let excess = actual.saturating_sub(charge.cost).units();
-            [unused, excess, charge.at.as_nanos() / 1_000]
+            [3, unused, excess, micros(charge.at)]
+        }
+    };
+    numbers.extend(begin.map(number));
+}
+
+/// Arguments of a call that leaves at about `now`.
+pub(super) fn argument<A: Scripted>(algorithm: &A, job: &Job, now: Timestamp) -> Vec<u8> {
+    let mut numbers = Numbers::with_capacity(16);
+    algorithm.write(job, now, &mut numbers);
+    numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
+}
+
+/// What became of a demand at the server.
+pub(super) struct Verdict<A: Algorithm> {
+    /// How many were granted; `None` if it was refused.
+    granted: Option<u64>,
+    limit: A,
+    pub(super) state: A::State,
+    now: Timestamp,
+}
+
+impl<A: Scripted> Verdict<A> {
+    /// The replies of a call are read in the order of its jobs: `None` for a correction. An error in
+    /// the place of one is that job's alone; `Err` is one of the whole reply.
+    pub(super) fn read(
+        limit: &A,
+        job: &Job,
+        now: Timestamp,
+        fields: &mut Fields<'_>,
+    ) -> Result<Result<Option<Self>, BackendError>, BackendError> {
+        let granted = match fields.count()? {
+            Count::Failed => return Ok(Err(malformed())),
+            Count::OtherTime => {
+                let text = "the server's clock shows another month or day than this machine's";
+                let error = BackendError::new(BackendErrorKind::Rejected).with_source(text);
+                return Ok(Err(error));
+            }
+            Count::Refused => None,
+            Count::Granted(count) => Some(count),
+        };
+        if matches!(job, Job::Settle(..)) {
+            return Ok(Ok(None));
+        }
+        let (other, state) = limit.read(fields)?;
+        let limit = other.unwrap_or_else(|| limit.clone());
+        Ok(Ok(Some(Self { granted, limit, state, now })))
+    }
+
+    /// The decision on the next of the demands that this is the verdict on.
+    pub(super) fn next(&mut self, demand: &Demand) -> Result<Decision, BackendError> {
+        let decision = self.limit.answer(&mut self.state, self.now, demand);
+        // What was granted must be what is decided here, or one of the two is wrong.
+        match (&decision, &mut self.granted) {
+            (Decision::Allow { charge, .. }, Some(left)) => {
+                let taken = if demand.each.is_zero() || demand.mode == DemandMode::Peek {
+                    0
+                } else {
+                    times(charge.cost, demand.each)
+                };
+                *left = left.checked_sub(taken).ok_or_else(malformed)?;
+                Ok(decision)
+            }
+            (Decision::Deny { .. }, None | Some(0)) => Ok(decision),
+            _ => Err(malformed()),
         }
     }
 }
 
-/// Arguments of a call.
-pub(super) fn argument<A: Scripted>(algorithm: &A, job: &Job) -> Vec<u8> {
-    let mut numbers = Numbers::with_capacity(16);
-    algorithm.write(job, &mut numbers);
-    numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
+/// How often `each` is in `cost`.
+fn times(cost: Cost, each: Cost) -> u64 {
+    let times = (0..Cost::DIMENSIONS)
+        .filter_map(|dimension| cost.get(dimension).checked_div(each.get(dimension)));
+    times.max().unwrap_or(0)
 }
 
-/// What became of a job: the decision and the state that refused it, if it was a demand.
-pub(super) type Done<A> = Option<(Decision, Option<<A as Algorithm>::State>)>;
-
-/// The replies of a call are read in the order of its jobs. An error in the place of one is that
-/// job's alone; `Err` is one of the whole reply.
-pub(super) fn done<A: Scripted>(
-    algorithm: &A,
-    job: &Job,
-    now: Timestamp,
-    fields: &mut Fields<'_>,
-) -> Result<Result<Done<A>, BackendError>, BackendError> {
-    let (allowed, demand) = match (fields.number()?, job) {
-        (FAILED, _) => return Ok(Err(malformed())),
-        (_, Job::Settle(..)) => return Ok(Ok(None)),
-        (allowed, Job::Demand(demand)) => (allowed == 1, demand),
-    };
-    let remaining = fields.number()?;
-    let reset_after = fields.wait()?.ok_or_else(malformed)?;
-    let (wait, count) = (fields.wait()?, fields.number()?);
-    let snapshot = Snapshot::new(algorithm.limit(), remaining, reset_after);
-    let mut decision = if allowed {
-        let delay = wait.ok_or_else(malformed)?;
-        let charge = Charge { delay, ..Charge::new(now, demand.each.times(count)) };
-        Decision::Allow { snapshot, charge }
-    } else {
-        let retry_after = wait.map_or(RetryAfter::Never, RetryAfter::After);
-        Decision::Deny { snapshot, retry_after, violated: PolicySet::FIRST }
-    };
-    let state = algorithm.read(&mut decision, fields)?;
-    Ok(Ok(Some((decision, state))))
+/// How a job's reply begins.
+enum Count {
+    Granted(u64),
+    Refused,
+    /// The key has a value that is none of ours.
+    Failed,
+    /// The calendar that was sent is not that of the server's time.
+    OtherTime,
 }
-
-/// What a script says of a job whose key holds a value that is none of ours.
-const FAILED: u64 = 2;
 
 /// The numbers of a reply.
 #[derive(Debug)]
@@ -159,29 +222,36 @@ impl<'r> Fields<'r> {
         }
     }
 
-    pub(super) fn number(&mut self) -> Result<u64, BackendError> {
+    fn double(&mut self) -> Result<f64, BackendError> {
         let (number, rest) = self.rest.split_first_chunk::<8>().ok_or_else(malformed)?;
         self.rest = rest;
-        let number = f64::from_le_bytes(*number);
-        if number.fract() == 0.0 && (0.0..=MOST as f64).contains(&number) {
-            Ok(number as u64)
-        } else {
-            Err(malformed())
-        }
+        Ok(f64::from_le_bytes(*number))
     }
 
-    /// Microseconds; `None` for never.
-    pub(super) fn wait(&mut self) -> Result<Option<Duration>, BackendError> {
-        if self.rest.starts_with(&(-1.0_f64).to_le_bytes()) {
-            self.rest = &self.rest[8..];
-            return Ok(None);
-        }
-        self.number().map(|micros| Some(Duration::from_micros(micros)))
+    fn number(&mut self) -> Result<u64, BackendError> {
+        whole(self.double()?)
+    }
+
+    fn count(&mut self) -> Result<Count, BackendError> {
+        Ok(match self.double()? {
+            -1.0 => Count::Refused,
+            -2.0 => Count::Failed,
+            -3.0 => Count::OtherTime,
+            count => Count::Granted(whole(count)?),
+        })
     }
 
     pub(super) fn time(&mut self) -> Result<Timestamp, BackendError> {
         let micros = self.number()?;
         Ok(Timestamp::from_nanos(micros.saturating_mul(1_000)))
+    }
+}
+
+fn whole(number: f64) -> Result<u64, BackendError> {
+    if number.fract() == 0.0 && (0.0..=MOST as f64).contains(&number) {
+        Ok(number as u64)
+    } else {
+        Err(malformed())
     }
 }
 

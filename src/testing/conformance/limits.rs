@@ -58,7 +58,7 @@ pub(super) fn sliding_windows() -> Vec<SlidingWindow> {
         |quota, segments| SlidingWindow::new(quota).segments(segments).expect("segments");
     vec![
         SlidingWindow::new(Quota::per_second(4)),
-        segments(uneven(), 3),
+        segments(Quota::new(7, Duration::from_secs(12)).expect("a quota"), 3),
         SlidingWindow::new(Quota::per_minute(60)),
         segments(Quota::per_day(1_000_000_000), 2),
         SlidingWindow::new(Quota::CLOSED),

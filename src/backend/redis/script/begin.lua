@@ -1,10 +1,18 @@
--- Decides on a batch of jobs, in their order. KEYS has one name for each job, ARGV[1] the time
--- (microseconds since the epoch; empty: the server's), ARGV[i + 1] the numbers of job i. All
--- numbers are whole and below 2^53, which a double holds exactly; they travel as doubles.
+-- Decides on a batch of jobs, in their order. KEYS has one name for each job, ARGV[i + 2] the numbers
+-- of job i. ARGV[1] is the time (microseconds since the epoch; empty: the server's), ARGV[2] says
+-- whether the last name is that of the mark by which a lost key is known. All numbers are whole and
+-- below 2^53, which a double holds exactly; they travel as doubles.
+--
+-- An algorithm is a function of a state (nil: there is none) and a job that begins at an offset. It
+-- returns how many were granted (-1: it refuses), the state that it decided on, and where it has
+-- changed the new state and the instant from which that is as good as none.
 local call, unpack_, pack = redis.call, struct.unpack, struct.pack
 local floor, ceil, max, min = math.floor, math.ceil, math.max, math.min
 local MOST = 9007199254740991
-local TAKE, TAKE_UP_TO, PEEK, SETTLE = 0, 1, 2, 3
+-- To count is to look at how many could be taken, to fill is to take as much as the limit holds.
+local TAKE, TAKE_UP_TO, PEEK, SETTLE, COUNT, FILL = 0, 1, 2, 3, 4, 5
+-- What is done instead of what the job says, and how many times.
+local as, as_count = nil, nil
 
 local now, margin = nil, 1000
 if ARGV[1] == '' then
@@ -16,8 +24,9 @@ else
   now, margin = tonumber(ARGV[1]), 3600000
 end
 
--- ceil(r * n / d) for r < d, where r * n may be far above 2^53.
-local function share(r, n, d)
+-- r * n / d for r < d, where r * n may be far above 2^53: the whole part and the rest. d is at most
+-- 2^52.
+local function fraction(r, n, d)
   local quotient, rest, bit = 0, 0, 1
   while bit * 2 <= n do bit = bit * 2 end
   while bit >= 1 do
@@ -26,26 +35,13 @@ local function share(r, n, d)
     while rest >= d do quotient, rest = quotient + 1, rest - d end
     bit = bit / 2
   end
-  return rest > 0 and quotient + 1 or quotient
-end
-
--- used units of `old` parts each, in parts of `new`, rounded up.
-local function converted(used, new, old)
-  if used == 0 or new == old then return used end
-  local whole = floor(used / old)
-  if whole > MOST / new then return MOST end
-  return min(MOST, whole * new + share(used - whole * old, new, old))
-end
-
--- The microseconds until an instant, none if it is past. Debt may take longer than a number holds.
-local function until_(instant)
-  return max(0, min(MOST, instant - now))
+  return quotient, rest
 end
 
 -- How many times `units` are granted of the `count` that are asked for, where `room` units are left;
 -- below zero where there is debt.
 local function granted(op, count, units, room)
-  if op ~= TAKE_UP_TO then return count end
+  if op ~= TAKE_UP_TO and op ~= COUNT then return count end
   local fits = count
   if room < 0 then
     fits = 0
@@ -55,7 +51,11 @@ local function granted(op, count, units, room)
   return min(count, max(1, fits))
 end
 
--- A key lives until its state is as good as none, and a little longer, for clocks that are moved.
-local function put(key, state, idle)
-  call('SET', key, state, 'PX', string.format('%.0f', ceil(until_(idle) / 1000) + margin))
+local function is_look(op)
+  return op == PEEK or op == COUNT
+end
+
+-- A state that is none of ours fails its own job.
+local function must(is_ours)
+  if not is_ours then error('none of ours') end
 end

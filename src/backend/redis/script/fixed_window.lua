@@ -1,84 +1,100 @@
 -- Fixed windows: see `FixedWindow` and `Windows`. The state is the window's start and end, and the
--- use in it.
-local function fixed_window(key, job)
-  local limit, first_hit, length, first, op, units, count, at = unpack_('<dddddddd', job)
+-- use in it. A calendar comes as the borders around the present.
+local ALIGNED, FIRST_HIT, CALENDAR, BORDERS, LONGEST = 0, 1, 2, 4, 2678400000000 + 7200000000
+local function fixed_window(state, job, from)
+  local op, units, count, at, limit, kind, length, first = unpack_('<dddddddd', job, from)
+  op, count = as or op, as_count or count
   local pays = max(1, limit)
+  local borders = nil
+  if kind == CALENDAR then borders = { unpack_('<dddd', job, from + 64) } end
 
   -- The window that an instant lies in, if nothing has been used in it.
   local function at_(instant)
-    if first_hit == 1 then return instant, instant + length end
-    if instant < first then return 0, first end
-    local start = instant - (instant - first) % length
-    return start, start + length
+    if kind == FIRST_HIT then return instant, instant + length end
+    if kind == ALIGNED then
+      if instant < first then return 0, first end
+      local start = instant - (instant - first) % length
+      return start, start + length
+    end
+    for place = 1, BORDERS - 1 do
+      if instant >= borders[place] and instant < borders[place + 1] then
+        return borders[place], borders[place + 1]
+      end
+    end
+    -- Who sent the borders has another time than this.
+    error('another time')
   end
 
-  local written = call('GET', key)
   local old_start, old_end, old_used = now, now, 0
-  if written then old_start, old_end, old_used = unpack_('<ddd', written) end
+  if state then
+    must(#state == 24)
+    old_start, old_end, old_used = unpack_('<ddd', state)
+  end
 
   local start, end_ = at_(now)
   local used = old_used
   if old_used > 0 then
-    local not_before = max(0, old_start - (old_end - old_start))
     if now >= old_end then
       -- Each window that has ended has paid off one limit.
       local ended
-      if first_hit == 1 then
+      if kind == FIRST_HIT then
         ended = floor((now - old_end) / length) + 1
-      else
+      elseif kind == ALIGNED then
         ended = max(0, ceil((start - old_end) / length)) + 1
+      else
+        -- No fewer than are known to have ended.
+        ended = 1 + floor(max(0, borders[1] - old_end) / LONGEST)
+        for place = 1, BORDERS do
+          if borders[place] > old_end and borders[place] <= start then ended = ended + 1 end
+        end
       end
       used = max(0, old_used - pays * ended)
-      if first_hit == 1 and used > 0 then
+      if kind == FIRST_HIT and used > 0 then
         start = now - (now - old_end) % length
         end_ = start + length
       end
-    elseif now < not_before then
+    elseif now < max(0, old_start - (old_end - old_start)) then
       -- The clock went back by more than a window.
-      if first_hit == 0 then start, end_ = at_(end_) end
-    elseif old_end == old_start + length then
+      if kind ~= FIRST_HIT then start, end_ = at_(end_) end
+    elseif kind == CALENDAR or old_end == old_start + length then
       start, end_ = old_start, old_end
-    elseif first_hit == 1 and now < old_start + length then
+    elseif kind == FIRST_HIT and now < old_start + length then
       start, end_ = old_start, old_start + length
     end
   end
+  local before = pack('<ddd', start, end_, used)
 
-  -- When so many units of the use have been paid off.
-  local function paid_at(parts)
-    local later = max(1, ceil(parts / pays)) - 1
-    if later == 0 then return end_ end
-    if first_hit == 1 then return end_ + length * later end
-    local _, next_ = at_(end_)
-    return next_ + length * (later - 1)
-  end
-  local function keep(parts)
-    local idle = start
-    if parts > 0 then idle = paid_at(parts) end
-    put(key, pack('<ddd', start, end_, parts), idle)
-  end
-
-  if op == SETTLE then
-    if count > 0 then
-      keep(min(MOST, used + count))
-    elseif written and at >= start and at < end_ then
-      keep(max(0, used - units))
+  -- Until all of the use has been paid off.
+  local function changed(count_, parts)
+    local idle, later = start, max(1, ceil(parts / pays)) - 1
+    if parts > 0 then
+      idle = end_
+      if later > 0 and kind == ALIGNED then
+        local _, next_ = at_(end_)
+        idle = next_ + length * (later - 1)
+      elseif later > 0 then
+        idle = end_ + later * (kind == FIRST_HIT and length or LONGEST)
+      end
     end
-    return pack('<d', 1)
+    return count_, before, pack('<ddd', start, end_, parts), idle
+  end
+
+  if op == FILL then op, count = SETTLE, limit end
+  if op == SETTLE then
+    if count > 0 then return changed(0, min(MOST, used + count)) end
+    if state and at >= start and at < end_ then return changed(0, max(0, used - units)) end
+    return 0, before
   end
 
   count = granted(op, count, units, limit - used)
   local total = units * count
-  local function reply(allowed, wait, parts)
-    local reset = parts > 0 and until_(paid_at(parts)) or 0
-    return pack('<dddddddd', allowed, max(0, limit - parts), reset, wait, count, start, end_, parts)
-  end
-  if total > limit then return reply(0, -1, used) end
+  if total > limit then return -1, before end
   if used > limit - total then
-    if op ~= PEEK and now < old_end and (start ~= old_start or end_ ~= old_end) then keep(used) end
-    return reply(0, until_(paid_at(used - (limit - total))), used)
+    -- Should the window have moved, it must not move along with the present.
+    local moved = now < old_end and (start ~= old_start or end_ ~= old_end)
+    if moved and not is_look(op) then return changed(-1, used) end
+    return -1, before
   end
-  local after = used + total
-  if total > 0 and op ~= PEEK then keep(after) end
-  return reply(1, 0, after)
+  if total == 0 or is_look(op) then return count, before end
+  return changed(count, used + total)
 end
-local decide = fixed_window

@@ -1,17 +1,31 @@
--- Token buckets, leaky buckets and the bucket of leases: see `Meter`. The state is the tick of the
+-- Token buckets, leaky buckets and the bucket of leases: see `Meter`. The state is the time of the
 -- last use, the parts in use then, and the parts in a unit.
-local function meter(key, job)
-  local tick, drain, unit, capacity, most, burst, queues, op, units, count, at, mark, turn =
-    unpack_('<ddddddddddddd', job)
+local function meter(state, job, from)
+  local op, units, count, at, mark, turn, tick, drain, unit, capacity, most, queues =
+    unpack_('<dddddddddddd', job, from)
+  op, count = as or op, as_count or count
   local full = capacity * unit
   local current = floor(now / tick)
-  local state = call('GET', key)
-  local written, used = current, 0
+  local written, used, its_unit = current, 0, unit
+  local before = state
   if state then
-    local its_unit
+    must(#state == 24)
     written, used, its_unit = unpack_('<ddd', state)
-    used = converted(used, unit, its_unit)
+    written = floor(written / tick)
+    if used > 0 and its_unit ~= unit then
+      -- In other parts, rounded up.
+      local whole = floor(used / its_unit)
+      if whole > MOST / unit then
+        used = MOST
+      else
+        local quotient, rest = fraction(used - whole * its_unit, unit, its_unit)
+        used = min(MOST, whole * unit + quotient + (rest > 0 and 1 or 0))
+      end
+    end
+  else
+    before = pack('<ddd', now, 0, unit)
   end
+  local mine = used
 
   -- Standing: what has drained since, or a clock that has gone back.
   local standing = current
@@ -21,60 +35,36 @@ local function meter(key, job)
   elseif written - current <= ceil(used / drain) then
     standing = written
   end
-  local gone_back = standing < written
-
-  local function keep(parts)
-    put(key, pack('<ddd', standing, parts, unit), (standing + ceil(parts / drain)) * tick)
-  end
-  local function drained_after(parts)
-    return until_((standing + ceil(parts / drain)) * tick)
-  end
-  -- Whole units; less than none in debt.
-  local function left(parts)
-    if parts > full then return -1 end
-    return parts > most and 0 or floor((full - parts) / unit)
+  local function changed(count_, instant, parts)
+    return count_, before, pack('<ddd', instant * tick, parts, unit), (instant + ceil(parts / drain)) * tick
   end
 
+  if op == FILL then op, count = SETTLE, capacity end
   if op == SETTLE then
     if count > 0 then
       -- More was used than was taken.
-      keep(min(MOST, used + min(MOST, count * unit)))
-    elseif queues == 0 then
-      if state then keep(max(0, used - min(MOST, units * unit))) end
-    elseif state then
-      -- The last turn, if nobody came after it, and if it has not come.
-      local then_, parts, its_unit = unpack_('<ddd', state)
-      if its_unit == unit and parts == mark and then_ == floor(at / tick) and now < turn then
-        standing = then_
-        keep(max(0, parts - min(MOST, units * unit)))
-      end
+      return changed(0, standing, min(MOST, used + min(MOST, count * unit)))
     end
-    return pack('<d', 1)
+    local back = min(MOST, units * unit)
+    if state and queues == 0 then return changed(0, standing, max(0, used - back)) end
+    -- The last turn, if nobody came after it, and if it has not come.
+    if state and its_unit == unit and mine == mark and written == floor(at / tick) and now < turn then
+      return changed(0, written, max(0, mine - back))
+    end
+    return 0, before
   end
 
-  count = granted(op, count, units, left(used))
+  local room = used > most and 0 or floor((full - used) / unit)
+  if used > full then room = -1 end
+  count = granted(op, count, units, room)
   local total = units * count
-  if total > capacity then
-    return pack('<ddddddd', 0, max(0, left(used)), drained_after(used), -1, 0, standing, used)
-  end
-  local need = total * unit
-  local allowed = full - need
+  if total > capacity then return -1, before end
+  local allowed = full - total * unit
   if total > 0 then allowed = min(allowed, most) end
   if used > allowed then
-    if gone_back and op ~= PEEK then keep(used) end
-    local wait, reset = drained_after(used - allowed), drained_after(used)
-    return pack('<ddddddd', 0, max(0, left(used)), reset, wait, 0, standing, used)
+    if standing < written and not is_look(op) then return changed(-1, standing, used) end
+    return -1, before
   end
-  local after = used + need
-  local delay = 0
-  if total > 0 then
-    if queues == 1 then
-      if used > 0 then delay = drained_after(used) end
-    elseif after > burst * unit then
-      delay = drained_after(after - burst * unit)
-    end
-    if op ~= PEEK then keep(after) end
-  end
-  return pack('<ddddddd', 1, max(0, left(after)), drained_after(after), delay, count, standing, after)
+  if total == 0 or is_look(op) then return count, before end
+  return changed(count, standing, used + total * unit)
 end
-local decide = meter

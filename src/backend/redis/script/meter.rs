@@ -1,38 +1,44 @@
 //! Token buckets, leaky buckets and the bucket of leases: one script.
 
-use super::{Fields, Job, Numbers, amounts, number, operation, sealed::Steps};
+use super::{Fields, Job, Numbers, begin, malformed, micros, number, sealed::Steps};
 use crate::{
     algorithm::{LeakyBucket, LeaseBucket, MeterNumbers, MeterState, TokenBucket},
-    decision::Decision,
     error::BackendError,
+    time::Timestamp,
 };
 
-const SOURCE: &str =
-    concat!(include_str!("begin.lua"), include_str!("meter.lua"), include_str!("end.lua"));
+const SOURCE: &str = concat!(
+    include_str!("begin.lua"),
+    include_str!("meter.lua"),
+    "local decide = meter\n",
+    include_str!("end.lua"),
+);
 
 macro_rules! scripted {
     ($($bucket:ident)+) => {$(
         impl Steps for $bucket {
             const SOURCE: &'static str = SOURCE;
 
-            fn on_server(&self) -> Option<Self> {
-                Some(self.in_micros())
+            fn on_server(&self) -> Self {
+                self.in_micros()
             }
 
-            fn write(&self, job: &Job, numbers: &mut Numbers) {
+            fn write(&self, job: &Job, _: Timestamp, numbers: &mut Numbers) {
                 write(&self.numbers(), job, numbers);
             }
 
             fn read(
                 &self,
-                decision: &mut Decision,
                 fields: &mut Fields<'_>,
-            ) -> Result<Option<MeterState>, BackendError> {
-                read(&self.numbers(), decision, fields)
+            ) -> Result<(Option<Self>, MeterState), BackendError> {
+                Ok((None, read(fields)?))
             }
 
-            fn limit(&self) -> u64 {
-                self.numbers().capacity
+            /// Not if there is a longest wait: what does not begin within it has no place, but one
+            /// demand may end beyond it.
+            fn adds_up(&self) -> bool {
+                let MeterNumbers { most, unit, capacity, .. } = self.numbers();
+                most >= capacity.saturating_mul(unit.get())
             }
         }
     )+};
@@ -41,32 +47,22 @@ macro_rules! scripted {
 scripted! { TokenBucket LeakyBucket LeaseBucket }
 
 fn write(meter: &MeterNumbers, job: &Job, numbers: &mut Numbers) {
-    let MeterNumbers { tick, drain, unit, capacity, most, burst, queues } = *meter;
-    let settings = [tick / 1_000, drain, unit.get(), capacity, most, burst, u64::from(queues)];
-    numbers.extend(settings.map(number));
-    numbers.push(operation(job));
-    numbers.extend(amounts(job).map(number));
+    begin(job, numbers);
+    let MeterNumbers { tick, drain, unit, capacity, most, queues } = *meter;
     let [mark, turn] = match job {
         Job::Demand(_) => [0, 0],
+        // A charge is known again by what was in use after it.
         Job::Settle(charge, _) => {
-            [charge.mark, charge.at.saturating_add(charge.delay).as_nanos() / 1_000]
+            let drained = (charge.at.as_nanos() / tick).wrapping_mul(drain);
+            let turn = charge.at.saturating_add(charge.delay);
+            [charge.mark.wrapping_sub(drained), micros(turn)]
         }
     };
-    numbers.extend([mark, turn].map(number));
+    let settings = [mark, turn, tick / 1_000, drain, unit.get(), capacity, most, u64::from(queues)];
+    numbers.extend(settings.map(number));
 }
 
-/// A charge is known again by what was in use after it.
-fn read(
-    meter: &MeterNumbers,
-    decision: &mut Decision,
-    fields: &mut Fields<'_>,
-) -> Result<Option<MeterState>, BackendError> {
-    let (tick, used) = (fields.number()?, fields.number()?);
-    match decision {
-        Decision::Allow { charge, .. } => {
-            charge.mark = used;
-            Ok(None)
-        }
-        Decision::Deny { .. } => Ok(Some(meter.state(tick, used))),
-    }
+fn read(fields: &mut Fields<'_>) -> Result<MeterState, BackendError> {
+    let (at, used, unit) = (fields.time()?, fields.number()?, fields.number()?);
+    MeterState::of(at, used, unit).ok_or_else(malformed)
 }

@@ -1,42 +1,37 @@
-//! Windows: a script for fixed ones, another for sliding ones.
+//! Windows: a script for fixed ones, one for sliding ones, one for counters of two.
 
-use super::{Fields, Job, Numbers, amounts, number, operation, sealed::Steps};
+use super::{Fields, Job, Numbers, begin, malformed, micros, number, sealed::Steps};
 use crate::{
-    algorithm::{FixedWindow, SlidingWindow, SlidingWindowState, WindowState},
-    decision::Decision,
+    algorithm::{
+        FixedWindow, SlidingCounter, SlidingCounterState, SlidingWindow, SlidingWindowState,
+        WindowState,
+    },
     error::BackendError,
+    time::Timestamp,
 };
 
 impl Steps for FixedWindow {
     const SOURCE: &'static str = concat!(
         include_str!("begin.lua"),
         include_str!("fixed_window.lua"),
+        "local decide = fixed_window\n",
         include_str!("end.lua"),
     );
 
-    fn on_server(&self) -> Option<Self> {
+    fn on_server(&self) -> Self {
         self.in_micros()
     }
 
-    fn write(&self, job: &Job, numbers: &mut Numbers) {
-        let [limit, first_hit, length, first] = self.numbers();
-        numbers.extend([limit, first_hit, length / 1_000, first / 1_000].map(number));
-        numbers.push(operation(job));
-        numbers.extend(amounts(job).map(number));
+    fn write(&self, job: &Job, now: Timestamp, numbers: &mut Numbers) {
+        begin(job, numbers);
+        let [limit, kind, length, first] = self.numbers();
+        numbers.extend([limit, kind, length / 1_000, first / 1_000].map(number));
+        let borders = self.borders_around(now).into_iter().flatten();
+        numbers.extend(borders.map(|border| number(micros(border))));
     }
 
-    fn read(
-        &self,
-        decision: &mut Decision,
-        fields: &mut Fields<'_>,
-    ) -> Result<Option<WindowState>, BackendError> {
-        let window = WindowState::of(fields.time()?, fields.time()?, fields.number()?);
-        Ok((!decision.is_allowed()).then_some(window))
-    }
-
-    fn limit(&self) -> u64 {
-        let [limit, ..] = self.numbers();
-        limit
+    fn read(&self, fields: &mut Fields<'_>) -> Result<(Option<Self>, WindowState), BackendError> {
+        Ok((None, WindowState::of(fields.time()?, fields.time()?, fields.number()?)))
     }
 }
 
@@ -44,36 +39,61 @@ impl Steps for SlidingWindow {
     const SOURCE: &'static str = concat!(
         include_str!("begin.lua"),
         include_str!("sliding_window.lua"),
+        "local decide = sliding_window\n",
         include_str!("end.lua"),
     );
 
-    fn on_server(&self) -> Option<Self> {
-        Some(self.in_micros())
+    fn on_server(&self) -> Self {
+        self.in_micros()
     }
 
-    fn write(&self, job: &Job, numbers: &mut Numbers) {
+    fn write(&self, job: &Job, _: Timestamp, numbers: &mut Numbers) {
+        begin(job, numbers);
         let [limit, width, segments] = self.numbers();
         numbers.extend([limit, width / 1_000, segments].map(number));
-        numbers.push(operation(job));
-        numbers.extend(amounts(job).map(number));
+    }
+
+    /// The state may be of another shape, which a window knows how to take over.
+    fn read(
+        &self,
+        fields: &mut Fields<'_>,
+    ) -> Result<(Option<Self>, SlidingWindowState), BackendError> {
+        let slots = fields.number()?;
+        let (newest, width) = (fields.number()?, fields.number()?);
+        if slots > Self::MAX_SEGMENTS + 1 {
+            return Err(malformed());
+        }
+        let counts = (0..slots).map(|_| fields.number()).collect::<Result<_, _>>()?;
+        let state = SlidingWindowState::of(newest, width.saturating_mul(1_000), counts);
+        Ok((None, state.ok_or_else(malformed)?))
+    }
+}
+
+impl Steps for SlidingCounter {
+    const SOURCE: &'static str = concat!(
+        include_str!("begin.lua"),
+        include_str!("sliding_counter.lua"),
+        "local decide = sliding_counter\n",
+        include_str!("end.lua"),
+    );
+
+    fn on_server(&self) -> Self {
+        self.in_micros()
+    }
+
+    fn write(&self, job: &Job, _: Timestamp, numbers: &mut Numbers) {
+        begin(job, numbers);
+        let [limit, length] = self.numbers();
+        numbers.extend([limit, length / 1_000].map(number));
     }
 
     fn read(
         &self,
-        decision: &mut Decision,
         fields: &mut Fields<'_>,
-    ) -> Result<Option<SlidingWindowState>, BackendError> {
-        if decision.is_allowed() {
-            return Ok(None);
-        }
-        let [.., segments] = self.numbers();
-        let newest = fields.number()?;
-        let counts = (0..=segments).map(|_| fields.number()).collect::<Result<_, _>>()?;
-        Ok(Some(self.state(newest, counts)))
-    }
-
-    fn limit(&self) -> u64 {
-        let [limit, ..] = self.numbers();
-        limit
+    ) -> Result<(Option<Self>, SlidingCounterState), BackendError> {
+        let (window, current) = (fields.number()?, fields.number()?);
+        let (previous, length) = (fields.number()?, fields.number()?);
+        let length = length.saturating_mul(1_000);
+        Ok((None, SlidingCounterState::of(window, current, previous, length)))
     }
 }

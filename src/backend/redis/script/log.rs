@@ -1,0 +1,45 @@
+//! Logs of admissions: one script. A log is too long to be sent back.
+
+use super::{Fields, Job, Numbers, begin, number, sealed::Steps};
+use crate::{
+    algorithm::{SlidingLog, SlidingLogState},
+    error::BackendError,
+    time::Timestamp,
+};
+
+impl Steps for SlidingLog {
+    const SOURCE: &'static str = concat!(
+        include_str!("begin.lua"),
+        include_str!("sliding_log.lua"),
+        "local decide = sliding_log\n",
+        include_str!("end.lua"),
+    );
+
+    fn on_server(&self) -> Self {
+        self.in_micros()
+    }
+
+    fn write(&self, job: &Job, _: Timestamp, numbers: &mut Numbers) {
+        begin(job, numbers);
+        let [limit, period, most_entries] = self.numbers();
+        numbers.extend([limit, period / 1_000, most_entries].map(number));
+    }
+
+    /// A log of at most two entries that decides on the demand as the whole one did.
+    fn read(
+        &self,
+        fields: &mut Fields<'_>,
+    ) -> Result<(Option<Self>, SlidingLogState), BackendError> {
+        let places = usize::try_from(fields.number()?).unwrap_or(usize::MAX);
+        let first = (fields.time()?, fields.number()?);
+        let newest = (fields.time()?, fields.number()?);
+        let entries = [first, newest].into_iter().filter(|(_, units)| *units > 0);
+        let state = SlidingLogState::of(entries);
+        let limit = self.max_entries(state.entries().saturating_add(places));
+        Ok((Some(limit), state))
+    }
+
+    fn is_sent_whole(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,66 @@
+-- Several limits on one key: see `Plan`. The state has a part for each: its kind, the instant from
+-- which it is as good as none, its length, and what it is. A job has one for each limit, too.
+local algorithms = { meter, fixed_window, sliding_window, sliding_counter, sliding_log }
+local function plan(state, job, from)
+  local op, units, count, at, limits = unpack_('<ddddd', job, from)
+  op, count = as or op, as_count or count
+  local parts, idles, kinds, jobs, place = {}, {}, {}, {}, 1
+  while state and place <= #state do
+    local kind, idle, length = unpack_('<ddd', state, place)
+    local part = string.sub(state, place + 24, place + 23 + length)
+    must(#part == length)
+    parts[#kinds + 1], idles[#kinds + 1], kinds[#kinds + 1] = length > 0 and part or nil, idle, kind
+    place = place + 24 + length
+  end
+  place = from + 40
+  for limit = 1, limits do
+    local kind, length = unpack_('<dd', job, place)
+    if kinds[limit] ~= kind then parts[limit], idles[limit] = nil, 0 end
+    kinds[limit], jobs[limit] = kind, place + 16
+    place = place + 16 + length
+  end
+
+  local changed, befores, refused = false, {}, {}
+  local function each(limit, its_op, its_count)
+    local op_, count_ = as, as_count
+    as, as_count = its_op, its_count
+    local granted_, before, new, idle = algorithms[kinds[limit]](parts[limit], job, jobs[limit])
+    as, as_count = op_, count_
+    if new then parts[limit], idles[limit], changed = new, idle, true end
+    return granted_, before
+  end
+
+  -- All are looked at before anything is taken.
+  local is_settled = op == SETTLE or op == FILL
+  local is_refused = false
+  if is_settled then
+    for limit = 1, limits do each(limit, as, as_count) end
+    count = 0
+  else
+    local up_to = op == TAKE_UP_TO or op == COUNT
+    local most = count
+    for limit = 1, limits do
+      local granted_, before = each(limit, up_to and COUNT or PEEK, most)
+      befores[limit], refused[limit] = before, granted_ < 0
+      is_refused = is_refused or granted_ < 0
+      if up_to then count = min(count, max(1, granted_)) end
+    end
+  end
+  if not is_settled and not is_look(op) then
+    for limit = 1, limits do
+      -- A limit that refuses takes nothing, but may note that the clock went back.
+      if refused[limit] or not is_refused then each(limit, TAKE, count) end
+    end
+  end
+  if is_refused then count = -1 end
+  local before = table.concat(befores)
+  if not changed then return count, before end
+
+  local written, idle = {}, 0
+  for limit = 1, limits do
+    local part = parts[limit] or ''
+    idle = max(idle, idles[limit] or 0)
+    written[limit] = pack('<ddd', kinds[limit], idles[limit] or 0, #part) .. part
+  end
+  return count, before, table.concat(written), idle
+end

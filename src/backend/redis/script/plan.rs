@@ -1,0 +1,120 @@
+//! Plans: one script, in which those of all their limits are.
+
+use super::{Fields, Job, Numbers, begin, number, sealed::Steps};
+use crate::{
+    algorithm::{Plan, PlanState, Rule, RuleState},
+    error::BackendError,
+    time::Timestamp,
+};
+
+impl Steps for Plan {
+    const SOURCE: &'static str = concat!(
+        include_str!("begin.lua"),
+        include_str!("meter.lua"),
+        include_str!("fixed_window.lua"),
+        include_str!("sliding_window.lua"),
+        include_str!("sliding_counter.lua"),
+        include_str!("sliding_log.lua"),
+        include_str!("plan.lua"),
+        "local decide = plan\n",
+        include_str!("end.lua"),
+    );
+
+    fn on_server(&self) -> Self {
+        self.map(|rule| rule.on_server())
+    }
+
+    fn write(&self, job: &Job, now: Timestamp, numbers: &mut Numbers) {
+        begin(job, numbers);
+        numbers.push(number(self.rules().count() as u64));
+        for (dimension, rule) in self.rules() {
+            let start = numbers.len();
+            numbers.extend([number(rule.kind()), 0.0]);
+            rule.write(&job.on(dimension), now, numbers);
+            let bytes = (numbers.len() - start - 2) * size_of::<f64>();
+            numbers[start + 1] = number(bytes as u64);
+        }
+    }
+
+    fn read(&self, fields: &mut Fields<'_>) -> Result<(Option<Self>, PlanState), BackendError> {
+        let mut others = Vec::new();
+        let mut states = Vec::new();
+        for (_, rule) in self.rules() {
+            let (other, state) = rule.read(fields)?;
+            others.push(other);
+            states.push(state);
+        }
+        let other = others.iter().any(Option::is_some).then(|| {
+            let mut others = others.into_iter();
+            self.map(|rule| others.next().flatten().unwrap_or_else(|| rule.clone()))
+        });
+        Ok((other, PlanState::of(states)))
+    }
+
+    fn is_sent_whole(&self) -> bool {
+        self.rules().all(|(_, rule)| rule.is_sent_whole())
+    }
+
+    fn adds_up(&self) -> bool {
+        self.rules().all(|(_, rule)| rule.adds_up())
+    }
+}
+
+/// A limit of a plan has no script of its own.
+macro_rules! rules {
+    ($($rule:ident as $state:ident is $kind:literal;)+) => {
+        impl Rule {
+            fn on_server(&self) -> Self {
+                match self {
+                    $(Self::$rule(rule) => Self::$rule(rule.on_server()),)+
+                }
+            }
+
+            /// The place of its script among those in a plan's, and the kind of its state.
+            const fn kind(&self) -> u64 {
+                match self {
+                    $(Self::$rule(_) => $kind,)+
+                }
+            }
+
+            fn write(&self, job: &Job, now: Timestamp, numbers: &mut Numbers) {
+                match self {
+                    $(Self::$rule(rule) => rule.write(job, now, numbers),)+
+                }
+            }
+
+            fn read(
+                &self,
+                fields: &mut Fields<'_>,
+            ) -> Result<(Option<Self>, RuleState), BackendError> {
+                match self {
+                    $(Self::$rule(rule) => {
+                        let (other, state) = rule.read(fields)?;
+                        Ok((other.map(Self::$rule), RuleState::$state(state)))
+                    })+
+                }
+            }
+
+            fn is_sent_whole(&self) -> bool {
+                match self {
+                    $(Self::$rule(rule) => rule.is_sent_whole(),)+
+                }
+            }
+
+            fn adds_up(&self) -> bool {
+                match self {
+                    $(Self::$rule(rule) => rule.adds_up(),)+
+                }
+            }
+        }
+    };
+}
+
+rules! {
+    FixedWindow as Window is 2;
+    LeakyBucket as Meter is 1;
+    SlidingCounter as SlidingCounter is 4;
+    SlidingLog as SlidingLog is 5;
+    SlidingWindow as SlidingWindow is 3;
+    TokenBucket as Meter is 1;
+}

@@ -1,0 +1,69 @@
+-- Two-window counters: see `SlidingCounter`. The state is the present window, its use, that of the
+-- one before it, and the length of both.
+local function sliding_counter(state, job, from)
+  local op, units, count, at, limit, length = unpack_('<dddddd', job, from)
+  op, count = as or op, as_count or count
+  local present, into = floor(now / length), now % length
+  local window, current, previous = present, 0, 0
+  local before, moved = state, false
+  if state then
+    must(#state == 32)
+    local its_window, its_current, its_previous, its_length = unpack_('<dddd', state)
+    if its_length ~= length or its_window > present + 1 then
+      -- Another length, or a clock that went back for good: what counts, counts from now.
+      local windows = its_current > 0 and 2 or its_previous > 0 and 1 or 0
+      if (its_window + windows) * its_length > now then
+        current = min(MOST, its_previous + its_current)
+      end
+      moved = true
+    elseif its_window > present then
+      -- The clock went back across the border: the window has just begun.
+      window, current, previous, into = its_window, its_current, its_previous, 0
+    elseif its_window == present then
+      current, previous = its_current, its_previous
+    elseif its_window + 1 == present then
+      previous = its_current
+    end
+  else
+    before = pack('<dddd', present, 0, 0, length)
+  end
+
+  local function changed(count_)
+    local windows = current > 0 and 2 or previous > 0 and 1 or 0
+    return count_, before, pack('<dddd', window, current, previous, length), (window + windows) * length
+  end
+  if op == FILL then op, count = SETTLE, limit end
+  if op == SETTLE then
+    if count > 0 then
+      current = min(MOST, current + count)
+      return changed(0)
+    end
+    local charged = floor(at / length)
+    if state and charged == window then
+      current = max(0, current - units)
+      return changed(0)
+    elseif state and charged + 1 == window then
+      previous = max(0, previous - units)
+      return changed(0)
+    end
+    return 0, before
+  end
+
+  -- What the period still covers of the window before, rounded up.
+  local covered = previous
+  if into > 0 and previous > 0 then
+    local quotient, rest = fraction(length - into, previous, length)
+    covered = quotient + (rest > 0 and 1 or 0)
+  end
+  -- A sum above 2^53 may be off by one, and is above every limit.
+  local room = limit - covered - current
+  count = granted(op, count, units, room)
+  local total = units * count
+  if total > room then
+    if moved and not is_look(op) then return changed(-1) end
+    return -1, before
+  end
+  if total == 0 or is_look(op) then return count, before end
+  current = current + total
+  return changed(count)
+end

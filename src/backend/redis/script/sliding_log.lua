@@ -1,0 +1,93 @@
+-- Logs of admissions: see `SlidingLog`. The state is the sum of all units, and for each admission
+-- its instant and its units, oldest first. What it decided on is told by two of them: the one that
+-- has to leave first, with all before it, and the newest with the rest; and by how many more there is
+-- place for.
+local function sliding_log(state, job, from)
+  local op, units, count, at, limit, period, most = unpack_('<ddddddd', job, from)
+  op, count = as or op, as_count or count
+  local log, sum, entries, changed = state or '', 0, 0, false
+  if state then
+    must(#state >= 8 and (#state - 8) % 16 == 0)
+    sum, entries = unpack_('<d', state), (#state - 8) / 16
+  end
+  local function entry(place)
+    return unpack_('<dd', log, place * 16 - 7)
+  end
+  if entries > 0 and entry(entries) - now > period then
+    -- The clock went back by more than a period.
+    log, entries, changed = pack('<ddd', sum, now, sum), 1, true
+  end
+  -- Entries are in order: a clock that went back waits at the newest.
+  local instant = entries > 0 and max(now, (entry(entries))) or now
+  local oldest, used = 1, sum
+  while oldest <= entries do
+    local its, parts = entry(oldest)
+    if instant - its < period then break end
+    oldest, used = oldest + 1, used - parts
+  end
+  local places = max(0, most - (entries - oldest + 1))
+  local full = places == 0
+
+  local newest = entries > 0 and entry(entries) or now
+  local function told(first, parts)
+    return pack('<ddddd', places, first, parts, newest, used - parts)
+  end
+  local function done(count_, before)
+    if not changed or is_look(op) then return count_, before end
+    -- Without what has left the window.
+    log = pack('<d', used) .. string.sub(log, oldest * 16 - 7)
+    return count_, before, log, newest + period
+  end
+  local function add(its, parts)
+    parts = min(parts, MOST - used)
+    if parts <= 0 then return end
+    if entries >= oldest and newest == its then
+      local _, old = entry(entries)
+      log = string.sub(log, 1, -9) .. pack('<d', old + parts)
+    else
+      if log == '' then log = pack('<d', 0) end
+      log = log .. pack('<dd', its, parts)
+    end
+    newest, used, changed = its, used + parts, true
+  end
+
+  if op == FILL then op, count = SETTLE, limit end
+  if op == SETTLE then
+    if count > 0 then
+      -- Use that cannot be refused joins the newest entry if there is no place, and leaves with it.
+      add(full and newest or instant, count)
+      return done(0, '')
+    end
+    local low, high = oldest, entries
+    while low < high do
+      local middle = floor((low + high) / 2)
+      if entry(middle) < at then low = middle + 1 else high = middle end
+    end
+    if low <= entries and entry(low) == at then
+      local _, parts = entry(low)
+      local back = min(units, parts)
+      local left = back == parts and '' or pack('<dd', at, parts - back)
+      log = string.sub(log, 1, low * 16 - 8) .. left .. string.sub(log, low * 16 + 9)
+      entries = #log / 16 - 0.5
+      newest = entries >= oldest and entry(entries) or now
+      used, changed = used - back, true
+    end
+    return done(0, '')
+  end
+
+  count = granted(op, count, units, used > limit and -1 or full and 0 or limit - used)
+  local total = units * count
+  if total > limit then return done(-1, told(newest, used)) end
+  if used > limit - total or full and total > 0 then
+    local excess, first, before = used - (limit - total), newest, 0
+    for place = oldest, entries do
+      local its, parts = entry(place)
+      excess, first, before = excess - parts, its, before + parts
+      if excess <= 0 then break end
+    end
+    return done(-1, told(first, before))
+  end
+  local before = told(newest, used)
+  if total > 0 and not is_look(op) then add(instant, total) end
+  return done(count, before)
+end
