@@ -153,7 +153,7 @@ impl Algorithm for FixedWindow {
             return deny(RetryAfter::After(wait));
         }
         let charged = WindowState { used: window.used + cost.units(), ..window };
-        if !cost.is_zero() {
+        if cost.units() > 0 {
             *state = charged;
         }
         Decision::Allow { snapshot: self.snapshot(&charged, now), charge: Charge::new(now, cost) }
@@ -164,6 +164,9 @@ impl Algorithm for FixedWindow {
     }
 
     fn take(&self, state: &mut WindowState, now: Timestamp, cost: Cost) {
+        if cost.units() == 0 {
+            return;
+        }
         let window = self.current(state, now);
         *state = WindowState { used: window.used.saturating_add(cost.units()), ..window };
     }
@@ -171,7 +174,7 @@ impl Algorithm for FixedWindow {
     /// Units come back to the window that was charged; when it has ended, nowhere.
     fn refund(&self, state: &mut WindowState, now: Timestamp, charge: &Charge, cost: Cost) {
         let window = self.current(state, now);
-        if charge.at >= window.start && charge.at < window.end {
+        if cost.units() > 0 && charge.at >= window.start && charge.at < window.end {
             *state = WindowState { used: window.used.saturating_sub(cost.units()), ..window };
         }
     }

@@ -55,6 +55,9 @@ impl SlidingCounter {
     fn current(&self, state: &SlidingCounterState, now: Timestamp) -> (SlidingCounterState, u64) {
         let window = now.as_nanos() / self.length;
         let into = now.as_nanos() % self.length;
+        if state.current == 0 && state.previous == 0 {
+            return (SlidingCounterState { window, length: self.length, ..*state }, into);
+        }
         if !self.fits(state, window) {
             let idle = self.idle_at(state) <= now;
             let used = if idle { 0 } else { state.previous.saturating_add(state.current) };
@@ -159,6 +162,9 @@ impl Algorithm for SlidingCounter {
     }
 
     fn take(&self, state: &mut SlidingCounterState, now: Timestamp, cost: Cost) {
+        if cost.units() == 0 {
+            return;
+        }
         let (present, _) = self.current(state, now);
         let current = present.current.saturating_add(cost.units());
         *state = SlidingCounterState { current, ..present };
@@ -166,6 +172,9 @@ impl Algorithm for SlidingCounter {
 
     /// Units come back to the window that was charged while it counts; after that, nowhere.
     fn refund(&self, state: &mut SlidingCounterState, now: Timestamp, charge: &Charge, cost: Cost) {
+        if cost.units() == 0 {
+            return;
+        }
         let (mut present, _) = self.current(state, now);
         let charged = charge.at.as_nanos() / self.length;
         if charged == present.window {

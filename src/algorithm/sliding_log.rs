@@ -74,6 +74,10 @@ impl SlidingLog {
     fn standing(&self, state: &SlidingLogState, now: Timestamp) -> Standing {
         // Entries are in order: a clock that went back waits at the newest.
         let newest = state.entries.back().map_or(now, |(at, _)| *at);
+        if newest.saturating_since(now) > self.period {
+            // As if it had been set right.
+            return Standing { now, expired: 0, used: state.sum, full: self.max_entries <= 1 };
+        }
         let now = now.max(newest);
         let expired =
             state.entries.partition_point(|(at, _)| now.saturating_since(*at) >= self.period);
@@ -210,6 +214,9 @@ impl Algorithm for SlidingLog {
     }
 
     fn take(&self, state: &mut SlidingLogState, now: Timestamp, cost: Cost) {
+        if cost.units() == 0 {
+            return;
+        }
         self.set_right(state, now);
         let mut standing = self.standing(state, now);
         Self::forget(state, &mut standing);

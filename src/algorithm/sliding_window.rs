@@ -140,8 +140,11 @@ impl SlidingWindow {
     }
 
     fn standing(&self, state: &SlidingWindowState, now: Timestamp) -> Standing {
-        let present = (now.as_nanos() / self.width).max(state.newest);
-        Standing { present, used: total(self.live(state, present)) }
+        let present = now.as_nanos() / self.width;
+        // A clock that went back waits at the newest segment, if there is any use to wait for.
+        let used = total(self.live(state, present));
+        let present = if used > 0 { present.max(state.newest) } else { present };
+        Standing { present, used }
     }
 
     fn snapshot(&self, state: &SlidingWindowState, standing: Standing, now: Timestamp) -> Snapshot {
@@ -258,6 +261,9 @@ impl Algorithm for SlidingWindow {
     }
 
     fn take(&self, state: &mut SlidingWindowState, now: Timestamp, cost: Cost) {
+        if cost.units() == 0 {
+            return;
+        }
         self.with_shaped(state, now, |state| {
             let present = self.standing(state, now).present;
             self.add(state, present, cost.units());
@@ -266,6 +272,9 @@ impl Algorithm for SlidingWindow {
 
     /// Units come back to the segment that was charged; when it has left the window, nowhere.
     fn refund(&self, state: &mut SlidingWindowState, now: Timestamp, charge: &Charge, cost: Cost) {
+        if cost.units() == 0 {
+            return;
+        }
         self.with_shaped(state, now, |state| {
             let present = self.standing(state, now).present;
             let charged = charge.at.as_nanos() / self.width;

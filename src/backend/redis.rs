@@ -16,12 +16,14 @@
 //!
 //! A decision is one call of a script, and all of it happens there: the state is read, brought up
 //! to the server's time, decided on and written. The server does one script after the other, so of
-//! two instances one sees what the other took. No clock but the server's is read.
+//! two instances one sees what the other took. No clock but the server's is read. The state that was
+//! decided on comes back, and with it everything that a caller is told.
 //!
 //! - Decisions that wait at the same moment travel in [one call](RedisBuilder::batch). The first is
-//!   never delayed for it.
+//!   never delayed for it. Demands for the same of one key are one step of the script.
 //! - What was refused is [remembered](RedisBuilder::remember_refusals), exactly for any cost.
 //! - A refusal writes nothing. Each key has a time to live that covers what it still counts.
+//! - What was lost is a full quota again, or [none](RedisBuilder::strict_start).
 //! - What was perhaps executed is never repeated: it counts as charged. See
 //!   [`BackendErrorKind::TimedOut`].
 //!
@@ -31,7 +33,7 @@
 //!
 //! # Which algorithms
 //!
-//! Those that are [`Scripted`]. Times are exact to the microsecond.
+//! All of this crate: those that are [`Scripted`]. Times are exact to the microsecond.
 
 mod call;
 mod caller;

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tower_quota::{
-    Cost, Quota,
+    Charge, Cost, Quota,
     algorithm::{Algorithm, TokenBucket},
     time::Timestamp,
 };
@@ -200,8 +200,10 @@ proptest! {
         let exact = oracle.level(wait);
         let other = TokenBucket::new(new).burst(burst);
         let mut changed = state;
-        // A decision at this instant writes the state in the new bucket's parts.
-        bucket.take(&mut changed, at(wait), Cost::ZERO);
+        // What is taken and given back at this instant writes the state as it is then.
+        bucket.take(&mut changed, at(wait), Cost::ONE);
+        let charge = Charge::new(at(wait), Cost::ONE);
+        bucket.refund(&mut changed, at(wait), &charge, Cost::ONE);
         let unit_at = other.decide(&mut changed.clone(), at(wait), Cost::new(burst));
         let told = unit_at.snapshot().reset_after.as_nanos() as i128;
         let missing = i128::from(burst) * 1_009 - exact;

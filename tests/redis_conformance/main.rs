@@ -1,7 +1,9 @@
 //! The suite of the in-process store, on real servers.
 
+mod differential;
 #[path = "../support/servers/mod.rs"]
 mod servers;
+mod strict;
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},

@@ -6,7 +6,7 @@ if ARGV[2] ~= '' then
   began = tonumber(call('GET', KEYS[#KEYS]))
   if not began then
     began = now
-    call('SET', KEYS[#KEYS], string.format('%.0f', now))
+    call('SET', KEYS[#KEYS], now)
   end
 end
 local present = now
@@ -25,7 +25,7 @@ local function carry_out(key, job)
     -- A key lives until its state is as good as none, and a little longer, for clocks that are
     -- moved. Debt may take longer than a number holds.
     local rest = max(0, min(MOST, idle - now))
-    call('SET', key, new, 'PX', string.format('%.0f', ceil(rest / 1000) + margin))
+    call('SET', key, new, 'PX', ceil(rest / 1000) + margin)
   end
   return count, before
 end

@@ -62,7 +62,9 @@ local function fixed_window(state, job, from)
       start, end_ = old_start, old_start + length
     end
   end
-  local before = pack('<ddd', start, end_, used)
+  -- Which windows a calendar had before is not known here, so it is told what was made of them.
+  local before = state or pack('<ddd', now, now, 0)
+  if kind == CALENDAR then before = pack('<ddd', start, end_, used) end
 
   -- Until all of the use has been paid off.
   local function changed(count_, parts)
@@ -82,7 +84,7 @@ local function fixed_window(state, job, from)
   if op == FILL then op, count = SETTLE, limit end
   if op == SETTLE then
     if count > 0 then return changed(0, min(MOST, used + count)) end
-    if state and at >= start and at < end_ then return changed(0, max(0, used - units)) end
+    if state and units > 0 and at >= start and at < end_ then return changed(0, max(0, used - units)) end
     return 0, before
   end
 

@@ -35,36 +35,37 @@ local function meter(state, job, from)
   elseif written - current <= ceil(used / drain) then
     standing = written
   end
-  local function changed(count_, instant, parts)
-    return count_, before, pack('<ddd', instant * tick, parts, unit), (instant + ceil(parts / drain)) * tick
-  end
+  local instant, parts, result = standing, nil, 0
 
   if op == FILL then op, count = SETTLE, capacity end
   if op == SETTLE then
+    local back = min(MOST, units * unit)
     if count > 0 then
       -- More was used than was taken.
-      return changed(0, standing, min(MOST, used + min(MOST, count * unit)))
+      parts = min(MOST, used + min(MOST, count * unit))
+    elseif back > 0 and state and queues == 0 then
+      parts = max(0, used - back)
+    elseif back > 0 and state and its_unit == unit then
+      -- The last turn, if nobody came after it, and if it has not come. The mark is what was in use
+      -- after it, at the tick of the charge.
+      local its_mark = mine + (written - floor(at / tick)) * drain
+      if its_mark == mark and now < turn then instant, parts = written, max(0, mine - back) end
     end
-    local back = min(MOST, units * unit)
-    if state and queues == 0 then return changed(0, standing, max(0, used - back)) end
-    -- The last turn, if nobody came after it, and if it has not come.
-    if state and its_unit == unit and mine == mark and written == floor(at / tick) and now < turn then
-      return changed(0, written, max(0, mine - back))
+  else
+    local room = used > most and 0 or floor((full - used) / unit)
+    if used > full then room = -1 end
+    result = granted(op, count, units, room)
+    local total = units * result
+    local allowed = full - total * unit
+    if total > 0 then allowed = min(allowed, most) end
+    if total > capacity or used > allowed then
+      result = -1
+      -- Should the clock have gone back for good, the state must not wait for its old time again.
+      if standing < written and not is_look(op) then parts = used end
+    elseif total > 0 and not is_look(op) then
+      parts = used + total * unit
     end
-    return 0, before
   end
-
-  local room = used > most and 0 or floor((full - used) / unit)
-  if used > full then room = -1 end
-  count = granted(op, count, units, room)
-  local total = units * count
-  if total > capacity then return -1, before end
-  local allowed = full - total * unit
-  if total > 0 then allowed = min(allowed, most) end
-  if used > allowed then
-    if standing < written and not is_look(op) then return changed(-1, standing, used) end
-    return -1, before
-  end
-  if total == 0 or is_look(op) then return count, before end
-  return changed(count, standing, used + total * unit)
+  if not parts then return result, before end
+  return result, before, pack('<ddd', instant * tick, parts, unit), (instant + ceil(parts / drain)) * tick
 end

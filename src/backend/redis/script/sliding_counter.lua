@@ -9,7 +9,10 @@ local function sliding_counter(state, job, from)
   if state then
     must(#state == 32)
     local its_window, its_current, its_previous, its_length = unpack_('<dddd', state)
-    if its_length ~= length or its_window > present + 1 then
+    if its_current == 0 and its_previous == 0 then
+      -- It is as good as none.
+      window = present
+    elseif its_length ~= length or its_window > present + 1 then
       -- Another length, or a clock that went back for good: what counts, counts from now.
       local windows = its_current > 0 and 2 or its_previous > 0 and 1 or 0
       if (its_window + windows) * its_length > now then
@@ -39,6 +42,7 @@ local function sliding_counter(state, job, from)
       return changed(0)
     end
     local charged = floor(at / length)
+    if units == 0 then return 0, before end
     if state and charged == window then
       current = max(0, current - units)
       return changed(0)

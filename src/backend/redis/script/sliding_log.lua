@@ -13,7 +13,8 @@ local function sliding_log(state, job, from)
   local function entry(place)
     return unpack_('<dd', log, place * 16 - 7)
   end
-  if entries > 0 and entry(entries) - now > period then
+  local gives_back = op == SETTLE and count == 0
+  if entries > 0 and entry(entries) - now > period and not gives_back then
     -- The clock went back by more than a period.
     log, entries, changed = pack('<ddd', sum, now, sum), 1, true
   end
@@ -58,7 +59,7 @@ local function sliding_log(state, job, from)
       add(full and newest or instant, count)
       return done(0, '')
     end
-    local low, high = oldest, entries
+    local low, high = 1, entries
     while low < high do
       local middle = floor((low + high) / 2)
       if entry(middle) < at then low = middle + 1 else high = middle end
@@ -67,12 +68,10 @@ local function sliding_log(state, job, from)
       local _, parts = entry(low)
       local back = min(units, parts)
       local left = back == parts and '' or pack('<dd', at, parts - back)
-      log = string.sub(log, 1, low * 16 - 8) .. left .. string.sub(log, low * 16 + 9)
-      entries = #log / 16 - 0.5
-      newest = entries >= oldest and entry(entries) or now
-      used, changed = used - back, true
+      log = pack('<d', sum - back) .. string.sub(log, 9, low * 16 - 8) .. left .. string.sub(log, low * 16 + 9)
+      return 0, '', log, newest + period
     end
-    return done(0, '')
+    return 0, ''
   end
 
   count = granted(op, count, units, used > limit and -1 or full and 0 or limit - used)

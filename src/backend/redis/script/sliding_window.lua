@@ -51,25 +51,28 @@ local function sliding_window(state, job, from)
     return count_, before, written(), idle
   end
 
-  present = max(present, newest)
-  local oldest = max(0, present - segments)
+  -- A clock that went back waits at the newest segment, if there is any use to wait for.
+  local latest, used = max(present, newest), 0
+  local oldest = max(0, latest - segments)
+  for segment = oldest, newest do used = used + counts[segment % slots] end
+  used = min(MOST, used)
+  if used > 0 then present = latest end
   if op == FILL then op, count = SETTLE, limit end
   if op == SETTLE then
     if count > 0 then
       add(count)
-    elseif state then
+    elseif state and units > 0 then
       local charged = floor(at / width)
       if charged >= oldest and charged <= newest and charged + slots > newest then
         counts[charged % slots] = max(0, counts[charged % slots] - units)
         changed = true
       end
+    else
+      changed = false
     end
     return done(0)
   end
 
-  local used = 0
-  for segment = oldest, newest do used = used + counts[segment % slots] end
-  used = min(MOST, used)
   count = granted(op, count, units, limit - used)
   local total = units * count
   if total > limit or used > limit - total then return done(-1) end

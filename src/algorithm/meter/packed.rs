@@ -1,0 +1,70 @@
+//! A meter's state in one word, which a store can change without a lock.
+
+use super::{Meter, MeterState, SECOND, Standing};
+use crate::{decision::Decision, time::Timestamp};
+
+impl Meter {
+    /// Takes `units` if they fit, on a state that is one number: the parts that will have drained
+    /// since `origin` when nothing is in use any more. It only grows, so two who change it at once
+    /// notice. `None` if it does not fit in a word, or the tick is not a nanosecond.
+    #[inline(always)]
+    pub(in crate::algorithm) fn decide_packed(
+        &self,
+        word: u64,
+        origin: Timestamp,
+        now: Timestamp,
+        units: u64,
+    ) -> Option<(u64, Result<Standing, Decision>)> {
+        let drained = self.drained_since(origin, now)?;
+        let before = Standing { tick: now.as_nanos(), used: word.saturating_sub(drained) };
+        if before.used > self.full() && self.has_gone_back(before.used) {
+            return None;
+        }
+        let after = self.admit(before, now, units);
+        let next = match &after {
+            Ok(after) if units > 0 => drained.checked_add(after.used)?,
+            _ => word,
+        };
+        Some((next, after))
+    }
+
+    /// The state that such a number stands for, at `now`. What is too long ago for a word has all
+    /// drained.
+    pub(in crate::algorithm) fn unpack(
+        &self,
+        word: u64,
+        origin: Timestamp,
+        now: Timestamp,
+    ) -> MeterState {
+        let before = now < origin || self.tick != 1;
+        let drained = self.drained_since(origin, now).unwrap_or(if before { 0 } else { u64::MAX });
+        let used = word.saturating_sub(drained);
+        let used = if self.has_gone_back(used) { self.full() } else { used };
+        MeterState { at: now, used, unit: self.unit }
+    }
+
+    /// Whether the clock must have gone back by more than a second for so much to seem in use: a
+    /// packed state has no debt. By less it may only be that of another thread.
+    const fn has_gone_back(&self, used: u64) -> bool {
+        used.saturating_sub(self.full()) > self.drain.saturating_mul(SECOND)
+    }
+
+    /// When such a state is as good as new.
+    #[inline(always)]
+    pub(in crate::algorithm) const fn packed_idle_at(
+        &self,
+        word: u64,
+        origin: Timestamp,
+    ) -> Timestamp {
+        let nanos = self.ticks_to_drain(word).saturating_mul(self.tick);
+        Timestamp::from_nanos(origin.as_nanos().saturating_add(nanos))
+    }
+
+    #[inline(always)]
+    fn drained_since(&self, origin: Timestamp, now: Timestamp) -> Option<u64> {
+        let nanos = now.as_nanos().checked_sub(origin.as_nanos());
+        // Another thread's clock may be a little behind the origin, this one's may not.
+        let nanos = nanos.or_else(|| (origin.as_nanos() - now.as_nanos() < SECOND).then_some(0))?;
+        if self.tick == 1 { nanos.checked_mul(self.drain) } else { None }
+    }
+}

@@ -1,0 +1,108 @@
+//! A key that is missing after a loss is not a full quota, where the start is strict.
+
+use std::time::Duration;
+
+use tower_quota::{
+    Cost, Key, PolicyName, Quota,
+    algorithm::{
+        FixedWindow, LeakyBucket, Plan, SlidingCounter, SlidingLog, SlidingWindow, TokenBucket,
+    },
+    backend::redis::{Cluster, Redis, RedisBuilder, Scripted, Server, Source},
+    limiter::Limiter,
+    time::{ManualClock, Timestamp},
+};
+
+use crate::servers::{self, Flavor, Standalone};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+struct Strict<A: Scripted, S: Source> {
+    limiter: Limiter<A, Redis<A, S>>,
+    clock: ManualClock,
+}
+
+impl<A: Scripted, S: Source> Strict<A, S> {
+    fn new(source: S, name: &str, algorithm: A) -> Self {
+        let clock = ManualClock::starting_at(Timestamp::from_secs(86_400 * 10_000));
+        let name = PolicyName::new(name).expect("a name");
+        let redis = RedisBuilder::new(source, name)
+            .strict_start()
+            .remember_refusals(Duration::ZERO)
+            .timeout(Duration::from_secs(5))
+            .clock(clock.clone())
+            .build();
+        Self { limiter: Limiter::new(algorithm, redis), clock }
+    }
+
+    async fn left(&self, key: &str) -> u64 {
+        let key = Key::from(key);
+        let standing = self.limiter.peek(&key, Cost::ZERO).await.expect("it answers");
+        standing.snapshot().remaining
+    }
+
+    async fn take(&self, key: &str) -> bool {
+        self.limiter.decide(&Key::from(key), Cost::ONE).await.expect("it answers").is_allowed()
+    }
+}
+
+async fn is_strict<A: Scripted>(name: &str, algorithm: A) {
+    let server = Standalone::start();
+    let limit = Strict::new(Server::open(server.url()).expect("a URL"), name, algorithm);
+    assert_eq!(limit.left("alice").await, 0, "{name}: what was used before is not known");
+    assert!(!limit.take("alice").await, "{name}");
+
+    limit.clock.advance(DAY * 2);
+    assert_eq!(limit.left("alice").await, 100, "{name}: by now it has come back");
+    assert!(limit.take("alice").await, "{name}");
+    assert_eq!(limit.left("bob").await, 100, "{name}: a new key is new");
+
+    server.flush_all();
+    assert_eq!(limit.left("alice").await, 0, "{name}: nobody has a full quota after a loss");
+    assert_eq!(limit.left("carol").await, 0, "{name}");
+    limit.clock.advance(DAY * 2);
+    assert_eq!(limit.left("carol").await, 100, "{name}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_key_is_used_up_under_every_algorithm() {
+    let quota = Quota::per_day(100);
+    is_strict("token", TokenBucket::new(quota)).await;
+    is_strict("leaky", LeakyBucket::new(quota)).await;
+    is_strict("fixed", FixedWindow::new(quota)).await;
+    is_strict("sliding", SlidingWindow::new(quota)).await;
+    is_strict("counter", SlidingCounter::new(quota)).await;
+    is_strict("log", SlidingLog::new(quota)).await;
+    let plan = Plan::new()
+        .limit(PolicyName::from_static("day"), FixedWindow::new(quota))
+        .limit(PolicyName::from_static("burst"), TokenBucket::new(quota))
+        .build();
+    is_strict("plan", plan.expect("a plan")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_lost_key_has_comes_back_at_its_rate() {
+    let server = Standalone::start();
+    let source = Server::open(server.url()).expect("a URL");
+    let limit = Strict::new(source, "rate", TokenBucket::new(Quota::per_day(100)));
+    assert_eq!(limit.left("alice").await, 0);
+    limit.clock.advance(DAY / 4);
+    assert_eq!(limit.left("alice").await, 25);
+    assert!(limit.take("alice").await);
+    limit.clock.advance(DAY / 4);
+    assert_eq!(limit.left("alice").await, 49);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn marks_of_a_cluster_are_where_its_keys_are() {
+    let cluster = servers::Cluster::shared(Flavor::Redis);
+    let source = Cluster::open(cluster.urls()).expect("URLs");
+    let limit = Strict::new(source, "strict-cluster", TokenBucket::new(Quota::per_day(100)));
+    let keys: Vec<String> = (0..40).map(|key| format!("key-{key}")).collect();
+    for key in &keys {
+        assert_eq!(limit.left(key).await, 0);
+    }
+    limit.clock.advance(DAY);
+    for key in &keys {
+        assert!(limit.take(key).await);
+    }
+}
