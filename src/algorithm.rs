@@ -95,7 +95,7 @@ pub trait Algorithm: Clone + Debug + PartialEq + Send + Sync + 'static {
     /// key is in debt.
     fn available(&self, state: &Self::State, now: Timestamp, each: Cost) -> u64;
 
-    /// Takes `cost` whether the limit allows it or not. What is beyond the limit is *debt*: it is
+    /// Takes `cost` whether the limit allows it or not; a cost of zero changes nothing. What is beyond the limit is *debt*: it is
     /// paid off by time, and until then nothing is admitted.
     fn take(&self, state: &mut Self::State, now: Timestamp, cost: Cost);
 

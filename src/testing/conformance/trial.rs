@@ -215,7 +215,9 @@ impl<'h, A: Algorithm, H: Harness<A>> Trial<'h, A, H> {
                 // The limit has changed. The time since the key was last used may count by the
                 // limit of then, or by that of now.
                 let mut brought_up = kept.clone();
-                brought_up.by.take(&mut brought_up.state, now, Cost::ZERO);
+                brought_up.by.take(&mut brought_up.state, now, Cost::ONE);
+                let charge = Charge::new(now, Cost::ONE);
+                brought_up.by.refund(&mut brought_up.state, now, &charge, Cost::ONE);
                 possible.push(brought_up);
                 // A state that was idle under the limit of then may have been forgotten.
                 if kept.by.idle_at(&kept.state) <= now {
