@@ -1,22 +1,29 @@
 //! An algorithm and the home of its states, together.
 
+mod all;
 mod limit;
 #[cfg(feature = "local")]
 mod local;
+mod permit;
 
 use std::sync::{
     Arc, Mutex, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
 
-pub use self::limit::Limit;
+pub use self::{
+    all::{All, AllDecision, Charges, Standing},
+    limit::Limit,
+    permit::{OnDrop, Permit},
+};
 use crate::{
     algorithm::Algorithm,
     backend::Backend,
     cost::Cost,
-    decision::{Charge, Demand},
+    decision::{Charge, Decision, Demand},
     key::Key,
     maybe_ready::MaybeReady,
+    rejection::{Denial, Rejection},
 };
 
 /// Decides on requests, without Tower: an [`Algorithm`] and a [`Backend`].
@@ -130,6 +137,50 @@ impl<A: Algorithm, B: Backend<A>> Limiter<A, B> {
         demand: &Demand,
     ) -> MaybeReady<B::Decide> {
         self.backend.decide(limit.algorithm(), key, demand)
+    }
+
+    /// Takes `cost` from the quota of `key` as a [`Permit`], which is corrected when the true cost is
+    /// known. Go on after its [`delay`](Permit::delay).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_quota::Rejection> {
+    /// use tower_quota::{Key, Limiter, Quota, algorithm::TokenBucket, backend::Local};
+    ///
+    /// let tokens = Limiter::new(TokenBucket::new(Quota::per_minute(10_000)), Local::new());
+    /// let key = Key::from("team");
+    /// let permit = tokens.reserve(&key, 4_000).await?;
+    /// let used = 1_200; // what the answer says
+    /// permit.settle(used).await?;
+    /// assert_eq!(tokens.peek(&key, 0).await?.snapshot().remaining, 8_800);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`OverLimit`](Rejection::OverLimit) if there is not so much, and
+    /// [`Backend`](Rejection::Backend) if that cannot be said.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`decide`](Self::decide): nobody knows whether it was reserved. With a backend in this
+    /// process it is never pending.
+    pub async fn reserve(
+        &self,
+        key: &Key,
+        cost: impl Into<Cost>,
+    ) -> Result<Permit<A, B>, Rejection> {
+        let limit = self.limit();
+        let demand = Demand::exactly(cost.into());
+        let decision = self.demand_under(&limit, key, &demand).await?;
+        match decision {
+            Decision::Allow { snapshot, charge } => {
+                Ok(Permit::new(self.backend.clone(), limit, key.clone(), charge, snapshot))
+            }
+            Decision::Deny { snapshot, retry_after, violated } => {
+                let policies = limit.policies().clone();
+                Err(Denial::new(retry_after, snapshot, violated, policies).into())
+            }
+        }
     }
 
     /// Corrects `charge` to what was in fact used. What is above it is taken, if need be as debt;

@@ -8,6 +8,7 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
+use tokio::runtime::Handle;
 
 pin_project! {
     /// Either an output, or the future of one.
@@ -62,6 +63,21 @@ impl<F: Future> MaybeReady<F> {
         match self.state {
             State::Ready { output } => Ok(output.expect("the output is taken once")),
             State::Pending { future } => Err(future),
+        }
+    }
+}
+
+impl<F> MaybeReady<F>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    /// Lets what is still to come go on by itself, where nobody can wait for it. Without a Tokio
+    /// runtime it does not.
+    pub(crate) fn detach(self) {
+        if let Err(future) = self.try_into_ready()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            drop(runtime.spawn(future));
         }
     }
 }

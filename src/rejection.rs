@@ -51,6 +51,18 @@ impl Rejection {
     }
 }
 
+impl From<Denial> for Rejection {
+    fn from(denial: Denial) -> Self {
+        Self::OverLimit(denial)
+    }
+}
+
+impl From<BackendError> for Rejection {
+    fn from(error: BackendError) -> Self {
+        Self::Backend(error)
+    }
+}
+
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

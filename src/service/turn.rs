@@ -46,9 +46,8 @@ impl<A: Algorithm, B: Backend<A>> Drop for Turn<A, B> {
     fn drop(&mut self) {
         self.observer.unqueued(self.limit.name());
         if !self.used {
-            // A backend that has to be waited for cannot be waited for here: its turn is lost.
-            let algorithm = self.limit.algorithm();
-            drop(self.limiter.backend().settle(algorithm, &self.key, &self.charge, Cost::ZERO));
+            let backend = self.limiter.backend();
+            backend.settle(self.limit.algorithm(), &self.key, &self.charge, Cost::ZERO).detach();
         }
     }
 }

@@ -1,0 +1,285 @@
+use std::{fmt, time::Duration};
+
+use futures::future::{BoxFuture, FutureExt, try_join_all};
+
+use super::{Limit, Limiter};
+use crate::{
+    algorithm::Algorithm,
+    backend::Backend,
+    cost::Cost,
+    decision::{Charge, Decision, Demand, RetryAfter},
+    error::BackendError,
+    key::Key,
+    name::{Policies, PolicyName},
+};
+
+/// Limits on several keys that a request has to meet together: per user, per team, for everybody;
+/// requests here, model tokens there. All of them are charged, or none.
+///
+/// (Several limits on *one* key are a [`Plan`](crate::algorithm::Plan), which is one step.)
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_quota::BackendError> {
+/// use tower_quota::{Key, Limit, Limiter, PolicyName, Quota, algorithm::TokenBucket, backend::Local};
+/// use tower_quota::limiter::{All, AllDecision};
+///
+/// let limiter = |name, quota| {
+///     let limit = Limit::new(PolicyName::from_static(name), TokenBucket::new(quota));
+///     Limiter::of(limit, Local::new())
+/// };
+/// let per_user = limiter("user", Quota::per_minute(60));
+/// let tokens = limiter("tokens", Quota::per_minute(10_000));
+///
+/// let user = Key::from("alice");
+/// let ask = |cost: u64| All::new().and(&per_user, &user, 1).and(&tokens, &Key::GLOBAL, cost).decide();
+/// let AllDecision::Allow(charges) = ask(8_000).await? else { panic!("there is room") };
+/// let AllDecision::Deny { binding, standings, .. } = ask(8_000).await? else { panic!("there is none") };
+/// assert_eq!(standings[binding].name.as_str(), "tokens");
+/// assert_eq!(standings[0].decision.snapshot().remaining, 59, "the user was not charged for it");
+///
+/// // It took less than was thought: in the order in which they were named.
+/// charges.settle([1, 500]).await?;
+/// # Ok(()) }
+/// ```
+///
+/// # How it decides
+///
+/// First every limit is asked what it would say, all at once; if one would refuse, nothing is taken
+/// anywhere. Otherwise they are charged one after the other, in their order. Should one refuse now,
+/// because somebody came between, those before it are given back. So a refusal of the usual kind
+/// changes nothing, and one that lost a race charges the limits before it for the time of a round
+/// trip. It costs two round trips to remote backends, and none to those of this process.
+///
+/// Name the limit first that refuses most often, and one that cannot give back (a leaky bucket that
+/// others have joined since) last.
+///
+/// # Cancel safety
+///
+/// Dropped while it charges, what was charged by then stays charged.
+#[must_use = "limits are asked by `decide`"]
+pub struct All {
+    asked: Vec<Box<dyn Asked>>,
+}
+
+/// The verdict of [`All`].
+#[derive(Debug)]
+#[expect(clippy::exhaustive_enums, reason = "a request is allowed or it is not")]
+pub enum AllDecision {
+    /// Every limit allows it, and was charged.
+    Allow(Charges),
+    /// One does not, and none was charged.
+    Deny {
+        /// The place of the limit that takes longest to allow it.
+        binding: usize,
+        /// When all would allow it, if nobody else came.
+        retry_after: RetryAfter,
+        /// What each limit says, in the order in which they were named.
+        standings: Vec<Standing>,
+    },
+}
+
+/// What one limit says of a request.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Standing {
+    /// The name of the limit.
+    pub name: PolicyName,
+    /// What it says of itself.
+    pub policies: Policies,
+    /// Its own verdict.
+    pub decision: Decision,
+}
+
+/// What was taken from each limit, in the order in which they were named.
+///
+/// Dropped, it counts as it was taken.
+#[must_use = "what was taken counts in full unless it is settled"]
+pub struct Charges {
+    asked: Vec<Box<dyn Asked>>,
+    taken: Vec<Charge>,
+    standings: Vec<Standing>,
+}
+
+impl All {
+    /// No limit yet, which would allow everything.
+    pub const fn new() -> Self {
+        Self { asked: Vec::new() }
+    }
+
+    /// Has `limiter` asked, too, for `cost` of `key`.
+    pub fn and<A, B>(mut self, limiter: &Limiter<A, B>, key: &Key, cost: impl Into<Cost>) -> Self
+    where
+        A: Algorithm,
+        B: Backend<A>,
+    {
+        let (backend, limit) = (limiter.backend().clone(), limiter.limit());
+        let key = key.clone();
+        self.asked.push(Box::new(One { backend, limit, key, cost: cost.into() }));
+        self
+    }
+
+    /// Takes what was asked for from all limits, or nothing from any.
+    ///
+    /// # Errors
+    ///
+    /// A backend failed, and nothing is known to be charged: what was taken before is given back.
+    /// That says nothing about the quota.
+    pub async fn decide(self) -> Result<AllDecision, BackendError> {
+        let Self { asked } = self;
+        let mut decisions = try_join_all(asked.iter().map(|one| one.demand(Demand::peek))).await?;
+        let mut taken = Vec::with_capacity(asked.len());
+        if decisions.iter().all(Decision::is_allowed) {
+            for (one, decision) in asked.iter().zip(&mut decisions) {
+                match one.demand(Demand::exactly).await {
+                    Ok(made) => *decision = made,
+                    Err(error) => {
+                        give_back(&asked, &taken).await?;
+                        return Err(error);
+                    }
+                }
+                let Some(charge) = decision.charge() else { break };
+                taken.push(charge);
+            }
+            if taken.len() < asked.len() {
+                // Somebody came between.
+                give_back(&asked, &taken).await?;
+            }
+        }
+        let standings = asked.iter().zip(decisions).map(|(one, decision)| one.standing(decision));
+        let standings: Vec<_> = standings.collect();
+        Ok(if taken.len() == asked.len() {
+            AllDecision::Allow(Charges { asked, taken, standings })
+        } else {
+            AllDecision::deny(standings)
+        })
+    }
+}
+
+async fn give_back(asked: &[Box<dyn Asked>], taken: &[Charge]) -> Result<(), BackendError> {
+    let settled = asked.iter().zip(taken).map(|(one, charge)| one.settle(charge, Cost::ZERO));
+    try_join_all(settled).await.map(drop)
+}
+
+impl AllDecision {
+    fn deny(standings: Vec<Standing>) -> Self {
+        let waits = standings.iter().enumerate().filter_map(|(place, standing)| {
+            standing.decision.retry_after().map(|retry_after| (retry_after, place))
+        });
+        let (retry_after, binding) =
+            waits.max().expect("one limit refuses where not all of them allow");
+        Self::Deny { binding, retry_after, standings }
+    }
+
+    /// Whether the request may go on.
+    pub const fn is_allowed(&self) -> bool {
+        matches!(self, Self::Allow(_))
+    }
+}
+
+impl Charges {
+    /// How each limit stands with it.
+    pub fn standings(&self) -> &[Standing] {
+        &self.standings
+    }
+
+    /// What was taken from each.
+    pub fn charges(&self) -> &[Charge] {
+        &self.taken
+    }
+
+    /// How long to wait before going on: not at all, unless one of the algorithms shapes traffic.
+    pub fn delay(&self) -> Duration {
+        self.taken.iter().map(|charge| charge.delay).max().unwrap_or_default()
+    }
+
+    /// Corrects each to what was in fact used, in the order in which the limits were named. Those
+    /// that are not named count as they were taken.
+    ///
+    /// # Errors
+    ///
+    /// A backend failed: its correction is lost, or not.
+    pub async fn settle<C: Into<Cost>>(
+        self,
+        actual: impl IntoIterator<Item = C>,
+    ) -> Result<(), BackendError> {
+        let Self { asked, taken, .. } = &self;
+        let used = asked.iter().zip(taken).zip(actual);
+        let settled = used.map(|((one, charge), actual)| one.settle(charge, actual.into()));
+        try_join_all(settled.collect::<Vec<_>>()).await.map(drop)
+    }
+
+    /// Gives all of it back: the request did not take place.
+    ///
+    /// # Errors
+    ///
+    /// As [`settle`](Self::settle).
+    pub async fn give_back(self) -> Result<(), BackendError> {
+        give_back(&self.asked, &self.taken).await
+    }
+}
+
+/// A limiter that is asked for one key, whatever its algorithm and its backend.
+trait Asked: Send + Sync {
+    fn name(&self) -> &PolicyName;
+
+    fn demand(
+        &self,
+        mode: fn(Cost) -> Demand,
+    ) -> BoxFuture<'static, Result<Decision, BackendError>>;
+
+    fn settle(&self, charge: &Charge, actual: Cost)
+    -> BoxFuture<'static, Result<(), BackendError>>;
+
+    fn standing(&self, decision: Decision) -> Standing;
+}
+
+struct One<A, B> {
+    backend: B,
+    limit: Limit<A>,
+    key: Key,
+    cost: Cost,
+}
+
+impl<A: Algorithm, B: Backend<A>> Asked for One<A, B> {
+    fn name(&self) -> &PolicyName {
+        self.limit.name()
+    }
+
+    fn demand(
+        &self,
+        mode: fn(Cost) -> Demand,
+    ) -> BoxFuture<'static, Result<Decision, BackendError>> {
+        self.backend.decide(self.limit.algorithm(), &self.key, &mode(self.cost)).boxed()
+    }
+
+    fn settle(
+        &self,
+        charge: &Charge,
+        actual: Cost,
+    ) -> BoxFuture<'static, Result<(), BackendError>> {
+        self.backend.settle(self.limit.algorithm(), &self.key, charge, actual).boxed()
+    }
+
+    fn standing(&self, decision: Decision) -> Standing {
+        let (name, policies) = (self.limit.name().clone(), self.limit.policies().clone());
+        Standing { name, policies, decision }
+    }
+}
+
+impl fmt::Debug for Charges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.standings).finish()
+    }
+}
+
+impl Default for All {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for All {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.asked.iter().map(|one| one.name())).finish()
+    }
+}
