@@ -35,7 +35,9 @@ use crate::{
 /// let AllDecision::Allow(charges) = ask(8_000).await? else { panic!("there is room") };
 /// let AllDecision::Deny { binding, standings, .. } = ask(8_000).await? else { panic!("there is none") };
 /// assert_eq!(standings[binding].name.as_str(), "tokens");
-/// assert_eq!(standings[0].decision.snapshot().remaining, 59, "the user was not charged for it");
+/// assert!(standings[0].decision.is_allowed());
+/// let standing = per_user.peek(&user, 0).await?;
+/// assert_eq!(standing.snapshot().remaining, 59, "the user was not charged for it");
 ///
 /// // It took less than was thought: in the order in which they were named.
 /// charges.settle([1, 500]).await?;
@@ -86,7 +88,7 @@ pub struct Standing {
     pub name: PolicyName,
     /// What it says of itself.
     pub policies: Policies,
-    /// Its own verdict.
+    /// Its own verdict. Of a limit that would allow what another refuses, it is how it would stand.
     pub decision: Decision,
 }
 
