@@ -17,6 +17,7 @@ mod forwarded;
 mod grpc;
 mod hops;
 mod keys;
+mod measured;
 mod networks;
 mod node;
 mod peer;
@@ -32,6 +33,7 @@ pub use self::{
     fields::{FieldStyle, FieldStyles, Partition, express_name},
     grpc::GrpcCode,
     keys::{ExtensionKey, HeaderKey, MethodKey, PathKey, extension, header, method, path},
+    measured::{FromBody, MeasuredBody},
     networks::Networks,
     peer::PeerAddr,
     problem::BodyFormat,

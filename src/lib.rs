@@ -28,6 +28,7 @@ pub mod service;
 
 #[cfg(feature = "local")]
 pub mod layer;
+pub mod reserve;
 
 #[cfg(feature = "axum")]
 pub mod axum;

@@ -21,7 +21,7 @@ const FLOORS: &[&[&str]] = &[
     &["limiter"],
     &["policy"],
     &["service"],
-    &["layer"],
+    &["layer", "reserve"],
     &["axum", "http", "reqwest", "testing"],
 ];
 

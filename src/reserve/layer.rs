@@ -1,0 +1,174 @@
+use std::fmt;
+
+use super::{
+    service::{Reserve, Settings},
+    settle::AsReserved,
+};
+use crate::{
+    algorithm::Algorithm,
+    backend::Backend,
+    limiter::{Limiter, OnDrop},
+    policy::{Fail, Global, OnBackendError, OnMissingKey, Uniform},
+};
+
+/// Reserves a cost before a request, and settles it by the response.
+///
+/// # How it decides
+///
+/// The [estimate](Self::cost) is taken from the limit as by any other layer: if there is not so
+/// much, the request is refused. What the response says it cost then replaces it. More than was
+/// reserved is taken even as debt, which time pays off before anything else is admitted; less comes
+/// back to the window that was charged, or nowhere.
+///
+/// # What it promises
+///
+/// At no time is more *reserved* than the limit admits. What is *used* exceeds it by what the
+/// estimates in flight were too low by. Estimate from above, and the limit is kept to the unit;
+/// the price is that the difference is not available meanwhile.
+///
+/// # Right and wrong
+///
+/// ```
+/// use http::{Request, Response};
+/// use tower::{ServiceBuilder, service_fn};
+/// use tower_quota::{Limiter, Quota, algorithm::TokenBucket, backend::Local};
+/// use tower_quota::{http::{TooManyRequests, header}, reserve::{FromResponse, ReserveLayer}};
+///
+/// # type Body = http_body_util::Full<bytes::Bytes>;
+/// let tokens = Limiter::new(TokenBucket::new(Quota::per_minute(100_000)), Local::new());
+/// let service = ServiceBuilder::new()
+///     .layer(
+///         ReserveLayer::new(tokens)
+///             .key(header("x-api-key"))
+///             .cost(|_: &Request<Body>| 4_000) // the most that one answer can cost
+///             .answer(TooManyRequests::new())
+///             .settle(FromResponse(|response: &Response<Body>| {
+///                 response.headers().get("x-tokens-used")?.to_str().ok()?.parse::<u64>().ok()
+///             })),
+///     )
+///     .service(service_fn(|_: Request<Body>| async {
+///         let response = Response::builder().header("x-tokens-used", "120");
+///         response.body(Body::from("hello"))
+///     }));
+/// # fn is_service<S: tower::Service<Request<Body>>>(_: S) {}
+/// # is_service(service);
+/// ```
+///
+/// Wrong: a token bucket layer whose `.cost` is the *usual* cost. Nobody corrects it, and those who
+/// ask for long answers have them at the price of short ones.
+#[must_use = "a layer does nothing until it wraps a service"]
+pub struct ReserveLayer<A: Algorithm, B, K = Global, C = Uniform, R = Fail, M = AsReserved> {
+    limiter: Limiter<A, B>,
+    settings: Settings<K, C, R, M>,
+}
+
+impl<A: Algorithm, B: Backend<A>> ReserveLayer<A, B> {
+    /// Reserves from `limiter`: one unit for each request, of one key, unless told otherwise.
+    pub fn new(limiter: Limiter<A, B>) -> Self {
+        let settings = Settings {
+            key: Global,
+            cost: Uniform::default(),
+            answer: Fail,
+            settle: AsReserved,
+            unsettled: OnDrop::default(),
+            on_missing_key: OnMissingKey::default(),
+            on_backend_error: OnBackendError::default(),
+        };
+        Self { limiter, settings }
+    }
+}
+
+impl<A: Algorithm, B, K, C, R, M> ReserveLayer<A, B, K, C, R, M> {
+    /// Counts requests by key. By default all requests are counted together.
+    pub fn key<K2>(self, key: K2) -> ReserveLayer<A, B, K2, C, R, M> {
+        let Settings { cost, answer, settle, unsettled, on_missing_key, on_backend_error, .. } =
+            self.settings;
+        let settings =
+            Settings { key, cost, answer, settle, unsettled, on_missing_key, on_backend_error };
+        ReserveLayer { limiter: self.limiter, settings }
+    }
+
+    /// Reserves what `cost` says, a closure or [`Uniform`]. By default one unit.
+    pub fn cost<C2>(self, cost: C2) -> ReserveLayer<A, B, K, C2, R, M> {
+        let Settings { key, answer, settle, unsettled, on_missing_key, on_backend_error, .. } =
+            self.settings;
+        let settings =
+            Settings { key, cost, answer, settle, unsettled, on_missing_key, on_backend_error };
+        ReserveLayer { limiter: self.limiter, settings }
+    }
+
+    /// Tells callers of a refusal by `answer`. By default a refusal is the service's error.
+    pub fn answer<R2>(self, answer: R2) -> ReserveLayer<A, B, K, C, R2, M> {
+        let Settings { key, cost, settle, unsettled, on_missing_key, on_backend_error, .. } =
+            self.settings;
+        let settings =
+            Settings { key, cost, answer, settle, unsettled, on_missing_key, on_backend_error };
+        ReserveLayer { limiter: self.limiter, settings }
+    }
+
+    /// Settles reservations by what `settle` reads from responses. By default what was reserved
+    /// counts.
+    pub fn settle<M2>(self, settle: M2) -> ReserveLayer<A, B, K, C, R, M2> {
+        let Settings { key, cost, answer, unsettled, on_missing_key, on_backend_error, .. } =
+            self.settings;
+        let settings =
+            Settings { key, cost, answer, settle, unsettled, on_missing_key, on_backend_error };
+        ReserveLayer { limiter: self.limiter, settings }
+    }
+
+    /// What becomes of a reservation of which nobody says what was used: the service failed, the
+    /// request timed out or was dropped, the response does not say. By default it counts.
+    pub fn unsettled(mut self, then: OnDrop) -> Self {
+        self.settings.unsettled = then;
+        self
+    }
+
+    /// Decides what happens to a request without a key. By default all such requests are counted
+    /// together.
+    pub fn on_missing_key(mut self, then: OnMissingKey) -> Self {
+        self.settings.on_missing_key = then;
+        self
+    }
+
+    /// Decides what happens when the backend cannot decide. By default the request is refused.
+    pub fn on_backend_error(mut self, then: OnBackendError) -> Self {
+        self.settings.on_backend_error = then;
+        self
+    }
+}
+
+impl<S, A, B, K, C, R, M> tower_layer::Layer<S> for ReserveLayer<A, B, K, C, R, M>
+where
+    A: Algorithm,
+    B: Clone,
+    K: Clone,
+    C: Clone,
+    R: Clone,
+    M: Clone,
+{
+    type Service = Reserve<S, A, B, K, C, R, M>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Reserve::new(inner, self.limiter.clone(), self.settings.clone())
+    }
+}
+
+impl<A, B, K, C, R, M> Clone for ReserveLayer<A, B, K, C, R, M>
+where
+    A: Algorithm,
+    B: Clone,
+    K: Clone,
+    C: Clone,
+    R: Clone,
+    M: Clone,
+{
+    fn clone(&self) -> Self {
+        Self { limiter: self.limiter.clone(), settings: self.settings.clone() }
+    }
+}
+
+impl<A: Algorithm, B: fmt::Debug, K, C, R, M> fmt::Debug for ReserveLayer<A, B, K, C, R, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReserveLayer").field("limiter", &self.limiter).finish_non_exhaustive()
+    }
+}
