@@ -52,7 +52,7 @@ pub use self::{
     name::{Policies, PolicyName, QuotaPolicy},
     policy::Policy,
     quota::Quota,
-    rejection::{Denial, Rejection},
+    rejection::{Busy, BusyScope, Denial, Rejection, Throttled},
     service::RateLimit,
 };
 
