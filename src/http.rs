@@ -11,6 +11,8 @@
 mod answer;
 mod body;
 mod cause;
+#[cfg(feature = "local")]
+mod classifier;
 mod client_addr;
 mod fields;
 mod forwarded;
@@ -24,6 +26,8 @@ mod problem;
 mod proxies;
 mod retry_after;
 
+#[cfg(feature = "local")]
+pub use self::classifier::StatusClassifier;
 pub use self::{
     answer::TooManyRequests,
     body::{EmptyBody, MakeBody, ProblemBody},

@@ -27,6 +27,8 @@ pub mod policy;
 pub mod service;
 
 #[cfg(feature = "local")]
+pub mod adaptive;
+#[cfg(feature = "local")]
 pub mod layer;
 
 #[cfg(feature = "axum")]

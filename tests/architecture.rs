@@ -21,7 +21,7 @@ const FLOORS: &[&[&str]] = &[
     &["limiter"],
     &["policy"],
     &["service"],
-    &["layer"],
+    &["adaptive", "concurrency", "layer"],
     &["axum", "http", "reqwest", "testing"],
 ];
 
