@@ -29,6 +29,8 @@ pub mod service;
 #[cfg(feature = "local")]
 pub mod adaptive;
 #[cfg(feature = "local")]
+pub mod concurrency;
+#[cfg(feature = "local")]
 pub mod layer;
 
 #[cfg(feature = "axum")]

@@ -50,7 +50,7 @@ impl Rejection {
     pub const fn retry_after(&self) -> Option<RetryAfter> {
         match self {
             Self::OverLimit(denial) => Some(denial.retry_after),
-            Self::Busy(busy) if busy.weight > busy.limit => Some(RetryAfter::Never),
+            Self::Busy(busy) if busy.is_final() => Some(RetryAfter::Never),
             Self::Throttled(Throttled { retry_after: Some(wait) }) => {
                 Some(RetryAfter::After(*wait))
             }
@@ -165,13 +165,18 @@ impl Busy {
     pub const fn new(scope: BusyScope, limit: u64, weight: u64) -> Self {
         Self { scope, limit, weight }
     }
+
+    /// Whether it can never be otherwise: more slots are asked for than there are.
+    pub const fn is_final(&self) -> bool {
+        matches!(self.scope, BusyScope::Key | BusyScope::Total) && self.weight > self.limit
+    }
 }
 
 impl fmt::Display for Busy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { scope, limit, weight } = self;
         match scope {
-            BusyScope::Key | BusyScope::Total if weight > limit => {
+            BusyScope::Key | BusyScope::Total if self.is_final() => {
                 write!(f, "the request needs {weight} slots, and there are never more than {limit}")
             }
             BusyScope::Key => write!(f, "the caller has {limit} requests in progress"),
