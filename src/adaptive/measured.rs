@@ -8,11 +8,14 @@ pub(super) struct MeasuredRate {
     count: u64,
     /// The number of the half second up to which is measured.
     step: u64,
+    /// Whether a half second has been measured.
+    is_settled: bool,
 }
 
 impl MeasuredRate {
     pub(super) const fn new(now: Timestamp) -> Self {
-        Self { rate: SendRate::from_millionths(0), count: 0, step: now.as_nanos() / STEP_NANOS }
+        let step = now.as_nanos() / STEP_NANOS;
+        Self { rate: SendRate::from_millionths(0), count: 0, step, is_settled: false }
     }
 
     /// Counts an answer. As in the SDKs, one that opens a step still counts in the step before.
@@ -25,13 +28,18 @@ impl MeasuredRate {
             let seen = SendRate::from_millionths(u64::try_from(seen).unwrap_or(u64::MAX));
             let (new, old) = (seen.tenths(SMOOTH_TENTHS), self.rate.tenths(10 - SMOOTH_TENTHS));
             self.rate = SendRate::from_millionths(new.as_millionths() + old.as_millionths());
-            (self.count, self.step) = (0, step);
+            (self.count, self.step, self.is_settled) = (0, step, true);
         }
-        self.rate
+        self.rate()
     }
 
+    /// Before the first step is over: what has come so far, as if it were over.
     pub(super) const fn rate(&self) -> SendRate {
-        self.rate
+        if self.is_settled {
+            self.rate
+        } else {
+            SendRate::per_second(self.count.saturating_mul(STEPS_PER_SECOND as u64))
+        }
     }
 }
 

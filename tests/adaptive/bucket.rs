@@ -26,6 +26,7 @@ struct Model {
     measured: f64,
     count: f64,
     step: f64,
+    settled: bool,
 }
 
 impl Model {
@@ -41,6 +42,7 @@ impl Model {
             measured: 0.0,
             count: 0.0,
             step: (now * 2.0).floor() / 2.0,
+            settled: false,
         }
     }
 
@@ -62,8 +64,11 @@ impl Model {
         self.count += 1.0;
         let step = (now * 2.0).floor() / 2.0;
         if step > self.step {
-            self.measured = 0.8 * self.count / (step - self.step) + 0.2 * self.measured;
-            (self.count, self.step) = (0.0, step);
+            let before = if self.settled { self.measured } else { 0.0 };
+            self.measured = 0.8 * self.count / (step - self.step) + 0.2 * before;
+            (self.count, self.step, self.settled) = (0.0, step, true);
+        } else if !self.settled {
+            self.measured = self.count * 2.0;
         }
         match outcome {
             Outcome::Accepted if self.rate.is_some() => {
@@ -106,7 +111,7 @@ proptest! {
     ) {
         let seconds = |millis: u64| (START_MILLIS + millis) as f64 / 1_000.0;
         let (mut bucket, mut model) = (AdaptiveBucket::new(at(0)), Model::new(seconds(0)));
-        let mut now = 500;
+        let mut now = 0;
         for (step, latency, outcome) in steps {
             now += step;
             let sent = now.saturating_sub(latency);
