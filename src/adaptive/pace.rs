@@ -19,7 +19,8 @@ use crate::{
 /// A bucket and those that wait at it, first come, first served.
 ///
 /// Only the first has a timer on its token. It wakes the next when it goes, and an answer that
-/// changes the rate wakes it.
+/// changes the rate wakes it. No waker is dropped or woken under the lock: that may be the end of a
+/// task that waits here too.
 #[derive(Debug)]
 pub(super) struct Pace {
     /// When it began: the bucket's time is that of tokio's timers since.
@@ -152,7 +153,7 @@ impl Future for Waiter {
                     //
                     // It goes; the next is the first now, and has to learn of it.
                     Ok(()) => {
-                        state.waiters.remove(&this.ticket);
+                        let _own = state.waiters.remove(&this.ticket);
                         let next = state.first_waker();
                         drop(state);
                         wake(next);
@@ -171,8 +172,9 @@ impl Future for Waiter {
                 let wait = state.bucket.ready_at(ahead, now).saturating_since(now);
                 return Poll::Ready(Err(Throttled::new(Some(wait))));
             }
-            state.waiters.insert(this.ticket, Some(context.waker().clone()));
+            let replaced = state.waiters.insert(this.ticket, Some(context.waker().clone()));
             drop(state);
+            drop(replaced);
             // Left as it is if it is right: to set a timer anew is dear.
             let wake_at = this.pace.instant(wake_at);
             if this.sleep.deadline() != wake_at {
@@ -188,7 +190,7 @@ impl Drop for Waiter {
         let mut state = self.pace.state.lock();
         let was_first =
             state.waiters.first_key_value().is_some_and(|(first, _)| *first == self.ticket);
-        state.waiters.remove(&self.ticket);
+        let _own = state.waiters.remove(&self.ticket);
         let next = if was_first { state.first_waker() } else { None };
         drop(state);
         wake(next);

@@ -63,10 +63,11 @@ impl Future for Acquire {
     type Output = Result<Slot, Busy>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if let State::Waiting(Place { shared, key, ticket, .. }) = &self.state
-            && !shared.lock().is_granted(key, *ticket, context.waker())
-        {
-            return Poll::Pending;
+        if let State::Waiting(Place { shared, key, ticket, .. }) = &self.state {
+            let watched = shared.lock().watch(key, *ticket, context.waker().clone());
+            if watched.is_ok() {
+                return Poll::Pending;
+            }
         }
         match std::mem::replace(&mut self.state, State::Done) {
             State::Ready(result) => Poll::Ready(result),
@@ -84,7 +85,7 @@ impl Future for Acquire {
 impl Drop for Acquire {
     fn drop(&mut self) {
         if let State::Waiting(Place { shared, key, weight, ticket }) = &self.state {
-            let wakers = shared.lock().cancel(key, *ticket, *weight);
+            let (_own, wakers) = shared.lock().cancel(key, *ticket, *weight);
             wake_all(wakers);
         }
     }

@@ -14,6 +14,9 @@ use crate::{
 ///
 /// Nobody passes those that wait: neither at their key nor, where all keys together are the limit,
 /// at the total. So a request that needs many slots gets them as those before it come to their end.
+///
+/// Wakers are never dropped nor woken in here, under the lock: that may be the end of a task, and of
+/// the slot that it holds.
 #[derive(Debug)]
 pub(super) struct Table {
     limits: Limits,
@@ -122,16 +125,22 @@ impl Table {
         Ok(Taken::Later(ticket))
     }
 
-    /// Whether the slots of `ticket` have been taken for it. If not, `waker` is woken when they
-    /// are.
-    pub(super) fn is_granted(&mut self, key: &Key, ticket: u64, waker: &Waker) -> bool {
-        let waiter = self.keys.get_mut(key).and_then(|entry| entry.waiters.get_mut(&ticket));
-        let Some(waiter) = waiter else { return true };
-        match &mut waiter.waker {
-            Some(known) => known.clone_from(waker),
-            None => waiter.waker = Some(waker.clone()),
+    /// Leaves `waker` to be woken when the slots of `ticket` are taken for it, and returns the one
+    /// that was left before.
+    ///
+    /// # Errors
+    ///
+    /// They are taken already: the waker is given back.
+    pub(super) fn watch(
+        &mut self,
+        key: &Key,
+        ticket: u64,
+        waker: Waker,
+    ) -> Result<Option<Waker>, Waker> {
+        match self.keys.get_mut(key).and_then(|entry| entry.waiters.get_mut(&ticket)) {
+            Some(waiter) => Ok(waiter.waker.replace(waker)),
+            None => Err(waker),
         }
-        false
     }
 
     /// Gives slots back, and takes them for those that wait. They are to be woken.
@@ -144,16 +153,20 @@ impl Table {
         self.grant()
     }
 
-    /// Gives up a place, or the slots if they have been taken meanwhile.
-    pub(super) fn cancel(&mut self, key: &Key, ticket: u64, weight: u64) -> Vec<Waker> {
+    /// Gives up a place, or the slots if they have been taken meanwhile. The first waker was left at
+    /// the place; the others are to be woken.
+    pub(super) fn cancel(
+        &mut self,
+        key: &Key,
+        ticket: u64,
+        weight: u64,
+    ) -> (Option<Waker>, Vec<Waker>) {
         let waiter = self.keys.get_mut(key).and_then(|entry| entry.waiters.remove(&ticket));
-        if waiter.is_none() {
-            return self.release(key, weight);
-        }
+        let Some(waiter) = waiter else { return (None, self.release(key, weight)) };
         self.waiting -= 1;
         self.blocked.remove(&ticket);
         self.consider(key);
-        self.grant()
+        (waiter.waker, self.grant())
     }
 
     /// What a request that waits lacks.

@@ -14,10 +14,10 @@ use tokio::time::Instant;
 use tower::{BoxError, Service};
 
 /// Answers after [`LATENCY`]: 200 to the first `capacity` requests of each second, 429 to others.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Server {
     shared: Arc<Shared>,
-    /// Which request may be made with it: tower's contract.
+    /// Whether this very instance was made ready: a clone is not.
     ready: bool,
 }
 
@@ -77,6 +77,12 @@ impl Server {
             response.headers_mut().insert("retry-after", wait.as_secs().into());
         }
         response
+    }
+}
+
+impl Clone for Server {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), ready: false }
     }
 }
 

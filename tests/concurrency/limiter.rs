@@ -1,12 +1,15 @@
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Wake, Waker},
 };
 
 use tokio_test::{assert_pending, assert_ready_err, assert_ready_ok, task};
 use tower_quota::{
     Busy, BusyScope, Key, Rejection, RetryAfter,
-    concurrency::{ConcurrencyBuilder, ConcurrencyLimiter},
+    concurrency::{ConcurrencyBuilder, ConcurrencyLimiter, Slot},
 };
 
 #[test]
@@ -120,6 +123,35 @@ fn a_slot_that_was_given_but_not_taken_goes_on_to_the_next() {
     drop(first);
     assert!(second.is_woken());
     drop(assert_ready_ok!(second.poll()));
+    assert_eq!((limiter.total_in_use(), limiter.keys()), (0, 0));
+}
+
+// A waker may be the last that keeps a task, and a task may hold a slot. Dropped under the lock, it
+// would wait for that lock for ever.
+#[test]
+fn a_waker_that_holds_a_slot_is_dropped_without_a_deadlock() {
+    struct Task(#[expect(dead_code, reason = "it is dropped with the task")] Slot);
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    let limiter = ConcurrencyLimiter::new(1);
+    let key = Key::from("a");
+    let task = Task(limiter.try_acquire(&key, 1).expect("room"));
+    let mut acquire = Box::pin(limiter.acquire(&key, 1));
+    let waker = Waker::from(Arc::new(task));
+    assert!(acquire.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    drop(waker);
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(acquire.as_mut().poll(&mut context).is_pending());
+    // The first waker was replaced, and its slot came free.
+    assert!(acquire.as_mut().poll(&mut context).is_ready());
+
+    let task = Task(limiter.try_acquire(&key, 1).expect("the slot was dropped"));
+    let mut acquire = Box::pin(limiter.acquire(&key, 1));
+    let waker = Waker::from(Arc::new(task));
+    assert!(acquire.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    drop((waker, acquire));
     assert_eq!((limiter.total_in_use(), limiter.keys()), (0, 0));
 }
 
