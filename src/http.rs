@@ -11,6 +11,8 @@
 mod answer;
 mod body;
 mod cause;
+#[cfg(feature = "local")]
+mod classifier;
 mod client_addr;
 mod fields;
 mod forwarded;
@@ -24,7 +26,13 @@ mod peer;
 mod problem;
 mod proxies;
 mod retry_after;
+#[cfg(feature = "local")]
+mod slot_body;
 
+#[cfg(feature = "local")]
+pub use self::classifier::StatusClassifier;
+#[cfg(feature = "local")]
+pub use self::slot_body::{SlotBody, UntilBodyEnd};
 pub use self::{
     answer::TooManyRequests,
     body::{EmptyBody, MakeBody, ProblemBody},

@@ -27,6 +27,10 @@ pub mod policy;
 pub mod service;
 
 #[cfg(feature = "local")]
+pub mod adaptive;
+#[cfg(feature = "local")]
+pub mod concurrency;
+#[cfg(feature = "local")]
 pub mod layer;
 pub mod reserve;
 
@@ -53,7 +57,7 @@ pub use self::{
     name::{Policies, PolicyName, QuotaPolicy},
     policy::Policy,
     quota::Quota,
-    rejection::{Denial, Rejection},
+    rejection::{Busy, BusyScope, Denial, Rejection, Throttled},
     service::RateLimit,
 };
 

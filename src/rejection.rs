@@ -1,6 +1,6 @@
 //! Why a request is not let through.
 
-use std::{error::Error, fmt};
+use std::{error::Error, fmt, time::Duration};
 
 use crate::{
     decision::{PolicySet, RetryAfter, Snapshot},
@@ -14,12 +14,16 @@ use crate::{
 pub enum Rejection {
     /// The backend could not decide, and the policy is to refuse then.
     Backend(BackendError),
+    /// As many requests as may be in progress are.
+    Busy(Busy),
     /// The key is on the denied list.
     Denied,
     /// The request has no key, and the policy is to refuse then.
     NoKey,
     /// The quota is used up.
     OverLimit(Denial),
+    /// The other side is throttling, so the request was not sent.
+    Throttled(Throttled),
 }
 
 impl Rejection {
@@ -46,6 +50,10 @@ impl Rejection {
     pub const fn retry_after(&self) -> Option<RetryAfter> {
         match self {
             Self::OverLimit(denial) => Some(denial.retry_after),
+            Self::Busy(busy) if busy.is_final() => Some(RetryAfter::Never),
+            Self::Throttled(Throttled { retry_after: Some(wait) }) => {
+                Some(RetryAfter::After(*wait))
+            }
             _ => None,
         }
     }
@@ -67,9 +75,11 @@ impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Backend(_) => f.write_str("the rate limit could not be checked"),
+            Self::Busy(busy) => busy.fmt(f),
             Self::Denied => f.write_str("the caller is denied"),
             Self::NoKey => f.write_str("the request does not say whom to count it against"),
             Self::OverLimit(denial) => denial.fmt(f),
+            Self::Throttled(throttled) => throttled.fmt(f),
         }
     }
 }
@@ -133,3 +143,87 @@ impl fmt::Display for Denial {
         }
     }
 }
+
+/// The particulars of a refusal for want of a slot.
+///
+/// When a slot will be free is not known, unless it is never: more are asked for than there are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Busy {
+    /// What is full.
+    pub scope: BusyScope,
+    /// The most that it holds.
+    pub limit: u64,
+    /// The slots that were asked for.
+    pub weight: u64,
+}
+
+/// What has no room for another request in progress.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum BusyScope {
+    /// The slots of the request's key.
+    Key,
+    /// The slots of all keys together.
+    Total,
+    /// The keys that can have slots at a time.
+    Keys,
+    /// The places of those that wait.
+    Queue,
+}
+
+impl Busy {
+    /// A refusal of `weight` slots by what holds no more than `limit`.
+    pub const fn new(scope: BusyScope, limit: u64, weight: u64) -> Self {
+        Self { scope, limit, weight }
+    }
+
+    /// Whether it can never be otherwise: more slots are asked for than there are.
+    pub const fn is_final(&self) -> bool {
+        matches!(self.scope, BusyScope::Key | BusyScope::Total) && self.weight > self.limit
+    }
+}
+
+impl fmt::Display for Busy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { scope, limit, weight } = self;
+        match scope {
+            BusyScope::Key | BusyScope::Total if self.is_final() => {
+                write!(f, "the request needs {weight} slots, and there are never more than {limit}")
+            }
+            BusyScope::Key => write!(f, "the caller has {limit} requests in progress"),
+            BusyScope::Total => write!(f, "{limit} requests are in progress"),
+            BusyScope::Keys => write!(f, "{limit} callers have requests in progress"),
+            BusyScope::Queue => write!(f, "{limit} requests wait already"),
+        }
+    }
+}
+
+impl Error for Busy {}
+
+/// The particulars of a refusal because the other side throttles.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Throttled {
+    /// When there may be room, as far as it is known.
+    pub retry_after: Option<Duration>,
+}
+
+impl Throttled {
+    /// A refusal, with the time after which to come back if that is known.
+    pub const fn new(retry_after: Option<Duration>) -> Self {
+        Self { retry_after }
+    }
+}
+
+impl fmt::Display for Throttled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not sent, because the other side throttles")?;
+        match self.retry_after {
+            Some(wait) => write!(f, ": retry after {wait:?}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Error for Throttled {}

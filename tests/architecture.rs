@@ -21,7 +21,7 @@ const FLOORS: &[&[&str]] = &[
     &["limiter"],
     &["policy"],
     &["service"],
-    &["layer", "reserve"],
+    &["adaptive", "concurrency", "layer", "reserve"],
     &["axum", "http", "reqwest", "testing"],
 ];
 

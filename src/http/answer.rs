@@ -244,12 +244,13 @@ impl<M> TooManyRequests<M> {
         let status = self.statuses.get(cause);
         let mut headers = HeaderMap::with_capacity(8);
 
+        if self.retry_after
+            && let Some(retry_after) = rejection.retry_after()
+            && let Some(value) = retry_after.as_secs_ceil().and_then(integer)
+        {
+            insert(&mut headers, &header::RETRY_AFTER, value);
+        }
         if let Rejection::OverLimit(denial) = rejection {
-            if self.retry_after
-                && let Some(value) = denial.retry_after.as_secs_ceil().and_then(integer)
-            {
-                insert(&mut headers, &header::RETRY_AFTER, value);
-            }
             self.fields.write(&Standing::of_denial(denial), &mut headers);
         }
         insert(&mut headers, &header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -61,11 +61,15 @@ impl<'a> Problem<'a> {
     ) -> Self {
         // The caller's own quota is 429, a want of capacity 503: the types follow that split.
         let kind = match cause {
-            Cause::OverLimit | Cause::Backend if status == StatusCode::SERVICE_UNAVAILABLE => {
+            Cause::OverLimit | Cause::Backend | Cause::Busy | Cause::Throttled
+                if status == StatusCode::SERVICE_UNAVAILABLE =>
+            {
                 Kind::TemporaryReducedCapacity
             }
             Cause::OverLimit => Kind::QuotaExceeded,
-            Cause::Backend | Cause::Denied | Cause::NoKey => Kind::Blank,
+            Cause::Backend | Cause::Busy | Cause::Denied | Cause::NoKey | Cause::Throttled => {
+                Kind::Blank
+            }
         };
         Self { kind, status, detail, violated }
     }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
 use tower_quota::{
-    BackendError, BackendErrorKind, QuotaPolicy, Rejection, RetryAfter,
+    BackendError, BackendErrorKind, Busy, BusyScope, QuotaPolicy, Rejection, RetryAfter, Throttled,
     http::{Cause, FieldStyle, GrpcCode, TooManyRequests},
 };
 
@@ -192,6 +192,8 @@ fn what_only_begins_like_grpc_is_plain_http() {
 #[test]
 fn each_cause_has_a_code_of_its_own() {
     let backend = || Rejection::Backend(BackendError::new(BackendErrorKind::StoreFull));
+    let busy = Rejection::Busy(Busy::new(BusyScope::Key, 4, 1));
+    let throttled = Rejection::Throttled(Throttled::new(None));
     let rows = [
         (exhausted(secs(5)), Cause::OverLimit, "8", "rate%20limited"),
         (backend(), Cause::Backend, "14", "the%20rate%20limit%20could%20not%20be%20checked"),
@@ -201,6 +203,13 @@ fn each_cause_has_a_code_of_its_own() {
             Cause::NoKey,
             "3",
             "the%20request%20does%20not%20say%20whom%20to%20count%20it%20against",
+        ),
+        (busy, Cause::Busy, "8", "too%20many%20requests%20in%20progress"),
+        (
+            throttled,
+            Cause::Throttled,
+            "14",
+            "the%20service%20behind%20this%20one%20is%20overloaded",
         ),
     ];
     for (rejection, cause, code, message) in rows {

@@ -3,7 +3,7 @@ use std::time::Duration;
 use http::StatusCode;
 use serde_json::Value;
 use tower_quota::{
-    BackendError, BackendErrorKind, Rejection, RetryAfter,
+    BackendError, BackendErrorKind, Busy, BusyScope, Rejection, RetryAfter, Throttled,
     http::{Cause, TooManyRequests},
 };
 
@@ -52,11 +52,19 @@ fn each_cause_has_a_status_of_its_own() {
         let error = BackendError::new(BackendErrorKind::Unreachable);
         Rejection::Backend(error.with_source("redis://secret@host"))
     };
+    let busy = Busy::new(BusyScope::Key, 4, 1);
     let rows = [
         (exhausted(secs(5)), Cause::OverLimit, StatusCode::TOO_MANY_REQUESTS, "quota-exceeded"),
         (backend(), Cause::Backend, StatusCode::SERVICE_UNAVAILABLE, "temporary-reduced-capacity"),
         (Rejection::Denied, Cause::Denied, StatusCode::FORBIDDEN, "about:blank"),
         (Rejection::NoKey, Cause::NoKey, StatusCode::BAD_REQUEST, "about:blank"),
+        (Rejection::Busy(busy), Cause::Busy, StatusCode::TOO_MANY_REQUESTS, "about:blank"),
+        (
+            Rejection::Throttled(Throttled::new(None)),
+            Cause::Throttled,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "temporary-reduced-capacity",
+        ),
     ];
     for (rejection, cause, status, kind) in rows {
         let response = refused_get(&TooManyRequests::new(), rejection.clone());
@@ -71,4 +79,13 @@ fn each_cause_has_a_status_of_its_own() {
         let response = refused_get(&TooManyRequests::new().status(cause, other), rejection);
         assert_eq!(response.status(), other);
     }
+}
+
+#[test]
+fn who_finds_the_other_side_throttling_is_told_when_to_come_back() {
+    let throttled = Rejection::Throttled(Throttled::new(Some(Duration::from_millis(1_001))));
+    let response = refused_get(&TooManyRequests::new(), throttled.clone());
+    assert_eq!(text(response.headers(), "retry-after"), "2");
+    let response = refused_get(&TooManyRequests::new().retry_after(false), throttled);
+    assert!(!response.headers().contains_key("retry-after"));
 }

@@ -1,6 +1,7 @@
 //! The layers in real servers and around real clients, over loopback.
 
 mod axum_router;
+mod concurrency;
 mod hyper_connections;
 mod reqwest_client;
 mod tonic_server;

@@ -1,0 +1,9 @@
+//! Clients that learn what the other side takes: the rules against naive models, and the layers
+//! against a server that throttles.
+
+mod bucket;
+mod classifier;
+mod client_throttle;
+mod pace;
+mod server;
+mod window;
