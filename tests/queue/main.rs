@@ -1,0 +1,14 @@
+//! Waiting for a limit: order, promises, deadlines, and what happens when waiters go away. Time is
+//! tokio's, paused, and the stores read the same.
+
+#[path = "../leases/random.rs"]
+mod random;
+
+mod bounds;
+mod cancellation;
+mod deadlines;
+mod fairness;
+mod faults;
+mod order;
+mod run;
+mod support;
