@@ -21,7 +21,8 @@ async fn a_full_line_turns_newcomers_away_and_says_when_their_turn_would_have_co
     assert!(matches!(error, QueueError::Full { bound: Bound::Waiters, .. }), "{error}");
     assert_eq!(retry_after(&error), millis(300));
     // The bound is for each key.
-    let other = [come_for(&queue, &"bob".into(), 1).await, come_for(&queue, &"bob".into(), 1).await];
+    let other =
+        [come_for(&queue, &"bob".into(), 1).await, come_for(&queue, &"bob".into(), 1).await];
     assert_eq!(starts(begin, waiting).await, [0, 100, 200]);
     assert_eq!(starts(begin, other).await, [0, 100]);
     assert_eq!(starts(begin, [come(&queue, 1).await]).await, [300]);

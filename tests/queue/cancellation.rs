@@ -56,10 +56,8 @@ async fn one_who_was_admitted_and_never_knew_gives_its_charge_back() {
     let queue = builder(TokenBucket::new(Quota::per_second(1_000)).burst(10)).build();
     come(&queue, 10).await.await.expect("no panic").0.expect("admitted");
     let begin = Instant::now();
-    let (mut driver, mut unaware) = (
-        Box::pin(queue.acquire(&alice(), 1)),
-        Box::pin(queue.acquire(&alice(), 1)),
-    );
+    let (mut driver, mut unaware) =
+        (Box::pin(queue.acquire(&alice(), 1)), Box::pin(queue.acquire(&alice(), 1)));
     assert!(poll_once(driver.as_mut()).await.is_pending());
     assert!(poll_once(unaware.as_mut()).await.is_pending());
     let behind = come(&queue, 9).await;

@@ -75,7 +75,6 @@ async fn who_is_passed_over_by_others_gives_up_at_its_deadline() {
     // Somebody takes from the limit without standing in line.
     tokio::time::advance(millis(99)).await;
     let thief = queue.limiter().clone();
-    queue.limiter().demand(&alice(), &tower_quota::Demand::exactly(Cost::ZERO)).await.expect("ok");
     let charge = first.await.expect("no panic").0.expect("admitted").charge;
     thief.settle(&alice(), &charge, Cost::new(2)).await.expect("settled");
     let (ended, at) = waiting.await.expect("no panic");

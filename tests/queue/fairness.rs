@@ -59,7 +59,8 @@ async fn an_endless_row_of_new_flows_does_not_starve_an_old_one() {
     }
     starts(begin, [first]).await;
     let starts = starts(begin, old).await;
-    assert!(starts[2] <= 1_200, "{starts:?}");
+    // Three flows at a time: two rounds for each of the old one's, at the most.
+    assert!(starts[2] <= 2 * 3 * 3 * 100, "{starts:?}");
 }
 
 #[tokio::test(start_paused = true)]

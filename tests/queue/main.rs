@@ -2,6 +2,7 @@
 //! tokio's, paused, and the stores read the same.
 
 #[path = "../leases/random.rs"]
+#[expect(dead_code, reason = "not all of it is needed here")]
 mod random;
 
 mod bounds;

@@ -2,10 +2,10 @@ use std::{num::NonZeroU32, time::Duration};
 
 use tokio::time::Instant;
 use tower_quota::{
-    Cost, Quota,
+    Cost, PolicyName, Quota,
     algorithm::{
-        Algorithm, FixedWindow, LeakyBucket, PlanBuilder, Rule, SlidingCounter, SlidingLog,
-        SlidingWindow, TokenBucket,
+        Algorithm, FixedWindow, LeakyBucket, Plan, Rule, SlidingCounter, SlidingLog, SlidingWindow,
+        TokenBucket,
     },
     queue::{Ask, Order},
 };
@@ -146,9 +146,9 @@ async fn flows_take_turns_by_their_weights() {
 async fn a_plan_admits_in_turn_by_the_limit_that_binds() {
     let requests = Rule::from(TokenBucket::new(Quota::per_second(10)).burst(1));
     let tokens = Rule::from(TokenBucket::new(Quota::per_second(100)).burst(50));
-    let plan = PlanBuilder::new()
-        .limit("requests", requests)
-        .limit_on("tokens", 1, tokens)
+    let plan = Plan::new()
+        .limit(PolicyName::from_static("requests"), requests)
+        .limit_on(1, PolicyName::from_static("tokens"), tokens)
         .build()
         .expect("a plan");
     let queue = builder(plan).build();

@@ -12,7 +12,8 @@ use std::{
 use futures::future::BoxFuture;
 use tokio::{task::JoinHandle, time::Instant};
 use tower_quota::{
-    BackendError, BackendErrorKind, Charge, Cost, Decision, Demand, Key, Limiter, MaybeReady, Quota,
+    BackendError, BackendErrorKind, Charge, Cost, Decision, Demand, Key, Limiter, MaybeReady,
+    Quota,
     algorithm::{Algorithm, TokenBucket},
     backend::{Backend, Local, LocalBuilder},
     queue::{Admitted, Ask, Queue, QueueBuilder, QueueError},
