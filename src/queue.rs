@@ -1,4 +1,4 @@
-//! Waiting for a limit instead of being refused.
+#![doc = include_str!("queue.md")]
 
 mod acquire;
 mod admitted;

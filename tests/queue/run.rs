@@ -137,7 +137,7 @@ async fn run<A: Algorithm>(algorithm: A, setting: Setting) {
     let random = Random::new(seed);
     let (waiting, admitted) = (Vec::new(), Vec::new());
     let mut world = World { setting, random, ledger, waiting, came: 0, admitted, refused: 0 };
-    for _ in 0..600 {
+    for _ in 0..400 {
         match world.random.between(0, 9) {
             0..=4 => {
                 let cost = world.random.between(1, 3);
@@ -203,7 +203,7 @@ async fn run<A: Algorithm>(algorithm: A, setting: Setting) {
 async fn run_all<A: Algorithm>(algorithm: A) {
     for order in [Order::Fifo, Order::NewestFirst, Order::Fair] {
         for (lazy, shows_states) in [(false, true), (true, true), (false, false)] {
-            for seed in 0..8 {
+            for seed in 0..6 {
                 run(algorithm.clone(), Setting { order, lazy, shows_states, seed }).await;
             }
         }
