@@ -4,6 +4,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use pin_project_lite::pin_project;
@@ -45,6 +46,8 @@ pin_project! {
         ask: Ask,
         came: Instant,
         latest: Option<Instant>,
+        // What had come back when the backend was asked.
+        returns: u64,
         stage: Stage,
         // The decision on this one, where it has to be waited for.
         #[pin]
@@ -91,7 +94,7 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
     pub(super) fn new(shared: Arc<Shared<A, B>>, key: Key, ask: Ask) -> Self {
         let came = timer_now();
         let (stage, decision, sleep) = (Stage::New, None, None);
-        Self { shared, key, ask, came, latest: None, stage, decision, sleep }
+        Self { shared, key, ask, came, latest: None, returns: 0, stage, decision, sleep }
     }
 
     /// When its turn comes, as it was told when it joined the line, or was admitted with a delay.
@@ -178,6 +181,7 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
             wakes.wake();
             return joined.map(|joined| Next::Stage(Stage::Waiting(joined)));
         }
+        *this.returns = shared.returns();
         drop(shard);
         match shared.ask(this.key, this.ask.cost).try_into_ready() {
             Ok(answer) => this.enter(answer),
@@ -208,9 +212,9 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
             let mut shard = shared.lines.lock(this.key);
             let line = shard.get_mut(this.key).expect("a line stays while somebody is in it");
             if let Some(answer) = answer {
-                line.answered(rank, &this.ask.flow, answer, now);
+                line.answered(rank, &this.ask.flow, answer, now, &mut wakes);
             }
-            line.listen(rank, &this.ask.flow, context.waker());
+            line.listen(rank, &this.ask.flow, context.waker(), &mut wakes);
             let ask = |cost| shared.ask(this.key, cost);
             let pending = line.drive(rank, now, ask, &mut wakes);
             let outcome = line.fetch(rank);
@@ -292,7 +296,9 @@ impl<A: Algorithm, B: Backend<A>> AcquireProjection<'_, A, B> {
         let newcomer =
             Newcomer { key: self.key, ask: self.ask, came: *self.came, latest: *self.latest };
         let mut shard = self.shared.lines.lock(self.key);
-        let refusal = Some((wait, snapshot));
+        // Something may have come back since, when there was no line yet to be told.
+        let is_stale = *self.returns != self.shared.returns();
+        let refusal = Some((if is_stale { Duration::ZERO } else { wait }, snapshot));
         let joined = self.shared.join(&mut shard, newcomer, now, refusal, &mut wakes);
         drop(shard);
         wakes.wake();

@@ -41,6 +41,7 @@ impl Ask {
     }
 
     /// The latest instant at which it is of use to be admitted. In the past: only if it is at once.
+    /// A decision of the backend that is on its way then is waited for: it may have been charged.
     pub fn deadline(self, deadline: Instant) -> Self {
         Self { deadline: Some(deadline), ..self }
     }

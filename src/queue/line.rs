@@ -37,6 +37,8 @@ pub(super) struct Line<S, D> {
     due: Option<(Rank, Instant)>,
     /// Whose decision is pending. Nobody else asks meanwhile.
     asking: Option<Rank>,
+    /// Something was given back since that decision was asked for.
+    roused: bool,
     /// A decision that is pending and was never polled, for its owner to fetch.
     begun: Option<(Rank, D)>,
     /// The limit after everybody has been admitted, if it is known, and whether it is still true.
@@ -72,10 +74,14 @@ pub(super) enum Outcome {
     Displaced(RetryAfter),
 }
 
-/// Those to be woken once the lock is released.
+/// Those to be woken once the lock is released; and wakers to be dropped then, for with the last waker
+/// of a task its future may go, and a place in this very line with it.
 #[derive(Debug, Default)]
 #[must_use = "whoever is not woken waits for ever"]
-pub(super) struct Wakes(Vec<Waker>);
+pub(super) struct Wakes {
+    woken: Vec<Waker>,
+    discarded: Vec<Waker>,
+}
 
 /// So many are admitted by one before another is woken to go on: the lock is held no longer.
 const BATCH: usize = 32;
@@ -91,6 +97,7 @@ impl<S, D> Line<S, D> {
             told: None,
             due: None,
             asking: None,
+            roused: false,
             begun: None,
             forecast: None,
             outlook: Outlook::Exact,
@@ -149,22 +156,24 @@ impl<S, D> Line<S, D> {
     }
 
     /// Whom to wake when `rank` is told.
-    pub(super) fn listen(&mut self, rank: Rank, flow: &Key, waker: &Waker) {
+    pub(super) fn listen(&mut self, rank: Rank, flow: &Key, waker: &Waker, wakes: &mut Wakes) {
         if let Some(entry) = self.schedule.get_mut(rank, flow) {
-            match &mut entry.value.waker {
-                Some(known) => known.clone_from(waker),
-                unknown => *unknown = Some(waker.clone()),
+            let known = &mut entry.value.waker;
+            if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+                wakes.discard(known.replace(waker.clone()));
             }
         }
     }
 
     /// Takes out `rank`, who does not want to wait any longer. What it was told already is returned.
     pub(super) fn leave(&mut self, rank: Rank, flow: &Key, wakes: &mut Wakes) -> Option<Outcome> {
-        if self.schedule.remove(rank, flow).is_some() {
+        if let Some(entry) = self.schedule.remove(rank, flow) {
+            wakes.discard(entry.value.waker);
             self.miss();
         }
         if self.asking == Some(rank) {
             self.asking = None;
+            self.roused = false;
             self.told = None;
         }
         self.begun.take_if(|(of, _)| *of == rank);
@@ -172,8 +181,10 @@ impl<S, D> Line<S, D> {
         self.outcomes.remove(&rank)
     }
 
-    /// Something was given back: the front may ask at once.
+    /// Something was given back: the front may ask at once, even if it is refused by a decision that
+    /// is on its way.
     pub(super) fn rouse(&mut self, wakes: &mut Wakes) {
+        self.roused = self.asking.is_some();
         self.due = None;
         self.told = None;
         self.miss();
@@ -208,10 +219,14 @@ impl<S, D> Line<S, D> {
         flow: &Key,
         answer: Result<Decision, BackendError>,
         now: Instant,
+        wakes: &mut Wakes,
     ) {
         self.asking = None;
         self.told = None;
-        self.tell(who, flow, answer, now, None);
+        self.tell(who, flow, answer, now, true, wakes);
+        if std::mem::take(&mut self.roused) {
+            self.due = None;
+        }
     }
 
     fn wake_front(&mut self, who: Option<Rank>, wakes: &mut Wakes) {
@@ -221,14 +236,15 @@ impl<S, D> Line<S, D> {
         }
     }
 
-    /// Carries out a decision on `rank`.
+    /// Carries out a decision on `rank`, and wakes it unless it knows.
     fn tell(
         &mut self,
         rank: Rank,
         flow: &Key,
         answer: Result<Decision, BackendError>,
         now: Instant,
-        wakes: Option<&mut Wakes>,
+        knows: bool,
+        wakes: &mut Wakes,
     ) {
         let was_due = self.due.take_if(|(of, _)| *of == rank);
         if let Ok(Decision::Deny { retry_after: RetryAfter::After(wait), snapshot, .. }) = answer {
@@ -246,9 +262,8 @@ impl<S, D> Line<S, D> {
         }
         if let Some(entry) = self.schedule.serve(rank, flow) {
             self.outcomes.insert(rank, Outcome::Decided(answer, now));
-            if let Some(wakes) = wakes {
-                wakes.add(entry.value.waker);
-            }
+            let waker = entry.value.waker;
+            if knows { wakes.discard(waker) } else { wakes.add(waker) }
         }
     }
 }
@@ -287,8 +302,7 @@ impl<S, D: Future<Output = Result<Decision, BackendError>>> Line<S, D> {
             };
             match asked {
                 Ok(answer) => {
-                    let wakes = (rank != who).then_some(&mut *wakes);
-                    self.tell(rank, &flow, answer, now, wakes);
+                    self.tell(rank, &flow, answer, now, rank == who, wakes);
                 }
                 Err(decision) if rank == who => {
                     self.asking = Some(rank);
@@ -315,12 +329,16 @@ impl Waiter {
 
 impl Wakes {
     fn add(&mut self, waker: Option<Waker>) {
-        self.0.extend(waker);
+        self.woken.extend(waker);
+    }
+
+    fn discard(&mut self, waker: Option<Waker>) {
+        self.discarded.extend(waker);
     }
 
     /// Wakes them all.
     pub(super) fn wake(self) {
-        for waker in self.0 {
+        for waker in self.woken {
             waker.wake();
         }
     }

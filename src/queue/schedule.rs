@@ -131,6 +131,15 @@ impl<T> Schedule<T> {
         }
     }
 
+    /// All from the last on, where that is known without going through all.
+    pub(super) fn from_last(&self) -> impl Iterator<Item = (Rank, &Entry<T>)> {
+        let lane = match &self.lanes {
+            Lanes::One(lane) => Some(lane.iter().rev()),
+            Lanes::Fair(_) => None,
+        };
+        lane.into_iter().flatten()
+    }
+
     /// All, in the order in which their turns come if nobody joins or leaves.
     pub(super) fn in_order(&self) -> Box<dyn Iterator<Item = (Rank, &Entry<T>)> + '_> {
         match &self.lanes {

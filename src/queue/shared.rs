@@ -40,6 +40,7 @@ pub(super) struct Shared<A: Algorithm, B: Backend<A>> {
     /// Ranks count from here.
     made: Instant,
     turn: AtomicU64,
+    returns: AtomicU64,
 }
 
 /// The shard of a key, locked.
@@ -81,6 +82,7 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
             observer: Observer::default(),
             made: timer_now(),
             turn: AtomicU64::new(0),
+            returns: AtomicU64::new(0),
         }
     }
 
@@ -107,7 +109,7 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
             shard.insert(key.clone(), Box::new(Line::new(order)));
         }
         let line = shard.get_mut(key).expect("a line that was just made");
-        let full = self.make_room(line, rank, size_of_cost(ask.cost), now, wakes).err();
+        let room = self.room_for(line, rank, size_of_cost(ask.cost));
         line.push(rank, &ask.flow, ask.weight, Waiter::new(ask.cost, came));
         if let Some((wait, standing)) = refusal
             && line.front() == Some(rank)
@@ -117,12 +119,12 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         let (turn, forecast) = self.foresee(line, &newcomer, rank, now);
         let standing = line.standing;
         let denial = |retry_after| self.denial(retry_after, standing);
-        let refused = match (turn, full) {
+        let refused = match (turn, &room) {
             (Turn::Never, _) => Some(QueueError::Never(denial(RetryAfter::Never))),
-            (Turn::At(at), Some(bound)) => {
-                Some(QueueError::Full { bound, denial: denial(until(at, now)) })
+            (Turn::At(at), Err(bound)) => {
+                Some(QueueError::Full { bound: *bound, denial: denial(until(at, now)) })
             }
-            (Turn::At(at), None) if newcomer.latest.is_some_and(|latest| latest < at) => {
+            (Turn::At(at), Ok(_)) if newcomer.latest.is_some_and(|latest| latest < at) => {
                 Some(QueueError::TooLate(denial(until(at, now))))
             }
             _ => None,
@@ -130,6 +132,11 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         match (turn, refused) {
             (Turn::At(promised), None) => {
                 line.forecast = forecast;
+                for oldest in room.unwrap_or_default() {
+                    let clear = self.time_of(line.schedule.units());
+                    let clear = later(line.due().unwrap_or(now), clear);
+                    line.displace(oldest, &Key::GLOBAL, until(clear, now), wakes);
+                }
                 count(&self.counters.waiting);
                 let wait = promised.saturating_duration_since(now);
                 self.observer.queued(self.limiter.known_limit().name(), wait);
@@ -144,35 +151,29 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         }
     }
 
-    /// Sees to it that there is room for a newcomer, or says what there is none for.
-    fn make_room(
-        &self,
-        line: &mut LineOf<A, B>,
-        rank: Rank,
-        size: u64,
-        now: Instant,
-        wakes: &mut Wakes,
-    ) -> Result<(), Bound> {
+    /// Who has to go away for a newcomer of this rank, or what there is no room for.
+    fn room_for(&self, line: &LineOf<A, B>, rank: Rank, size: u64) -> Result<Vec<Rank>, Bound> {
         let Settings { order, max_waiters, max_units, .. } = self.settings;
-        let lacking = |line: &LineOf<A, B>| {
-            if line.schedule.len() >= max_waiters {
-                return Some(Bound::Waiters);
-            }
-            let units = line.schedule.units() + u128::from(size);
-            (units > u128::from(max_units)).then_some(Bound::Units)
-        };
-        while let Some(bound) = lacking(line) {
-            let last = line.schedule.last().filter(|last| {
-                // It would be last itself, or has a decision to wait for.
-                order == Order::NewestFirst && *last > rank && !line.is_asking(*last)
+        let (mut waiters, mut units) = (line.schedule.len(), line.schedule.units());
+        let mut displaced = Vec::new();
+        let mut oldest = line.schedule.from_last();
+        loop {
+            let bound = if waiters >= max_waiters {
+                Bound::Waiters
+            } else if units + u128::from(size) > u128::from(max_units) {
+                Bound::Units
+            } else {
+                return Ok(displaced);
+            };
+            // Not those before it, and not whose decision is on its way.
+            let next = oldest.next().filter(|(of, _)| {
+                order == Order::NewestFirst && *of > rank && !line.is_asking(*of)
             });
-            let fits = size <= max_units && max_waiters > 0;
-            let Some(last) = last.filter(|_| fits) else { return Err(bound) };
-            let begin = line.due().unwrap_or(now);
-            let clear = later(begin, self.time_of(line.schedule.units()));
-            line.displace(last, &Key::GLOBAL, until(clear, now), wakes);
+            let Some((of, entry)) = next else { return Err(bound) };
+            displaced.push(of);
+            waiters -= 1;
+            units -= u128::from(entry.size);
         }
-        Ok(())
     }
 
     /// When the turn of `rank` comes, who has just joined, if nobody else joins or leaves; and the
@@ -281,10 +282,19 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
     /// Lets the front of a line ask at once.
     pub(super) fn rouse(&self, key: &Key) {
         let mut wakes = Wakes::default();
-        if let Some(line) = self.lines.lock(key).get_mut(key) {
+        let mut shard = self.lines.lock(key);
+        // Counted behind the lock, as it is read.
+        self.returns.fetch_add(1, Ordering::Relaxed);
+        if let Some(line) = shard.get_mut(key) {
             line.rouse(&mut wakes);
         }
+        drop(shard);
         wakes.wake();
+    }
+
+    /// How often something has come back, to any key.
+    pub(super) fn returns(&self) -> u64 {
+        self.returns.load(Ordering::Relaxed)
     }
 }
 

@@ -2,7 +2,7 @@ use tokio::time::Instant;
 use tower_quota::{
     Quota,
     algorithm::TokenBucket,
-    queue::{Bound, Order, QueueError},
+    queue::{Ask, Bound, Order, Priority, QueueError},
 };
 
 use crate::support::{
@@ -86,5 +86,20 @@ async fn a_cost_of_zero_waits_its_turn_and_takes_nothing() {
     assert_eq!(starts(begin, [come(&queue, 0).await, come(&queue, 0).await]).await, [0, 0]);
     let waiting = [come(&queue, 1).await, come(&queue, 1).await, come(&queue, 0).await];
     assert_eq!(starts(begin, waiting).await, [0, 100, 100]);
+    assert_deserted(&queue);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_displaced_for_one_who_is_turned_away_itself() {
+    let queue = builder(tenths()).order(Order::NewestFirst).max_waiters(1).build();
+    let begin = Instant::now();
+    let waiting = [come(&queue, 1).await, come(&queue, 1).await];
+    let never = refused(come(&queue, 2).await).await;
+    assert!(matches!(never, QueueError::Never(_)), "{never}");
+    let late = refused(come(&queue, Ask::new(1).max_wait(millis(50))).await).await;
+    assert!(matches!(late, QueueError::TooLate(_)), "{late}");
+    let lower = refused(come(&queue, Ask::new(1).priority(Priority::LOW)).await).await;
+    assert!(matches!(lower, QueueError::Full { bound: Bound::Waiters, .. }), "{lower}");
+    assert_eq!(starts(begin, waiting).await, [0, 100]);
     assert_deserted(&queue);
 }

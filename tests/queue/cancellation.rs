@@ -2,8 +2,9 @@ use std::{pin::pin, task::Poll};
 
 use tokio::time::Instant;
 use tower_quota::{
-    Limiter, Quota,
+    Cost, Limiter, Quota,
     algorithm::{LeakyBucket, TokenBucket},
+    backend::Backend,
     queue::QueueBuilder,
 };
 
@@ -146,4 +147,30 @@ async fn the_last_to_leave_leaves_no_line() {
     }
     assert_deserted(&queue);
     assert_eq!(starts(Instant::now(), [first]).await, [0]);
+}
+
+/// What comes back while a refusal is on its way is not seen by it, and the next question may be a day
+/// away.
+#[tokio::test(start_paused = true)]
+async fn what_comes_back_while_a_refusal_is_on_its_way_is_not_missed() {
+    let limit = TokenBucket::new(Quota::per_day(1));
+    for comes_back_at in [7, 12] {
+        let remote = Remote { answers_late: true, ..Remote::new(millis(5)) };
+        let queue = QueueBuilder::new(Limiter::new(limit, remote.clone())).build();
+        let begin = Instant::now();
+        let first = come(&queue, 1).await.await.expect("no panic").0.expect("admitted");
+        // Refused at 5, which it hears at 10; and at 11, which it hears at 16.
+        let waiting = come(&queue, 1).await;
+        if comes_back_at > 10 {
+            tokio::time::sleep_until(begin + millis(11)).await;
+            queue.rouse(&alice());
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep_until(begin + millis(comes_back_at)).await;
+        remote.store.settle(&limit, &alice(), &first.charge, Cost::ZERO).await.expect("settled");
+        queue.rouse(&alice());
+        let expected = if comes_back_at > 10 { 21 } else { 15 };
+        assert_eq!(starts(begin, [waiting]).await, [expected]);
+        assert_deserted(&queue);
+    }
 }

@@ -1,6 +1,7 @@
 use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
+use tokio_test::{assert_pending, assert_ready, task::spawn};
 use tower_quota::{
     BackendErrorKind, Limiter, Quota, Rejection,
     algorithm::TokenBucket,
@@ -8,7 +9,7 @@ use tower_quota::{
 };
 
 use crate::support::{
-    Remote, assert_deserted, builder, come, millis, refused, retry_after, starts, tenths,
+    Remote, alice, assert_deserted, builder, come, millis, refused, retry_after, starts, tenths,
 };
 
 #[tokio::test(start_paused = true)]
@@ -67,6 +68,27 @@ async fn a_limit_that_grows_is_felt_when_the_line_is_told() {
     let waiting = [come(&queue, 1).await, come(&queue, 1).await];
     tokio::time::advance(millis(500)).await;
     queue.limiter().set_algorithm(TokenBucket::new(Quota::per_second(10)));
-    queue.rouse(&crate::support::alice());
+    queue.rouse(&alice());
     assert_eq!(starts(begin, waiting).await, [0, 500]);
+}
+
+/// One that is polled out of turn admits those before it, so many at a time. It must then be woken
+/// itself to go on: nobody else is left who would.
+#[tokio::test(start_paused = true)]
+async fn who_admits_many_before_itself_goes_on() {
+    let queue = builder(TokenBucket::new(Quota::per_second(1_000))).build();
+    starts(Instant::now(), [come(&queue, 1_000).await]).await;
+    let mut waiting: Vec<_> = (0..33).map(|_| spawn(queue.acquire(&alice(), 1))).collect();
+    for waiting in &mut waiting {
+        assert_pending!(waiting.poll());
+    }
+    tokio::time::advance(millis(50)).await;
+    let last = waiting.last_mut().expect("33");
+    assert_pending!(last.poll());
+    assert!(last.is_woken());
+    for waiting in &mut waiting {
+        assert!(waiting.is_woken());
+        assert_ready!(waiting.poll()).expect("admitted");
+    }
+    assert_deserted(&queue);
 }

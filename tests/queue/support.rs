@@ -120,8 +120,10 @@ pub(crate) async fn left<A: Algorithm, B: Backend<A>>(queue: &Queue<A, B>) -> u6
 /// A backend that has to be waited for, and shows no states.
 #[derive(Clone)]
 pub(crate) struct Remote {
-    store: Store<TokenBucket>,
-    way: Duration,
+    pub(crate) store: Store<TokenBucket>,
+    pub(crate) way: Duration,
+    /// Whether the way back is the long one: it decides at once, and answers later.
+    pub(crate) answers_late: bool,
     pub(crate) asked: Arc<AtomicUsize>,
     /// What happens to the next decisions, before they are made.
     pub(crate) fails: Arc<Mutex<Option<BackendErrorKind>>>,
@@ -129,7 +131,13 @@ pub(crate) struct Remote {
 
 impl Remote {
     pub(crate) fn new(way: Duration) -> Self {
-        Self { store: store(), way, asked: Arc::default(), fails: Arc::default() }
+        Self {
+            store: store(),
+            way,
+            answers_late: false,
+            asked: Arc::default(),
+            fails: Arc::default(),
+        }
     }
 }
 
@@ -145,6 +153,13 @@ impl Backend<TokenBucket> for Remote {
     ) -> MaybeReady<Self::Decide> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let (this, algorithm, key, demand) = (self.clone(), *algorithm, key.clone(), *demand);
+        if this.answers_late {
+            let decision = this.store.decide_now(&algorithm, &key, &demand);
+            return MaybeReady::pending(Box::pin(async move {
+                tokio::time::sleep(this.way).await;
+                decision
+            }));
+        }
         MaybeReady::pending(Box::pin(async move {
             tokio::time::sleep(this.way).await;
             let fails = *this.fails.lock().unwrap();

@@ -35,7 +35,7 @@ impl<T> Lane<T> {
         self.0.get_mut(&rank)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Rank, &Entry<T>)> {
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (Rank, &Entry<T>)> {
         self.0.iter().map(|(rank, entry)| (*rank, entry))
     }
 }
