@@ -26,6 +26,7 @@ use crate::{
     error::BackendError,
     key::Key,
     maybe_ready::MaybeReady,
+    time::Timestamp,
 };
 
 /// The home of the states of an algorithm's keys.
@@ -70,6 +71,14 @@ pub trait Backend<A: Algorithm>: Clone + Send + Sync + 'static {
     /// What tells this backend's states from those of others, if it can be told. Layers find by it
     /// that one request was counted twice.
     fn state_id(&self) -> Option<usize> {
+        None
+    }
+
+    /// A copy of the state of `key` and the time that it is looked at, where the backend has it at
+    /// hand: a [queue](crate::queue) tells by it when the turn of a waiter comes. `None` means that
+    /// it can only be estimated.
+    fn state_of(&self, algorithm: &A, key: &Key) -> Option<(A::State, Timestamp)> {
+        let _ = (algorithm, key);
         None
     }
 }

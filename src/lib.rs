@@ -22,6 +22,9 @@ pub mod backend;
 
 pub mod limiter;
 
+#[cfg(feature = "local")]
+pub mod queue;
+
 pub mod policy;
 
 pub mod service;

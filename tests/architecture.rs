@@ -19,6 +19,7 @@ const FLOORS: &[&[&str]] = &[
     &["algorithm"],
     &["backend"],
     &["limiter"],
+    &["queue"],
     &["policy"],
     &["service"],
     &["adaptive", "concurrency", "layer", "reserve"],

@@ -10,6 +10,7 @@ use crate::{
     error::BackendError,
     key::Key,
     maybe_ready::MaybeReady,
+    time::Timestamp,
 };
 
 /// Any backend of an algorithm, chosen at run time.
@@ -54,6 +55,10 @@ impl<A: Algorithm> Backend<A> for DynBackend<A> {
     fn state_id(&self) -> Option<usize> {
         self.0.state_id()
     }
+
+    fn state_of(&self, algorithm: &A, key: &Key) -> Option<(A::State, Timestamp)> {
+        self.0.state_of(algorithm, key)
+    }
 }
 
 impl<A: Algorithm> Clone for DynBackend<A> {
@@ -75,6 +80,7 @@ trait ErasedBackend<A: Algorithm>: Send + Sync {
     fn decide(&self, algorithm: &A, key: &Key, demand: &Demand) -> BoxReady<Decision>;
     fn settle(&self, algorithm: &A, key: &Key, charge: &Charge, actual: Cost) -> BoxReady<()>;
     fn state_id(&self) -> Option<usize>;
+    fn state_of(&self, algorithm: &A, key: &Key) -> Option<(A::State, Timestamp)>;
 }
 
 impl<A: Algorithm, B: Backend<A>> ErasedBackend<A> for B {
@@ -88,6 +94,10 @@ impl<A: Algorithm, B: Backend<A>> ErasedBackend<A> for B {
 
     fn state_id(&self) -> Option<usize> {
         Backend::state_id(self)
+    }
+
+    fn state_of(&self, algorithm: &A, key: &Key) -> Option<(A::State, Timestamp)> {
+        Backend::state_of(self, algorithm, key)
     }
 }
 

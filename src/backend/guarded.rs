@@ -125,7 +125,7 @@ use crate::{
     key::Key,
     maybe_ready::MaybeReady,
     observe::outages::Call,
-    time::{Clock, MonotonicClock},
+    time::{Clock, MonotonicClock, Timestamp},
 };
 
 /// A backend with a deadline, a breaker, and somebody to decide when it does not.
@@ -312,6 +312,11 @@ impl<A: Share, B: Backend<A>, C: Clock> Backend<A> for Guarded<A, B, C> {
 
     fn state_id(&self) -> Option<usize> {
         self.backend.state_id()
+    }
+
+    /// That of the backend. While it is not asked nobody knows: what decides then may change.
+    fn state_of(&self, algorithm: &A, key: &Key) -> Option<(A::State, Timestamp)> {
+        if self.shared.breaker.is_closed() { self.backend.state_of(algorithm, key) } else { None }
     }
 }
 

@@ -27,6 +27,7 @@ mod table;
 
 use std::{fmt, future::Pending, sync::Arc};
 
+pub(crate) use self::table::random_hasher;
 pub use self::table::{KeyUsage, WhenFull};
 use self::{
     slot::Slot,
@@ -40,7 +41,7 @@ use crate::{
     error::BackendError,
     key::Key,
     maybe_ready::MaybeReady,
-    time::{Clock, MonotonicClock},
+    time::{Clock, MonotonicClock, Timestamp},
 };
 
 /// The states of an algorithm's keys, in this process. Clones share them.
@@ -221,6 +222,15 @@ impl<A: Algorithm, C: Clock> Backend<A> for Local<A, C> {
 
     fn state_id(&self) -> Option<usize> {
         Some(Arc::as_ptr(&self.store).addr())
+    }
+
+    fn state_of(&self, algorithm: &A, key: &Key) -> Option<(A::State, Timestamp)> {
+        let Store { clock, single, table } = &*self.store;
+        Some(if key.is_global() {
+            single.state(algorithm, clock)
+        } else {
+            table.state_of(algorithm, key, clock)
+        })
     }
 }
 

@@ -81,6 +81,18 @@ impl<A: Algorithm> Slot<A> {
         });
     }
 
+    /// The state, which stays where it is, and when it was that.
+    pub(super) fn state(&self, algorithm: &A, clock: &impl Clock) -> (A::State, Timestamp) {
+        let meaning = self.meaning(algorithm, clock.now());
+        let moved = self.moved.lock();
+        let now = clock.now();
+        let state = match self.word.0.load(Ordering::Acquire) {
+            MOVED => moved.clone(),
+            word => Some(meaning.unpack(word, now)),
+        };
+        (state.unwrap_or_else(|| algorithm.initial(now)), now)
+    }
+
     /// Runs `then` on the state behind the lock, where it is moved if it is not there yet.
     fn with_state<T>(
         &self,

@@ -161,6 +161,20 @@ impl<A: Algorithm> Table<A> {
         Ok(packed.flatten().unwrap_or_else(|| place.answer(at, algorithm, now, demand)))
     }
 
+    /// The state of a key and when it was that. It makes no entry.
+    pub(super) fn state_of(
+        &self,
+        algorithm: &A,
+        key: &Key,
+        clock: &impl Clock,
+    ) -> (A::State, Timestamp) {
+        let Place { shard, meaning, found, now, .. } = self.place(algorithm, key, clock);
+        match found {
+            Found::At(at) => (shard.state(at, meaning, now), now),
+            Found::Missing(_) => (algorithm.initial(now), now),
+        }
+    }
+
     pub(super) fn settle(
         &self,
         algorithm: &A,
@@ -346,7 +360,7 @@ fn by_use(one: &KeyUsage, other: &KeyUsage) -> std::cmp::Ordering {
 /// A hasher whose seeds come from the operating system's randomness, so that nobody can choose
 /// keys that meet. Should somebody still do it, a search takes a thousand steps, not a million: a
 /// shard has no more entries.
-fn random_hasher() -> SeedableRandomState {
+pub(crate) fn random_hasher() -> SeedableRandomState {
     static SHARED: OnceLock<SharedSeed> = OnceLock::new();
     let random = || RandomState::new().build_hasher().finish();
     SeedableRandomState::with_seed(random(), SHARED.get_or_init(|| SharedSeed::from_u64(random())))

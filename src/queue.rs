@@ -1,0 +1,110 @@
+#![doc = include_str!("queue.md")]
+
+mod acquire;
+mod admitted;
+mod ask;
+mod builder;
+mod error;
+mod forecast;
+mod line;
+mod lines;
+mod order;
+mod schedule;
+mod shared;
+mod stats;
+
+use std::{fmt, sync::Arc};
+
+use self::shared::Shared;
+pub use self::{
+    acquire::Acquire,
+    admitted::Admitted,
+    ask::Ask,
+    builder::QueueBuilder,
+    error::{Bound, QueueError},
+    order::{Order, Priority},
+    stats::{Counts, LineStats},
+};
+use crate::{algorithm::Algorithm, backend::Backend, key::Key, limiter::Limiter, time::timer_now};
+
+/// A limiter whose callers wait their turn. Made by [`QueueBuilder`].
+///
+/// # Clone
+///
+/// A clone is a handle: it has the same lines.
+pub struct Queue<A: Algorithm, B: Backend<A>>(Arc<Shared<A, B>>);
+
+impl<A: Algorithm, B: Backend<A>> Queue<A, B> {
+    /// A queue before `limiter` as [`QueueBuilder::new`] has it.
+    pub fn new(limiter: Limiter<A, B>) -> Self {
+        QueueBuilder::new(limiter).build()
+    }
+
+    fn of(shared: Shared<A, B>) -> Self {
+        Self(Arc::new(shared))
+    }
+
+    /// Waits until `key` may go on with what is asked. Nothing happens before the first poll: whoever
+    /// is polled first came first.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`]. Nothing was taken then.
+    ///
+    /// # Panics
+    ///
+    /// If it has to wait outside a Tokio runtime with its timer enabled.
+    pub fn acquire(&self, key: &Key, ask: impl Into<Ask>) -> Acquire<A, B> {
+        Acquire::new(Arc::clone(&self.0), key.clone(), ask.into())
+    }
+
+    /// Tells the line of `key` that something was given back, by
+    /// [settling](Limiter::settle) or by a [new limit](Limiter::set_algorithm): the front asks at once
+    /// instead of when it was told to.
+    pub fn rouse(&self, key: &Key) {
+        self.0.rouse(key);
+    }
+
+    /// The line of `key` as it is. It looks at each waiter.
+    pub fn stats(&self, key: &Key) -> LineStats {
+        let shard = self.0.lines.lock(key);
+        let Some(line) = shard.get(key) else { return LineStats::default() };
+        let came = line.schedule.in_order().map(|(_, entry)| entry.value.came).min();
+        LineStats {
+            depth: line.schedule.len(),
+            units: u64::try_from(line.schedule.units()).unwrap_or(u64::MAX),
+            oldest_wait: came
+                .map_or_else(Default::default, |came| timer_now().saturating_duration_since(came)),
+        }
+    }
+
+    /// What the queue has done so far.
+    pub fn counts(&self) -> Counts {
+        self.0.counters.read()
+    }
+
+    /// How many keys have a line. A key that nobody waits for has none, and takes no memory.
+    pub fn lines(&self) -> usize {
+        self.0.lines.len()
+    }
+
+    /// The limiter behind the queue.
+    pub fn limiter(&self) -> &Limiter<A, B> {
+        &self.0.limiter
+    }
+}
+
+impl<A: Algorithm, B: Backend<A>> Clone for Queue<A, B> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<A: Algorithm, B: Backend<A>> fmt::Debug for Queue<A, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue")
+            .field("settings", &self.0.settings)
+            .field("counts", &self.counts())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,381 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::{
+    admitted::Admitted,
+    ask::Ask,
+    error::QueueError,
+    forecast::later,
+    line::{Outcome, Wakes},
+    lines::retire,
+    shared::{Joined, Newcomer, Shared, until},
+    stats::{count, uncount},
+};
+use crate::{
+    algorithm::Algorithm,
+    backend::Backend,
+    decision::{Charge, Decision, RetryAfter, Snapshot},
+    error::BackendError,
+    key::Key,
+    time::timer_now,
+};
+
+pin_project! {
+    /// One who waits to be admitted: the future of [`Queue::acquire`](super::Queue::acquire).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any time it gives its place back: those behind it move up, and if it was the front
+    /// the next one takes over. If it was admitted already, and this future was not polled since, the
+    /// charge is given back. Two things are lost with a backend that has to be waited for: what a
+    /// decision took that was pending, and a charge whose return is not done at once.
+    #[must_use = "futures do nothing unless polled"]
+    #[project = AcquireProjection]
+    pub struct Acquire<A: Algorithm, B: Backend<A>> {
+        shared: Arc<Shared<A, B>>,
+        key: Key,
+        ask: Ask,
+        came: Instant,
+        latest: Option<Instant>,
+        // What had come back when the backend was asked.
+        returns: u64,
+        stage: Stage,
+        // The decision on this one, where it has to be waited for.
+        #[pin]
+        decision: Option<B::Decide>,
+        // The one timer.
+        sleep: Option<Pin<Box<Sleep>>>,
+    }
+
+    impl<A: Algorithm, B: Backend<A>> PinnedDrop for Acquire<A, B> {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            match std::mem::replace(this.stage, Stage::Done) {
+                Stage::New | Stage::Asked | Stage::Done => {}
+                Stage::Waiting(joined) => leave(this.shared, this.key, this.ask, joined),
+                Stage::Turn(turn) => this.shared.give_back(this.key, &turn.charge),
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    /// It was not polled yet.
+    New,
+    /// Nobody waited when it came, so the backend was asked.
+    Asked,
+    /// It stands in line.
+    Waiting(Joined),
+    /// It was admitted, and starts when its turn comes.
+    Turn(Turn),
+    Done,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    snapshot: Snapshot,
+    charge: Charge,
+    start: Instant,
+    /// The place that it had in the line, if it stood there.
+    joined: Option<Joined>,
+}
+
+impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
+    pub(super) fn new(shared: Arc<Shared<A, B>>, key: Key, ask: Ask) -> Self {
+        let came = timer_now();
+        let (stage, decision, sleep) = (Stage::New, None, None);
+        Self { shared, key, ask, came, latest: None, returns: 0, stage, decision, sleep }
+    }
+
+    /// When its turn comes, as it was told when it joined the line, or was admitted with a delay.
+    pub const fn promised(&self) -> Option<Instant> {
+        match self.stage {
+            Stage::Waiting(joined) => Some(joined.promised),
+            Stage::Turn(turn) => Some(turn.start),
+            _ => None,
+        }
+    }
+}
+
+impl<A: Algorithm, B: Backend<A>> Future for Acquire<A, B> {
+    type Output = Result<Admitted, QueueError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            let this = self.as_mut().project();
+            let next = match *this.stage {
+                // ## New => (Asked | Waiting | Turn | end)
+                //
+                // Who comes while somebody waits joins the line; else the backend is asked.
+                Stage::New => self.as_mut().come(),
+                // ## Asked => (Waiting | Turn | end)
+                //
+                // The backend has answered one who came while nobody waited.
+                Stage::Asked => {
+                    let answer = ready!(self.as_mut().poll_decision(context));
+                    self.as_mut().enter(answer)
+                }
+                // ## Waiting => (Turn | end)
+                //
+                // It was told, or has driven until it could tell itself.
+                Stage::Waiting(joined) => ready!(self.as_mut().wait(joined, context)),
+                // ## Turn => end
+                //
+                // Its turn has come. Until here, dropping this future gives it back.
+                Stage::Turn(turn) => {
+                    if turn.start > timer_now() {
+                        ready!(sleep(this.sleep, turn.start, context));
+                    }
+                    self.as_mut().finish(turn)
+                }
+                Stage::Done => panic!("a future is not polled after it is ready"),
+            };
+            let this = self.as_mut().project();
+            match next {
+                Ok(Next::Stage(stage)) => *this.stage = stage,
+                Ok(Next::Admitted(admitted)) => {
+                    *this.stage = Stage::Done;
+                    return Poll::Ready(Ok(admitted));
+                }
+                Err(error) => {
+                    *this.stage = Stage::Done;
+                    count(&this.shared.counters.turned_away);
+                    return Poll::Ready(Err(error));
+                }
+            }
+        }
+    }
+}
+
+enum Next {
+    Stage(Stage),
+    Admitted(Admitted),
+}
+
+type Step = Result<Next, QueueError>;
+
+impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
+    fn come(self: Pin<&mut Self>) -> Step {
+        let mut this = self.project();
+        let shared = &**this.shared;
+        let now = timer_now();
+        *this.came = now;
+        *this.latest = this.ask.latest(now, shared.settings.max_wait);
+        let mut shard = shared.lines.lock(this.key);
+        if shard.get(this.key).is_some_and(|line| !line.schedule.is_empty()) {
+            let mut wakes = Wakes::default();
+            let newcomer =
+                Newcomer { key: this.key, ask: this.ask, came: now, latest: *this.latest };
+            let joined = shared.join(&mut shard, newcomer, now, None, &mut wakes);
+            drop(shard);
+            wakes.wake();
+            return joined.map(|joined| Next::Stage(Stage::Waiting(joined)));
+        }
+        *this.returns = shared.returns();
+        drop(shard);
+        match shared.ask(this.key, this.ask.cost).try_into_ready() {
+            Ok(answer) => this.enter(answer),
+            Err(decision) => {
+                this.decision.set(Some(decision));
+                Ok(Next::Stage(Stage::Asked))
+            }
+        }
+    }
+
+    fn enter(self: Pin<&mut Self>, answer: Result<Decision, BackendError>) -> Step {
+        self.project().enter(answer)
+    }
+
+    /// Waits until this one is told, or its time is over.
+    fn wait(mut self: Pin<&mut Self>, joined: Joined, context: &mut Context<'_>) -> Poll<Step> {
+        let rank = joined.rank;
+        loop {
+            let answer = match self.as_mut().project().decision.as_pin_mut() {
+                None => None,
+                Some(decision) => Some(ready!(decision.poll(context))),
+            };
+            let mut this = self.as_mut().project();
+            this.decision.set(None);
+            let shared = &**this.shared;
+            let now = timer_now();
+            let mut wakes = Wakes::default();
+            let mut shard = shared.lines.lock(this.key);
+            let line = shard.get_mut(this.key).expect("a line stays while somebody is in it");
+            if let Some(answer) = answer {
+                line.answered(rank, &this.ask.flow, answer, now, &mut wakes);
+            }
+            line.listen(rank, &this.ask.flow, context.waker(), &mut wakes);
+            let ask = |cost| shared.ask(this.key, cost);
+            let pending = line.drive(rank, now, ask, &mut wakes);
+            let outcome = line.fetch(rank);
+            let is_over = this.latest.is_some_and(|latest| latest <= now);
+            let gives_up = outcome.is_none() && pending.is_none() && is_over;
+            let gone = gives_up.then(|| {
+                let turn = shared.turn_of(line, this.key, rank, now);
+                line.leave(rank, &this.ask.flow, &mut wakes);
+                shared.denial(until(turn, now), line.standing)
+            });
+            let due = if line.front() == Some(rank) { line.due() } else { None };
+            let standing = line.standing;
+            retire(&mut shard, this.key);
+            drop(shard);
+            wakes.wake();
+            if outcome.is_some() || gone.is_some() {
+                shared.unqueue();
+            }
+            if let Some(denial) = gone {
+                return Poll::Ready(Err(QueueError::TooLate(denial)));
+            }
+            match outcome {
+                Some(Outcome::Decided(answer, at)) => {
+                    return Poll::Ready(this.told(answer, at, standing, Some(joined)));
+                }
+                Some(Outcome::Displaced(retry_after)) => {
+                    let denial = shared.denial(retry_after, standing);
+                    return Poll::Ready(Err(QueueError::Displaced(denial)));
+                }
+                None => {}
+            }
+            if let Some(decision) = pending {
+                this.decision.set(Some(decision));
+                continue;
+            }
+            let Some(at) = [due, *this.latest].into_iter().flatten().min() else {
+                return Poll::Pending;
+            };
+            ready!(sleep(this.sleep, at, context));
+        }
+    }
+
+    fn poll_decision(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Decision, BackendError>> {
+        let mut this = self.project();
+        let decision = this.decision.as_mut().as_pin_mut();
+        let answer = ready!(decision.expect("the backend was asked").poll(context));
+        this.decision.set(None);
+        Poll::Ready(answer)
+    }
+
+    fn finish(self: Pin<&mut Self>, turn: Turn) -> Step {
+        let this = self.project();
+        let Turn { snapshot, charge, start, joined } = turn;
+        let counters = &this.shared.counters;
+        let in_turn = joined.is_some() || !charge.delay.is_zero();
+        count(if in_turn { &counters.admitted_in_turn } else { &counters.admitted_at_once });
+        let promised = joined.map_or(start, |joined| joined.promised);
+        Ok(Next::Admitted(Admitted {
+            snapshot,
+            charge,
+            waited: timer_now().saturating_duration_since(*this.came),
+            promised: promised.saturating_duration_since(*this.came),
+        }))
+    }
+}
+
+impl<A: Algorithm, B: Backend<A>> AcquireProjection<'_, A, B> {
+    /// The answer to one who was asked for while nobody waited.
+    fn enter(&self, answer: Result<Decision, BackendError>) -> Step {
+        let now = timer_now();
+        let Ok(Decision::Deny { retry_after: RetryAfter::After(wait), snapshot, .. }) = answer
+        else {
+            return self.told(answer, now, Snapshot::default(), None);
+        };
+        let mut wakes = Wakes::default();
+        let newcomer =
+            Newcomer { key: self.key, ask: self.ask, came: *self.came, latest: *self.latest };
+        let mut shard = self.shared.lines.lock(self.key);
+        // Something may have come back since, when there was no line yet to be told.
+        let is_stale = *self.returns != self.shared.returns();
+        let refusal = Some((if is_stale { Duration::ZERO } else { wait }, snapshot));
+        let joined = self.shared.join(&mut shard, newcomer, now, refusal, &mut wakes);
+        drop(shard);
+        wakes.wake();
+        joined.map(|joined| Next::Stage(Stage::Waiting(joined)))
+    }
+
+    /// What follows from a decision of this instant, unless it is to ask again.
+    fn told(
+        &self,
+        answer: Result<Decision, BackendError>,
+        at: Instant,
+        standing: Snapshot,
+        joined: Option<Joined>,
+    ) -> Step {
+        match answer {
+            Ok(Decision::Allow { snapshot, charge }) => {
+                let start = later(at, charge.delay);
+                if !charge.delay.is_zero() && self.latest.is_some_and(|latest| latest < start) {
+                    self.shared.give_back(self.key, &charge);
+                    let denial = self.shared.denial(until(start, timer_now()), snapshot);
+                    return Err(QueueError::TooLate(denial));
+                }
+                Ok(Next::Stage(Stage::Turn(Turn { snapshot, charge, start, joined })))
+            }
+            Ok(Decision::Deny { snapshot, retry_after: RetryAfter::Never, .. }) => {
+                Err(QueueError::Never(self.shared.denial(RetryAfter::Never, snapshot)))
+            }
+            Ok(Decision::Deny { retry_after, .. }) => {
+                Err(QueueError::TooLate(self.shared.denial(retry_after, standing)))
+            }
+            Err(error) => Err(QueueError::Backend(error)),
+        }
+    }
+}
+
+/// Sets the one timer of a waiter, and polls it.
+fn sleep(
+    sleep: &mut Option<Pin<Box<Sleep>>>,
+    until: Instant,
+    context: &mut Context<'_>,
+) -> Poll<()> {
+    let sleep = sleep.get_or_insert_with(|| Box::pin(sleep_until(until)));
+    if sleep.deadline() != until {
+        sleep.as_mut().reset(until);
+    }
+    sleep.as_mut().poll(context)
+}
+
+/// One who waited goes away.
+fn leave<A: Algorithm, B: Backend<A>>(shared: &Shared<A, B>, key: &Key, ask: &Ask, joined: Joined) {
+    let mut wakes = Wakes::default();
+    let mut shard = shared.lines.lock(key);
+    let Some(line) = shard.get_mut(key) else { return };
+    let told = line.leave(joined.rank, &ask.flow, &mut wakes);
+    retire(&mut shard, key);
+    drop(shard);
+    wakes.wake();
+    shared.unqueue();
+    count(&shared.counters.left);
+    if let Some(Outcome::Decided(Ok(Decision::Allow { charge, .. }), _)) = told {
+        shared.give_back(key, &charge);
+    }
+}
+
+impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
+    fn unqueue(&self) {
+        uncount(&self.counters.waiting);
+        self.observer.unqueued(self.limiter.known_limit().name());
+    }
+}
+
+impl<A: Algorithm, B: Backend<A>> fmt::Debug for Acquire<A, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acquire")
+            .field("key", &self.key)
+            .field("ask", &self.ask)
+            .field("stage", &self.stage)
+            .finish_non_exhaustive()
+    }
+}

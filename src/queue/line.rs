@@ -1,0 +1,350 @@
+use std::{collections::BTreeMap, future::Future, num::NonZeroU32, task::Waker, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    forecast::{Forecast, later},
+    order::Order,
+    schedule::{Entry, Rank, Schedule},
+};
+use crate::{
+    cost::Cost,
+    decision::{Decision, RetryAfter, Snapshot},
+    error::BackendError,
+    key::Key,
+    maybe_ready::MaybeReady,
+};
+
+/// Those who wait for one key. It exists only while there are any.
+///
+/// # Who drives
+///
+/// The *front* asks the backend for itself, and sleeps until the refusal says. When it is admitted,
+/// it also asks for those behind it, until one is refused: timers are a millisecond coarse, and
+/// several turns may have come in one. The last refusal is left for the next front, which is woken
+/// to sleep until then. So of all who wait one has work to do, and no one else is woken.
+///
+/// It is kept that, while anybody waits, the front was woken or polled since it became the front
+/// and since its last refusal, or that a decision is pending whose owner will see to it.
+#[derive(Debug)]
+pub(super) struct Line<S, D> {
+    pub(super) schedule: Schedule<Waiter>,
+    /// What became of those who have not fetched it yet.
+    outcomes: BTreeMap<Rank, Outcome>,
+    /// The front that knows that it is.
+    told: Option<Rank>,
+    /// Who was refused last, and when that one may ask again.
+    due: Option<(Rank, Instant)>,
+    /// Whose decision is pending. Nobody else asks meanwhile.
+    asking: Option<Rank>,
+    /// Something was given back since that decision was asked for.
+    roused: bool,
+    /// A decision that is pending and was never polled, for its owner to fetch.
+    begun: Option<(Rank, D)>,
+    /// The limit after everybody has been admitted, if it is known, and whether it is still true.
+    pub(super) forecast: Option<Forecast<S>>,
+    pub(super) outlook: Outlook,
+    /// The standing at the last refusal.
+    pub(super) standing: Snapshot,
+}
+
+/// How far a forecast is to be believed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Outlook {
+    /// Nothing has happened that it did not foresee.
+    Exact,
+    /// Something was later or earlier than foreseen. So many may join before it is made anew.
+    Off { joins: usize },
+}
+
+/// One who waits.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    pub(super) cost: Cost,
+    pub(super) came: Instant,
+    waker: Option<Waker>,
+}
+
+/// What became of one who waited.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The backend has decided, at this instant.
+    Decided(Result<Decision, BackendError>, Instant),
+    /// It made room for others.
+    Displaced(RetryAfter),
+}
+
+/// Those to be woken once the lock is released; and wakers to be dropped then, for with the last waker
+/// of a task its future may go, and a place in this very line with it.
+#[derive(Debug, Default)]
+#[must_use = "whoever is not woken waits for ever"]
+pub(super) struct Wakes {
+    woken: Vec<Waker>,
+    discarded: Vec<Waker>,
+}
+
+/// So many are admitted by one before another is woken to go on: the lock is held no longer.
+const BATCH: usize = 32;
+
+/// As long as so few wait, a forecast that is off is always made anew.
+const FEW: usize = 64;
+
+impl<S, D> Line<S, D> {
+    pub(super) fn new(order: Order) -> Self {
+        Self {
+            schedule: Schedule::new(order),
+            outcomes: BTreeMap::new(),
+            told: None,
+            due: None,
+            asking: None,
+            roused: false,
+            begun: None,
+            forecast: None,
+            outlook: Outlook::Exact,
+            standing: Snapshot::default(),
+        }
+    }
+
+    /// Whether nobody waits or has an outcome to fetch.
+    pub(super) fn is_empty(&self) -> bool {
+        self.schedule.is_empty() && self.outcomes.is_empty()
+    }
+
+    pub(super) fn push(&mut self, rank: Rank, flow: &Key, weight: NonZeroU32, waiter: Waiter) {
+        let entry = Entry { size: size_of_cost(waiter.cost), weight, value: waiter };
+        self.schedule.push(rank, flow, entry);
+    }
+
+    pub(super) fn front(&self) -> Option<Rank> {
+        self.schedule.front().map(|(rank, ..)| rank)
+    }
+
+    /// When the front may ask again, if it was refused.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let (of, at) = self.due?;
+        (Some(of) == self.front()).then_some(at)
+    }
+
+    /// The front was refused until `due`.
+    pub(super) fn refuse_until(&mut self, rank: Rank, due: Instant, standing: Snapshot) {
+        self.due = Some((rank, due));
+        self.standing = standing;
+    }
+
+    /// Notes that the forecast did not come true.
+    pub(super) fn miss(&mut self) {
+        if self.outlook == Outlook::Exact {
+            self.outlook = Outlook::Off { joins: self.schedule.len() / 2 };
+        }
+    }
+
+    /// Whether the forecast will do for another who joins.
+    pub(super) fn can_foresee(&mut self) -> bool {
+        match &mut self.outlook {
+            Outlook::Exact => self.forecast.is_some(),
+            Outlook::Off { joins } => {
+                let enough = self.schedule.len() > FEW && *joins > 0;
+                *joins = joins.saturating_sub(1);
+                enough && self.forecast.is_some()
+            }
+        }
+    }
+
+    /// What became of `rank`, if it is told.
+    pub(super) fn fetch(&mut self, rank: Rank) -> Option<Outcome> {
+        self.outcomes.remove(&rank)
+    }
+
+    /// Whom to wake when `rank` is told.
+    pub(super) fn listen(&mut self, rank: Rank, flow: &Key, waker: &Waker, wakes: &mut Wakes) {
+        if let Some(entry) = self.schedule.get_mut(rank, flow) {
+            let known = &mut entry.value.waker;
+            if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+                wakes.discard(known.replace(waker.clone()));
+            }
+        }
+    }
+
+    /// Takes out `rank`, who does not want to wait any longer. What it was told already is returned.
+    pub(super) fn leave(&mut self, rank: Rank, flow: &Key, wakes: &mut Wakes) -> Option<Outcome> {
+        if let Some(entry) = self.schedule.remove(rank, flow) {
+            wakes.discard(entry.value.waker);
+            self.miss();
+        }
+        if self.asking == Some(rank) {
+            self.asking = None;
+            self.roused = false;
+            self.told = None;
+        }
+        self.begun.take_if(|(of, _)| *of == rank);
+        self.wake_front(None, wakes);
+        self.outcomes.remove(&rank)
+    }
+
+    /// Something was given back: the front may ask at once, even if it is refused by a decision that
+    /// is on its way.
+    pub(super) fn rouse(&mut self, wakes: &mut Wakes) {
+        self.roused = self.asking.is_some();
+        self.due = None;
+        self.told = None;
+        self.miss();
+        self.wake_front(None, wakes);
+    }
+
+    /// Makes `rank`, who waits, go away for others.
+    pub(super) fn displace(
+        &mut self,
+        rank: Rank,
+        flow: &Key,
+        retry_after: RetryAfter,
+        wakes: &mut Wakes,
+    ) {
+        self.begun.take_if(|(of, _)| *of == rank);
+        if let Some(entry) = self.schedule.remove(rank, flow) {
+            self.miss();
+            self.outcomes.insert(rank, Outcome::Displaced(retry_after));
+            wakes.add(entry.value.waker);
+        }
+    }
+
+    /// Whether a decision on `rank` is pending.
+    pub(super) fn is_asking(&self, rank: Rank) -> bool {
+        self.asking == Some(rank)
+    }
+
+    /// The pending decision on `who` is there.
+    pub(super) fn answered(
+        &mut self,
+        who: Rank,
+        flow: &Key,
+        answer: Result<Decision, BackendError>,
+        now: Instant,
+        wakes: &mut Wakes,
+    ) {
+        self.asking = None;
+        self.told = None;
+        self.tell(who, flow, answer, now, true, wakes);
+        if std::mem::take(&mut self.roused) {
+            self.due = None;
+        }
+    }
+
+    fn wake_front(&mut self, who: Option<Rank>, wakes: &mut Wakes) {
+        let Some((rank, _, entry)) = self.schedule.front() else { return };
+        if self.told.replace(rank) != Some(rank) && who != Some(rank) {
+            wakes.add(entry.value.waker.clone());
+        }
+    }
+
+    /// Carries out a decision on `rank`, and wakes it unless it knows.
+    fn tell(
+        &mut self,
+        rank: Rank,
+        flow: &Key,
+        answer: Result<Decision, BackendError>,
+        now: Instant,
+        knows: bool,
+        wakes: &mut Wakes,
+    ) {
+        let was_due = self.due.take_if(|(of, _)| *of == rank);
+        if let Ok(Decision::Deny { retry_after: RetryAfter::After(wait), snapshot, .. }) = answer {
+            if was_due.is_some() {
+                // Somebody else took what was foreseen for the front.
+                self.miss();
+            }
+            // Later than now, so that a backend that says otherwise is not asked without end.
+            let due = later(now, wait.max(Duration::from_nanos(1)));
+            self.refuse_until(rank, due, snapshot);
+            return;
+        }
+        if was_due.is_some_and(|(_, due)| due < now) {
+            self.miss();
+        }
+        if let Some(entry) = self.schedule.serve(rank, flow) {
+            self.outcomes.insert(rank, Outcome::Decided(answer, now));
+            let waker = entry.value.waker;
+            if knows { wakes.discard(waker) } else { wakes.add(waker) }
+        }
+    }
+}
+
+impl<S, D: Future<Output = Result<Decision, BackendError>>> Line<S, D> {
+    /// Asks for the front and those behind it, as far as their turns have come. A decision on `who`
+    /// that is pending is returned: its owner polls it, and tells the [answer](Self::answered).
+    pub(super) fn drive(
+        &mut self,
+        who: Rank,
+        now: Instant,
+        ask: impl Fn(Cost) -> MaybeReady<D>,
+        wakes: &mut Wakes,
+    ) -> Option<D> {
+        let mut left = BATCH;
+        while self.asking.is_none()
+            && let Some((rank, flow, entry)) = self.schedule.front()
+        {
+            if self.due.is_some_and(|(of, at)| of == rank && now < at) {
+                break;
+            }
+            if left == 0 {
+                // Whoever it is goes on, even if it is the one who drives now.
+                self.told = None;
+                self.wake_front(None, wakes);
+                break;
+            }
+            left -= 1;
+            if rank != who && self.begun.as_ref().is_some_and(|(of, _)| *of == rank) {
+                break;
+            }
+            let (flow, cost) = (flow.clone(), entry.value.cost);
+            let asked = match self.begun.take() {
+                Some((of, decision)) if of == rank => Err(decision),
+                _ => ask(cost).try_into_ready(),
+            };
+            match asked {
+                Ok(answer) => {
+                    self.tell(rank, &flow, answer, now, rank == who, wakes);
+                }
+                Err(decision) if rank == who => {
+                    self.asking = Some(rank);
+                    self.told = Some(rank);
+                    return Some(decision);
+                }
+                Err(decision) => {
+                    self.begun = Some((rank, decision));
+                    self.told = None;
+                    break;
+                }
+            }
+        }
+        self.wake_front(Some(who), wakes);
+        None
+    }
+}
+
+impl Waiter {
+    pub(super) const fn new(cost: Cost, came: Instant) -> Self {
+        Self { cost, came, waker: None }
+    }
+}
+
+impl Wakes {
+    fn add(&mut self, waker: Option<Waker>) {
+        self.woken.extend(waker);
+    }
+
+    fn discard(&mut self, waker: Option<Waker>) {
+        self.discarded.extend(waker);
+    }
+
+    /// Wakes them all.
+    pub(super) fn wake(self) {
+        for waker in self.woken {
+            waker.wake();
+        }
+    }
+}
+
+/// How much of a line a cost makes up: the largest of its numbers.
+pub(super) fn size_of_cost(cost: Cost) -> u64 {
+    (0..Cost::DIMENSIONS).map(|dimension| cost.get(dimension)).max().unwrap_or(0)
+}

@@ -1,0 +1,150 @@
+//! Who is next: pure data, without a clock and without wakers.
+
+mod flows;
+mod lane;
+#[cfg(test)]
+mod tests;
+
+use std::num::NonZeroU32;
+
+use self::{flows::Flows, lane::Lane};
+use super::order::Order;
+use crate::key::Key;
+
+/// The place of a waiter in its order, by which it is also known: no two are equal.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(super) struct Rank {
+    /// Nanoseconds: the least comes first.
+    time: i64,
+    /// Tells apart those of one time.
+    turn: u64,
+}
+
+impl Rank {
+    pub(super) const fn new(time: i64, turn: u64) -> Self {
+        Self { time, turn }
+    }
+}
+
+/// One who waits.
+#[derive(Clone, Debug)]
+pub(super) struct Entry<T> {
+    /// How much of the line it makes up.
+    pub(super) size: u64,
+    /// The share of its flow, where flows have shares.
+    pub(super) weight: NonZeroU32,
+    pub(super) value: T,
+}
+
+/// Those who wait for one key, in their order.
+#[derive(Debug)]
+pub(super) struct Schedule<T> {
+    lanes: Lanes<T>,
+    len: usize,
+    /// The sizes of all, in 128 bits so that no sum overflows.
+    units: u128,
+}
+
+#[derive(Debug)]
+enum Lanes<T> {
+    /// Everybody by rank.
+    One(Lane<T>),
+    /// Flows by their shares, and by rank inside a flow.
+    Fair(Flows<T>),
+}
+
+impl<T> Schedule<T> {
+    pub(super) fn new(order: Order) -> Self {
+        let lanes = match order {
+            Order::Fifo | Order::NewestFirst => Lanes::One(Lane::new()),
+            Order::Fair => Lanes::Fair(Flows::new()),
+        };
+        Self { lanes, len: 0, units: 0 }
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(super) const fn units(&self) -> u128 {
+        self.units
+    }
+
+    pub(super) fn push(&mut self, rank: Rank, flow: &Key, entry: Entry<T>) {
+        self.len += 1;
+        self.units += u128::from(entry.size);
+        match &mut self.lanes {
+            Lanes::One(lane) => lane.push(rank, entry),
+            Lanes::Fair(flows) => flows.push(rank, flow, entry),
+        }
+    }
+
+    /// Who is next, and of which flow.
+    pub(super) fn front(&self) -> Option<(Rank, &Key, &Entry<T>)> {
+        match &self.lanes {
+            Lanes::One(lane) => lane.front().map(|(rank, entry)| (rank, &Key::GLOBAL, entry)),
+            Lanes::Fair(flows) => flows.front(),
+        }
+    }
+
+    /// Who is last, where that is known without going through all.
+    pub(super) fn last(&self) -> Option<Rank> {
+        match &self.lanes {
+            Lanes::One(lane) => lane.last(),
+            Lanes::Fair(_) => None,
+        }
+    }
+
+    /// Takes out one whose turn has come.
+    pub(super) fn serve(&mut self, rank: Rank, flow: &Key) -> Option<Entry<T>> {
+        let served = match &mut self.lanes {
+            Lanes::One(lane) => lane.remove(rank),
+            Lanes::Fair(flows) => flows.serve(rank, flow),
+        };
+        self.without(served)
+    }
+
+    /// Takes out one who no longer waits. It is as if it had never come.
+    pub(super) fn remove(&mut self, rank: Rank, flow: &Key) -> Option<Entry<T>> {
+        let removed = match &mut self.lanes {
+            Lanes::One(lane) => lane.remove(rank),
+            Lanes::Fair(flows) => flows.remove(rank, flow),
+        };
+        self.without(removed)
+    }
+
+    fn without(&mut self, entry: Option<Entry<T>>) -> Option<Entry<T>> {
+        let entry = entry?;
+        self.len -= 1;
+        self.units -= u128::from(entry.size);
+        Some(entry)
+    }
+
+    pub(super) fn get_mut(&mut self, rank: Rank, flow: &Key) -> Option<&mut Entry<T>> {
+        match &mut self.lanes {
+            Lanes::One(lane) => lane.get_mut(rank),
+            Lanes::Fair(flows) => flows.get_mut(rank, flow),
+        }
+    }
+
+    /// All from the last on, where that is known without going through all.
+    pub(super) fn from_last(&self) -> impl Iterator<Item = (Rank, &Entry<T>)> {
+        let lane = match &self.lanes {
+            Lanes::One(lane) => Some(lane.iter().rev()),
+            Lanes::Fair(_) => None,
+        };
+        lane.into_iter().flatten()
+    }
+
+    /// All, in the order in which their turns come if nobody joins or leaves.
+    pub(super) fn in_order(&self) -> Box<dyn Iterator<Item = (Rank, &Entry<T>)> + '_> {
+        match &self.lanes {
+            Lanes::One(lane) => Box::new(lane.iter()),
+            Lanes::Fair(flows) => Box::new(flows.in_order()),
+        }
+    }
+}

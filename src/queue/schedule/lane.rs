@@ -1,0 +1,41 @@
+use std::collections::BTreeMap;
+
+use super::{Entry, Rank};
+
+/// Those who wait in the order of their ranks. All operations take logarithmic time.
+#[derive(Debug)]
+pub(super) struct Lane<T>(BTreeMap<Rank, Entry<T>>);
+
+impl<T> Lane<T> {
+    pub(super) const fn new() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn push(&mut self, rank: Rank, entry: Entry<T>) {
+        self.0.insert(rank, entry);
+    }
+
+    pub(super) fn front(&self) -> Option<(Rank, &Entry<T>)> {
+        self.0.first_key_value().map(|(rank, entry)| (*rank, entry))
+    }
+
+    pub(super) fn last(&self) -> Option<Rank> {
+        self.0.last_key_value().map(|(rank, _)| *rank)
+    }
+
+    pub(super) fn remove(&mut self, rank: Rank) -> Option<Entry<T>> {
+        self.0.remove(&rank)
+    }
+
+    pub(super) fn get_mut(&mut self, rank: Rank) -> Option<&mut Entry<T>> {
+        self.0.get_mut(&rank)
+    }
+
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (Rank, &Entry<T>)> {
+        self.0.iter().map(|(rank, entry)| (*rank, entry))
+    }
+}

@@ -1,0 +1,310 @@
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use parking_lot::MutexGuard;
+use tokio::time::Instant;
+
+use super::{
+    ask::Ask,
+    builder::Settings,
+    error::{Bound, QueueError},
+    forecast::{Forecast, later, time_of},
+    line::{Line, Outlook, Waiter, Wakes, size_of_cost},
+    lines::{Lines, Shard, retire},
+    order::Order,
+    schedule::Rank,
+    stats::{Counters, count},
+};
+use crate::{
+    algorithm::Algorithm,
+    backend::Backend,
+    cost::Cost,
+    decision::{Charge, Demand, PolicySet, RetryAfter, Snapshot},
+    key::Key,
+    limiter::Limiter,
+    maybe_ready::MaybeReady,
+    observe::Observer,
+    rejection::Denial,
+    time::timer_now,
+};
+
+/// What all handles of a queue share.
+pub(super) struct Shared<A: Algorithm, B: Backend<A>> {
+    pub(super) limiter: Limiter<A, B>,
+    pub(super) settings: Settings,
+    pub(super) lines: Lines<A::State, B::Decide>,
+    pub(super) counters: Counters,
+    pub(super) observer: Observer,
+    /// Ranks count from here.
+    made: Instant,
+    turn: AtomicU64,
+    returns: AtomicU64,
+}
+
+/// The shard of a key, locked.
+pub(super) type Locked<'s, A, B> =
+    MutexGuard<'s, Shard<<A as Algorithm>::State, <B as Backend<A>>::Decide>>;
+
+type LineOf<A, B> = Line<<A as Algorithm>::State, <B as Backend<A>>::Decide>;
+
+/// One who comes, and when.
+#[derive(Clone, Copy)]
+pub(super) struct Newcomer<'n> {
+    pub(super) key: &'n Key,
+    pub(super) ask: &'n Ask,
+    pub(super) came: Instant,
+    pub(super) latest: Option<Instant>,
+}
+
+/// A place in a line.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Joined {
+    pub(super) rank: Rank,
+    pub(super) promised: Instant,
+}
+
+/// When the turn of a newcomer comes.
+#[derive(Clone, Copy)]
+enum Turn {
+    At(Instant),
+    Never,
+}
+
+impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
+    pub(super) fn new(limiter: Limiter<A, B>, settings: Settings) -> Self {
+        Self {
+            limiter,
+            settings,
+            lines: Lines::new(),
+            counters: Counters::default(),
+            observer: Observer::default(),
+            made: timer_now(),
+            turn: AtomicU64::new(0),
+            returns: AtomicU64::new(0),
+        }
+    }
+
+    /// Asks the backend.
+    pub(super) fn ask(&self, key: &Key, cost: Cost) -> MaybeReady<B::Decide> {
+        self.limiter.demand(key, &Demand::exactly(cost))
+    }
+
+    /// Lets a newcomer stand in line, if there is room and its turn comes in time. `refusal` is what
+    /// the backend told it, if it was asked.
+    pub(super) fn join(
+        &self,
+        shard: &mut Locked<'_, A, B>,
+        newcomer: Newcomer<'_>,
+        now: Instant,
+        refusal: Option<(Duration, Snapshot)>,
+        wakes: &mut Wakes,
+    ) -> Result<Joined, QueueError> {
+        let Newcomer { key, ask, came, .. } = newcomer;
+        let Settings { order, .. } = self.settings;
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let rank = order.rank(came.saturating_duration_since(self.made), ask.priority, turn);
+        if !shard.contains_key(key) {
+            shard.insert(key.clone(), Box::new(Line::new(order)));
+        }
+        let line = shard.get_mut(key).expect("a line that was just made");
+        let room = self.room_for(line, rank, size_of_cost(ask.cost));
+        line.push(rank, &ask.flow, ask.weight, Waiter::new(ask.cost, came));
+        if let Some((wait, standing)) = refusal
+            && line.front() == Some(rank)
+        {
+            line.refuse_until(rank, later(now, wait), standing);
+        }
+        let (turn, forecast) = self.foresee(line, &newcomer, rank, now);
+        let standing = line.standing;
+        let denial = |retry_after| self.denial(retry_after, standing);
+        let refused = match (turn, &room) {
+            (Turn::Never, _) => Some(QueueError::Never(denial(RetryAfter::Never))),
+            (Turn::At(at), Err(bound)) => {
+                Some(QueueError::Full { bound: *bound, denial: denial(until(at, now)) })
+            }
+            (Turn::At(at), Ok(_)) if newcomer.latest.is_some_and(|latest| latest < at) => {
+                Some(QueueError::TooLate(denial(until(at, now))))
+            }
+            _ => None,
+        };
+        match (turn, refused) {
+            (Turn::At(promised), None) => {
+                line.forecast = forecast;
+                for oldest in room.unwrap_or_default() {
+                    let clear = self.time_of(line.schedule.units());
+                    let clear = later(line.due().unwrap_or(now), clear);
+                    line.displace(oldest, &Key::GLOBAL, until(clear, now), wakes);
+                }
+                count(&self.counters.waiting);
+                let wait = promised.saturating_duration_since(now);
+                self.observer.queued(self.limiter.known_limit().name(), wait);
+                Ok(Joined { rank, promised })
+            }
+            (_, refused) => {
+                // It is as if it had never come.
+                line.schedule.remove(rank, &ask.flow);
+                retire(shard, key);
+                Err(refused.expect("a turn that never comes is refused"))
+            }
+        }
+    }
+
+    /// Who has to go away for a newcomer of this rank, or what there is no room for.
+    fn room_for(&self, line: &LineOf<A, B>, rank: Rank, size: u64) -> Result<Vec<Rank>, Bound> {
+        let Settings { order, max_waiters, max_units, .. } = self.settings;
+        let (mut waiters, mut units) = (line.schedule.len(), line.schedule.units());
+        let mut displaced = Vec::new();
+        let mut oldest = line.schedule.from_last();
+        loop {
+            let bound = if waiters >= max_waiters {
+                Bound::Waiters
+            } else if units + u128::from(size) > u128::from(max_units) {
+                Bound::Units
+            } else {
+                return Ok(displaced);
+            };
+            // Not those before it, and not whose decision is on its way.
+            let next = oldest.next().filter(|(of, _)| {
+                order == Order::NewestFirst && *of > rank && !line.is_asking(*of)
+            });
+            let Some((of, entry)) = next else { return Err(bound) };
+            displaced.push(of);
+            waiters -= 1;
+            units -= u128::from(entry.size);
+        }
+    }
+
+    /// When the turn of `rank` comes, who has just joined, if nobody else joins or leaves; and the
+    /// forecast for whoever comes behind it.
+    fn foresee(
+        &self,
+        line: &mut LineOf<A, B>,
+        newcomer: &Newcomer<'_>,
+        rank: Rank,
+        now: Instant,
+    ) -> (Turn, Option<Forecast<A::State>>) {
+        let cost = newcomer.ask.cost;
+        let is_last = line.schedule.last() == Some(rank);
+        let limit = self.limiter.limit();
+        if is_last
+            && line.can_foresee()
+            && let Some(mut forecast) = line.forecast.clone()
+        {
+            let turn = Turn::of(forecast.admit(limit.algorithm(), now, cost));
+            // Nobody is turned away on a guess.
+            let in_time = match (&turn, newcomer.latest) {
+                (Turn::At(at), Some(latest)) => *at <= latest,
+                (Turn::At(_), None) => true,
+                (Turn::Never, _) => false,
+            };
+            if in_time || line.outlook == Outlook::Exact {
+                return (turn, Some(forecast));
+            }
+        }
+        let Some((state, at)) = self.limiter.backend().state_of(limit.algorithm(), newcomer.key)
+        else {
+            return (Turn::At(self.estimate(line, rank, now)), None);
+        };
+        let mut forecast = Forecast::new(state, at, now);
+        for (of, entry) in line.schedule.in_order() {
+            if of == rank {
+                break;
+            }
+            forecast.admit(limit.algorithm(), now, entry.value.cost);
+        }
+        if is_last {
+            // What is true should the newcomer not stay.
+            line.forecast = Some(forecast.clone());
+            line.outlook = Outlook::Exact;
+        }
+        let turn = Turn::of(forecast.admit(limit.algorithm(), now, cost));
+        (turn, is_last.then_some(forecast))
+    }
+
+    /// When the turn of `rank` comes, who waits, as it looks now.
+    pub(super) fn turn_of(
+        &self,
+        line: &LineOf<A, B>,
+        key: &Key,
+        rank: Rank,
+        now: Instant,
+    ) -> Instant {
+        let limit = self.limiter.limit();
+        let Some((state, at)) = self.limiter.backend().state_of(limit.algorithm(), key) else {
+            return self.estimate(line, rank, now);
+        };
+        let mut forecast = Forecast::new(state, at, now);
+        let mut turn = now;
+        for (of, entry) in line.schedule.in_order() {
+            turn = forecast.admit(limit.algorithm(), now, entry.value.cost).unwrap_or(turn);
+            if of == rank {
+                break;
+            }
+        }
+        turn
+    }
+
+    /// When the turn of `rank` comes, as far as the refusal of the front and the rate tell.
+    fn estimate(&self, line: &LineOf<A, B>, rank: Rank, now: Instant) -> Instant {
+        let mut units = 0;
+        for (place, (of, entry)) in line.schedule.in_order().enumerate() {
+            // What is told of the front counts its own cost.
+            if place > 0 || line.due().is_none() {
+                units += u128::from(entry.size);
+            }
+            if of == rank {
+                break;
+            }
+        }
+        later(line.due().unwrap_or(now), self.time_of(units))
+    }
+
+    fn time_of(&self, units: u128) -> Duration {
+        time_of(units, self.limiter.limit().policies())
+    }
+
+    /// A denial by the limit that `standing` is of.
+    pub(super) fn denial(&self, retry_after: RetryAfter, standing: Snapshot) -> Denial {
+        let violated = PolicySet::EMPTY.with(standing.policy);
+        Denial::new(retry_after, standing, violated, self.limiter.limit().policies().clone())
+    }
+
+    /// Gives back a charge that is not used, and lets the front know.
+    ///
+    /// A backend that has to be waited for cannot be waited for here: what it holds is lost.
+    pub(super) fn give_back(&self, key: &Key, charge: &Charge) {
+        drop(self.limiter.give_back(key, charge));
+        self.rouse(key);
+    }
+
+    /// Lets the front of a line ask at once.
+    pub(super) fn rouse(&self, key: &Key) {
+        let mut wakes = Wakes::default();
+        let mut shard = self.lines.lock(key);
+        // Counted behind the lock, as it is read.
+        self.returns.fetch_add(1, Ordering::Relaxed);
+        if let Some(line) = shard.get_mut(key) {
+            line.rouse(&mut wakes);
+        }
+        drop(shard);
+        wakes.wake();
+    }
+
+    /// How often something has come back, to any key.
+    pub(super) fn returns(&self) -> u64 {
+        self.returns.load(Ordering::Relaxed)
+    }
+}
+
+impl Turn {
+    fn of(start: Option<Instant>) -> Self {
+        start.map_or(Self::Never, Self::At)
+    }
+}
+
+/// The time from `now` until `at`.
+pub(super) fn until(at: Instant, now: Instant) -> RetryAfter {
+    RetryAfter::After(at.saturating_duration_since(now))
+}

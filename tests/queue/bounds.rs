@@ -1,0 +1,105 @@
+use tokio::time::Instant;
+use tower_quota::{
+    Quota,
+    algorithm::TokenBucket,
+    queue::{Ask, Bound, Order, Priority, QueueError},
+};
+
+use crate::support::{
+    alice, assert_deserted, builder, come, come_for, millis, refused, retry_after, starts, tenths,
+};
+
+#[tokio::test(start_paused = true)]
+async fn a_full_line_turns_newcomers_away_and_says_when_their_turn_would_have_come() {
+    let queue = builder(tenths()).max_waiters(2).build();
+    let begin = Instant::now();
+    let mut waiting = Vec::new();
+    for _ in 0..3 {
+        waiting.push(come(&queue, 1).await);
+    }
+    let error = refused(come(&queue, 1).await).await;
+    assert!(matches!(error, QueueError::Full { bound: Bound::Waiters, .. }), "{error}");
+    assert_eq!(retry_after(&error), millis(300));
+    // The bound is for each key.
+    let other =
+        [come_for(&queue, &"bob".into(), 1).await, come_for(&queue, &"bob".into(), 1).await];
+    assert_eq!(starts(begin, waiting).await, [0, 100, 200]);
+    assert_eq!(starts(begin, other).await, [0, 100]);
+    assert_eq!(starts(begin, [come(&queue, 1).await]).await, [300]);
+    assert_deserted(&queue);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_units_that_wait_are_bounded_too() {
+    let queue = builder(TokenBucket::new(Quota::per_second(10))).max_units(10).build();
+    let begin = Instant::now();
+    let first = come(&queue, 10).await;
+    let waiting = [come(&queue, 6).await, come(&queue, 4).await];
+    assert_eq!(queue.stats(&alice()).units, 10);
+    let error = refused(come(&queue, 1).await).await;
+    assert!(matches!(error, QueueError::Full { bound: Bound::Units, .. }), "{error}");
+    assert_eq!(starts(begin, [first]).await, [0]);
+    assert_eq!(starts(begin, waiting).await, [600, 1_000]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_where_nobody_may() {
+    let queue = builder(tenths()).max_waiters(0).build();
+    let begin = Instant::now();
+    assert_eq!(starts(begin, [come(&queue, 1).await]).await, [0]);
+    let error = refused(come(&queue, 1).await).await;
+    assert!(matches!(error, QueueError::Full { bound: Bound::Waiters, .. }), "{error}");
+    assert_deserted(&queue);
+}
+
+#[tokio::test(start_paused = true)]
+async fn newest_first_displaces_the_oldest_when_it_is_full() {
+    let queue = builder(tenths()).order(Order::NewestFirst).max_waiters(2).build();
+    let begin = Instant::now();
+    let mut waiting = Vec::new();
+    for _ in 0..4 {
+        waiting.push(come(&queue, 1).await);
+        tokio::time::advance(millis(1)).await;
+    }
+    let oldest = waiting.remove(1);
+    let error = refused(oldest).await;
+    assert!(matches!(error, QueueError::Displaced(_)), "{error}");
+    assert_eq!(starts(begin, waiting).await, [0, 200, 100]);
+    assert_deserted(&queue);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_larger_than_the_whole_line_displaces_nobody() {
+    let limit = TokenBucket::new(Quota::per_second(10));
+    let queue = builder(limit).order(Order::NewestFirst).max_units(4).build();
+    let begin = Instant::now();
+    let waiting = [come(&queue, 10).await, come(&queue, 4).await];
+    let error = refused(come(&queue, 5).await).await;
+    assert!(matches!(error, QueueError::Full { bound: Bound::Units, .. }), "{error}");
+    assert_eq!(starts(begin, waiting).await, [0, 400]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cost_of_zero_waits_its_turn_and_takes_nothing() {
+    let queue = builder(tenths()).build();
+    let begin = Instant::now();
+    assert_eq!(starts(begin, [come(&queue, 0).await, come(&queue, 0).await]).await, [0, 0]);
+    let waiting = [come(&queue, 1).await, come(&queue, 1).await, come(&queue, 0).await];
+    assert_eq!(starts(begin, waiting).await, [0, 100, 100]);
+    assert_deserted(&queue);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_displaced_for_one_who_is_turned_away_itself() {
+    let queue = builder(tenths()).order(Order::NewestFirst).max_waiters(1).build();
+    let begin = Instant::now();
+    let waiting = [come(&queue, 1).await, come(&queue, 1).await];
+    let never = refused(come(&queue, 2).await).await;
+    assert!(matches!(never, QueueError::Never(_)), "{never}");
+    let late = refused(come(&queue, Ask::new(1).max_wait(millis(50))).await).await;
+    assert!(matches!(late, QueueError::TooLate(_)), "{late}");
+    let lower = refused(come(&queue, Ask::new(1).priority(Priority::LOW)).await).await;
+    assert!(matches!(lower, QueueError::Full { bound: Bound::Waiters, .. }), "{lower}");
+    assert_eq!(starts(begin, waiting).await, [0, 100]);
+    assert_deserted(&queue);
+}
