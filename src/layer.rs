@@ -154,6 +154,30 @@ macro_rules! shared_layer_items {
             }
         }
 
+        impl<$($generic: Algorithm,)? B, K, C, R> $layer<$($generic,)? B, K, C, R>
+        where
+            B: Backend<$algorithm>,
+        {
+            /// Lets a request wait its turn instead of being refused, at most so long: first come,
+            /// first served, a line for each key. Make all other settings before.
+            pub fn wait(self, max_wait: Duration) -> WaitingLayer<$algorithm, B, K, C, R> {
+                self.queue(|queue| queue.max_wait(max_wait))
+            }
+
+            /// Lets a request wait its turn, in a queue of these settings. Make those of the layer
+            /// before.
+            pub fn queue(
+                self,
+                settings: impl FnOnce(QueueBuilder<$algorithm, B>) -> QueueBuilder<$algorithm, B>,
+            ) -> WaitingLayer<$algorithm, B, K, C, R> {
+                if let Err(error) = self.check() {
+                    observe::misused(&error);
+                }
+                let queue = settings(QueueBuilder::new(self.limiter)).build();
+                WaitingLayer::new(queue, self.policy)
+            }
+        }
+
         impl<S, $($generic: Algorithm,)? B, K, C, R, L> tower_layer::Layer<S>
             for $layer<$($generic,)? B, K, C, R, L>
         where
@@ -178,6 +202,8 @@ use shared_layer_items;
 
 /// What the doors import for [`shared_layer_items`].
 mod shared {
+    pub(super) use std::time::Duration;
+
     pub(super) use crate::{
         algorithm::Algorithm,
         backend::{Backend, Local},
@@ -187,6 +213,8 @@ mod shared {
         name::PolicyName,
         observe,
         policy::{Fail, Global, OnBackendError, OnMissingKey, Policy, SameForAll, Uniform},
+        queue::QueueBuilder,
         service::RateLimit,
+        waiting::WaitingLayer,
     };
 }

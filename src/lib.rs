@@ -36,6 +36,8 @@ pub mod concurrency;
 #[cfg(feature = "local")]
 pub mod layer;
 pub mod reserve;
+#[cfg(feature = "local")]
+pub mod waiting;
 
 #[cfg(feature = "axum")]
 pub mod axum;

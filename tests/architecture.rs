@@ -22,7 +22,7 @@ const FLOORS: &[&[&str]] = &[
     &["queue"],
     &["policy"],
     &["service"],
-    &["adaptive", "concurrency", "layer", "reserve"],
+    &["adaptive", "concurrency", "layer", "reserve", "waiting"],
     &["axum", "http", "reqwest", "testing"],
 ];
 

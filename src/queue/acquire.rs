@@ -36,8 +36,8 @@ pin_project! {
     ///
     /// Dropped at any time it gives its place back: those behind it move up, and if it was the front
     /// the next one takes over. If it was admitted already, and this future was not polled since, the
-    /// charge is given back. Two things are lost with a backend that has to be waited for: what a
-    /// decision took that was pending, and a charge whose return is not done at once.
+    /// charge is given back: with a backend that has to be waited for, by a task of the Tokio runtime.
+    /// What a decision took that was pending there is lost.
     #[must_use = "futures do nothing unless polled"]
     #[project = AcquireProjection]
     pub struct Acquire<A: Algorithm, B: Backend<A>> {

@@ -156,7 +156,7 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         let Settings { order, max_waiters, max_units, .. } = self.settings;
         let (mut waiters, mut units) = (line.schedule.len(), line.schedule.units());
         let mut displaced = Vec::new();
-        let mut oldest = line.schedule.from_last();
+        let mut oldest = line.schedule.last_first();
         loop {
             let bound = if waiters >= max_waiters {
                 Bound::Waiters
@@ -275,7 +275,7 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
     ///
     /// A backend that has to be waited for cannot be waited for here: what it holds is lost.
     pub(super) fn give_back(&self, key: &Key, charge: &Charge) {
-        drop(self.limiter.give_back(key, charge));
+        self.limiter.give_back(key, charge).detach();
         self.rouse(key);
     }
 

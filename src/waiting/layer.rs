@@ -1,0 +1,113 @@
+use std::{fmt, sync::Arc};
+
+use super::{
+    ask::UpToMaxWait,
+    service::{Settings, Waiting},
+};
+use crate::{algorithm::Algorithm, backend::Backend, policy::Policy, queue::Queue};
+
+/// Lets requests wait their turn, in order, as long as they may.
+///
+/// The four layers become it:
+///
+/// ```
+/// use std::time::Duration;
+/// use tower::{ServiceBuilder, service_fn};
+/// use tower_quota::{Cost, Key, Quota, TokenBucketLayer};
+/// use tower_quota::queue::{Ask, Order};
+///
+/// struct Request { tenant: Key, deadline: tokio::time::Instant }
+///
+/// // Two seconds at most, whoever it is.
+/// let simple = TokenBucketLayer::new(Quota::per_second(10)).wait(Duration::from_secs(2));
+///
+/// // Tenants share the limit fairly, and a request says itself how long it has time.
+/// let layer = TokenBucketLayer::new(Quota::per_second(10))
+///     .queue(|queue| queue.order(Order::Fair).max_waiters(1_000))
+///     .ask(|request: &Request, cost: Cost| {
+///         Ask::new(cost).deadline(request.deadline).flow(request.tenant.clone())
+///     });
+///
+/// let service = ServiceBuilder::new()
+///     .layer(layer)
+///     .service(service_fn(|_: Request| async { Ok::<_, tower::BoxError>(()) }));
+/// # let _ = (simple, service);
+/// ```
+///
+/// # How it decides
+///
+/// A request that the limit admits goes on at once, unless others wait for its key. Else it joins
+/// their line, and goes on when its turn comes. Whose turn comes too late (after its deadline, or
+/// the longest wait) is refused at once, and told when it would have come. How the line works, and
+/// which order suits which load, is said [there](crate::queue).
+///
+/// # When to choose it, and when another
+///
+/// Where callers would come back anyway: clients of somebody else's limit, workers, batch jobs.
+/// Where a caller is a person who goes away, a short wait absorbs a burst and a long one serves
+/// nobody. [`LeakyBucketLayer`](crate::LeakyBucketLayer) waits too, and spaces requests evenly, which
+/// this does not: a token bucket's burst goes on at once.
+///
+/// # What it promises
+///
+/// What the algorithm does; waiting admits nothing extra. Each key has a line of its own: the
+/// layer's `key` says whose.
+///
+/// # Right and wrong
+///
+/// Wrong: a wait that is longer than the time-out of the callers. They hang up, and come again.
+/// A dropped request gives its place back, but the work of making it was for nothing.
+#[must_use = "a layer does nothing until it wraps a service"]
+pub struct WaitingLayer<A: Algorithm, B: Backend<A>, K, C, R, W = UpToMaxWait> {
+    settings: Arc<Settings<A, B, K, C, R, W>>,
+}
+
+impl<A: Algorithm, B: Backend<A>, K, C, R> WaitingLayer<A, B, K, C, R> {
+    /// Lets requests wait in `queue`; `policy` says in whose line, at what cost, and what a caller is
+    /// told who cannot wait so long.
+    pub fn new(queue: Queue<A, B>, policy: Policy<K, C, R>) -> Self {
+        Self { settings: Arc::new(Settings { queue, policy, ask: UpToMaxWait }) }
+    }
+}
+
+impl<A: Algorithm, B: Backend<A>, K, C, R, W> WaitingLayer<A, B, K, C, R, W> {
+    /// Asks as `ask` says: with a deadline, a priority, on the account of a tenant. By default every
+    /// request waits as long as the queue lets it.
+    pub fn ask<W2>(self, ask: W2) -> WaitingLayer<A, B, K, C, R, W2>
+    where
+        K: Clone,
+        C: Clone,
+        R: Clone,
+    {
+        let Settings { queue, policy, .. } = &*self.settings;
+        let settings = Settings { queue: queue.clone(), policy: policy.clone(), ask };
+        WaitingLayer { settings: Arc::new(settings) }
+    }
+
+    /// A handle on the queue: to see how long its lines are, or to wait without a service.
+    pub fn queue(&self) -> Queue<A, B> {
+        self.settings.queue.clone()
+    }
+}
+
+impl<S, A: Algorithm, B: Backend<A>, K, C, R, W> tower_layer::Layer<S>
+    for WaitingLayer<A, B, K, C, R, W>
+{
+    type Service = Waiting<S, A, B, K, C, R, W>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Waiting::new(inner, Arc::clone(&self.settings))
+    }
+}
+
+impl<A: Algorithm, B: Backend<A>, K, C, R, W> Clone for WaitingLayer<A, B, K, C, R, W> {
+    fn clone(&self) -> Self {
+        Self { settings: Arc::clone(&self.settings) }
+    }
+}
+
+impl<A: Algorithm, B: Backend<A>, K, C, R, W> fmt::Debug for WaitingLayer<A, B, K, C, R, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WaitingLayer").field("queue", &self.settings.queue).finish_non_exhaustive()
+    }
+}
