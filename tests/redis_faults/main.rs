@@ -1,8 +1,11 @@
 //! What production does to a server, and what callers see of it.
 
+#[path = "../support/events.rs"]
+mod events;
 #[path = "../support/servers/mod.rs"]
 mod servers;
 
+mod checks;
 mod fleet;
 mod keys;
 mod network;
@@ -155,4 +158,29 @@ async fn secrets_do_not_reach_the_server() {
     let lines = monitor.lines();
     assert!(lines.iter().any(|line| line.contains("tq:faults:{h.")), "{lines:#?}");
     assert!(!lines.iter().any(|line| line.contains("0123456789")), "{lines:#?}");
+}
+
+/// The tables of the guide that say what each fault costs, by the name of the test in the last
+/// column.
+#[test]
+fn the_guide_names_a_test_for_each_fault() {
+    let tests = [
+        include_str!("main.rs"),
+        include_str!("keys.rs"),
+        include_str!("network.rs"),
+        include_str!("pauses.rs"),
+        include_str!("restarts.rs"),
+        include_str!("topology.rs"),
+    ];
+    let (_, page) = include_str!("../../src/guide/failure.md")
+        .split_once("# What a Redis server's faults cost")
+        .expect("the section is there");
+    let (tables, _) = page.split_once("\n# ").expect("another follows");
+    let rows = tables.lines().filter(|line| line.starts_with("| ") && line.contains("_"));
+    let names: Vec<_> = rows.filter_map(|row| row.split('`').rev().nth(1)).collect();
+    assert!(names.len() > 20, "{names:?}");
+    for name in names {
+        let test = format!("async fn {name}() {{");
+        assert!(tests.iter().any(|file| file.contains(&test)), "no test is called {name}");
+    }
 }

@@ -116,8 +116,7 @@ pub(super) async fn call<S: Source>(
                 load.arg("LOAD").arg(script.source);
                 // Should this fail, the next try says why.
                 match timeout_at(deadline, source.send_to(&mut connection, slot, load)).await {
-                    Ok(Ok(_)) => {}
-                    Ok(Err(error)) => last = Some(error),
+                    Ok(answer) => last = answer.and_then(Value::extract_error).err().or(last),
                     Err(_) => return Err(unreachable(Some(error))),
                 }
             }
@@ -160,6 +159,16 @@ async fn again(deadline: Instant) -> bool {
     }
     sleep_until(next).await;
     true
+}
+
+/// What an error says of a command that is not a script's, and need not be repeated.
+pub(super) fn failure(error: RedisError) -> BackendError {
+    let kind = match fate(&error) {
+        Fate::Refused(kind) => kind,
+        Fate::Unknown => BackendErrorKind::TimedOut,
+        Fate::NotExecuted | Fate::NotExecutedHere | Fate::NoScript => BackendErrorKind::Unreachable,
+    };
+    BackendError::new(kind).with_source(error)
 }
 
 fn unreachable(error: Option<RedisError>) -> BackendError {
