@@ -6,6 +6,7 @@ mod events;
 mod servers;
 
 mod checks;
+mod deployment;
 mod fleet;
 mod keys;
 mod network;

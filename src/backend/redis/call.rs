@@ -190,6 +190,10 @@ fn fate(error: &RedisError) -> Fate {
             | ServerErrorKind::BusyLoading => Fate::NotExecuted,
             ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown => Fate::NotExecutedHere,
             ServerErrorKind::NoPerm => Fate::Refused(BackendErrorKind::Unauthorized),
+            // What a script may not call has no code of its own.
+            _ if error.detail().is_some_and(is_of_the_acl) => {
+                Fate::Refused(BackendErrorKind::Unauthorized)
+            }
             _ => Fate::Refused(BackendErrorKind::Rejected),
         },
         ErrorKind::Extension => match error.code() {
@@ -211,4 +215,11 @@ fn fate(error: &RedisError) -> Fate {
         ErrorKind::Io if error.is_connection_refusal() => Fate::NotExecutedHere,
         _ => Fate::Unknown,
     }
+}
+
+/// Whether a script failed because its user may not do what it does: by the words of Redis 7.0, and
+/// of its successors and Valkey.
+fn is_of_the_acl(detail: &str) -> bool {
+    detail.starts_with("The user executing the script can't")
+        || detail.starts_with("ACL failure in script")
 }
