@@ -1,4 +1,6 @@
-use std::{collections::VecDeque, time::Duration};
+mod telling;
+
+use std::collections::VecDeque;
 
 use super::{
     block::Block,
@@ -12,7 +14,7 @@ use super::{
 use crate::{
     algorithm::TokenBucket,
     cost::Cost,
-    decision::{Charge, Decision, Demand, PolicySet, RetryAfter, Snapshot},
+    decision::{Charge, Decision, Demand, RetryAfter},
     error::BackendError,
     time::{Timestamp, saturating_nanos},
 };
@@ -146,17 +148,6 @@ impl Lease {
         Some(self.told(now, cost, self.ready_until))
     }
 
-    #[inline(always)]
-    const fn told(&self, now: u64, cost: u64, expiry: u64) -> Spent {
-        let (burst, remaining) = (self.burst, self.ready);
-        Spent { cost, expiry, now, burst, remaining, reset_after: self.reset_after(now) }
-    }
-
-    #[inline(always)]
-    const fn reset_after(&self, now: u64) -> u64 {
-        self.reset_at.saturating_sub(now)
-    }
-
     /// Decides on a request that what is ready does not cover.
     #[inline(never)]
     pub(super) fn ask_otherwise(&mut self, now: Timestamp, cost: u64) -> Result<Decision, Ticket> {
@@ -192,11 +183,6 @@ impl Lease {
         let covered_at = self.rest.blocks.covers_at(&self.rest.terms, cost)?;
         self.rest.refused = (cost, covered_at);
         Some(self.refused_until(covered_at, now))
-    }
-
-    fn refused_until(&self, until: u64, now: u64) -> Decision {
-        let wait = Duration::from_nanos(until.saturating_sub(now).max(1));
-        self.denied(now, RetryAfter::After(wait))
     }
 
     /// Spends what is released and good.
@@ -374,24 +360,6 @@ impl Lease {
             && self.rest.waiting.is_empty()
             && self.rest.blocks.is_empty()
             && since / IDLE_AFTER >= self.rest.terms.hold()
-    }
-
-    /// The bucket is empty: it can be done when the bucket has refilled so far, if nobody comes.
-    fn empty(&self, now: u64, cost: u64) -> Decision {
-        let wait = self.rest.standing.wait_for(&self.rest.terms, now, cost).max(1);
-        self.denied(now, RetryAfter::After(Duration::from_nanos(wait)))
-    }
-
-    const fn denied(&self, now: u64, retry_after: RetryAfter) -> Decision {
-        let snapshot = self.snapshot(now);
-        Decision::Deny { snapshot, retry_after, violated: PolicySet::FIRST }
-    }
-
-    /// What is known for certain: what this instance can spend, and how long the bucket takes to
-    /// refill if nobody else draws.
-    #[inline]
-    const fn snapshot(&self, now: u64) -> Snapshot {
-        Snapshot::new(self.burst, self.ready, Duration::from_nanos(self.reset_after(now)))
     }
 
     /// Whether a call is out whose answer is still worth something.
