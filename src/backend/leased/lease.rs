@@ -1,11 +1,12 @@
 mod telling;
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use super::{
     block::Block,
     blocks::Blocks,
     call::{Call, Decided, Ticket},
+    counts::Counters,
     rate::Rate,
     spent::Spent,
     standing::Standing,
@@ -84,11 +85,17 @@ struct Rest {
     next_ticket: Ticket,
     call: Option<Call>,
     calls: u64,
+    counters: Arc<Counters>,
 }
 
 impl Lease {
     /// A lease that holds nothing.
     pub fn new(terms: Terms, now: Timestamp) -> Self {
+        Self::counted(terms, now, Arc::default())
+    }
+
+    /// The same, counted with others.
+    pub(super) fn counted(terms: Terms, now: Timestamp, counters: Arc<Counters>) -> Self {
         let rest = Rest {
             terms,
             blocks: Blocks::default(),
@@ -100,6 +107,7 @@ impl Lease {
             next_ticket: 0,
             call: None,
             calls: 0,
+            counters,
         };
         Self {
             limit: *terms.limit(),
@@ -196,9 +204,10 @@ impl Lease {
     /// Takes what was spent from the first block, and looks up what can be spent: of the first for
     /// the usual path, and of all of them.
     fn refresh(&mut self, now: u64) -> u64 {
-        let Rest { terms, blocks, waiting, .. } = &mut *self.rest;
+        let Rest { terms, blocks, waiting, counters, .. } = &mut *self.rest;
         blocks.spend_first(std::mem::take(&mut self.spent));
         let (ready, until, all) = blocks.look(terms, now);
+        counters.lost(blocks.take_lost());
         (self.ready, self.ready_until) = if waiting.is_empty() { (ready, until) } else { (0, 0) };
         all
     }
@@ -227,6 +236,7 @@ impl Lease {
         let &(_, cost) = self.rest.waiting.front()?;
         let demand = Demand::up_to(self.wanted(now, cost), Cost::new(cost));
         self.rest.calls += 1;
+        self.rest.counters.draws();
         self.rest.call = Some(Call { id: self.rest.calls, demand, sent: now });
         self.rest.call
     }
@@ -260,6 +270,7 @@ impl Lease {
         match answer {
             Ok(denied) => self.serve(now, denied, decided),
             Err(error) => {
+                self.rest.counters.fails();
                 let all = self.rest.waiting.drain(..);
                 decided.extend(all.map(|(ticket, _)| (ticket, Err(error.clone()))));
             }
@@ -286,6 +297,7 @@ impl Lease {
             self.rest.quiet_until = quiet_until;
         }
         let block = Block::drawn(&self.rest.terms, call, now, &charge)?;
+        self.rest.counters.drew(charge.cost.units());
         self.refresh(now);
         self.rest.blocks.draw(block);
         self.change(now);
@@ -321,6 +333,7 @@ impl Lease {
         self.refresh(now);
         let units = units.min(charge.cost.units());
         if units == 0 || now >= charge.mark {
+            self.rest.counters.lost(units);
             return;
         }
         self.rest.blocks.give_back(&self.rest.terms, units, charge.mark);
@@ -343,6 +356,12 @@ impl Lease {
         let remaining = self.refresh(now);
         let is_ready = self.rest.waiting.is_empty() && cost <= remaining;
         is_ready.then(|| Spent { remaining, ..self.told(now, cost, 0) }.decision())
+    }
+
+    /// Notes that what is held is dropped.
+    pub(super) fn forfeit(&mut self, now: Timestamp) {
+        self.refresh(now.as_nanos());
+        self.rest.counters.lost(self.rest.blocks.left());
     }
 
     /// Whether nobody waits: a call that is still out will be lost.
