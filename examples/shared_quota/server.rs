@@ -18,7 +18,7 @@ use super::{Error, INSTANCES, LIMIT};
 
 /// The limit is named by the run: what an earlier one used does not count.
 pub(super) async fn serve(url: &str, leased: bool, run: &str) -> Result<(), Error> {
-    let name = PolicyName::new(&format!("{run}-{}", if leased { "leased" } else { "each" }))?;
+    let name = PolicyName::new(format!("{run}-{}", if leased { "leased" } else { "each" }))?;
     // In production leave the time-outs short. Here all processes and the server may share one busy
     // processor, and a decision by a share would spoil the total.
     let patience = Duration::from_secs(5);
