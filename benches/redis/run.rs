@@ -28,10 +28,10 @@ impl Run {
         server: &Standalone,
         tasks: u64,
         time: Duration,
-        decide: impl Fn(u64) -> F + Clone + Send + 'static,
+        decide: Arc<dyn Fn(u64) -> F + Send + Sync>,
     ) -> Self
     where
-        F: Future<Output = ()> + Send,
+        F: Future<Output = ()> + Send + 'static,
     {
         server.flush_all();
         let (cpu, calls_before) = (server.used_cpu(), calls(server));
@@ -39,7 +39,7 @@ impl Run {
         let begun = Instant::now();
         let mut running = JoinSet::new();
         for task in 0..tasks {
-            let (decide, decisions) = (decide.clone(), Arc::clone(&decisions));
+            let (decide, decisions) = (Arc::clone(&decide), Arc::clone(&decisions));
             running.spawn(async move {
                 let mut latencies = Vec::new();
                 let mut count = 0_u64;
@@ -90,6 +90,30 @@ impl Run {
         let place = (self.latencies.len() * percent / 100).min(self.latencies.len() - 1);
         self.latencies[place].as_secs_f64() * 1e6
     }
+}
+
+/// The same way of deciding, round after round.
+#[derive(Default)]
+pub(crate) struct Rounds(Vec<Run>);
+
+impl Rounds {
+    pub(crate) fn push(&mut self, run: Run) {
+        self.0.push(run);
+    }
+
+    pub(crate) fn median(&self, of: impl Fn(&Run) -> f64) -> f64 {
+        middle(self.0.iter().map(of).collect())
+    }
+
+    /// The median of the ratios, each taken within a round.
+    pub(crate) fn ratio(&self, to: &Self, of: impl Fn(&Run) -> f64) -> f64 {
+        middle(self.0.iter().zip(&to.0).map(|(run, other)| of(run) / of(other)).collect())
+    }
+}
+
+fn middle(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_unstable_by(f64::total_cmp);
+    numbers[numbers.len() / 2]
 }
 
 /// What clients have called until now.
