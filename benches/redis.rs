@@ -1,24 +1,24 @@
-//! Decisions on a Redis server: against a bare `INCR` on the same kind of connection, coalesced and
-//! not, leased and local. Starts its own `redis-server`. Prints Markdown.
+//! Decisions on a Redis server: against a bare `INCR` on the same kind of connection and the
+//! commands of a peer, coalesced and not, leased and local; and what instances that share a limit
+//! call and admit under load. Starts its own `redis-server`. Prints Markdown.
 //!
-//! `cargo bench --features redis,redis-cluster,redis-sentinel --bench redis`, about a minute; for a
-//! moment only: add `-- --quick`.
+//! `cargo bench --features redis,redis-cluster,redis-sentinel --bench redis`, about two minutes; for
+//! a moment only: add `-- --quick`.
 #![expect(clippy::print_stdout, reason = "a program that prints tables")]
 
+#[path = "redis/limitador.rs"]
+mod limitador;
+#[path = "redis/load.rs"]
+mod load;
+#[path = "redis/run.rs"]
+mod run;
 #[path = "../tests/support/servers/mod.rs"]
 mod servers;
 
-use std::{
-    future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use redis::AsyncCommands;
-use tokio::{task::JoinSet, time::Instant};
+use ::redis::AsyncCommands;
+use futures::future::BoxFuture;
 use tower_quota::{
     Cost, Key, Limiter, PolicyName, Quota,
     algorithm::TokenBucket,
@@ -28,114 +28,20 @@ use tower_quota::{
     },
 };
 
-use self::servers::Standalone;
+use self::{
+    limitador::Limitador,
+    run::{Rounds, Run},
+    servers::Standalone,
+};
 
-/// What a way of deciding did.
-struct Run {
-    decisions: u64,
-    time: Duration,
-    server_cpu: Duration,
-    calls: u64,
-    latencies: Vec<Duration>,
-}
-
-impl Run {
-    fn per_second(&self) -> f64 {
-        self.decisions as f64 / self.time.as_secs_f64()
-    }
-
-    fn percentile(&self, percent: usize) -> f64 {
-        let place = (self.latencies.len() * percent / 100).min(self.latencies.len() - 1);
-        self.latencies[place].as_secs_f64() * 1e6
-    }
-}
-
-/// Has so many tasks decide without a pause, one decision of each at a time.
-async fn run<F>(
-    server: &Standalone,
-    tasks: u64,
-    time: Duration,
-    decide: impl Fn(u64) -> F + Clone + Send + 'static,
-) -> Run
-where
-    F: Future<Output = ()> + Send,
-{
-    server.flush_all();
-    let (cpu, calls) = (server.used_cpu(), calls(server));
-    let decisions = Arc::new(AtomicU64::new(0));
-    let begun = Instant::now();
-    let mut running = JoinSet::new();
-    for task in 0..tasks {
-        let (decide, decisions) = (decide.clone(), Arc::clone(&decisions));
-        running.spawn(async move {
-            let mut latencies = Vec::new();
-            let mut count = 0_u64;
-            while begun.elapsed() < time {
-                let asked = Instant::now();
-                decide(task.wrapping_mul(0x9e37_79b9) ^ count).await;
-                latencies.push(asked.elapsed());
-                count += 1;
-                if count.is_multiple_of(16) {
-                    tokio::task::yield_now().await;
-                }
-            }
-            decisions.fetch_add(count, Ordering::Relaxed);
-            latencies
-        });
-    }
-    let mut latencies = Vec::new();
-    while let Some(done) = running.join_next().await {
-        latencies.extend(done.expect("no task fails"));
-    }
-    let time = begun.elapsed();
-    latencies.sort_unstable();
-    Run {
-        decisions: decisions.load(Ordering::Relaxed),
-        time,
-        server_cpu: server.used_cpu().saturating_sub(cpu),
-        calls: calls_since(server, calls),
-        latencies,
-    }
-}
-
-fn calls(server: &Standalone) -> u64 {
-    server.calls_of("evalsha") + server.calls_of("incr")
-}
-
-fn calls_since(server: &Standalone, before: u64) -> u64 {
-    calls(server).saturating_sub(before)
-}
-
-/// Nobody uses it up.
-fn unreached() -> TokenBucket {
-    TokenBucket::new(Quota::per_second(100_000_000)).burst(500_000_000)
-}
-
-fn deciding<B: Backend<TokenBucket>>(
-    backend: B,
-    keys: u64,
-) -> impl Fn(u64) -> futures::future::BoxFuture<'static, ()> + Clone + Send + 'static {
-    let limiter = Limiter::new(unreached(), backend);
-    move |number| {
-        let limiter = limiter.clone();
-        Box::pin(async move {
-            let decision = limiter.decide(&Key::from(number % keys), Cost::ONE).await;
-            assert!(decision.is_ok_and(|decision| decision.is_allowed()), "nobody uses it up");
-        })
-    }
-}
-
-fn redis(server: &Standalone, name: &'static str) -> RedisBuilder<Server> {
-    let source = Server::open(server.url()).expect("a URL");
-    RedisBuilder::new(source, PolicyName::from_static(name)).timeout(Duration::from_secs(5))
-}
+const KEYS: u64 = 10_000;
+const ROUNDS: u32 = 5;
 
 #[tokio::main]
 async fn main() {
     let is_bench = std::env::args().any(|argument| argument == "--bench");
     let is_quick = !is_bench || std::env::args().any(|argument| argument == "--quick");
-    let time = Duration::from_millis(if is_quick { 100 } else { 2_000 });
-    const KEYS: u64 = 10_000;
+    let time = |full| Duration::from_millis(if is_quick { 100 } else { full });
 
     let server = Standalone::start();
     println!("## Decisions on one server, {KEYS} keys unless said\n");
@@ -144,46 +50,92 @@ async fn main() {
          µs | p99 µs |"
     );
     println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|");
+    let mut ratios = String::new();
     for tasks in [1, 64, 256] {
-        let connection =
-            Server::open(server.url()).expect("a URL").connection().await.expect("a connection");
-        let incr = run(&server, tasks, time, move |number| {
-            let mut connection = connection.clone();
-            async move {
-                let _: u64 = connection.incr(number % KEYS, 1).await.expect("it counts");
-            }
-        })
-        .await;
-        print_row("bare `INCR`", tasks, &incr, &incr);
-        let alone = deciding(redis(&server, "alone").batch(1).in_flight(1_024).build(), KEYS);
-        print_row("one call each", tasks, &run(&server, tasks, time, alone).await, &incr);
-        let together = deciding(redis(&server, "together").build(), KEYS);
-        print_row("coalesced", tasks, &run(&server, tasks, time, together).await, &incr);
-        let hot = deciding(redis(&server, "hot").build(), 1);
-        print_row("coalesced, one key", tasks, &run(&server, tasks, time, hot).await, &incr);
-        let hold = Duration::from_millis(200);
-        let leased = deciding(Leased::new(redis(&server, "leased").build(), hold), 1);
-        print_row("leased, one key", tasks, &run(&server, tasks, time, leased).await, &incr);
-        let local = deciding(Local::new(), 1);
-        print_row(
-            "in this process, one key",
-            tasks,
-            &run(&server, tasks, time, local).await,
-            &incr,
-        );
+        ratios += &compare(&server, tasks, time(4_000)).await;
     }
+    println!("\n## Leased against one call each, and against in this process\n");
+    println!(
+        "| tasks | x one call each | x coalesced | x in this process |\n|---:|---:|---:|---:|"
+    );
+    print!("{ratios}");
+    load::print(&server, time(1_000)).await;
 }
 
-fn print_row(way: &str, tasks: u64, run: &Run, incr: &Run) {
-    let cpu = |run: &Run| run.server_cpu.as_secs_f64() * 1e6 / run.decisions.max(1) as f64;
+/// Runs all ways in turn, round after round, and prints the medians: what disturbs a round disturbs
+/// all of it. Gives a row of how leases compare.
+async fn compare(server: &Standalone, tasks: u64, time: Duration) -> String {
+    let connection =
+        Server::open(server.url()).expect("a URL").connection().await.expect("a connection");
+    let incr = deciding_by(move |number| {
+        let mut connection = connection.clone();
+        async move {
+            let _: u64 = connection.incr(number % KEYS, 1).await.expect("it counts");
+        }
+    });
+    let limitador = Limitador::connect(&server.url()).await;
+    let limitador = deciding_by(move |number| limitador.clone().decide(number % KEYS));
+    let alone = redis(server, "alone").batch(1).in_flight(1_024).build();
+    let leased = Leased::new(redis(server, "leased").build(), Duration::from_millis(200));
+    let ways: [(&str, Deciding); 7] = [
+        ("bare `INCR`", incr),
+        ("limitador's commands", limitador),
+        ("one call each", deciding(alone, KEYS)),
+        ("coalesced", deciding(redis(server, "together").build(), KEYS)),
+        ("coalesced, one key", deciding(redis(server, "hot").build(), 1)),
+        ("leased, one key", deciding(leased, 1)),
+        ("in this process, one key", deciding(Local::new(), 1)),
+    ];
+    let mut rounds = ways.each_ref().map(|_| Rounds::default());
+    for _ in 0..ROUNDS {
+        for ((_, decide), rounds) in ways.iter().zip(&mut rounds) {
+            rounds.push(Run::of(server, tasks, time / ROUNDS, Arc::clone(decide)).await);
+        }
+    }
+    for ((way, _), rounds_of) in ways.iter().zip(&rounds) {
+        print_row(way, tasks, rounds_of, &rounds[0]);
+    }
+    let [_, _, alone, together, _, leased, local] = &rounds;
+    let times = |other| leased.ratio(other, Run::per_second);
+    format!("| {tasks} | {:.0} | {:.0} | {:.2} |\n", times(alone), times(together), times(local))
+}
+
+type Deciding = Arc<dyn Fn(u64) -> BoxFuture<'static, ()> + Send + Sync>;
+
+fn deciding_by<F>(decide: impl Fn(u64) -> F + Send + Sync + 'static) -> Deciding
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    Arc::new(move |number| Box::pin(decide(number)))
+}
+
+fn deciding<B: Backend<TokenBucket>>(backend: B, keys: u64) -> Deciding {
+    // Nobody uses it up.
+    let limit = TokenBucket::new(Quota::per_second(100_000_000)).burst(500_000_000);
+    let limiter = Limiter::new(limit, backend);
+    deciding_by(move |number| {
+        let limiter = limiter.clone();
+        async move {
+            let decision = limiter.decide(&Key::from(number % keys), Cost::ONE).await;
+            assert!(decision.is_ok_and(|decision| decision.is_allowed()), "nobody uses it up");
+        }
+    })
+}
+
+fn redis(server: &Standalone, name: &'static str) -> RedisBuilder<Server> {
+    let source = Server::open(server.url()).expect("a URL");
+    RedisBuilder::new(source, PolicyName::from_static(name)).timeout(Duration::from_secs(5))
+}
+
+fn print_row(way: &str, tasks: u64, rounds: &Rounds, incr: &Rounds) {
     println!(
         "| {way} | {tasks} | {:.1} | {:.2} | {:.2} | {:.2} | {:.3} | {:.0} | {:.0} |",
-        run.per_second() / 1e3,
-        run.per_second() / incr.per_second(),
-        cpu(run),
-        cpu(run) / cpu(incr),
-        run.calls as f64 / run.decisions.max(1) as f64,
-        run.percentile(50),
-        run.percentile(99),
+        rounds.median(Run::per_second) / 1e3,
+        rounds.ratio(incr, Run::per_second),
+        rounds.median(Run::server_cpu),
+        rounds.ratio(incr, Run::server_cpu),
+        rounds.median(Run::calls),
+        rounds.median(|run| run.percentile(50)),
+        rounds.median(|run| run.percentile(99)),
     );
 }

@@ -3,6 +3,8 @@
 //! Both are features; without them everything here is nothing. Names, units and labels are listed
 //! in the guide. No key is ever a label or a field: their number has no bound, and some are secret.
 
+#[cfg(feature = "redis")]
+pub(crate) mod checks;
 #[cfg(feature = "metrics")]
 mod meters;
 pub(crate) mod nesting;
@@ -106,4 +108,16 @@ pub(crate) fn misused(error: &ConfigError) {
     }
     #[cfg(all(not(feature = "tracing"), not(debug_assertions)))]
     let _ = error;
+}
+
+/// An error with its causes: the backend's own message is where the reason stands.
+#[cfg(all(feature = "tracing", any(feature = "local", feature = "redis")))]
+fn error_chain(error: &crate::error::BackendError) -> String {
+    let mut told = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        told += &format!(": {error}");
+        cause = error.source();
+    }
+    told
 }

@@ -16,23 +16,28 @@ use tower_quota::{
 
 use super::{Error, INSTANCES, LIMIT};
 
-/// Keys begin with the number of the run: what an earlier one used does not count.
+/// The limit is named by the run: what an earlier one used does not count.
 pub(super) async fn serve(url: &str, leased: bool, run: &str) -> Result<(), Error> {
-    let name = PolicyName::from_static(if leased { "leased" } else { "each" });
-    let redis = RedisBuilder::new(Server::open(url)?, name).prefix(PolicyName::new(run)?);
+    let name = PolicyName::new(format!("{run}-{}", if leased { "leased" } else { "each" }))?;
+    // In production leave the time-outs short. Here all processes and the server may share one busy
+    // processor, and a decision by a share would spoil the total.
+    let patience = Duration::from_secs(5);
+    let redis = RedisBuilder::new(Server::open(url)?, name).timeout(patience);
     // If the server should fail, each process decides by its share of the limit.
     let share = Fallback::LocalShare(Portion::of(INSTANCES as u32)?);
+    let guarded = GuardedBuilder::new(share).timeout(patience);
+    let bucket = TokenBucket::new(Quota::per_day(LIMIT));
     let limit = TokenBucketLayer::new(Quota::per_day(LIMIT)).answer(TooManyRequests::new());
     let hello = get(|| async { "hello" });
 
+    // A limiter that is to share says at its start if it cannot.
     let app = if leased {
-        let backend = Leased::new(redis.build(), Duration::from_millis(50));
-        let backend = GuardedBuilder::new(share).build(backend);
+        let backend = guarded.build(Leased::new(redis.build(), Duration::from_millis(50)));
+        backend.check(&bucket).await?;
         Router::new().route("/", hello).layer(limit.backend(backend))
     } else {
-        let backend = GuardedBuilder::new(share).build(redis.build());
-        // A limiter that is to share says at its start if it cannot.
-        backend.check(&TokenBucket::new(Quota::per_day(LIMIT))).await?;
+        let backend = guarded.build(redis.build());
+        backend.check(&bucket).await?;
         Router::new().route("/", hello).layer(limit.backend(backend))
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;

@@ -9,6 +9,7 @@
 mod block;
 mod blocks;
 mod call;
+mod counts;
 mod lease;
 mod rate;
 mod seat;
@@ -24,10 +25,11 @@ use futures::{FutureExt, future::BoxFuture};
 
 pub use self::{
     call::{Call, Decided, Ticket},
+    counts::Counts,
     lease::Lease,
     terms::Terms,
 };
-use self::{seat::Seat, seats::Seats, wait::Wait};
+use self::{counts::Counters, seat::Seat, seats::Seats, wait::Wait};
 use super::Backend;
 use crate::{
     algorithm::{LeaseBucket, TokenBucket},
@@ -117,6 +119,7 @@ struct Shared<C> {
     clock: C,
     settings: Settings,
     seats: Seats,
+    counters: Arc<Counters>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -143,7 +146,8 @@ impl<B> Leased<B> {
 impl<B, C> Leased<B, C> {
     fn of(backend: B, clock: C, settings: Settings) -> Self {
         let seats = Seats::new(settings.most_keys);
-        Self { backend, shared: Arc::new(Shared { clock, settings, seats }) }
+        let shared = Shared { clock, settings, seats, counters: Arc::default() };
+        Self { backend, shared: Arc::new(shared) }
     }
 
     /// The time that may pass between a decision and its effect, beyond the hold time: what the
@@ -199,6 +203,11 @@ impl<B, C> Leased<B, C> {
         Terms::new(limit, hold, jitter, largest_cost)
     }
 
+    /// What has happened so far.
+    pub fn counts(&self) -> Counts {
+        self.shared.counters.now()
+    }
+
     /// The keys of which something is held or remembered.
     pub fn len(&self) -> usize {
         self.shared.seats.len()
@@ -230,10 +239,10 @@ impl<B: Backend<LeaseBucket>, C: Clock> Leased<B, C> {
     fn ask_first(&self, algorithm: &TokenBucket, key: &Key, cost: Cost) -> Deciding {
         let terms = self.terms(algorithm);
         if terms.is_leased() {
-            let clock = &self.shared.clock;
+            let Shared { clock, counters, .. } = &*self.shared;
             let asked = self.shared.seats.with_new(key, clock.now(), |place| {
                 let now = clock.now();
-                Some(Seat::renewed(place, terms, now)?.lease.ask(now, cost.units()))
+                Some(Seat::renewed(place, terms, now, counters)?.lease.ask(now, cost.units()))
             });
             match asked {
                 Some(Ok(decision)) => return MaybeReady::ready(Ok(on(cost, decision))),
@@ -270,6 +279,7 @@ impl<B: Backend<LeaseBucket>, C: Clock> Leased<B, C> {
     }
 
     fn ask_backend(&self, terms: &Terms, key: &Key, demand: &Demand) -> Deciding {
+        self.shared.counters.passes_on();
         match self.backend.decide(terms.decided_by(), key, demand).try_into_ready() {
             Ok(answer) => MaybeReady::ready(answer),
             Err(future) => MaybeReady::pending(future.boxed()),

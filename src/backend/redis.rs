@@ -29,7 +29,8 @@
 //!
 //! What a caller sees when the server is slow or gone is the business of
 //! [`Guarded`](super::Guarded), which belongs around this in production;
-//! [`Leased`](super::Leased) makes it nearly as fast as a store in this process.
+//! [`Leased`](super::Leased) makes it nearly as fast as a store in this process. Before a program
+//! serves, [`Redis::check`] says whether the server can do its work.
 //!
 //! # Which algorithms
 //!
@@ -37,6 +38,7 @@
 
 mod call;
 mod caller;
+mod check;
 mod coalesce;
 mod name;
 mod refusals;
@@ -68,6 +70,7 @@ use self::{
     script::Job,
 };
 pub use self::{
+    check::{Checked, Eviction},
     script::Scripted,
     source::{Server, Source},
 };

@@ -76,7 +76,7 @@ impl Outages {
         match switch {
             Switch::Opened { error, wait } => tracing::warn!(
                 target: "tower_quota", %backend, fallback, reason = error.kind().name(),
-                cause = error_chain(error), probe_after = ?wait,
+                cause = super::error_chain(error), probe_after = ?wait,
                 "rate limit backend fails and is left alone"
             ),
             Switch::Probing => {
@@ -116,7 +116,7 @@ impl Outages {
         #[cfg(feature = "tracing")]
         tracing::warn!(
             target: "tower_quota", backend = %self.backend, fallback = self.fallback,
-            reason = error.kind().name(), cause = error_chain(error),
+            reason = error.kind().name(), cause = super::error_chain(error),
             "rate limit backend failed; metrics count how often"
         );
     }
@@ -127,7 +127,7 @@ impl Outages {
         #[cfg(feature = "tracing")]
         tracing::error!(
             target: "tower_quota", backend = %self.backend, fallback = self.fallback,
-            reason = error.kind().name(), cause = error_chain(error),
+            reason = error.kind().name(), cause = super::error_chain(error),
             "rate limits are to be shared but their backend cannot be reached"
         );
         #[cfg(all(not(feature = "tracing"), debug_assertions))]
@@ -154,18 +154,6 @@ impl Outages {
     fn handles(&self) -> &Handles {
         self.handles.get_or_init(|| Handles::new(&self.backend, self.fallback))
     }
-}
-
-/// An error with its causes: the backend's own message is where the reason stands.
-#[cfg(feature = "tracing")]
-fn error_chain(error: &BackendError) -> String {
-    let mut told = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        told += &format!(": {error}");
-        cause = error.source();
-    }
-    told
 }
 
 /// Metrics with their labels, registered when they are first needed.

@@ -3,6 +3,7 @@
 
 #![cfg(all(feature = "local", feature = "testing"))]
 
+mod counting;
 mod faults;
 mod load;
 mod oracle;

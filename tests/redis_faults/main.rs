@@ -1,11 +1,19 @@
 //! What production does to a server, and what callers see of it.
 
+#[path = "../support/events.rs"]
+mod events;
 #[path = "../support/servers/mod.rs"]
 mod servers;
 
+mod checks;
+mod deployment;
 mod fleet;
 mod keys;
+mod network;
+mod pauses;
+mod restarts;
 mod sources;
+mod tally;
 mod topology;
 
 use std::time::Duration;
@@ -20,7 +28,7 @@ use tower_quota::{
     },
 };
 
-use self::servers::{Data, Proxy, Standalone};
+use self::servers::{Data, Standalone};
 
 type Shared = Limiter<TokenBucket, Redis<TokenBucket, Server>>;
 
@@ -63,30 +71,6 @@ async fn take_when_it_is_back(limiter: &Shared) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flush_of_scripts_costs_one_reload_and_no_double_charge() {
-    let server = Standalone::start();
-    let limiter = limiter(&server.url());
-    assert_eq!(take(&limiter).await, Ok(99));
-    server.script_flush();
-    assert_eq!(take(&limiter).await, Ok(98));
-    assert_eq!(take(&limiter).await, Ok(97));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_dies_is_unreachable_at_once_and_found_again() {
-    let server = Standalone::start();
-    let limiter = limiter(&server.url());
-    assert_eq!(take(&limiter).await, Ok(99));
-    server.kill();
-    let begun = tokio::time::Instant::now();
-    assert!(take(&limiter).await.is_err());
-    assert_eq!(take(&limiter).await, Err(BackendErrorKind::Unreachable));
-    assert!(begun.elapsed() < Duration::from_secs(4), "no request hangs");
-    server.restart(Data::Lost);
-    assert_eq!(take_when_it_is_back(&limiter).await, 99, "what was in memory is forgotten");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_hangs_costs_the_time_out_and_counts_as_charged() {
     let server = Standalone::start();
     let limiter = limiter(&server.url());
@@ -102,43 +86,6 @@ async fn a_server_that_hangs_costs_the_time_out_and_counts_as_charged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_is_cut_off_is_charged_once_and_never_repeated() {
-    let server = Standalone::start();
-    let proxy = Proxy::start(server.addr());
-    let limiter = limiter(&proxy.url());
-    assert_eq!(take(&limiter).await, Ok(99));
-    proxy.cut_reply_to("EVALSHA");
-    assert_eq!(take(&limiter).await, Err(BackendErrorKind::TimedOut));
-    assert!(proxy.has_cut_reply());
-    assert_eq!(take_when_it_is_back(&limiter).await, 97, "98 was the one without an answer");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_black_hole_times_out() {
-    let server = Standalone::start();
-    let proxy = Proxy::start(server.addr());
-    let limiter = limiter(&proxy.url());
-    assert_eq!(take(&limiter).await, Ok(99));
-    proxy.black_hole();
-    let begun = tokio::time::Instant::now();
-    assert_eq!(take(&limiter).await, Err(BackendErrorKind::TimedOut));
-    assert!(begun.elapsed() < Duration::from_secs(2));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_opens_slowly_is_there_for_the_next_call() {
-    let server = Standalone::start();
-    let proxy = Proxy::start(server.addr());
-    proxy.hold();
-    let limiter = limiter(&proxy.url());
-    // Opening it takes longer than a call may take. It goes on, or it would never be open.
-    assert_eq!(take(&limiter).await, Err(BackendErrorKind::Unreachable));
-    proxy.pass();
-    assert_eq!(take_when_it_is_back(&limiter).await, 99);
-    assert_eq!(proxy.connections(), 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_password_is_told_as_such() {
     let server = Standalone::start();
     let privileges = "~tq:* -@all +evalsha +script|load +get +set +time";
@@ -147,10 +94,17 @@ async fn a_wrong_password_is_told_as_such() {
     let right = limiter(&server.url_of("quota", "right"));
     assert_eq!(take(&right).await, Ok(99), "the least privileges are enough");
     let wrong = limiter(&server.url_of("quota", "wrong"));
+    let begun = tokio::time::Instant::now();
     assert_eq!(take(&wrong).await, Err(BackendErrorKind::Unauthorized));
+    assert!(begun.elapsed() < Duration::from_secs(2), "it is not tried until the time-out");
     server.acl_set_user("idle", "on >right ~tq:* -@all +ping");
     let forbidden = limiter(&server.url_of("idle", "right"));
     assert_eq!(take(&forbidden).await, Err(BackendErrorKind::Unauthorized));
+    // Put right at the server, it is so for those that run.
+    server.acl_set_user("quota", "resetpass >wrong");
+    assert_eq!(take_when_it_is_back(&wrong).await, 98, "a refused call was no charge");
+    server.acl_set_user("idle", privileges);
+    assert_eq!(take_when_it_is_back(&forbidden).await, 97);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,32 +116,6 @@ async fn a_full_memory_is_told_as_such() {
     assert_eq!(take(&limiter).await, Err(BackendErrorKind::StoreFull));
     server.set_max_memory(0);
     assert_eq!(take(&limiter).await, Ok(98));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_flush_of_all_keys_costs_one_more_burst_and_no_error() {
-    let server = Standalone::start();
-    let limiter = limiter(&server.url());
-    let mut admitted = 0;
-    for asked in 0..400 {
-        if asked == 150 {
-            server.flush_all();
-        }
-        let decision = limiter.decide(&Key::GLOBAL, Cost::ONE).await.expect("it decides");
-        admitted += u64::from(decision.is_allowed());
-    }
-    assert_eq!(admitted, 200, "the limit is a hundred");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_pauses_its_clients_costs_the_time_out() {
-    let server = Standalone::start();
-    let limiter = limiter(&server.url());
-    assert_eq!(take(&limiter).await, Ok(99));
-    server.client_pause(Duration::from_secs(5));
-    assert_eq!(take(&limiter).await, Err(BackendErrorKind::TimedOut));
-    server.client_unpause();
-    assert_eq!(take_when_it_is_back(&limiter).await, 97);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -231,4 +159,29 @@ async fn secrets_do_not_reach_the_server() {
     let lines = monitor.lines();
     assert!(lines.iter().any(|line| line.contains("tq:faults:{h.")), "{lines:#?}");
     assert!(!lines.iter().any(|line| line.contains("0123456789")), "{lines:#?}");
+}
+
+/// The tables of the guide that say what each fault costs, by the name of the test in the last
+/// column.
+#[test]
+fn the_guide_names_a_test_for_each_fault() {
+    let tests = [
+        include_str!("main.rs"),
+        include_str!("keys.rs"),
+        include_str!("network.rs"),
+        include_str!("pauses.rs"),
+        include_str!("restarts.rs"),
+        include_str!("topology.rs"),
+    ];
+    let (_, page) = include_str!("../../src/guide/failure.md")
+        .split_once("# What a Redis server's faults cost")
+        .expect("the section is there");
+    let (tables, _) = page.split_once("\n# ").expect("another follows");
+    let rows = tables.lines().filter(|line| line.starts_with("| ") && line.contains("_"));
+    let names: Vec<_> = rows.filter_map(|row| row.split('`').rev().nth(1)).collect();
+    assert!(names.len() > 20, "{names:?}");
+    for name in names {
+        let test = format!("async fn {name}() {{");
+        assert!(tests.iter().any(|file| file.contains(&test)), "no test is called {name}");
+    }
 }

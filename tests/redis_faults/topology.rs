@@ -13,7 +13,7 @@ use tower_quota::{
     },
 };
 
-use crate::servers;
+use crate::{servers, tally::Tally};
 
 fn limiter<S: Source>(source: S) -> Limiter<TokenBucket, impl Backend<TokenBucket>> {
     let redis = RedisBuilder::new(source, PolicyName::from_static("topology"))
@@ -45,6 +45,16 @@ fn slot_and_another_node(cluster: &servers::Cluster) -> (u16, &servers::Server) 
     (slot, to.expect("another node"))
 }
 
+/// A failover forgets what the replica has not.
+fn wait_until_its_replica_has_all(primary: &servers::Server) {
+    let written: u64 = primary.info("replication")["master_repl_offset"].parse().expect("a number");
+    servers::until("the replica has all", || {
+        let info = primary.info("replication");
+        let replica = info.get("slave0")?.split(',').find_map(|it| it.strip_prefix("offset="))?;
+        (replica.parse::<u64>().ok()? >= written).then_some(())
+    });
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_that_dies_is_followed_by_the_one_that_sentinels_choose() {
     let sentinel = servers::Sentinel::start();
@@ -59,6 +69,46 @@ async fn a_primary_that_dies_is_followed_by_the_one_that_sentinels_choose() {
     // The replica had the state. A call that may have been executed is not repeated.
     assert!((990..=998).contains(&left(&limiter, &Key::GLOBAL).await));
     assert_ne!(sentinel.master().port(), port);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_planned_failover_costs_at_most_one_more_burst() {
+    let sentinel = servers::Sentinel::start();
+    let source =
+        Sentinel::open(sentinel.urls(), "quota", &RedisConnectionInfo::default()).expect("URLs");
+    let limiter = limiter(source);
+    let mut tally = Tally::default();
+    for _ in 0..400 {
+        tally.ask(&limiter).await;
+    }
+    sentinel.wait_until_whole();
+    let old = sentinel.master();
+    sentinel.failover();
+    // What the old primary admits until it is told of its demotion is lost with it.
+    for _ in 0..400 {
+        tally.ask(&limiter).await;
+    }
+    servers::until("the old primary is told", || {
+        old.info("replication").get("role").is_some_and(|role| role == "slave").then_some(())
+    });
+    tally.ask_for_the_rest(&limiter).await;
+    let most = 2_000;
+    assert!((1_000 - tally.timed_out..=most).contains(&tally.admitted), "{tally:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_of_a_cluster_that_dies_is_followed_by_its_replica() {
+    let cluster = servers::Cluster::start(3, 1);
+    let limiter = limiter(Cluster::open(cluster.urls()).expect("URLs"));
+    let mut tally = Tally::default();
+    for _ in 0..400 {
+        tally.ask(&limiter).await;
+    }
+    let owner = cluster.owner(cluster.slot_of("tq:topology:{g}"));
+    wait_until_its_replica_has_all(owner);
+    owner.kill();
+    tally.ask_for_the_rest(&limiter).await;
+    tally.assert_admits(1_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,6 +26,8 @@ pub(super) struct Block {
     count: u64,
     /// Units that were spent or expired, from the first parcel on.
     gone: u64,
+    /// Units that expired since somebody counted them.
+    expired: u64,
 }
 
 impl Block {
@@ -46,7 +48,7 @@ impl Block {
             return Err(BackendError::new(BackendErrorKind::Malformed));
         }
         let last = saturating_nanos(charge.delay);
-        let mut block = Self { sent: call.sent, received, last, each, count, gone: 0 };
+        let mut block = Self { sent: call.sent, received, last, each, count, gone: 0, expired: 0 };
         if block.ready(terms, received) < each && block.covers_at(terms, each).is_none() {
             return Err(BackendError::new(BackendErrorKind::TimedOut));
         }
@@ -56,7 +58,7 @@ impl Block {
     /// `units` that came back, and expire when those expire with which they were drawn.
     pub(super) const fn returned(terms: &Terms, units: u64, expiry: u64) -> Self {
         let sent = expiry.saturating_sub(terms.life(0));
-        Self { sent, received: sent, last: 0, each: 1, count: units, gone: 0 }
+        Self { sent, received: sent, last: 0, each: 1, count: units, gone: 0, expired: 0 }
     }
 
     /// Whether `other` came back too, and expires with this.
@@ -72,8 +74,15 @@ impl Block {
     fn forget_expired(&mut self, terms: &Terms, now: u64) {
         let passed = terms.most_passed(now.saturating_sub(self.sent));
         if let Some(expired) = passed.checked_sub(terms.hold()) {
-            self.gone = self.gone.max(self.until(terms, expired) * self.each);
+            let gone = self.gone.max(self.until(terms, expired) * self.each);
+            self.expired += gone - self.gone;
+            self.gone = gone;
         }
+    }
+
+    /// The units that have expired and were not counted yet.
+    pub(super) const fn take_expired(&mut self) -> u64 {
+        std::mem::replace(&mut self.expired, 0)
     }
 
     /// The units that can be spent now, after forgetting what expired.

@@ -1,9 +1,12 @@
-use std::{collections::VecDeque, time::Duration};
+mod telling;
+
+use std::{collections::VecDeque, sync::Arc};
 
 use super::{
     block::Block,
     blocks::Blocks,
     call::{Call, Decided, Ticket},
+    counts::Counters,
     rate::Rate,
     spent::Spent,
     standing::Standing,
@@ -12,7 +15,7 @@ use super::{
 use crate::{
     algorithm::TokenBucket,
     cost::Cost,
-    decision::{Charge, Decision, Demand, PolicySet, RetryAfter, Snapshot},
+    decision::{Charge, Decision, Demand, RetryAfter},
     error::BackendError,
     time::{Timestamp, saturating_nanos},
 };
@@ -82,11 +85,17 @@ struct Rest {
     next_ticket: Ticket,
     call: Option<Call>,
     calls: u64,
+    counters: Arc<Counters>,
 }
 
 impl Lease {
     /// A lease that holds nothing.
     pub fn new(terms: Terms, now: Timestamp) -> Self {
+        Self::counted(terms, now, Arc::default())
+    }
+
+    /// The same, counted with others.
+    pub(super) fn counted(terms: Terms, now: Timestamp, counters: Arc<Counters>) -> Self {
         let rest = Rest {
             terms,
             blocks: Blocks::default(),
@@ -98,6 +107,7 @@ impl Lease {
             next_ticket: 0,
             call: None,
             calls: 0,
+            counters,
         };
         Self {
             limit: *terms.limit(),
@@ -146,17 +156,6 @@ impl Lease {
         Some(self.told(now, cost, self.ready_until))
     }
 
-    #[inline(always)]
-    const fn told(&self, now: u64, cost: u64, expiry: u64) -> Spent {
-        let (burst, remaining) = (self.burst, self.ready);
-        Spent { cost, expiry, now, burst, remaining, reset_after: self.reset_after(now) }
-    }
-
-    #[inline(always)]
-    const fn reset_after(&self, now: u64) -> u64 {
-        self.reset_at.saturating_sub(now)
-    }
-
     /// Decides on a request that what is ready does not cover.
     #[inline(never)]
     pub(super) fn ask_otherwise(&mut self, now: Timestamp, cost: u64) -> Result<Decision, Ticket> {
@@ -194,11 +193,6 @@ impl Lease {
         Some(self.refused_until(covered_at, now))
     }
 
-    fn refused_until(&self, until: u64, now: u64) -> Decision {
-        let wait = Duration::from_nanos(until.saturating_sub(now).max(1));
-        self.denied(now, RetryAfter::After(wait))
-    }
-
     /// Spends what is released and good.
     fn spend(&mut self, now: u64, cost: u64) -> Option<Spent> {
         let remaining = self.refresh(now).checked_sub(cost)?;
@@ -210,9 +204,10 @@ impl Lease {
     /// Takes what was spent from the first block, and looks up what can be spent: of the first for
     /// the usual path, and of all of them.
     fn refresh(&mut self, now: u64) -> u64 {
-        let Rest { terms, blocks, waiting, .. } = &mut *self.rest;
+        let Rest { terms, blocks, waiting, counters, .. } = &mut *self.rest;
         blocks.spend_first(std::mem::take(&mut self.spent));
         let (ready, until, all) = blocks.look(terms, now);
+        counters.lost(blocks.take_lost());
         (self.ready, self.ready_until) = if waiting.is_empty() { (ready, until) } else { (0, 0) };
         all
     }
@@ -241,6 +236,7 @@ impl Lease {
         let &(_, cost) = self.rest.waiting.front()?;
         let demand = Demand::up_to(self.wanted(now, cost), Cost::new(cost));
         self.rest.calls += 1;
+        self.rest.counters.draws();
         self.rest.call = Some(Call { id: self.rest.calls, demand, sent: now });
         self.rest.call
     }
@@ -274,6 +270,7 @@ impl Lease {
         match answer {
             Ok(denied) => self.serve(now, denied, decided),
             Err(error) => {
+                self.rest.counters.fails();
                 let all = self.rest.waiting.drain(..);
                 decided.extend(all.map(|(ticket, _)| (ticket, Err(error.clone()))));
             }
@@ -300,6 +297,7 @@ impl Lease {
             self.rest.quiet_until = quiet_until;
         }
         let block = Block::drawn(&self.rest.terms, call, now, &charge)?;
+        self.rest.counters.drew(charge.cost.units());
         self.refresh(now);
         self.rest.blocks.draw(block);
         self.change(now);
@@ -335,6 +333,7 @@ impl Lease {
         self.refresh(now);
         let units = units.min(charge.cost.units());
         if units == 0 || now >= charge.mark {
+            self.rest.counters.lost(units);
             return;
         }
         self.rest.blocks.give_back(&self.rest.terms, units, charge.mark);
@@ -359,6 +358,12 @@ impl Lease {
         is_ready.then(|| Spent { remaining, ..self.told(now, cost, 0) }.decision())
     }
 
+    /// Notes that what is held is dropped.
+    pub(super) fn forfeit(&mut self, now: Timestamp) {
+        self.refresh(now.as_nanos());
+        self.rest.counters.lost(self.rest.blocks.left());
+    }
+
     /// Whether nobody waits: a call that is still out will be lost.
     pub fn is_unattended(&self) -> bool {
         self.rest.waiting.is_empty()
@@ -374,24 +379,6 @@ impl Lease {
             && self.rest.waiting.is_empty()
             && self.rest.blocks.is_empty()
             && since / IDLE_AFTER >= self.rest.terms.hold()
-    }
-
-    /// The bucket is empty: it can be done when the bucket has refilled so far, if nobody comes.
-    fn empty(&self, now: u64, cost: u64) -> Decision {
-        let wait = self.rest.standing.wait_for(&self.rest.terms, now, cost).max(1);
-        self.denied(now, RetryAfter::After(Duration::from_nanos(wait)))
-    }
-
-    const fn denied(&self, now: u64, retry_after: RetryAfter) -> Decision {
-        let snapshot = self.snapshot(now);
-        Decision::Deny { snapshot, retry_after, violated: PolicySet::FIRST }
-    }
-
-    /// What is known for certain: what this instance can spend, and how long the bucket takes to
-    /// refill if nobody else draws.
-    #[inline]
-    const fn snapshot(&self, now: u64) -> Snapshot {
-        Snapshot::new(self.burst, self.ready, Duration::from_nanos(self.reset_after(now)))
     }
 
     /// Whether a call is out whose answer is still worth something.

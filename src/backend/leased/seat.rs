@@ -1,9 +1,10 @@
-use std::{collections::VecDeque, task::Waker};
+use std::{collections::VecDeque, sync::Arc, task::Waker};
 
 use futures::future::{BoxFuture, Shared};
 
 use super::{
     call::{Call, Decided, Ticket},
+    counts::Counters,
     lease::Lease,
     terms::Terms,
 };
@@ -37,23 +38,30 @@ struct Waiter {
 }
 
 impl Seat {
-    fn new(terms: Terms, now: Timestamp) -> Self {
-        Self { lease: Lease::new(terms, now), crowd: Box::default() }
+    fn new(terms: Terms, now: Timestamp, counters: &Arc<Counters>) -> Self {
+        let lease = Lease::counted(terms, now, Arc::clone(counters));
+        Self { lease, crowd: Box::default() }
     }
 
     /// The seat at `place`, made new if there is none, or if it is one of another limit. `None` if
     /// somebody still waits for that.
-    pub(super) fn renewed(
-        place: &mut Option<Self>,
+    pub(super) fn renewed<'p>(
+        place: &'p mut Option<Self>,
         terms: Terms,
         now: Timestamp,
-    ) -> Option<&mut Self> {
+        counters: &Arc<Counters>,
+    ) -> Option<&'p mut Self> {
         match place {
             Some(seat) if *seat.lease.terms() == terms => {}
             Some(seat) if !seat.lease.is_unattended() || !seat.crowd.waiters.is_empty() => {
                 return None;
             }
-            _ => *place = Some(Self::new(terms, now)),
+            _ => {
+                if let Some(seat) = place {
+                    seat.lease.forfeit(now);
+                }
+                *place = Some(Self::new(terms, now, counters));
+            }
         }
         place.as_mut()
     }

@@ -116,8 +116,7 @@ pub(super) async fn call<S: Source>(
                 load.arg("LOAD").arg(script.source);
                 // Should this fail, the next try says why.
                 match timeout_at(deadline, source.send_to(&mut connection, slot, load)).await {
-                    Ok(Ok(_)) => {}
-                    Ok(Err(error)) => last = Some(error),
+                    Ok(answer) => last = answer.and_then(Value::extract_error).err().or(last),
                     Err(_) => return Err(unreachable(Some(error))),
                 }
             }
@@ -162,6 +161,16 @@ async fn again(deadline: Instant) -> bool {
     true
 }
 
+/// What an error says of a command that is not a script's, and need not be repeated.
+pub(super) fn failure(error: RedisError) -> BackendError {
+    let kind = match fate(&error) {
+        Fate::Refused(kind) => kind,
+        Fate::Unknown => BackendErrorKind::TimedOut,
+        Fate::NotExecuted | Fate::NotExecutedHere | Fate::NoScript => BackendErrorKind::Unreachable,
+    };
+    BackendError::new(kind).with_source(error)
+}
+
 fn unreachable(error: Option<RedisError>) -> BackendError {
     let unreachable = BackendError::new(BackendErrorKind::Unreachable);
     match error {
@@ -181,6 +190,10 @@ fn fate(error: &RedisError) -> Fate {
             | ServerErrorKind::BusyLoading => Fate::NotExecuted,
             ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown => Fate::NotExecutedHere,
             ServerErrorKind::NoPerm => Fate::Refused(BackendErrorKind::Unauthorized),
+            // What a script may not call has no code of its own.
+            _ if error.detail().is_some_and(is_of_the_acl) => {
+                Fate::Refused(BackendErrorKind::Unauthorized)
+            }
             _ => Fate::Refused(BackendErrorKind::Rejected),
         },
         ErrorKind::Extension => match error.code() {
@@ -202,4 +215,11 @@ fn fate(error: &RedisError) -> Fate {
         ErrorKind::Io if error.is_connection_refusal() => Fate::NotExecutedHere,
         _ => Fate::Unknown,
     }
+}
+
+/// Whether a script failed because its user may not do what it does: by the words of Redis 7.0, and
+/// of its successors and Valkey.
+fn is_of_the_acl(detail: &str) -> bool {
+    detail.starts_with("The user executing the script can't")
+        || detail.starts_with("ACL failure in script")
 }

@@ -5,6 +5,7 @@
 //! tq:login:{n.42}   tq:login:{a.192.0.2.1}
 //! tq:login:{h.nB3XbZkq4qk2Wc0m3mqj5Q}   something secret or long
 //! tq:login:{17}:t.alice                 spread over tags
+//! tq:login:{c.0}                        what a check takes from, and gives back
 //! ```
 //!
 //! What a user can choose is between our own braces and has none itself, so it can neither move a
@@ -27,6 +28,7 @@ use crate::{
 
 /// Makes the names of a limit's keys.
 pub(super) struct Names {
+    limit: PolicyName,
     /// The prefix and the limit: `tq:login:`.
     base: String,
     /// Begun with the secret.
@@ -48,7 +50,7 @@ impl Names {
         let base = format!("{prefix}:{limit}:");
         let secret = secret.unwrap_or(base.as_bytes());
         let hash = Hmac::new_from_slice(secret).expect("an HMAC takes a secret of any length");
-        Self { base, hash, tags }
+        Self { limit: limit.clone(), base, hash, tags }
     }
 
     /// The name of `key`.
@@ -76,6 +78,16 @@ impl Names {
             Some(_) => name.iter().position(|&byte| byte == b'}').map_or(name.len(), |end| end + 1),
         };
         [&name[..end], b"began"].concat()
+    }
+
+    /// The name of a key that is nobody's.
+    pub(super) fn reserved(&self, number: u32) -> Vec<u8> {
+        format!("{}{{c.{number}}}", self.base).into_bytes()
+    }
+
+    /// The limit.
+    pub(super) const fn limit(&self) -> &PolicyName {
+        &self.limit
     }
 
     const fn shown<'n>(&'n self, key: &'n Key) -> Shown<'n> {

@@ -1,0 +1,170 @@
+//! What a check says before the work begins.
+
+use std::time::Duration;
+
+use redis::RedisConnectionInfo;
+use tower_quota::{
+    BackendError, BackendErrorKind, PolicyName, Quota,
+    algorithm::{FixedWindow, LeakyBucket, SlidingWindow, TokenBucket},
+    backend::redis::{
+        Checked, Cluster, Eviction, Redis, RedisBuilder, Scripted, Sentinel, Server, Source,
+    },
+};
+
+use super::{
+    bucket, events,
+    servers::{self, Flavor, Standalone},
+};
+
+fn backend<A: Scripted, S: Source>(source: S) -> Redis<A, S> {
+    RedisBuilder::new(source, PolicyName::from_static("checks"))
+        .timeout(Duration::from_secs(5))
+        .build()
+}
+
+pub(crate) async fn check(url: &str) -> Result<Checked, BackendErrorKind> {
+    let redis = backend(Server::open(url).expect("a URL"));
+    redis.check(&bucket()).await.map_err(|error: BackendError| error.kind())
+}
+
+fn least_privileges() -> &'static str {
+    let privileges = "~tq:* -@all +evalsha +script|load +get +set +time";
+    assert!(include_str!("../../src/guide/redis.md").contains(privileges), "the guide says so");
+    privileges
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_keeps_its_keys_has_nothing_to_be_said_of() {
+    events::listen();
+    for flavor in Flavor::ALL {
+        let server = Standalone::start_with(flavor, &[]);
+        let checked = check(&server.url()).await.expect("all is well");
+        assert_eq!((checked.primaries, checked.eviction), (1, Eviction::Never));
+        assert_eq!(events::told(), [""; 0]);
+        assert_eq!(server.ask::<Vec<String>>(&["KEYS", "*"]), ["tq:checks:{c.0}"]);
+        let time: i64 = server.ask(&["PTTL", "tq:checks:{c.0}"]);
+        assert!((0..=2_000).contains(&time), "what was given back is soon gone: {time} ms");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_algorithm_can_be_checked_again_and_again() {
+    async fn check<A: Scripted>(server: &Standalone, algorithm: A) {
+        let redis = backend(Server::open(server.url()).expect("a URL"));
+        for _ in 0..3 {
+            redis.check(&algorithm).await.expect("all is well");
+        }
+        server.flush_all();
+    }
+    let server = Standalone::start();
+    let one = Quota::per_day(1);
+    check(&server, TokenBucket::new(one)).await;
+    check(&server, LeakyBucket::new(one)).await;
+    check(&server, FixedWindow::new(one)).await;
+    check(&server, SlidingWindow::new(one)).await;
+    check(&server, TokenBucket::new(Quota::CLOSED)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_removes_keys_is_told_of() {
+    events::listen();
+    for policy in ["allkeys-lru", "volatile-ttl"] {
+        let server = Standalone::start_with(Flavor::Redis, &["--maxmemory-policy", policy]);
+        let checked = check(&server.url()).await.expect("it decides all the same");
+        assert_eq!(checked.eviction, Eviction::Removes(policy.to_owned()));
+        let told = events::told();
+        assert!(told.len() == 1 && told[0].starts_with("WARN"), "{told:?}");
+        assert!(told[0].contains(policy) && told[0].contains("checks"), "{told:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_least_privileges_pass_and_leave_the_eviction_unknown() {
+    let server = Standalone::start_with(Flavor::Redis, &["--maxmemory-policy", "allkeys-lru"]);
+    server.acl_set_user("quota", &format!("on >right {}", least_privileges()));
+    let url = server.url_of("quota", "right");
+    assert_eq!(check(&url).await.expect("it decides").eviction, Eviction::Unknown);
+    let removes = Eviction::Removes("allkeys-lru".to_owned());
+    server.acl_set_user("quota", "+info");
+    assert_eq!(check(&url).await.expect("it decides").eviction, removes);
+    server.acl_set_user("quota", "-info +config|get");
+    assert_eq!(check(&url).await.expect("it decides").eviction, removes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_permitted_is_told_loudly() {
+    for flavor in Flavor::ALL {
+        what_a_server_does_not_permit_is_told_loudly(&Standalone::start_with(flavor, &[])).await;
+    }
+}
+
+async fn what_a_server_does_not_permit_is_told_loudly(server: &Standalone) {
+    events::listen();
+    server.acl_set_user("quota", &format!("on >right {}", least_privileges()));
+    let url = server.url_of("quota", "right");
+    let is_told = || {
+        let told = events::told();
+        assert!(told.len() == 1 && told[0].starts_with("ERROR"), "{told:?}");
+        told
+    };
+    let unauthorized = Err(BackendErrorKind::Unauthorized);
+    assert_eq!(check(&server.url_of("quota", "wrong")).await, unauthorized);
+    let told = is_told();
+    assert!(!told[0].contains("wrong"), "no password: {told:?}");
+    for missing in ["-evalsha", "-get", "-set", "-time", "resetkeys"] {
+        server.acl_set_user("quota", missing);
+        assert_eq!(check(&url).await, unauthorized, "{missing}");
+        is_told();
+        server.acl_set_user("quota", &format!("resetkeys {}", least_privileges()));
+    }
+    server.script_flush();
+    server.acl_set_user("quota", "-script|load");
+    assert_eq!(check(&url).await, unauthorized);
+    is_told();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_not_there_or_full_is_told_as_such() {
+    let server = Standalone::start();
+    server.set_max_memory(1);
+    assert_eq!(check(&server.url()).await, Err(BackendErrorKind::StoreFull));
+    server.kill();
+    assert_eq!(check(&server.url()).await, Err(BackendErrorKind::Unreachable));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_primary_of_a_cluster_is_checked() {
+    let cluster = servers::Cluster::start(3, 0);
+    let redis = backend(Cluster::open(cluster.urls()).expect("URLs"));
+    let checked = redis.check(&bucket()).await.expect("all is well");
+    assert_eq!((checked.primaries, checked.eviction), (3, Eviction::Never));
+    let last = &cluster.nodes()[2];
+    last.ask::<()>(&["CONFIG", "SET", "maxmemory-policy", "volatile-lru"]);
+    let checked = redis.check(&bucket()).await.expect("it decides all the same");
+    assert_eq!(checked.eviction, Eviction::Removes("volatile-lru".to_owned()));
+    last.set_max_memory(1);
+    last.ask::<()>(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+    let error = redis.check(&bucket()).await.expect_err("one of three is full");
+    assert_eq!(error.kind(), BackendErrorKind::StoreFull);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_passes_with_the_privileges_of_the_guide() {
+    assert!(include_str!("../../src/guide/redis.md").contains("`+cluster|slots`"));
+    let cluster = servers::Cluster::start(3, 0);
+    for node in cluster.nodes() {
+        node.acl_set_user("quota", &format!("on >right {} +cluster|slots", least_privileges()));
+    }
+    let urls = cluster.nodes().iter().map(|node| node.url_of("quota", "right"));
+    let redis = backend(Cluster::open(urls).expect("URLs"));
+    let checked = redis.check(&bucket()).await.expect("it decides");
+    assert_eq!((checked.primaries, checked.eviction), (3, Eviction::Unknown));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_sentinels_lead_to_is_checked() {
+    let trio = servers::Sentinel::shared(Flavor::Redis);
+    let source = Sentinel::open(trio.urls(), "quota", &RedisConnectionInfo::default());
+    let checked = backend(source.expect("URLs")).check(&bucket()).await.expect("all is well");
+    assert_eq!((checked.primaries, checked.eviction), (1, Eviction::Never));
+}

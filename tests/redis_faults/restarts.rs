@@ -1,0 +1,76 @@
+//! Servers that die and come back, with what they knew and without.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tower_quota::BackendErrorKind;
+
+use super::{
+    limiter,
+    servers::{Data, Standalone},
+    take, take_when_it_is_back,
+    tally::Tally,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_dies_is_unreachable_at_once_and_found_again() {
+    let server = Standalone::start();
+    let limiter = limiter(&server.url());
+    assert_eq!(take(&limiter).await, Ok(99));
+    server.kill();
+    let begun = Instant::now();
+    assert!(take(&limiter).await.is_err());
+    assert_eq!(take(&limiter).await, Err(BackendErrorKind::Unreachable));
+    assert!(begun.elapsed() < Duration::from_secs(4), "no request hangs");
+    server.restart(Data::Lost);
+    assert_eq!(take_when_it_is_back(&limiter).await, 99, "what was in memory is forgotten");
+}
+
+/// What is admitted of a limit of 100 by a server that dies when it is used up to 60.
+async fn admitted_over_a_restart(data: Data) -> Tally {
+    let server = Standalone::start();
+    let limiter = limiter(&server.url());
+    let mut tally = Tally::default();
+    for _ in 0..60 {
+        tally.ask(&limiter).await;
+    }
+    server.restart(data);
+    tally.ask_for_the_rest(&limiter).await;
+    tally
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_with_its_data_admits_no_more() {
+    admitted_over_a_restart(Data::Kept).await.assert_admits(100);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_without_its_data_costs_one_more_burst() {
+    // What was admitted before, and a whole limit after.
+    admitted_over_a_restart(Data::Lost).await.assert_admits(160);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flush_of_scripts_costs_one_reload_and_no_double_charge() {
+    let server = Standalone::start();
+    let limiter = limiter(&server.url());
+    assert_eq!(take(&limiter).await, Ok(99));
+    server.script_flush();
+    assert_eq!(take(&limiter).await, Ok(98));
+    assert_eq!(take(&limiter).await, Ok(97));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flush_of_all_keys_costs_one_more_burst_and_no_error() {
+    let server = Standalone::start();
+    let limiter = limiter(&server.url());
+    let mut tally = Tally::default();
+    for _ in 0..150 {
+        tally.ask(&limiter).await;
+    }
+    server.flush_all();
+    for _ in 0..250 {
+        tally.ask(&limiter).await;
+    }
+    assert_eq!((tally.admitted, tally.refused), (200, 200), "the limit is a hundred");
+}
