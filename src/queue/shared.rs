@@ -156,7 +156,7 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         let Settings { order, max_waiters, max_units, .. } = self.settings;
         let (mut waiters, mut units) = (line.schedule.len(), line.schedule.units());
         let mut displaced = Vec::new();
-        let mut oldest = line.schedule.from_last();
+        let mut oldest = line.schedule.backwards();
         loop {
             let bound = if waiters >= max_waiters {
                 Bound::Waiters
