@@ -15,7 +15,7 @@ use super::{
     lines::{Lines, Shard, retire},
     order::Order,
     schedule::Rank,
-    stats::{Counters, count},
+    stats::{Counters, count, uncount},
 };
 use crate::{
     algorithm::Algorithm,
@@ -290,6 +290,12 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         }
         drop(shard);
         wakes.wake();
+    }
+
+    /// One who waited does not any longer.
+    pub(super) fn unqueue(&self) {
+        uncount(&self.counters.waiting);
+        self.observer.unqueued(self.limiter.known_limit().name());
     }
 
     /// How often something has come back, to any key.
