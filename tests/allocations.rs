@@ -19,6 +19,7 @@ use tower_quota::{
     },
     backend::{Backend, DynBackend, GuardedBuilder, Leased, Local, guarded::Fallback},
     policy::Answer,
+    queue::Queue,
 };
 
 struct Counting;
@@ -67,6 +68,19 @@ fn none_for<A: Share>(algorithm: A) {
         assert_eq!(allocations(|| decide(&erased, &key)), 0, "{key}, behind `DynBackend`");
         assert_eq!(allocations(|| decide(&guarded, &key)), 0, "{key}, behind `Guarded`");
     }
+}
+
+#[test]
+fn an_acquire_that_need_not_wait_allocates_nothing() {
+    let limit = TokenBucket::new(Quota::per_day(1_000_000));
+    let queue = Queue::new(Limiter::new(limit, Local::new()));
+    let key = Key::from("a caller with a name of its own");
+    let acquire = || {
+        let acquired = pin!(queue.acquire(&key, Cost::ONE));
+        let polled = acquired.poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(polled, Poll::Ready(Ok(_))));
+    };
+    assert_eq!(allocations(acquire), 0);
 }
 
 #[test]

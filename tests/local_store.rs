@@ -9,7 +9,7 @@ use std::{
 use tower_quota::{
     BackendErrorKind, Cost, Key, Limiter, Quota,
     algorithm::{Algorithm, FixedWindow, SlidingWindow, TokenBucket},
-    backend::{Local, LocalBuilder, local::WhenFull},
+    backend::{Backend, Local, LocalBuilder, local::WhenFull},
     time::{Clock, ManualClock},
 };
 
@@ -188,4 +188,30 @@ fn an_excess_counts_though_the_charge_was_forgotten() {
     assert!(!limiter.decide_now(&key, Cost::ONE).expect("room").is_allowed());
     clock.advance(Duration::from_secs(1));
     assert!(admits(&limiter, &key));
+}
+
+#[test]
+fn a_state_that_is_looked_at_decides_as_the_store_does_and_makes_no_entry() {
+    let clock = ManualClock::new();
+    let bucket = TokenBucket::new(Quota::per_second(10));
+    let limiter = store(bucket, &clock, LocalBuilder::new());
+    for key in [Key::GLOBAL, Key::from("alice")] {
+        let looked_at = || limiter.backend().state_of(&bucket, &key).expect("it is at hand");
+        assert_eq!(looked_at(), (bucket.initial(clock.now()), clock.now()));
+        assert!(limiter.backend().is_empty());
+        for cost in [3, 4, 5, 3, 1] {
+            // Once the state is packed, and once it is not.
+            for settled in [false, true] {
+                let (mut state, now) = looked_at();
+                let foreseen = bucket.decide(&mut state, now, Cost::new(cost));
+                let decision = limiter.decide_now(&key, cost).expect("a store that evicts");
+                assert_eq!(foreseen, decision);
+                if let (true, Some(charge)) = (settled, decision.charge()) {
+                    let done = limiter.settle(&key, &charge, charge.cost.units() + 1);
+                    done.try_into_ready().expect("at once").expect("settled");
+                }
+            }
+            clock.advance(Duration::from_millis(130));
+        }
+    }
 }

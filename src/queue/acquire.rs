@@ -18,7 +18,7 @@ use super::{
     line::{Outcome, Wakes},
     lines::retire,
     shared::{Joined, Newcomer, Shared, until},
-    stats::{count, uncount},
+    stats::count,
 };
 use crate::{
     algorithm::Algorithm,
@@ -334,6 +334,16 @@ impl<A: Algorithm, B: Backend<A>> AcquireProjection<'_, A, B> {
     }
 }
 
+impl<A: Algorithm, B: Backend<A>> fmt::Debug for Acquire<A, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acquire")
+            .field("key", &self.key)
+            .field("ask", &self.ask)
+            .field("stage", &self.stage)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Sets the one timer of a waiter, and polls it.
 fn sleep(
     sleep: &mut Option<Pin<Box<Sleep>>>,
@@ -360,22 +370,5 @@ fn leave<A: Algorithm, B: Backend<A>>(shared: &Shared<A, B>, key: &Key, ask: &As
     count(&shared.counters.left);
     if let Some(Outcome::Decided(Ok(Decision::Allow { charge, .. }), _)) = told {
         shared.give_back(key, &charge);
-    }
-}
-
-impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
-    fn unqueue(&self) {
-        uncount(&self.counters.waiting);
-        self.observer.unqueued(self.limiter.known_limit().name());
-    }
-}
-
-impl<A: Algorithm, B: Backend<A>> fmt::Debug for Acquire<A, B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Acquire")
-            .field("key", &self.key)
-            .field("ask", &self.ask)
-            .field("stage", &self.stage)
-            .finish_non_exhaustive()
     }
 }

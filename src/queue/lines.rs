@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::{collections::HashMap, hash::BuildHasher};
 
 use foldhash::quality::SeedableRandomState;
 use parking_lot::{Mutex, MutexGuard};
@@ -31,7 +31,6 @@ impl<S, D> Lines<S, D> {
 
     /// Locks the shard of `key`.
     pub(super) fn lock(&self, key: &Key) -> MutexGuard<'_, Shard<S, D>> {
-        use std::hash::BuildHasher;
         // The map in a shard looks at other bits of the hash.
         self.shards[(self.hasher.hash_one(key) >> 32) as usize % SHARDS].lock()
     }

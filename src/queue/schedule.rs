@@ -132,7 +132,7 @@ impl<T> Schedule<T> {
     }
 
     /// All from the last on, where that is known without going through all.
-    pub(super) fn last_first(&self) -> impl Iterator<Item = (Rank, &Entry<T>)> {
+    pub(super) fn backwards(&self) -> impl Iterator<Item = (Rank, &Entry<T>)> {
         let lane = match &self.lanes {
             Lanes::One(lane) => Some(lane.iter().rev()),
             Lanes::Fair(_) => None,

@@ -15,7 +15,7 @@ use super::{
     lines::{Lines, Shard, retire},
     order::Order,
     schedule::Rank,
-    stats::{Counters, count},
+    stats::{Counters, count, uncount},
 };
 use crate::{
     algorithm::Algorithm,
@@ -156,7 +156,7 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         let Settings { order, max_waiters, max_units, .. } = self.settings;
         let (mut waiters, mut units) = (line.schedule.len(), line.schedule.units());
         let mut displaced = Vec::new();
-        let mut oldest = line.schedule.last_first();
+        let mut oldest = line.schedule.backwards();
         loop {
             let bound = if waiters >= max_waiters {
                 Bound::Waiters
@@ -290,6 +290,12 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         }
         drop(shard);
         wakes.wake();
+    }
+
+    /// One who waited does not any longer.
+    pub(super) fn unqueue(&self) {
+        uncount(&self.counters.waiting);
+        self.observer.unqueued(self.limiter.known_limit().name());
     }
 
     /// How often something has come back, to any key.

@@ -15,8 +15,8 @@ use crate::key::Key;
 ///
 /// That alone lets an endless row of new flows, all starting at the same virtual time, pass the
 /// second waiter of an old one for ever. So the virtual time also moves with what was served, divided
-/// by the weights of all flows that wait, as it does in weighted fair queueing: after as many turns
-/// as there are flows, newcomers start behind.
+/// by the weights of all flows that wait, as it does in weighted fair queueing: after about
+/// two rounds of all that wait, newcomers start behind.
 #[derive(Debug)]
 pub(super) struct Flows<T> {
     flows: HashMap<Key, Flow<T>, foldhash::quality::RandomState>,
