@@ -7,7 +7,10 @@ mod ask;
 mod future;
 mod layer;
 mod service;
+mod turnstile;
 
+#[cfg(feature = "reqwest")]
+pub(crate) use self::turnstile::{Turnstile, Verdict};
 pub use self::{
     ask::{AskOf, UpToMaxWait},
     future::WaitingFuture,

@@ -2,7 +2,6 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -11,7 +10,7 @@ use tower_service::Service;
 
 use super::{
     ask::AskOf,
-    service::{Settings, Verdict},
+    turnstile::{Shared, Verdict},
 };
 use crate::{
     algorithm::Algorithm,
@@ -35,7 +34,7 @@ pin_project! {
     {
         #[pin]
         state: State<S, Req, A, B, K::Future>,
-        settings: Arc<Settings<A, B, K, C, R, W>>,
+        turnstile: Shared<A, B, K, C, R, W>,
     }
 }
 
@@ -77,24 +76,21 @@ where
         ready: S,
         request: Req,
         until: Until<A, B, K::Future>,
-        settings: Arc<Settings<A, B, K, C, R, W>>,
+        turnstile: Shared<A, B, K, C, R, W>,
     ) -> Self {
         let state = State::Waiting { parked: Some((ready, request)), until: Box::pin(until) };
-        Self { state, settings }
+        Self { state, turnstile }
     }
 
-    pub(super) const fn running(
-        response: S::Future,
-        settings: Arc<Settings<A, B, K, C, R, W>>,
-    ) -> Self {
-        Self { state: State::Running { response, standing: None }, settings }
+    pub(super) const fn running(response: S::Future, turnstile: Shared<A, B, K, C, R, W>) -> Self {
+        Self { state: State::Running { response, standing: None }, turnstile }
     }
 
     pub(super) const fn answered(
         answer: Result<S::Response, S::Error>,
-        settings: Arc<Settings<A, B, K, C, R, W>>,
+        turnstile: Shared<A, B, K, C, R, W>,
     ) -> Self {
-        Self { state: State::Answered { answer: Some(answer) }, settings }
+        Self { state: State::Answered { answer: Some(answer) }, turnstile }
     }
 }
 
@@ -113,7 +109,7 @@ where
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         const PARKED: &str = "a request is parked until its wait ends";
         let mut this = self.project();
-        let settings = &**this.settings;
+        let turnstile = &**this.turnstile;
         loop {
             let next = match this.state.as_mut().project() {
                 StateProjection::Waiting { parked, until } => {
@@ -124,11 +120,11 @@ where
                         UntilProjection::Identified { key } => {
                             let subject = ready!(key.poll(context));
                             let (_, request) = parked.as_ref().expect(PARKED);
-                            match settings.judge(subject, request) {
+                            match turnstile.judge(subject, request) {
                                 Verdict::Go => Ok(None),
                                 Verdict::Refuse(rejection) => Err(rejection),
                                 Verdict::Wait(key, ask) => {
-                                    let acquire = settings.queue.acquire(&key, ask);
+                                    let acquire = turnstile.queue.acquire(&key, ask);
                                     until.set(Until::Admitted { acquire });
                                     continue;
                                 }
@@ -138,7 +134,7 @@ where
                         //
                         // Its turn has come, or will not in time.
                         UntilProjection::Admitted { acquire } => {
-                            settings.waited(ready!(acquire.poll(context)))
+                            turnstile.waited(ready!(acquire.poll(context)))
                         }
                     };
                     let (mut ready, request) = parked.take().expect(PARKED);
@@ -148,18 +144,18 @@ where
                             standing: admitted.map(|admitted| admitted.snapshot),
                         },
                         Err(rejection) => {
-                            let answer = settings.policy.answer.refuse(&request, rejection);
+                            let answer = turnstile.policy.answer.refuse(&request, rejection);
                             State::Answered { answer: Some(answer) }
                         }
                     }
                 }
                 StateProjection::Running { response, standing } => {
                     let mut result = ready!(response.poll(context));
-                    let answer = &settings.policy.answer;
+                    let answer = &turnstile.policy.answer;
                     if let (Ok(response), Some(standing)) = (&mut result, standing)
                         && answer.annotates()
                     {
-                        let limit = settings.queue.limiter().limit();
+                        let limit = turnstile.queue.limiter().limit();
                         answer.annotate(standing, limit.policies(), response);
                     }
                     return Poll::Ready(result);

@@ -2,7 +2,8 @@ use std::{fmt, sync::Arc};
 
 use super::{
     ask::UpToMaxWait,
-    service::{Settings, Waiting},
+    service::Waiting,
+    turnstile::{Shared, Turnstile},
 };
 use crate::{algorithm::Algorithm, backend::Backend, policy::Policy, queue::Queue};
 
@@ -59,14 +60,14 @@ use crate::{algorithm::Algorithm, backend::Backend, policy::Policy, queue::Queue
 /// A dropped request gives its place back, but the work of making it was for nothing.
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct WaitingLayer<A: Algorithm, B: Backend<A>, K, C, R, W = UpToMaxWait> {
-    settings: Arc<Settings<A, B, K, C, R, W>>,
+    turnstile: Shared<A, B, K, C, R, W>,
 }
 
 impl<A: Algorithm, B: Backend<A>, K, C, R> WaitingLayer<A, B, K, C, R> {
     /// Lets requests wait in `queue`; `policy` says in whose line, at what cost, and what a caller is
     /// told who cannot wait so long.
     pub fn new(queue: Queue<A, B>, policy: Policy<K, C, R>) -> Self {
-        Self { settings: Arc::new(Settings { queue, policy, ask: UpToMaxWait }) }
+        Self { turnstile: Arc::new(Turnstile { queue, policy, ask: UpToMaxWait }) }
     }
 }
 
@@ -79,14 +80,14 @@ impl<A: Algorithm, B: Backend<A>, K, C, R, W> WaitingLayer<A, B, K, C, R, W> {
         C: Clone,
         R: Clone,
     {
-        let Settings { queue, policy, .. } = &*self.settings;
-        let settings = Settings { queue: queue.clone(), policy: policy.clone(), ask };
-        WaitingLayer { settings: Arc::new(settings) }
+        let Turnstile { queue, policy, .. } = &*self.turnstile;
+        let turnstile = Turnstile { queue: queue.clone(), policy: policy.clone(), ask };
+        WaitingLayer { turnstile: Arc::new(turnstile) }
     }
 
     /// A handle on the queue: to see how long its lines are, or to wait without a service.
     pub fn queue(&self) -> Queue<A, B> {
-        self.settings.queue.clone()
+        self.turnstile.queue.clone()
     }
 }
 
@@ -96,18 +97,18 @@ impl<S, A: Algorithm, B: Backend<A>, K, C, R, W> tower_layer::Layer<S>
     type Service = Waiting<S, A, B, K, C, R, W>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Waiting::new(inner, Arc::clone(&self.settings))
+        Waiting::new(inner, Arc::clone(&self.turnstile))
     }
 }
 
 impl<A: Algorithm, B: Backend<A>, K, C, R, W> Clone for WaitingLayer<A, B, K, C, R, W> {
     fn clone(&self) -> Self {
-        Self { settings: Arc::clone(&self.settings) }
+        Self { turnstile: Arc::clone(&self.turnstile) }
     }
 }
 
 impl<A: Algorithm, B: Backend<A>, K, C, R, W> fmt::Debug for WaitingLayer<A, B, K, C, R, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WaitingLayer").field("queue", &self.settings.queue).finish_non_exhaustive()
+        f.debug_struct("WaitingLayer").field("queue", &self.turnstile.queue).finish_non_exhaustive()
     }
 }

@@ -2,7 +2,6 @@ use std::{
     fmt,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use tower_service::Service;
@@ -10,15 +9,12 @@ use tower_service::Service;
 use super::{
     ask::AskOf,
     future::{Until, WaitingFuture},
+    turnstile::{Shared, Verdict},
 };
 use crate::{
     algorithm::Algorithm,
     backend::Backend,
-    key::Key,
-    observe::Outcome,
-    policy::{Answer, CostOf, KeyOf, OnBackendError, OnMissingKey, Policy, Subject},
-    queue::{Admitted, Ask, Queue, QueueError},
-    rejection::Rejection,
+    policy::{Answer, CostOf, KeyOf},
 };
 
 /// The service of [`WaitingLayer`](super::WaitingLayer).
@@ -40,83 +36,12 @@ use crate::{
 /// up.
 pub struct Waiting<S, A: Algorithm, B: Backend<A>, K, C, R, W> {
     inner: S,
-    settings: Arc<Settings<A, B, K, C, R, W>>,
-}
-
-pub(super) struct Settings<A: Algorithm, B: Backend<A>, K, C, R, W> {
-    pub(super) queue: Queue<A, B>,
-    pub(super) policy: Policy<K, C, R>,
-    pub(super) ask: W,
-}
-
-/// What becomes of a request.
-pub(super) enum Verdict {
-    /// It goes on uncounted.
-    Go,
-    Wait(Key, Ask),
-    Refuse(Rejection),
-}
-
-impl<A: Algorithm, B: Backend<A>, K, C, R, W> Settings<A, B, K, C, R, W> {
-    pub(super) fn judge<Req>(&self, subject: Subject, request: &Req) -> Verdict
-    where
-        C: CostOf<Req>,
-        W: AskOf<Req>,
-    {
-        let exceptions = &self.policy.exceptions;
-        let (outcome, rejection) = match (subject, exceptions.on_missing_key) {
-            (Subject::Counted(key), _) => return self.wait(key, request),
-            (Subject::Missing, OnMissingKey::Share) => {
-                return self.wait(Key::anonymous(), request);
-            }
-            (Subject::Missing, OnMissingKey::Deny) => (Outcome::MissingKey, Some(Rejection::NoKey)),
-            (Subject::Denied, _) => (Outcome::Denied, Some(Rejection::Denied)),
-            (Subject::Missing | Subject::Exempt, _) => (Outcome::Exempt, None),
-        };
-        let rejection = rejection.filter(|_| !exceptions.dry_run);
-        self.observe(outcome);
-        rejection.map_or(Verdict::Go, Verdict::Refuse)
-    }
-
-    fn wait<Req>(&self, key: Key, request: &Req) -> Verdict
-    where
-        C: CostOf<Req>,
-        W: AskOf<Req>,
-    {
-        let cost = self.policy.cost.cost_of(request);
-        let ask = self.ask.ask_of(request, cost);
-        let is_dry = self.policy.exceptions.dry_run;
-        Verdict::Wait(key, if is_dry { ask.max_wait(Duration::ZERO) } else { ask })
-    }
-
-    /// How a wait ended: `None` goes on uncounted.
-    pub(super) fn waited(
-        &self,
-        waited: Result<Admitted, QueueError>,
-    ) -> Result<Option<Admitted>, Rejection> {
-        let on_error = self.policy.exceptions.on_backend_error;
-        let (outcome, result) = match waited {
-            Ok(admitted) => (Outcome::Allowed, Ok(Some(admitted))),
-            Err(QueueError::Backend(_)) if on_error == OnBackendError::Allow => {
-                (Outcome::Errored, Ok(None))
-            }
-            Err(QueueError::Backend(error)) => (Outcome::Errored, Err(Rejection::Backend(error))),
-            Err(_) if self.policy.exceptions.dry_run => (Outcome::DryRunRefused, Ok(None)),
-            Err(error) => (Outcome::Refused, Err(error.into())),
-        };
-        self.observe(outcome);
-        result
-    }
-
-    fn observe(&self, outcome: Outcome) {
-        let limit = self.queue.limiter().limit();
-        self.policy.exceptions.observer.decided(limit.name(), outcome);
-    }
+    turnstile: Shared<A, B, K, C, R, W>,
 }
 
 impl<S, A: Algorithm, B: Backend<A>, K, C, R, W> Waiting<S, A, B, K, C, R, W> {
-    pub(super) const fn new(inner: S, settings: Arc<Settings<A, B, K, C, R, W>>) -> Self {
-        Self { inner, settings }
+    pub(super) const fn new(inner: S, turnstile: Shared<A, B, K, C, R, W>) -> Self {
+        Self { inner, turnstile }
     }
 
     /// The inner service.
@@ -154,32 +79,32 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let settings = Arc::clone(&self.settings);
-        let until = match settings.policy.key.key_of(&request).try_into_ready() {
+        let turnstile = Arc::clone(&self.turnstile);
+        let until = match turnstile.policy.key.key_of(&request).try_into_ready() {
             Err(key) => Until::Identified { key },
-            Ok(subject) => match settings.judge(subject, &request) {
+            Ok(subject) => match turnstile.judge(subject, &request) {
                 Verdict::Go => {
-                    return WaitingFuture::running(self.inner.call(request), settings);
+                    return WaitingFuture::running(self.inner.call(request), turnstile);
                 }
                 Verdict::Refuse(rejection) => {
-                    let answer = settings.policy.answer.refuse(&request, rejection);
-                    return WaitingFuture::answered(answer, settings);
+                    let answer = turnstile.policy.answer.refuse(&request, rejection);
+                    return WaitingFuture::answered(answer, turnstile);
                 }
                 Verdict::Wait(key, ask) => {
-                    Until::Admitted { acquire: settings.queue.acquire(&key, ask) }
+                    Until::Admitted { acquire: turnstile.queue.acquire(&key, ask) }
                 }
             },
         };
         // The service that was made ready is the one that is called.
         let clone = self.inner.clone();
         let ready = std::mem::replace(&mut self.inner, clone);
-        WaitingFuture::waiting(ready, request, until, settings)
+        WaitingFuture::waiting(ready, request, until, turnstile)
     }
 }
 
 impl<S: Clone, A: Algorithm, B: Backend<A>, K, C, R, W> Clone for Waiting<S, A, B, K, C, R, W> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), settings: Arc::clone(&self.settings) }
+        Self { inner: self.inner.clone(), turnstile: Arc::clone(&self.turnstile) }
     }
 }
 
@@ -192,7 +117,7 @@ where
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Waiting")
             .field("inner", &self.inner)
-            .field("queue", &self.settings.queue)
+            .field("queue", &self.turnstile.queue)
             .finish_non_exhaustive()
     }
 }
