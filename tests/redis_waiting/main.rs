@@ -89,7 +89,6 @@ async fn four_processes_keep_a_shared_limit_busy_and_within_its_bound() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "it is a process of the test above"]
-#[expect(clippy::print_stdout, reason = "the process that started it reads it")]
 async fn an_instance_of_the_fleet() {
     let url = std::env::var("QUOTA_SERVER").expect("it is started by the test above");
     let until: u64 = std::env::var("QUOTA_UNTIL").expect("a time").parse().expect("milliseconds");
