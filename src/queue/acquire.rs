@@ -44,7 +44,8 @@ pin_project! {
         shared: Arc<Shared<A, B>>,
         key: Key,
         ask: Ask,
-        came: Instant,
+        // The first poll.
+        came: Option<Instant>,
         latest: Option<Instant>,
         // What had come back when the backend was asked.
         returns: u64,
@@ -92,9 +93,8 @@ struct Turn {
 
 impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
     pub(super) fn new(shared: Arc<Shared<A, B>>, key: Key, ask: Ask) -> Self {
-        let came = timer_now();
         let (stage, decision, sleep) = (Stage::New, None, None);
-        Self { shared, key, ask, came, latest: None, returns: 0, stage, decision, sleep }
+        Self { shared, key, ask, came: None, latest: None, returns: 0, stage, decision, sleep }
     }
 
     /// When its turn comes, as it was told when it joined the line, or was admitted with a delay.
@@ -169,7 +169,7 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
         let mut this = self.project();
         let shared = &**this.shared;
         let now = timer_now();
-        *this.came = now;
+        *this.came = Some(now);
         *this.latest = this.ask.latest(now, shared.settings.max_wait);
         let mut shard = shared.lines.lock(this.key);
         if shard.get(this.key).is_some_and(|line| !line.schedule.is_empty()) {
@@ -184,6 +184,12 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
         *this.returns = shared.returns();
         drop(shard);
         match shared.ask(this.key, this.ask.cost).try_into_ready() {
+            // The common case, without another look at the clock.
+            Ok(Ok(Decision::Allow { snapshot, charge })) if charge.delay.is_zero() => {
+                count(&shared.counters.admitted_at_once);
+                let (waited, promised) = (Duration::ZERO, Duration::ZERO);
+                Ok(Next::Admitted(Admitted { snapshot, charge, waited, promised }))
+            }
             Ok(answer) => this.enter(answer),
             Err(decision) => {
                 this.decision.set(Some(decision));
@@ -275,12 +281,9 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
         let in_turn = joined.is_some() || !charge.delay.is_zero();
         count(if in_turn { &counters.admitted_in_turn } else { &counters.admitted_at_once });
         let promised = joined.map_or(start, |joined| joined.promised);
-        Ok(Next::Admitted(Admitted {
-            snapshot,
-            charge,
-            waited: timer_now().saturating_duration_since(*this.came),
-            promised: promised.saturating_duration_since(*this.came),
-        }))
+        let since = |at: Instant| at.saturating_duration_since(this.came.unwrap_or(at));
+        let (waited, promised) = (since(timer_now()), since(promised));
+        Ok(Next::Admitted(Admitted { snapshot, charge, waited, promised }))
     }
 }
 
@@ -293,8 +296,12 @@ impl<A: Algorithm, B: Backend<A>> AcquireProjection<'_, A, B> {
             return self.told(answer, now, Snapshot::default(), None);
         };
         let mut wakes = Wakes::default();
-        let newcomer =
-            Newcomer { key: self.key, ask: self.ask, came: *self.came, latest: *self.latest };
+        let newcomer = Newcomer {
+            key: self.key,
+            ask: self.ask,
+            came: self.came.unwrap_or(now),
+            latest: *self.latest,
+        };
         let mut shard = self.shared.lines.lock(self.key);
         // Something may have come back since, when there was no line yet to be told.
         let is_stale = *self.returns != self.shared.returns();
