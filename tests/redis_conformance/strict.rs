@@ -5,7 +5,8 @@ use std::time::Duration;
 use tower_quota::{
     Cost, Key, PolicyName, Quota,
     algorithm::{
-        FixedWindow, LeakyBucket, Plan, SlidingCounter, SlidingLog, SlidingWindow, TokenBucket,
+        Calendar, FixedWindow, LeakyBucket, Plan, SlidingCounter, SlidingLog, SlidingWindow,
+        TokenBucket,
     },
     backend::redis::{Cluster, Redis, RedisBuilder, Scripted, Server, Source},
     limiter::Limiter,
@@ -51,7 +52,7 @@ async fn is_strict<A: Scripted>(name: &str, algorithm: A) {
     assert_eq!(limit.left("alice").await, 0, "{name}: what was used before is not known");
     assert!(!limit.take("alice").await, "{name}");
 
-    limit.clock.advance(DAY * 2);
+    limit.clock.advance(DAY * 40);
     assert_eq!(limit.left("alice").await, 100, "{name}: by now it has come back");
     assert!(limit.take("alice").await, "{name}");
     assert_eq!(limit.left("bob").await, 100, "{name}: a new key is new");
@@ -72,6 +73,9 @@ async fn a_lost_key_is_used_up_under_every_algorithm() {
     is_strict("sliding", SlidingWindow::new(quota)).await;
     is_strict("counter", SlidingCounter::new(quota)).await;
     is_strict("log", SlidingLog::new(quota)).await;
+    // Borders of a calendar are known around the present, and the mark may be long ago.
+    let days = Calendar::days("UTC").expect("a time zone");
+    is_strict("calendar", FixedWindow::calendar(100, days)).await;
     let plan = Plan::new()
         .limit(PolicyName::from_static("day"), FixedWindow::new(quota))
         .limit(PolicyName::from_static("burst"), TokenBucket::new(quota))
@@ -90,6 +94,29 @@ async fn what_a_lost_key_has_comes_back_at_its_rate() {
     assert!(limit.take("alice").await);
     limit.clock.advance(DAY / 4);
     assert_eq!(limit.left("alice").await, 49);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_went_back_refuses_new_keys_no_longer_than_a_period() {
+    let server = Standalone::start();
+    let source = Server::open(server.url()).expect("a URL");
+    let limit = Strict::new(source, "back", TokenBucket::new(Quota::per_day(100)));
+    assert_eq!(limit.left("alice").await, 0);
+    limit.clock.set(Timestamp::from_secs(86_400 * 9_000));
+    assert_eq!(limit.left("bob").await, 0);
+    limit.clock.advance(DAY / 2);
+    assert_eq!(limit.left("carol").await, 50);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_that_is_no_time_is_as_good_as_none() {
+    let server = Standalone::start();
+    let source = Server::open(server.url()).expect("a URL");
+    let limit = Strict::new(source, "mark", TokenBucket::new(Quota::per_day(100)));
+    for mark in ["nan", "inf", "-inf", "-1", "0.5", "1e300", "", "began"] {
+        server.ask::<()>(&["SET", "tq:mark:began", mark]);
+        assert_eq!(limit.left("alice").await, 0, "{mark}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ use tower_quota::{
 use crate::servers::Standalone;
 
 /// One call at a time, so that what is asked together travels together.
-fn limiter<A: Scripted>(
+pub(crate) fn limiter<A: Scripted>(
     server: &Standalone,
     algorithm: A,
 ) -> Limiter<A, tower_quota::backend::redis::Redis<A, Server>> {

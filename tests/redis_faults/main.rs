@@ -8,6 +8,7 @@ mod servers;
 mod checks;
 mod deployment;
 mod fleet;
+mod foreign;
 mod keys;
 mod network;
 mod pauses;

@@ -22,6 +22,13 @@ impl Server {
         packed(command).query(&mut self.connect()?)
     }
 
+    /// Sets a key to bytes that need not be text.
+    #[track_caller]
+    pub fn set(&self, name: &str, value: &[u8]) {
+        let mut connection = self.connect().expect("a connection");
+        redis::cmd("SET").arg(name).arg(value).exec(&mut connection).expect("it is set");
+    }
+
     /// Forgets all scripts.
     pub fn script_flush(&self) {
         self.ask(&["SCRIPT", "FLUSH", "SYNC"])

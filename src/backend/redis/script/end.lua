@@ -4,14 +4,15 @@ local jobs, began = #KEYS, nil
 if ARGV[2] ~= '' then
   jobs = jobs - 1
   began = tonumber(call('GET', KEYS[#KEYS]))
-  if not began then
+  -- A mark of the future would have every missing key refused until then: the clock went back.
+  if not began or not whole(began) or began > now then
     began = now
     call('SET', KEYS[#KEYS], now)
   end
 end
 local present = now
 local function lost(job)
-  now, as, as_count = min(began, now), FILL, nil
+  now, as, as_count = began, FILL, nil
   local _, _, state, idle = decide(nil, job, 1)
   now, as = present, nil
   if state and idle > now then return state end

@@ -16,6 +16,8 @@ local function fixed_window(state, job, from)
       local start = instant - (instant - first) % length
       return start, start + length
     end
+    -- What was used up before the borders was so in a window that has ended.
+    if as == FILL and instant < borders[1] then return instant, borders[1] end
     for place = 1, BORDERS - 1 do
       if instant >= borders[place] and instant < borders[place + 1] then
         return borders[place], borders[place + 1]
@@ -29,6 +31,7 @@ local function fixed_window(state, job, from)
   if state then
     must(#state == 24)
     old_start, old_end, old_used = unpack_('<ddd', state)
+    must(whole(old_start) and whole(old_end) and whole(old_used) and old_start <= old_end)
   end
 
   local start, end_ = at_(now)

@@ -11,6 +11,7 @@ local function meter(state, job, from)
   if state then
     must(#state == 24)
     written, used, its_unit = unpack_('<ddd', state)
+    must(whole(written) and whole(used) and whole(its_unit) and its_unit > 0)
     written = floor(written / tick)
     if used > 0 and its_unit ~= unit then
       -- In other parts, rounded up.

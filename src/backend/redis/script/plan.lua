@@ -6,7 +6,9 @@ local function plan(state, job, from)
   op, count = as or op, as_count or count
   local parts, idles, kinds, jobs, place = {}, {}, {}, {}, 1
   while state and place <= #state do
+    must(place + 23 <= #state)
     local kind, idle, length = unpack_('<ddd', state, place)
+    must(whole(length) and idle >= 0)
     local part = string.sub(state, place + 24, place + 23 + length)
     must(#part == length)
     parts[#kinds + 1], idles[#kinds + 1], kinds[#kinds + 1] = length > 0 and part or nil, idle, kind

@@ -9,6 +9,8 @@ local function sliding_counter(state, job, from)
   if state then
     must(#state == 32)
     local its_window, its_current, its_previous, its_length = unpack_('<dddd', state)
+    must(whole(its_window) and whole(its_current) and whole(its_previous))
+    must(whole(its_length) and its_length > 0)
     if its_current == 0 and its_previous == 0 then
       -- It is as good as none.
       window = present

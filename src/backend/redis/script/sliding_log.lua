@@ -9,9 +9,12 @@ local function sliding_log(state, job, from)
   if state then
     must(#state >= 8 and (#state - 8) % 16 == 0)
     sum, entries = unpack_('<d', state), (#state - 8) / 16
+    must(whole(sum))
   end
   local function entry(place)
-    return unpack_('<dd', log, place * 16 - 7)
+    local its, parts = unpack_('<dd', log, place * 16 - 7)
+    must(whole(its) and whole(parts))
+    return its, parts
   end
   local gives_back = op == SETTLE and count == 0
   if entries > 0 and entry(entries) - now > period and not gives_back then
@@ -31,6 +34,7 @@ local function sliding_log(state, job, from)
 
   local newest = entries > 0 and entry(entries) or now
   local function told(first, parts)
+    must(parts >= 0 and parts <= used)
     return pack('<ddddd', places, first, parts, newest, used - parts)
   end
   local function done(count_, before)

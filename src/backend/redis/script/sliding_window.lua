@@ -1,5 +1,6 @@
 -- Sliding windows in segments: see `SlidingWindow`. The state is the newest segment, the width of a
 -- segment, and the use of each at the place of its number modulo their number.
+local MOST_SLOTS = 61
 local function sliding_window(state, job, from)
   local op, units, count, at, limit, width, segments = unpack_('<ddddddd', job, from)
   op, count = as or op, as_count or count
@@ -10,9 +11,11 @@ local function sliding_window(state, job, from)
   local its_slots = slots
   if state then
     its_slots = #state / 8 - 2
-    must(its_slots >= 1 and its_slots == floor(its_slots))
+    must(its_slots >= 1 and its_slots <= MOST_SLOTS and its_slots == floor(its_slots))
     local its = { unpack_('<' .. string.rep('d', its_slots + 2), state) }
+    for place = 1, its_slots + 2 do must(whole(its[place])) end
     local its_newest, its_width = its[1], its[2]
+    must(its_width > 0)
     if its_width == width and its_slots == slots and its_newest <= present + slots then
       newest = its_newest
       for place = 0, segments do counts[place] = its[place + 3] end
