@@ -36,6 +36,8 @@ pub mod reserve;
 
 #[cfg(feature = "axum")]
 pub mod axum;
+#[cfg(feature = "cache")]
+pub mod cache;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "reqwest")]
