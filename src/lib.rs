@@ -41,6 +41,8 @@ pub mod waiting;
 
 #[cfg(feature = "axum")]
 pub mod axum;
+#[cfg(feature = "cache")]
+pub mod cache;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "reqwest")]

@@ -23,7 +23,7 @@ const FLOORS: &[&[&str]] = &[
     &["policy"],
     &["service"],
     &["adaptive", "concurrency", "layer", "reserve", "waiting"],
-    &["axum", "http", "reqwest", "testing"],
+    &["axum", "cache", "http", "reqwest", "testing"],
 ];
 
 #[test]

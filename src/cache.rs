@@ -1,0 +1,71 @@
+//! Answers that serve more than one request: a memo of what a service has said.
+//!
+//! A model that is asked the same twice answers twice, and both cost quota. [`AnswerCacheLayer`]
+//! stands before the layers that limit: a question that was answered before is answered from memory,
+//! and one that is being asked is asked once, its answer going to all as it comes.
+//!
+//! It is no HTTP cache. It keeps the answers to `POST` requests too, which those may not do, so it
+//! looks only at the requests that it is told to; it does not validate, and no response can make it
+//! keep what it would not. Where HTTP's own rules are wanted, use an HTTP cache.
+//!
+//! # What is kept
+//!
+//! | | |
+//! |---|---|
+//! | kept | a whole answer with a 2xx status, up to a size, for a [time](AnswerCacheLayer::ttl) that the response's `max-age` can only shorten |
+//! | given to the one who asked | every answer, as it comes |
+//! | shared with those who wait, not kept | one that is too large, breaks off, or differs in length from what it said |
+//! | neither shared nor kept | an error; any other status; `206` and `Content-Range`; a gRPC status that is not 0; `no-store`, `private`, `no-cache`; `Set-Cookie`; a `Vary` by what the key does not hold |
+//! | not even looked up | a request with `no-store`, `Range`, a condition or `Upgrade`; one whose body is too long, breaks off, has trailers, or says that it is JSON and could be read in two ways |
+//!
+//! A body whose end is the end of the connection, without a length, cannot be told from one that was
+//! cut there: it is kept.
+//!
+//! # Whose answer it is
+//!
+//! By default all [credentials](Credentials) of a request are part of its key, so that no tenant has
+//! the answer to another. Say [who is one tenant](AnswerCacheLayer::key) where that is known better;
+//! [`shared`](AnswerCacheLayer::shared) is for answers that do not depend on who asks.
+//!
+//! # What a caller is told
+//!
+//! `Cache-Status` (RFC 9211), after those of caches further in: `hit` with the seconds for which it
+//! is fresh, or why it went on (`fwd=miss`, `stale`, `request`, `bypass`), with `collapsed` if
+//! another's request served it. Whether the answer is `stored` is not known when that is written.
+//! `Age` counts what the response brought. What was true of one response only is taken away: fields
+//! of rate limits, `Retry-After`, request ids.
+//!
+//! # Elsewhere
+//!
+//! Answers are kept where an [`AnswerStore`] keeps them; [`MemoryStore`] does in this process. Asking
+//! once is a matter of this process: instances with one store ask once each.
+
+mod answer;
+mod body;
+mod broken;
+mod canonical;
+mod directives;
+mod drive;
+mod exchange;
+mod flight;
+mod key;
+mod layer;
+mod memory;
+mod request_body;
+mod service;
+mod status;
+mod store;
+
+pub use self::{
+    answer::Answer,
+    body::AnswerBody,
+    broken::BrokenAnswer,
+    canonical::{NotCanonical, canonical_json},
+    directives::FreshFor,
+    key::{AnswerKey, Credentials},
+    layer::AnswerCacheLayer,
+    memory::MemoryStore,
+    request_body::RequestBody,
+    service::{AnswerCache, AnswerFuture},
+    store::{AnswerStore, Found},
+};

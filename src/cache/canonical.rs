@@ -1,0 +1,371 @@
+use std::{error::Error, fmt, ops::Range};
+
+/// The canonical form of a JSON text: texts that mean the same have the same one.
+///
+/// | differs | is it the same? |
+/// |---|---|
+/// | the order of members, white space, `\u0061` for `a` | yes |
+/// | `1`, `1.0`, `1e0`, `10e-1`; `0` and `-0` | yes: numbers are compared by value |
+/// | `9007199254740993` and `9007199254740992` | no: no digit is lost, whatever the number's size |
+/// | the order of an array's items | no |
+/// | `é` as one code point and as two | no: text is not normalized |
+/// | `1` and `"1"`; `null` and no member | no |
+///
+/// The form is JSON itself, and its own canonical form. It is close to that of RFC 8785, which
+/// rounds numbers to doubles; here `1200` is written `12e2`. Members are in the order of their
+/// names' bytes.
+///
+/// It takes time in proportion to the text, times the logarithm of an object's size.
+///
+/// # Errors
+///
+/// [`NotCanonical`] if the text is no JSON (RFC 8259), an object has a name twice, a string has
+/// half of a surrogate pair, it is nested deeper than 128, or an exponent has more than 18 digits.
+///
+/// ```
+/// use tower_quota::cache::canonical_json;
+///
+/// let one = canonical_json(br#"{"n": 1.0, "model": "m"}"#)?;
+/// assert_eq!(one, br#"{"model":"m","n":1}"#);
+/// assert_eq!(one, canonical_json(br#"{"model":"m","n":1e0}"#)?);
+/// assert!(canonical_json(br#"{"n": 1, "n": 2}"#).is_err());
+/// # Ok::<_, tower_quota::cache::NotCanonical>(())
+/// ```
+pub fn canonical_json(text: &[u8]) -> Result<Vec<u8>, NotCanonical> {
+    canonical_json_without(text, &[])
+}
+
+/// The same, without the members of the outermost object that have these names.
+pub(super) fn canonical_json_without(
+    text: &[u8],
+    ignored: &[String],
+) -> Result<Vec<u8>, NotCanonical> {
+    // From here on every cut at an ASCII character is one between characters.
+    std::str::from_utf8(text).map_err(|error| NotCanonical { at: error.valid_up_to() })?;
+    let mut parser = Parser { text, at: 0, scalars: Vec::with_capacity(text.len()) };
+    let mut node = parser.value(0)?;
+    parser.skip_space();
+    if parser.at < text.len() {
+        return Err(parser.error());
+    }
+    if let Node::Object(members) = &mut node {
+        let ignored: Vec<_> = ignored.iter().map(|name| quoted(name)).collect();
+        members.retain(|(name, _)| !ignored.iter().any(|it| *it == parser.scalars[name.clone()]));
+    }
+    let mut canonical = Vec::with_capacity(parser.scalars.len() + text.len() / 8);
+    node.write(&parser.scalars, &mut canonical);
+    Ok(canonical)
+}
+
+/// A text has no canonical form as JSON.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct NotCanonical {
+    at: usize,
+}
+
+impl NotCanonical {
+    /// The byte at which that was seen.
+    pub const fn offset(&self) -> usize {
+        self.at
+    }
+}
+
+impl fmt::Display for NotCanonical {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the text has no canonical form as JSON: see its byte {}", self.at)
+    }
+}
+
+impl Error for NotCanonical {}
+
+/// A value that was read. Strings and numbers are ranges of the parser's scalars.
+enum Node {
+    Scalar(Range<usize>),
+    Array(Vec<Self>),
+    Object(Vec<(Range<usize>, Self)>),
+}
+
+impl Node {
+    fn write(&self, scalars: &[u8], out: &mut Vec<u8>) {
+        match self {
+            Self::Scalar(range) => out.extend_from_slice(&scalars[range.clone()]),
+            Self::Array(items) => {
+                out.push(b'[');
+                for (index, item) in items.iter().enumerate() {
+                    if index > 0 {
+                        out.push(b',');
+                    }
+                    item.write(scalars, out);
+                }
+                out.push(b']');
+            }
+            Self::Object(members) => {
+                out.push(b'{');
+                for (index, (name, value)) in members.iter().enumerate() {
+                    if index > 0 {
+                        out.push(b',');
+                    }
+                    out.extend_from_slice(&scalars[name.clone()]);
+                    out.push(b':');
+                    value.write(scalars, out);
+                }
+                out.push(b'}');
+            }
+        }
+    }
+}
+
+struct Parser<'a> {
+    text: &'a [u8],
+    at: usize,
+    /// The canonical forms of the strings, numbers and words so far.
+    scalars: Vec<u8>,
+}
+
+impl Parser<'_> {
+    fn error(&self) -> NotCanonical {
+        NotCanonical { at: self.at }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.get(self.at).copied()
+    }
+
+    fn next(&mut self) -> Result<u8, NotCanonical> {
+        let byte = self.peek().ok_or_else(|| self.error())?;
+        self.at += 1;
+        Ok(byte)
+    }
+
+    fn take(&mut self, byte: u8) -> bool {
+        let is_there = self.peek() == Some(byte);
+        self.at += usize::from(is_there);
+        is_there
+    }
+
+    fn expect(&mut self, byte: u8) -> Result<(), NotCanonical> {
+        if self.take(byte) { Ok(()) } else { Err(self.error()) }
+    }
+
+    fn skip_space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    fn value(&mut self, depth: usize) -> Result<Node, NotCanonical> {
+        if depth > DEEPEST {
+            return Err(self.error());
+        }
+        self.skip_space();
+        match self.peek() {
+            Some(b'{') => self.object(depth),
+            Some(b'[') => self.array(depth),
+            Some(b'"') => self.string().map(Node::Scalar),
+            Some(b'-' | b'0'..=b'9') => self.number().map(Node::Scalar),
+            _ => self.word().map(Node::Scalar),
+        }
+    }
+
+    fn word(&mut self) -> Result<Range<usize>, NotCanonical> {
+        let rest = &self.text[self.at..];
+        let words: [&[u8]; 3] = [b"null", b"true", b"false"];
+        let word =
+            words.into_iter().find(|word| rest.starts_with(word)).ok_or_else(|| self.error())?;
+        self.at += word.len();
+        let start = self.scalars.len();
+        self.scalars.extend_from_slice(word);
+        Ok(start..self.scalars.len())
+    }
+
+    fn array(&mut self, depth: usize) -> Result<Node, NotCanonical> {
+        self.expect(b'[')?;
+        let mut items = Vec::new();
+        self.skip_space();
+        if self.take(b']') {
+            return Ok(Node::Array(items));
+        }
+        loop {
+            items.push(self.value(depth + 1)?);
+            self.skip_space();
+            if self.take(b']') {
+                return Ok(Node::Array(items));
+            }
+            self.expect(b',')?;
+        }
+    }
+
+    fn object(&mut self, depth: usize) -> Result<Node, NotCanonical> {
+        self.expect(b'{')?;
+        let mut members = Vec::new();
+        self.skip_space();
+        if self.take(b'}') {
+            return Ok(Node::Object(members));
+        }
+        loop {
+            self.skip_space();
+            let name = self.string()?;
+            self.skip_space();
+            self.expect(b':')?;
+            members.push((name, self.value(depth + 1)?));
+            self.skip_space();
+            if self.take(b'}') {
+                break;
+            }
+            self.expect(b',')?;
+        }
+        let scalars = &self.scalars;
+        let name = |(name, _): &(Range<usize>, Node)| &scalars[name.clone()];
+        members.sort_unstable_by(|one, other| name(one).cmp(name(other)));
+        if members.windows(2).any(|pair| name(&pair[0]) == name(&pair[1])) {
+            return Err(self.error());
+        }
+        Ok(Node::Object(members))
+    }
+
+    fn string(&mut self) -> Result<Range<usize>, NotCanonical> {
+        self.expect(b'"')?;
+        let start = self.scalars.len();
+        self.scalars.push(b'"');
+        loop {
+            match self.next()? {
+                b'"' => break,
+                b'\\' => {
+                    let character = self.escape()?;
+                    push_escaped(character, &mut self.scalars);
+                }
+                0..0x20 => return Err(self.error()),
+                byte => self.scalars.push(byte),
+            }
+        }
+        self.scalars.push(b'"');
+        Ok(start..self.scalars.len())
+    }
+
+    fn escape(&mut self) -> Result<char, NotCanonical> {
+        Ok(match self.next()? {
+            b'"' => '"',
+            b'\\' => '\\',
+            b'/' => '/',
+            b'b' => '\u{8}',
+            b'f' => '\u{c}',
+            b'n' => '\n',
+            b'r' => '\r',
+            b't' => '\t',
+            b'u' => {
+                let unit = self.unit()?;
+                let point = if (0xd800..0xdc00).contains(&unit) {
+                    self.expect(b'\\')?;
+                    self.expect(b'u')?;
+                    let low = self.unit()?;
+                    if !(0xdc00..0xe000).contains(&low) {
+                        return Err(self.error());
+                    }
+                    0x1_0000 + ((unit - 0xd800) << 10) + (low - 0xdc00)
+                } else {
+                    unit
+                };
+                char::from_u32(point).ok_or_else(|| self.error())?
+            }
+            _ => return Err(self.error()),
+        })
+    }
+
+    fn unit(&mut self) -> Result<u32, NotCanonical> {
+        let mut unit = 0;
+        for _ in 0..4 {
+            let digit = char::from(self.next()?).to_digit(16).ok_or_else(|| self.error())?;
+            unit = unit << 4 | digit;
+        }
+        Ok(unit)
+    }
+
+    fn digits(&mut self) -> Result<Range<usize>, NotCanonical> {
+        let start = self.at;
+        while matches!(self.peek(), Some(b'0'..=b'9')) {
+            self.at += 1;
+        }
+        if self.at == start { Err(self.error()) } else { Ok(start..self.at) }
+    }
+
+    /// Writes a number as its digits without zeros at either end, and the power of ten that they
+    /// are multiplied by.
+    fn number(&mut self) -> Result<Range<usize>, NotCanonical> {
+        let is_negative = self.take(b'-');
+        let whole = self.digits()?;
+        if whole.len() > 1 && self.text[whole.start] == b'0' {
+            return Err(self.error());
+        }
+        let fraction = if self.take(b'.') { self.digits()? } else { self.at..self.at };
+        let exponent = if self.take(b'e') || self.take(b'E') { self.exponent()? } else { 0 };
+
+        let start = self.scalars.len();
+        if is_negative {
+            self.scalars.push(b'-');
+        }
+        let first = self.scalars.len();
+        for &digit in self.text[whole].iter().chain(&self.text[fraction.clone()]) {
+            if digit != b'0' || self.scalars.len() > first {
+                self.scalars.push(digit);
+            }
+        }
+        let written = self.scalars.len();
+        while self.scalars.len() > first && self.scalars.ends_with(b"0") {
+            self.scalars.pop();
+        }
+        if self.scalars.len() == first {
+            self.scalars.truncate(start);
+            self.scalars.push(b'0');
+        } else {
+            // Lengths of what is in memory and 18 digits: far from the type's end.
+            let zeros = (written - self.scalars.len()) as i64;
+            let power = exponent - fraction.len() as i64 + zeros;
+            if power != 0 {
+                self.scalars.extend_from_slice(format!("e{power}").as_bytes());
+            }
+        }
+        Ok(start..self.scalars.len())
+    }
+
+    fn exponent(&mut self) -> Result<i64, NotCanonical> {
+        let is_negative = if self.take(b'-') {
+            true
+        } else {
+            self.take(b'+');
+            false
+        };
+        let digits = self.digits()?;
+        let mut exponent = 0_i64;
+        for &digit in &self.text[digits] {
+            exponent = exponent * 10 + i64::from(digit - b'0');
+            if exponent >= LARGEST_EXPONENT {
+                return Err(self.error());
+            }
+        }
+        Ok(if is_negative { -exponent } else { exponent })
+    }
+}
+
+fn quoted(text: &str) -> Vec<u8> {
+    let mut quoted = vec![b'"'];
+    text.chars().for_each(|character| push_escaped(character, &mut quoted));
+    quoted.push(b'"');
+    quoted
+}
+
+/// A character as it stands in a canonical string.
+fn push_escaped(character: char, out: &mut Vec<u8>) {
+    match character {
+        '"' => out.extend_from_slice(b"\\\""),
+        '\\' => out.extend_from_slice(b"\\\\"),
+        '\0'..='\u{1f}' => {
+            out.extend_from_slice(format!("\\u{:04x}", u32::from(character)).as_bytes());
+        }
+        _ => out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
+    }
+}
+
+/// How deep arrays and objects may be nested: each level takes some of the stack.
+const DEEPEST: usize = 128;
+
+const LARGEST_EXPONENT: i64 = 1_000_000_000_000_000_000;

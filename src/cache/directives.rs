@@ -1,0 +1,176 @@
+//! What a request and a response say about being kept.
+
+use std::time::Duration;
+
+use http::{
+    HeaderMap, HeaderName, Method, StatusCode,
+    header::{
+        AGE, CACHE_CONTROL, CONTENT_RANGE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+        IF_UNMODIFIED_SINCE, PRAGMA, RANGE, SET_COOKIE, UPGRADE, VARY,
+    },
+    request, response,
+};
+
+/// How long the answer to this request is fresh, in place of the layer's time: put it into the
+/// request's extensions. Zero: it is not kept.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_quota::cache::FreshFor;
+///
+/// let mut request = http::Request::new(());
+/// request.extensions_mut().insert(FreshFor(Duration::from_secs(3_600)));
+/// ```
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(clippy::exhaustive_structs, reason = "it is a duration with a name")]
+pub struct FreshFor(pub Duration);
+
+/// What a request asks of the cache.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Wish {
+    /// Nothing is looked up and nothing is kept.
+    pub(super) bypass: bool,
+    /// The oldest answer that will do; `None`: one that is fresh, or just no more so.
+    pub(super) max_age: Option<Duration>,
+    /// The service is not to be asked.
+    pub(super) only_cached: bool,
+}
+
+impl Wish {
+    pub(super) fn of(request: &request::Parts) -> Self {
+        let mut wish = Self { bypass: false, max_age: None, only_cached: false };
+        let headers = &request.headers;
+        // Those want a part of an answer, its validity, or another protocol.
+        let is_special = request.method == Method::CONNECT
+            || SPECIAL.iter().any(|name| headers.contains_key(name));
+        wish.bypass = is_special;
+        for (name, value) in directives(headers) {
+            match name.as_str() {
+                "no-store" => wish.bypass = true,
+                "no-cache" => wish.max_age = Some(Duration::ZERO),
+                "max-age" => {
+                    let age = seconds(value.as_deref()).unwrap_or_default();
+                    wish.max_age = Some(wish.max_age.map_or(age, |other| other.min(age)));
+                }
+                "only-if-cached" => wish.only_cached = true,
+                _ => {}
+            }
+        }
+        if !headers.contains_key(CACHE_CONTROL)
+            && headers.get(PRAGMA).is_some_and(|value| value.as_bytes() == b"no-cache")
+        {
+            wish.max_age = Some(Duration::ZERO);
+        }
+        wish
+    }
+
+    /// Whether only an answer that is made from now on will do.
+    pub(super) fn is_new_only(&self) -> bool {
+        self.max_age == Some(Duration::ZERO)
+    }
+}
+
+/// To whom a response may be given.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Use {
+    /// To whoever asks the same: for this long.
+    Shared(Duration),
+    /// To the one who asked: it is theirs. Others may get one of their own.
+    Private,
+    /// To the one who asked: it is no success. The next may fare better.
+    Unsuccessful,
+}
+
+impl Use {
+    /// `varies_in_key` says whether the key tells requests apart by a header.
+    pub(super) fn of(
+        response: &response::Parts,
+        ttl: Duration,
+        varies_in_key: impl Fn(&HeaderName) -> bool,
+    ) -> Self {
+        let headers = &response.headers;
+        if !response.status.is_success()
+            || response.status == StatusCode::PARTIAL_CONTENT
+            || headers.contains_key(CONTENT_RANGE)
+            || !is_grpc_success(headers)
+        {
+            return Self::Unsuccessful;
+        }
+        if headers.contains_key(SET_COOKIE) || !are_met(headers, varies_in_key) {
+            return Self::Private;
+        }
+        let (mut max_age, mut shared_max_age) = (None, None);
+        for (name, value) in directives(headers) {
+            match name.as_str() {
+                "no-store" | "private" | "no-cache" => return Self::Private,
+                "max-age" => max_age = Some(seconds(value.as_deref()).unwrap_or_default()),
+                "s-maxage" => shared_max_age = Some(seconds(value.as_deref()).unwrap_or_default()),
+                _ => {}
+            }
+        }
+        let fresh_for = match shared_max_age.or(max_age) {
+            Some(age) => ttl.min(age.saturating_sub(age_of(headers))),
+            None => ttl,
+        };
+        Self::Shared(fresh_for)
+    }
+}
+
+/// A gRPC call can fail with status 200, and say so in the head or the trailers.
+pub(super) fn is_grpc_success(headers: &HeaderMap) -> bool {
+    headers.get("grpc-status").is_none_or(|status| status.as_bytes() == b"0")
+}
+
+/// How old the response was when it came.
+pub(super) fn age_of(headers: &HeaderMap) -> Duration {
+    let age = headers.get(AGE).and_then(|value| value.to_str().ok());
+    seconds(age).unwrap_or_default()
+}
+
+/// Whether the key tells apart what the response varies by.
+fn are_met(headers: &HeaderMap, varies_in_key: impl Fn(&HeaderName) -> bool) -> bool {
+    headers.get_all(VARY).iter().all(|line| {
+        // What cannot be read may be anything.
+        line.to_str().is_ok_and(|line| {
+            line.split(',').map(str::trim).filter(|name| !name.is_empty()).all(|name| {
+                HeaderName::from_bytes(name.as_bytes())
+                    .is_ok_and(|name| name != "*" && varies_in_key(&name))
+            })
+        })
+    })
+}
+
+/// The directives of `Cache-Control`, their names in lower case.
+fn directives(headers: &HeaderMap) -> impl Iterator<Item = (String, Option<String>)> {
+    headers.get_all(CACHE_CONTROL).iter().flat_map(|line| {
+        let line = String::from_utf8_lossy(line.as_bytes());
+        split_unquoted(&line)
+            .map(|directive| match directive.split_once('=') {
+                Some((name, value)) => (
+                    name.trim().to_ascii_lowercase(),
+                    Some(value.trim().trim_matches('"').to_owned()),
+                ),
+                None => (directive.trim().to_ascii_lowercase(), None),
+            })
+            .collect::<Vec<_>>()
+    })
+}
+
+/// Splits at the commas that stand in no quoted string.
+fn split_unquoted(line: &str) -> impl Iterator<Item = &str> {
+    let mut is_quoted = false;
+    line.split(move |character| {
+        is_quoted ^= character == '"';
+        character == ',' && !is_quoted
+    })
+}
+
+fn seconds(text: Option<&str>) -> Option<Duration> {
+    let text = text?.trim();
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    // A number that is too large is the largest (RFC 9111, section 1.2.2).
+    is_number.then(|| Duration::from_secs(text.parse().unwrap_or(1 << 31)))
+}
+
+static SPECIAL: &[HeaderName] =
+    &[RANGE, IF_RANGE, IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, UPGRADE];

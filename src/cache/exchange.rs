@@ -1,0 +1,322 @@
+//! One request's way: to the store, to a flight, to the service.
+
+use std::{error::Error, future::poll_fn, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::channel::oneshot;
+use http::{Request, Response, StatusCode, request};
+use http_body::Body;
+use tower_service::Service;
+
+use super::{
+    answer::Head,
+    body::AnswerBody,
+    directives::{FreshFor, Wish},
+    drive::{Drive, Led},
+    flight::{Leader, Outcome, Reader, Role},
+    key::AnswerKey,
+    request_body::RequestBody,
+    service::Settings,
+    status::{CacheStatus, Forward, strip, write_age},
+    store::{AnswerStore, Found},
+};
+use crate::{key::Key, maybe_ready::MaybeReady, policy::Subject};
+
+type Answered<B, E> = Result<Response<AnswerBody<B>>, E>;
+
+/// A request, the service that it may need, and what the layer was told.
+pub(super) struct Exchange<S, P, K, M> {
+    inner: S,
+    settings: Arc<Settings<P, K, M>>,
+}
+
+/// A question: what it is known by, and what it takes to ask it.
+struct Question {
+    key: AnswerKey,
+    parts: request::Parts,
+    body: Bytes,
+    wish: Wish,
+}
+
+impl<S, P, K, M> Exchange<S, P, K, M> {
+    pub(super) const fn new(inner: S, settings: Arc<Settings<P, K, M>>) -> Self {
+        Self { inner, settings }
+    }
+
+    pub(super) async fn answer<ReqBody, ResBody, F>(
+        self,
+        request: Request<ReqBody>,
+        subject: MaybeReady<F>,
+    ) -> Answered<ResBody, S::Error>
+    where
+        S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>
+            + Clone
+            + Send
+            + 'static,
+        S::Future: Send,
+        S::Error: Send + 'static,
+        P: Fn(&request::Parts) -> bool + Send + Sync + 'static,
+        K: Send + Sync + 'static,
+        F: Future<Output = Subject> + Send,
+        M: AnswerStore,
+        ReqBody: Body<Data = Bytes> + Send + 'static,
+        ReqBody::Error: Send,
+        ResBody: Body<Data = Bytes> + Send + 'static,
+        ResBody::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let (parts, body) = request.into_parts();
+        let wish = Wish::of(&parts);
+        if wish.bypass || !(self.settings.concerns)(&parts) {
+            return self.pass(parts, RequestBody::unread(body), Forward::Bypass).await;
+        }
+        let Subject::Counted(scope) = subject.await else {
+            return self.pass(parts, RequestBody::unread(body), Forward::Bypass).await;
+        };
+        let body = match RequestBody::read(body, self.settings.max_request_bytes).await {
+            Ok(body) => body,
+            Err(body) => return self.pass(parts, body, Forward::Bypass).await,
+        };
+        match self.key_of(&scope, &parts, &body) {
+            Some(key) => self.ask(Question { key, parts, body, wish }).await,
+            None => self.pass(parts, RequestBody::of_bytes(body), Forward::Bypass).await,
+        }
+    }
+
+    fn key_of(&self, scope: &Key, parts: &request::Parts, body: &[u8]) -> Option<AnswerKey> {
+        let Settings { headers, ignored, .. } = &*self.settings;
+        AnswerKey::new(scope, parts, headers, body, ignored).ok()
+    }
+
+    /// The store first, then whoever asks the same, then the service.
+    async fn ask<ReqBody, ResBody>(self, question: Question) -> Answered<ResBody, S::Error>
+    where
+        S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>
+            + Clone
+            + Send
+            + 'static,
+        S::Future: Send,
+        S::Error: Send + 'static,
+        P: Send + Sync + 'static,
+        K: Send + Sync + 'static,
+        M: AnswerStore,
+        ReqBody: Body<Data = Bytes> + Send + 'static,
+        ReqBody::Error: Send,
+        ResBody: Body<Data = Bytes> + Send + 'static,
+        ResBody::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let Question { key, wish, .. } = question;
+        let bound = self.settings.max_answer_bytes;
+        loop {
+            let why = match self.settings.look_up(&key, wish).await {
+                Looked::Fresh(found) => return Ok(kept(&found)),
+                Looked::Stale(found) => {
+                    self.renew(question);
+                    return Ok(kept(&found));
+                }
+                Looked::Nothing(why) => why,
+            };
+            if wish.only_cached {
+                return Ok(not_cached(why));
+            }
+            if wish.is_new_only() {
+                let (leader, reader) = self.settings.flights.begin(key, bound);
+                return self.lead(question, leader, reader, why).await;
+            }
+            match self.settings.flights.join(key, bound) {
+                Role::Leader(leader, reader) => {
+                    // Who asked before may have been answered since we looked.
+                    if let Looked::Fresh(found) = self.settings.look_up(&key, wish).await {
+                        return Ok(kept(&found));
+                    }
+                    return self.lead(question, leader, reader, why).await;
+                }
+                Role::Follower(reader) => match reader.head().await {
+                    Outcome::Head(head) => {
+                        return Ok(shared(&head, reader, CacheStatus::Collapsed(why)));
+                    }
+                    Outcome::Alone => {
+                        let Question { parts, body, .. } = question;
+                        return self.pass(parts, RequestBody::of_bytes(body), why).await;
+                    }
+                    // The one that asked has nothing for us. It may be our turn.
+                    Outcome::Retry => {}
+                },
+            }
+        }
+    }
+
+    /// Goes on to the service, and lets others share what comes.
+    async fn lead<ReqBody, ResBody>(
+        self,
+        question: Question,
+        leader: Leader,
+        reader: Reader,
+        why: Forward,
+    ) -> Answered<ResBody, S::Error>
+    where
+        S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>> + Send + 'static,
+        S::Future: Send,
+        S::Error: Send + 'static,
+        P: Send + Sync + 'static,
+        K: Send + Sync + 'static,
+        M: AnswerStore,
+        ReqBody: Body<Data = Bytes> + Send + 'static,
+        ReqBody::Error: Send,
+        ResBody: Body<Data = Bytes> + Send + 'static,
+        ResBody::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let Question { key, parts, body, .. } = question;
+        let ttl = parts.extensions.get::<FreshFor>().map_or(self.settings.ttl, |ttl| ttl.0);
+        let (tell, told) = oneshot::channel();
+        let drive = Drive { leader, key, ttl, settings: self.settings };
+        let request = Request::from_parts(parts, RequestBody::of_bytes(body));
+        let task = tokio::spawn(drive.run(self.inner, request, tell));
+        match told.await {
+            Ok(Ok(Led::Shared(extensions))) => {
+                let Outcome::Head(head) = reader.head().await else {
+                    unreachable!("the head is there before the leader is told")
+                };
+                let mut response = shared(&head, reader, CacheStatus::Forwarded(why));
+                *response.extensions_mut() = extensions;
+                Ok(response)
+            }
+            Ok(Ok(Led::Alone(response))) => Ok(passed(response, why)),
+            Ok(Err(error)) => Err(error),
+            Err(oneshot::Canceled) => match task.await {
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                // The runtime is going down, and this request with it.
+                _ => std::future::pending().await,
+            },
+        }
+    }
+
+    /// Fetches a new answer for one that is too old, unless somebody does.
+    fn renew<ReqBody, ResBody>(self, question: Question)
+    where
+        S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>
+            + Clone
+            + Send
+            + 'static,
+        S::Future: Send,
+        S::Error: Send + 'static,
+        P: Send + Sync + 'static,
+        K: Send + Sync + 'static,
+        M: AnswerStore,
+        ReqBody: Body<Data = Bytes> + Send + 'static,
+        ReqBody::Error: Send,
+        ResBody: Body<Data = Bytes> + Send + 'static,
+        ResBody::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let Settings { flights, max_answer_bytes, stale_for, .. } = &*self.settings;
+        let time = *stale_for;
+        let Role::Leader(leader, reader) = flights.join(question.key, *max_answer_bytes) else {
+            return;
+        };
+        let renewed = async move {
+            // Who renewed it before may have finished since we looked.
+            if let Looked::Fresh(_) = self.settings.look_up(&question.key, question.wish).await {
+                return;
+            }
+            if let Ok(response) = self.lead(question, leader, reader, Forward::Stale).await {
+                let mut body = Box::pin(response.into_body());
+                while let Some(Ok(_)) = poll_fn(|context| body.as_mut().poll_frame(context)).await {
+                }
+            }
+        };
+        // One that takes longer must not keep others from asking.
+        drop(tokio::spawn(tokio::time::timeout(time, renewed)));
+    }
+
+    /// Goes on to the service alone.
+    async fn pass<ReqBody, ResBody>(
+        mut self,
+        parts: request::Parts,
+        body: RequestBody<ReqBody>,
+        why: Forward,
+    ) -> Answered<ResBody, S::Error>
+    where
+        S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
+        ReqBody: Body,
+    {
+        poll_fn(|context| self.inner.poll_ready(context)).await?;
+        let response = self.inner.call(Request::from_parts(parts, body)).await?;
+        Ok(passed(response, why))
+    }
+}
+
+impl<P, K, M: AnswerStore> Settings<P, K, M> {
+    async fn look_up(&self, key: &AnswerKey, wish: Wish) -> Looked {
+        if wish.is_new_only() {
+            return Looked::Nothing(Forward::Request);
+        }
+        // A store that cannot say is as good as an empty one.
+        let Ok(Some(found)) = self.store.get(key).await else {
+            return Looked::Nothing(Forward::Miss);
+        };
+        let is_young = wish.max_age.is_none_or(|oldest| found.age() <= oldest);
+        match (found.is_fresh(), is_young) {
+            (true, true) => Looked::Fresh(found),
+            (true, false) => Looked::Nothing(Forward::Request),
+            // Who names an age does not want what is too old.
+            (false, _) if wish.max_age.is_some() => Looked::Nothing(Forward::Stale),
+            (false, _) => Looked::Stale(found),
+        }
+    }
+}
+
+/// What the store has for a request.
+enum Looked {
+    Fresh(Found),
+    /// It may be given if a new one is fetched.
+    Stale(Found),
+    /// Nothing that will do.
+    Nothing(Forward),
+}
+
+fn kept<B>(found: &Found) -> Response<AnswerBody<B>> {
+    let answer = found.answer();
+    let mut response = of_head(answer.head(), AnswerBody::kept(Arc::clone(answer)));
+    write_age(found.age(), response.headers_mut());
+    CacheStatus::Hit { ttl: remaining(answer.fresh_for(), found.age()) }
+        .write(response.headers_mut());
+    response
+}
+
+/// Seconds until an answer is too old; negative if it is.
+fn remaining(fresh_for: Duration, age: Duration) -> i64 {
+    match fresh_for.checked_sub(age) {
+        Some(left) => i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+        None => i64::try_from((age - fresh_for).as_secs()).map_or(i64::MIN, |over| -over),
+    }
+}
+
+fn shared<B>(head: &Head, reader: Reader, status: CacheStatus) -> Response<AnswerBody<B>> {
+    let mut response = of_head(head, AnswerBody::shared(reader));
+    if matches!(status, CacheStatus::Collapsed(_)) {
+        strip(response.headers_mut());
+    }
+    status.write(response.headers_mut());
+    response
+}
+
+fn passed<B>(response: Response<B>, why: Forward) -> Response<AnswerBody<B>> {
+    let mut response = response.map(AnswerBody::passed);
+    CacheStatus::Forwarded(why).write(response.headers_mut());
+    response
+}
+
+/// The answer to who wants nothing but what is kept (RFC 9111, section 5.2.1.7).
+fn not_cached<B>(why: Forward) -> Response<AnswerBody<B>> {
+    let mut response = Response::new(AnswerBody::empty());
+    *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
+    CacheStatus::Forwarded(why).write(response.headers_mut());
+    response
+}
+
+fn of_head<B>(head: &Head, body: AnswerBody<B>) -> Response<AnswerBody<B>> {
+    let mut response = Response::new(body);
+    *response.status_mut() = head.status;
+    *response.version_mut() = head.version;
+    *response.headers_mut() = head.headers.clone();
+    response
+}

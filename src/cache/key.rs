@@ -1,0 +1,141 @@
+use std::{fmt, future::Ready};
+
+use http::{
+    HeaderMap, HeaderName, Request,
+    header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, HOST, PROXY_AUTHORIZATION},
+    request,
+};
+use sha2::{Digest, Sha256};
+
+use super::canonical::{NotCanonical, canonical_json_without};
+use crate::{
+    key::Key,
+    maybe_ready::MaybeReady,
+    policy::{KeyOf, Subject},
+};
+
+/// What a question is known by: SHA-256 over all that makes it another question.
+///
+/// That is whose it is, its method, its target, the chosen header fields, and its body: JSON in its
+/// [canonical form](super::canonical_json), anything else byte by byte, with its type. Each part
+/// stands with its length, so that none can pass for a piece of another.
+#[derive(Clone, Copy, Eq, Hash, PartialEq)]
+pub struct AnswerKey([u8; 32]);
+
+impl AnswerKey {
+    /// Its bytes, for a store elsewhere.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// # Errors
+    ///
+    /// A body that says that it is JSON and is not, or could be read in two ways.
+    pub(super) fn new(
+        scope: &Key,
+        request: &request::Parts,
+        headers: &[HeaderName],
+        body: &[u8],
+        ignored: &[String],
+    ) -> Result<Self, NotCanonical> {
+        let mut hash = Hash(Sha256::new());
+        hash.part(b"tower-quota answer 1");
+        hash.part(scope.as_bytes());
+        hash.part(request.method.as_str().as_bytes());
+        hash.part(request.uri.to_string().as_bytes());
+        hash.field(&request.headers, &HOST);
+        for name in headers {
+            hash.field(&request.headers, name);
+        }
+        if is_json(&request.headers) {
+            hash.part(b"json");
+            hash.part(&canonical_json_without(body, ignored)?);
+        } else {
+            hash.part(b"bytes");
+            hash.field(&request.headers, &CONTENT_TYPE);
+            hash.field(&request.headers, &CONTENT_ENCODING);
+            hash.part(body);
+        }
+        Ok(Self(hash.0.finalize().into()))
+    }
+}
+
+/// Shows the key in hexadecimal digits.
+impl fmt::Display for AnswerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for AnswerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AnswerKey({self})")
+    }
+}
+
+struct Hash(Sha256);
+
+impl Hash {
+    fn part(&mut self, bytes: &[u8]) {
+        self.0.update((bytes.len() as u64).to_be_bytes());
+        self.0.update(bytes);
+    }
+
+    /// A header field: its name, the number of its lines, and they.
+    fn field(&mut self, headers: &HeaderMap, name: &HeaderName) {
+        let lines = headers.get_all(name);
+        self.part(name.as_str().as_bytes());
+        self.0.update((lines.iter().count() as u64).to_be_bytes());
+        lines.iter().for_each(|line| self.part(line.as_bytes()));
+    }
+}
+
+/// Whether the body is JSON text: `application/json` or a type that ends in `+json`, not compressed.
+fn is_json(headers: &HeaderMap) -> bool {
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(one), None) = (types.next(), types.next()) else { return false };
+    let Ok(one) = one.to_str() else { return false };
+    let essence = one.split(';').next().unwrap_or(one).trim().to_ascii_lowercase();
+    (essence == "application/json" || essence.ends_with("+json"))
+        && !headers.contains_key(CONTENT_ENCODING)
+}
+
+/// Tells tenants apart by everything in a request that can be a credential: `Authorization`,
+/// `Proxy-Authorization`, `Cookie`, `X-Api-Key`, `Api-Key`, `X-Goog-Api-Key`, `X-Auth-Token`. Those
+/// who have none of them are one tenant.
+///
+/// It does not see who is known otherwise: by address, by a client certificate, by a header of
+/// yours. There, [say who it is](super::AnswerCacheLayer::key).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Credentials;
+
+impl Credentials {
+    pub(super) fn contain(name: &HeaderName) -> bool {
+        CREDENTIALS.contains(name)
+    }
+}
+
+impl<B> KeyOf<Request<B>> for Credentials {
+    type Future = Ready<Subject>;
+
+    fn key_of(&self, request: &Request<B>) -> MaybeReady<Self::Future> {
+        let mut parts = Vec::new();
+        for name in &CREDENTIALS {
+            for line in request.headers().get_all(name) {
+                parts.push(Key::new(name.as_str()));
+                parts.push(Key::secret(line));
+            }
+        }
+        MaybeReady::ready(Subject::Counted(Key::join(&parts)))
+    }
+}
+
+static CREDENTIALS: [HeaderName; 7] = [
+    AUTHORIZATION,
+    PROXY_AUTHORIZATION,
+    COOKIE,
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("x-goog-api-key"),
+    HeaderName::from_static("x-auth-token"),
+];

@@ -1,0 +1,97 @@
+//! What a response tells of the cache, and what of another's response it does not.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use super::directives::age_of;
+
+/// What the cache did with a request: the member that it adds to `Cache-Status` (RFC 9211).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum CacheStatus {
+    /// Answered from the store. Negative: so many seconds too old.
+    Hit { ttl: i64 },
+    /// It went on to the service.
+    Forwarded(Forward),
+    /// Another request like it had gone on to the service, and its answer serves both.
+    Collapsed(Forward),
+}
+
+/// Why a request went on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Forward {
+    /// It is none of the cache's business.
+    Bypass,
+    /// There was no answer.
+    Miss,
+    /// It wanted a newer answer than there was.
+    Request,
+    /// The answer was too old.
+    Stale,
+}
+
+impl CacheStatus {
+    pub(super) fn write(self, headers: &mut HeaderMap) {
+        let value = match self {
+            Self::Hit { ttl } => {
+                HeaderValue::try_from(format!("tower-quota;hit;ttl={ttl}")).expect("it is ASCII")
+            }
+            Self::Forwarded(Forward::Bypass) => HeaderValue::from_static("tower-quota;fwd=bypass"),
+            Self::Forwarded(Forward::Miss) => HeaderValue::from_static("tower-quota;fwd=miss"),
+            Self::Forwarded(Forward::Request) => {
+                HeaderValue::from_static("tower-quota;fwd=request")
+            }
+            Self::Forwarded(Forward::Stale) => HeaderValue::from_static("tower-quota;fwd=stale"),
+            Self::Collapsed(Forward::Request) => {
+                HeaderValue::from_static("tower-quota;fwd=request;collapsed")
+            }
+            Self::Collapsed(Forward::Stale) => {
+                HeaderValue::from_static("tower-quota;fwd=stale;collapsed")
+            }
+            Self::Collapsed(_) => HeaderValue::from_static("tower-quota;fwd=miss;collapsed"),
+        };
+        // The member nearest to the user is the last: caches further in have written before.
+        headers.append(CACHE_STATUS, value);
+    }
+}
+
+/// Writes how old an answer is that has been here for `resident`.
+pub(super) fn write_age(resident: Duration, headers: &mut HeaderMap) {
+    let age = age_of(headers).saturating_add(resident).as_secs();
+    headers.insert(header::AGE, HeaderValue::from(age));
+}
+
+/// Takes away what is true of one response only: how the quota stood, when to come again, which
+/// request it was, and what is between two ends of a connection.
+pub(super) fn strip(headers: &mut HeaderMap) {
+    let mut gone: Vec<_> = headers.keys().filter(|name| is_momentary(name)).cloned().collect();
+    for line in headers.get_all(header::CONNECTION) {
+        let names = line.to_str().unwrap_or_default().split(',');
+        gone.extend(names.filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok()));
+    }
+    for name in gone {
+        headers.remove(name);
+    }
+}
+
+fn is_momentary(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.contains("ratelimit")
+        || name.contains("rate-limit")
+        || name.contains("retry-after")
+        || MOMENTARY.contains(&name)
+}
+
+const MOMENTARY: &[&str] = &[
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-connection",
+    "request-id",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+    "x-request-id",
+];
+
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");

@@ -1,0 +1,152 @@
+//! How long an answer is fresh, and what happens after.
+
+use std::time::Duration;
+
+use http::Response;
+use tokio::time::advance;
+use tower::ServiceExt;
+use tower_quota::cache::{AnswerCacheLayer, Credentials, FreshFor, MemoryStore};
+
+use crate::support::{
+    Asked, Paused, Question, Upstream, ask, cache, json, layer, read, read_body, settle, status,
+    text, with,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn timed() -> AnswerCacheLayer<fn(&http::request::Parts) -> bool, Credentials, MemoryStore<Paused>>
+{
+    layer().store(MemoryStore::with_clock(1 << 20, 1_000, Paused::new())).ttl(10 * SECOND)
+}
+
+async fn told(cache: &Asked, question: Question) -> (String, String) {
+    let given = ask(cache, question).await;
+    let said = status(&given).trim_start_matches("tower-quota;").to_owned();
+    (said, read_body(given).await)
+}
+
+fn pair(said: &str, answer: &str) -> (String, String) {
+    (said.to_owned(), answer.to_owned())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_fresh_for_its_time_and_says_how_old_it_is() {
+    let upstream = Upstream::new(|call, _| {
+        let response = Response::builder().header("age", "5");
+        Ok(response.body(text(&format!("answer {call}")))?)
+    });
+    let cache = cache(&timed(), &upstream);
+    assert_eq!(told(&cache, json("{}")).await, pair("fwd=miss", "answer 1"));
+    advance(9 * SECOND).await;
+    let given = ask(&cache, json("{}")).await;
+    assert_eq!(status(&given), "tower-quota;hit;ttl=1");
+    let ages: Vec<_> = given.headers().get_all("age").iter().collect();
+    assert_eq!(ages, ["14"]);
+    advance(SECOND).await;
+    assert_eq!(told(&cache, json("{}")).await, pair("fwd=miss", "answer 2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_and_a_response_can_say_for_how_long() {
+    let upstream = Upstream::numbered();
+    let asked = cache(&timed(), &upstream);
+    let for_secs = |secs| {
+        let mut question = json("{}");
+        question.extensions_mut().insert(FreshFor(secs * SECOND));
+        question
+    };
+    assert_eq!(told(&asked, for_secs(100)).await, pair("fwd=miss", "answer 1"));
+    advance(99 * SECOND).await;
+    assert_eq!(told(&asked, json("{}")).await, pair("hit;ttl=1", "answer 1"));
+    advance(SECOND).await;
+    assert_eq!(told(&asked, for_secs(0)).await, pair("fwd=miss", "answer 2"));
+    assert_eq!(told(&asked, json("{}")).await, pair("fwd=miss", "answer 3"), "it was not kept");
+
+    let upstream = Upstream::new(|call, _| {
+        let response = Response::builder().header("cache-control", "max-age=7").header("age", "4");
+        Ok(response.body(text(&format!("answer {call}")))?)
+    });
+    let asked = cache(&timed(), &upstream);
+    assert_eq!(told(&asked, json("{}")).await, pair("fwd=miss", "answer 1"));
+    advance(2 * SECOND).await;
+    assert_eq!(told(&asked, json("{}")).await, pair("hit;ttl=1", "answer 1"));
+    advance(SECOND).await;
+    assert_eq!(told(&asked, json("{}")).await, pair("fwd=miss", "answer 2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_can_want_a_younger_answer() {
+    let cache = cache(&timed(), &Upstream::numbered());
+    told(&cache, json("{}")).await;
+    advance(5 * SECOND).await;
+    let of_age = |age| with(json("{}"), "cache-control", age);
+    assert_eq!(told(&cache, of_age("max-age=5")).await, pair("hit;ttl=5", "answer 1"));
+    assert_eq!(told(&cache, of_age("max-age=4")).await, pair("fwd=request", "answer 2"));
+    assert_eq!(told(&cache, json("{}")).await, pair("hit;ttl=10", "answer 2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_answer_is_given_while_one_new_one_is_fetched() {
+    let upstream = Upstream::numbered().gated();
+    let cache = cache(&timed().stale_while_revalidate(20 * SECOND), &upstream);
+    upstream.gate.add_permits(1);
+    assert_eq!(told(&cache, json("{}")).await, pair("fwd=miss", "answer 1"));
+    advance(15 * SECOND).await;
+    for _ in 0..10 {
+        assert_eq!(told(&cache, json("{}")).await, pair("hit;ttl=-5", "answer 1"));
+        settle().await;
+    }
+    assert_eq!(upstream.calls(), 2, "one fetches for all");
+    upstream.gate.add_permits(1);
+    settle().await;
+    assert_eq!(told(&cache, json("{}")).await, pair("hit;ttl=10", "answer 2"));
+
+    advance(30 * SECOND).await;
+    upstream.gate.add_permits(1);
+    assert_eq!(told(&cache, json("{}")).await, pair("fwd=miss", "answer 3"), "it was too old");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_names_an_age_is_not_given_an_old_answer() {
+    let cache = cache(&timed().stale_while_revalidate(20 * SECOND), &Upstream::numbered());
+    told(&cache, json("{}")).await;
+    advance(15 * SECOND).await;
+    let question = with(json("{}"), "cache-control", "max-age=100");
+    assert_eq!(told(&cache, question).await, pair("fwd=stale", "answer 2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_answer_stays_if_no_new_one_can_be_had() {
+    let upstream = Upstream::new(|call, _| {
+        if call > 1 {
+            return Err("the other side is gone".into());
+        }
+        Ok(Response::new(text("answer 1")))
+    });
+    let cache = cache(&timed().stale_while_revalidate(20 * SECOND), &upstream);
+    read(&cache, json("{}")).await;
+    advance(15 * SECOND).await;
+    for call in 2..5 {
+        assert_eq!(told(&cache, json("{}")).await, pair("hit;ttl=-5", "answer 1"));
+        settle().await;
+        assert_eq!(upstream.calls(), call);
+    }
+    advance(15 * SECOND).await;
+    cache.clone().oneshot(json("{}")).await.expect_err("its time is over");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_hangs_is_given_up_when_the_old_answer_is_too_old() {
+    let upstream = Upstream::numbered().gated();
+    let cache = cache(&timed().stale_while_revalidate(20 * SECOND), &upstream);
+    upstream.gate.add_permits(1);
+    read(&cache, json("{}")).await;
+    advance(15 * SECOND).await;
+    read(&cache, json("{}")).await;
+    settle().await;
+    assert_eq!(upstream.calls(), 2);
+    advance(25 * SECOND).await;
+    settle().await;
+    upstream.gate.add_permits(1);
+    assert_eq!(told(&cache, json("{}")).await, pair("fwd=miss", "answer 3"));
+}
