@@ -22,7 +22,7 @@ const FLOORS: &[&[&str]] = &[
     &["policy"],
     &["service"],
     &["adaptive", "concurrency", "layer", "reserve"],
-    &["axum", "http", "reqwest", "testing"],
+    &["axum", "http", "reqwest", "testing", "upstream"],
 ];
 
 #[test]
