@@ -49,6 +49,8 @@ pub mod http;
 pub mod reqwest;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "upstream")]
+pub mod upstream;
 
 #[cfg(feature = "local")]
 pub use self::layer::{

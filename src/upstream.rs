@@ -1,0 +1,84 @@
+//! Staying inside the limits of somebody else: what answers say, and what calls cost.
+//!
+//! Nothing here sends, waits or reads a clock. A [`Profile`] says what is to be known of a provider,
+//! as data. By it
+//!
+//! - [`Profile::estimate`] and [`Profile::reserved`] say what a request will cost, before it is sent;
+//!   [`Learned`] corrects them by what calls came to;
+//! - [`Profile::observe`] reads from an answer how the limits stand and until when to stop;
+//! - [`Standing`] keeps that together, whatever the order in which answers come, and says when a
+//!   request fits;
+//! - [`UsageReading`] reads from a body or a stream, as it passes, what the call cost.
+//!
+//! | provider | limits in the fields | usage |
+//! |---|---|---|
+//! | `openai`, `groq`, `openrouter`, `mistral`, `cerebras`, `azure-openai` | `x-ratelimit-…`, each in its own form | `usage` at the end of a stream |
+//! | `anthropic` | `anthropic-ratelimit-…` | at the start and in each delta |
+//! | `gemini` | none; refusals name the quota | `usageMetadata` in each event |
+//! | `bedrock` | none | `usage`, in a binary event stream |
+//! | `dashscope`, `deepseek`, `zhipu` | none | as OpenAI |
+//! | `hugging-face`, `ietf` | `RateLimit`, `RateLimit-Policy` | none |
+//!
+//! # Right and wrong
+//!
+//! ```
+//! use http::{HeaderMap, StatusCode};
+//! use tower_quota::{time::Timestamp, upstream::{Answer, Class, Profile, Standing}};
+//!
+//! let profile = Profile::ready("gemini").expect("it is ready-made");
+//! let mut standing = Standing::new(&profile);
+//! let now = Timestamp::from_secs(1_790_000_000);
+//! let cost = profile.reserved(&profile.estimate(br#"{"contents": [{"parts": [{"text": "Hi"}]}]}"#));
+//! let ticket = standing.send(now, cost);
+//!
+//! let body = br#"{"error": {"code": 429, "details": [
+//!     {"violations": [{"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier"}]},
+//!     {"retryDelay": "36s"}]}}"#;
+//! let answer = Answer {
+//!     status: StatusCode::TOO_MANY_REQUESTS,
+//!     headers: &HeaderMap::new(),
+//!     body,
+//!     sent: now,
+//!     received: now,
+//! };
+//! standing.observe(Some(ticket), &profile.observe(&answer));
+//! // Right: the day's quota is spent, and comes back at the provider's midnight.
+//! let stop = standing.stop(now).expect("it stops");
+//! assert_eq!(stop.class, Class::Daily);
+//! assert!(stop.until > Some(Timestamp::from_secs(1_790_000_036)));
+//! ```
+//!
+//! Wrong: to wait for the `retryDelay` of 36 seconds and send the next request into the same refusal,
+//! which many a provider counts too.
+
+mod dimension;
+mod estimate;
+mod event_stream;
+mod events;
+mod form;
+mod ietf;
+mod learned;
+mod midnight;
+mod number;
+mod observation;
+mod paths;
+mod profile;
+mod reading;
+mod refusal;
+mod scan;
+mod standing;
+mod usage;
+mod window;
+
+pub use self::{
+    dimension::Dimension,
+    estimate::Estimate,
+    form::Form,
+    learned::Learned,
+    observation::{Answer, Class, Observation, Report, Source, Stop},
+    profile::{Profile, ProfileError},
+    reading::UsageReading,
+    standing::{LimitStanding, Standing, Ticket},
+    usage::Usage,
+    window::infer_window,
+};

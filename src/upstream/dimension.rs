@@ -1,0 +1,48 @@
+use std::fmt;
+
+use serde::Deserialize;
+
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Dimension {
+    /// Requests.
+    Requests,
+    /// Tokens, of the input and the output together.
+    Tokens,
+    /// Tokens of the input.
+    InputTokens,
+    /// Tokens of the output.
+    OutputTokens,
+    /// Images.
+    Images,
+    /// Seconds of sound.
+    AudioSeconds,
+    /// Bytes of content.
+    ContentBytes,
+    /// Requests in progress.
+    Concurrency,
+}
+
+impl Dimension {
+    /// Its name in a profile.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Tokens => "tokens",
+            Self::InputTokens => "input-tokens",
+            Self::OutputTokens => "output-tokens",
+            Self::Images => "images",
+            Self::AudioSeconds => "audio-seconds",
+            Self::ContentBytes => "content-bytes",
+            Self::Concurrency => "concurrency",
+        }
+    }
+}
+
+impl fmt::Display for Dimension {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

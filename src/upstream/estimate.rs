@@ -1,0 +1,100 @@
+use super::{
+    number::floored,
+    profile::{EstimateShape, Profile, ReserveOutput},
+    scan::{Scanner, Value},
+    usage::Usage,
+};
+use crate::cost::Cost;
+
+/// What a request is estimated to use, before it is sent.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Estimate {
+    /// Tokens of the input.
+    pub input: u64,
+    /// The most tokens of output that the request allows, for all the answers that it asks for.
+    /// `None`: it does not say.
+    pub output_cap: Option<u64>,
+}
+
+/// What the paths of estimates lead to, as the scanner numbers it.
+pub(super) struct EstimateTarget;
+
+impl EstimateTarget {
+    const TEXT: usize = 0;
+    const MESSAGE: usize = 1;
+    const IMAGE: usize = 2;
+    const CAP: usize = 3;
+    const CHOICES: usize = 4;
+
+    /// The paths of a profile.
+    pub(super) fn paths(shape: &EstimateShape) -> impl Iterator<Item = (&str, usize)> {
+        let lists = [
+            (&shape.texts, Self::TEXT),
+            (&shape.messages, Self::MESSAGE),
+            (&shape.images, Self::IMAGE),
+            (&shape.caps, Self::CAP),
+            (&shape.choices, Self::CHOICES),
+        ];
+        lists
+            .into_iter()
+            .flat_map(|(paths, target)| paths.iter().map(move |path| (path.as_str(), target)))
+    }
+}
+
+impl Profile {
+    /// Estimates what a request uses, from its JSON. It reads the bytes once and keeps nothing.
+    ///
+    /// ```
+    /// use tower_quota::upstream::Profile;
+    ///
+    /// let openai = Profile::ready("openai").expect("it is ready-made");
+    /// let estimate = openai.estimate(
+    ///     br#"{"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 50, "n": 2}"#,
+    /// );
+    /// // Six characters, a message, a request; what it may put out is twice fifty.
+    /// assert_eq!((estimate.input, estimate.output_cap), (2 + 1 + 1, Some(100)));
+    /// ```
+    pub fn estimate(&self, request: &[u8]) -> Estimate {
+        let shape = self.estimate_shape();
+        let (mut characters, mut messages, mut images) = (0_u64, 0_u64, 0_u64);
+        let (mut cap, mut choices) = (None, 1_u64);
+        let mut take = |target, value: Value<'_>| match (target, value) {
+            (EstimateTarget::TEXT, Value::Text { characters: more, .. }) => {
+                characters = characters.saturating_add(more);
+            }
+            (EstimateTarget::MESSAGE, Value::Object) => messages += 1,
+            (EstimateTarget::IMAGE, Value::Object | Value::Text { .. }) => images += 1,
+            (EstimateTarget::CAP, Value::Number(number)) => cap = cap.max(floored(number)),
+            (EstimateTarget::CHOICES, Value::Number(number)) => {
+                choices = choices.max(floored(number).unwrap_or(1));
+            }
+            _ => {}
+        };
+        let mut scanner = Scanner::default();
+        scanner.data(self.estimate_paths(), request, &mut take);
+        scanner.end(self.estimate_paths(), &mut take);
+
+        let parts = [
+            characters.div_ceil(shape.characters_per_token),
+            messages.saturating_mul(shape.per_message),
+            images.saturating_mul(shape.per_image),
+            shape.per_request,
+        ];
+        let input = parts.into_iter().fold(0, u64::saturating_add);
+        Estimate { input, output_cap: cap.map(|cap| cap.saturating_mul(choices)) }
+    }
+
+    /// What the provider takes at admission for such a request: the input, and the output that it
+    /// allows where that is reserved. A request without a cap is normal: then it is what the profile
+    /// says.
+    pub fn reserved(&self, estimate: &Estimate) -> Cost {
+        let shape = self.estimate_shape();
+        let output = match shape.reserve_output {
+            ReserveOutput::Nothing => 0,
+            ReserveOutput::Cap => estimate.output_cap.unwrap_or(shape.absent_cap),
+        };
+        let usage = Usage { input: Some(estimate.input), output: Some(output), ..Usage::default() };
+        self.cost(&usage)
+    }
+}

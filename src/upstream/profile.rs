@@ -1,0 +1,199 @@
+mod check;
+mod error;
+mod shape;
+
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+
+pub use self::error::ProfileError;
+pub(super) use self::shape::{
+    EstimateShape, LimitShape, OnFailure, ReserveOutput, RuleShape, Settles, Shape, UsageShape,
+    WaitShape, Weights,
+};
+use super::{dimension::Dimension, paths::Paths};
+use crate::cost::Cost;
+
+/// What is to be known of a provider to stay inside its limits. It is data: TOML text.
+///
+/// It says which limits there are, which fields of an answer tell how they stand and in which form,
+/// what the bodies of refusals mean, what a request is estimated to cost, and where an answer says
+/// what it cost.
+///
+/// ```
+/// use tower_quota::upstream::{Dimension, Profile};
+///
+/// let openai = Profile::ready("openai").expect("it is one of `Profile::READY`");
+/// assert_eq!(openai.dimensions(), [Dimension::Requests, Dimension::Tokens]);
+///
+/// // One of your own takes what it does not say from a ready-made one.
+/// let mine: Profile = r#"
+///     name = "house"
+///     like = "openai"
+///
+///     [[limit]]
+///     dimension = "tokens"
+///     window = "1m"
+///     limit = "x-house-limit"
+///     remaining = "x-house-left"
+/// "#.parse()?;
+/// assert_eq!(mine.name(), "house");
+/// # Ok::<(), tower_quota::upstream::ProfileError>(())
+/// ```
+///
+/// # Clone
+///
+/// Clones share one profile.
+#[derive(Clone)]
+pub struct Profile {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shape: Shape,
+    dimensions: Vec<Dimension>,
+    windows: Vec<Option<Duration>>,
+    refusal_paths: Paths,
+    usage_paths: Paths,
+    estimate_paths: Paths,
+}
+
+impl Profile {
+    /// The names of the profiles that are ready-made.
+    pub const READY: &'static [&'static str] = &[
+        "anthropic",
+        "azure-openai",
+        "bedrock",
+        "cerebras",
+        "dashscope",
+        "deepseek",
+        "gemini",
+        "groq",
+        "hugging-face",
+        "ietf",
+        "mistral",
+        "openai",
+        "openrouter",
+        "zhipu",
+    ];
+
+    /// The ready-made profile of this name; `None` if there is none.
+    pub fn ready(name: &str) -> Option<Self> {
+        ready_text(name)?.parse().ok()
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.inner.shape.name
+    }
+
+    /// What each dimension of a [`Cost`] counts, in their order.
+    pub fn dimensions(&self) -> &[Dimension] {
+        &self.inner.dimensions
+    }
+
+    /// The names of its limits and their windows, where the profile says them.
+    pub fn limits(&self) -> impl Iterator<Item = (&str, Dimension, Option<Duration>)> {
+        let windows = self.inner.windows.iter();
+        self.limit_shapes()
+            .iter()
+            .zip(windows)
+            .map(|(limit, window)| (limit.name(), limit.dimension, *window))
+    }
+
+    /// What a failed request counts of what was reserved for it.
+    #[must_use]
+    pub fn failed(&self, reserved: Cost) -> Cost {
+        match self.usage().counts_on_failure {
+            OnFailure::Reserved => reserved,
+            OnFailure::Nothing => Cost::ZERO,
+            OnFailure::Request => {
+                self.cost_of(|dimension| u64::from(dimension == Dimension::Requests))
+            }
+        }
+    }
+
+    /// A cost by what each dimension counts.
+    pub(super) fn cost_of(&self, units: impl Fn(Dimension) -> u64) -> Cost {
+        let dimensions = self.dimensions().iter().enumerate();
+        dimensions.fold(Cost::ZERO, |cost, (index, dimension)| cost.with(index, units(*dimension)))
+    }
+
+    pub(super) fn limit_shapes(&self) -> &[LimitShape] {
+        self.inner.shape.limit.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn window(&self, limit: usize) -> Option<Duration> {
+        self.inner.windows.get(limit).copied().flatten()
+    }
+
+    pub(super) fn has_ietf_fields(&self) -> bool {
+        self.inner.shape.ietf_fields.unwrap_or(false)
+    }
+
+    pub(super) fn wait(&self) -> &WaitShape {
+        &self.inner.shape.wait
+    }
+
+    pub(super) fn rules(&self) -> &[RuleShape] {
+        self.inner.shape.refusal.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn usage(&self) -> &UsageShape {
+        &self.inner.shape.usage
+    }
+
+    pub(super) fn estimate_shape(&self) -> &EstimateShape {
+        &self.inner.shape.estimate
+    }
+
+    pub(super) fn weights(&self) -> Weights {
+        self.inner.shape.weights
+    }
+
+    pub(super) fn refusal_paths(&self) -> &Paths {
+        &self.inner.refusal_paths
+    }
+
+    pub(super) fn usage_paths(&self) -> &Paths {
+        &self.inner.usage_paths
+    }
+
+    pub(super) fn estimate_paths(&self) -> &Paths {
+        &self.inner.estimate_paths
+    }
+}
+
+impl FromStr for Profile {
+    type Err = ProfileError;
+
+    fn from_str(text: &str) -> Result<Self, ProfileError> {
+        let shape = Shape::read(text, ready_text)?;
+        let inner = check::check(shape)?;
+        Ok(Self { inner: Arc::new(inner) })
+    }
+}
+
+impl fmt::Debug for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Profile").field("name", &self.name()).finish_non_exhaustive()
+    }
+}
+
+fn ready_text(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "anthropic" => include_str!("profiles/anthropic.toml"),
+        "azure-openai" => include_str!("profiles/azure-openai.toml"),
+        "bedrock" => include_str!("profiles/bedrock.toml"),
+        "cerebras" => include_str!("profiles/cerebras.toml"),
+        "dashscope" => include_str!("profiles/dashscope.toml"),
+        "deepseek" => include_str!("profiles/deepseek.toml"),
+        "gemini" => include_str!("profiles/gemini.toml"),
+        "groq" => include_str!("profiles/groq.toml"),
+        "hugging-face" => include_str!("profiles/hugging-face.toml"),
+        "ietf" => include_str!("profiles/ietf.toml"),
+        "mistral" => include_str!("profiles/mistral.toml"),
+        "openai" => include_str!("profiles/openai.toml"),
+        "openrouter" => include_str!("profiles/openrouter.toml"),
+        "zhipu" => include_str!("profiles/zhipu.toml"),
+        _ => return None,
+    })
+}

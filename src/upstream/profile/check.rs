@@ -1,0 +1,111 @@
+//! What a profile must keep to.
+
+use std::time::Duration;
+
+use http::HeaderName;
+
+use super::{Inner, ProfileError, Shape, shape::LimitShape};
+use crate::{
+    cost::Cost,
+    upstream::{
+        estimate::EstimateTarget, form::duration, paths::Paths, refusal::RefusalTargets,
+        usage::UsageTarget,
+    },
+};
+
+pub(super) fn check(shape: Shape) -> Result<Inner, ProfileError> {
+    let dimensions = shape.dimensions.clone().unwrap_or_default();
+    if dimensions.is_empty() || dimensions.len() > Cost::DIMENSIONS {
+        return wrong("dimensions".into(), "name one to four, as in `[\"requests\", \"tokens\"]`");
+    }
+    let repeats = (1..dimensions.len()).any(|at| dimensions[..at].contains(&dimensions[at]));
+    if repeats {
+        return wrong("dimensions".into(), "name each dimension once");
+    }
+    let limits = shape.limit.as_deref().unwrap_or_default();
+    let mut windows = Vec::with_capacity(limits.len());
+    for (index, limit) in limits.iter().enumerate() {
+        windows.push(check_limit(index, limit)?);
+        if limits[..index].iter().any(|other| other.name() == limit.name()) {
+            return wrong(
+                format!("limit[{index}].name"),
+                "give each limit of a dimension a `name` of its own",
+            );
+        }
+    }
+    check_rules(&shape, limits)?;
+    for (index, place) in shape.wait.headers.iter().enumerate() {
+        check_header(&format!("wait.headers[{index}].at"), &place.at)?;
+    }
+    if shape.estimate.characters_per_token == 0 {
+        return wrong("estimate.characters-per-token".into(), "write one or more; 4 is usual");
+    }
+
+    let refusal_paths = RefusalTargets::paths(&shape);
+    let usage_paths = paths(UsageTarget::paths(&shape.usage));
+    let estimate_paths = paths(EstimateTarget::paths(&shape.estimate));
+    Ok(Inner { shape, dimensions, windows, refusal_paths, usage_paths, estimate_paths })
+}
+
+fn check_limit(index: usize, limit: &LimitShape) -> Result<Option<Duration>, ProfileError> {
+    let fields =
+        [("limit", &limit.limit), ("remaining", &limit.remaining), ("reset", &limit.reset)];
+    for (key, header) in fields {
+        if let Some(header) = header {
+            check_header(&format!("limit[{index}].{key}"), header)?;
+        }
+    }
+    if limit.reset.is_some() && limit.form.is_none() {
+        return wrong(
+            format!("limit[{index}].form"),
+            "say in which form `reset` is, as in `form = \"duration\"`",
+        );
+    }
+    let Some(window) = &limit.window else { return Ok(None) };
+    match duration(window.as_bytes()).filter(|window| !window.is_zero()) {
+        Some(window) => Ok(Some(window)),
+        None => {
+            wrong(format!("limit[{index}].window"), "write a time above zero, as in `1m` or `24h`")
+        }
+    }
+}
+
+fn check_rules(shape: &Shape, limits: &[LimitShape]) -> Result<(), ProfileError> {
+    for (index, rule) in shape.refusal.iter().flatten().enumerate() {
+        if rule.status.is_empty() && rule.path.is_none() {
+            return wrong(
+                format!("refusal[{index}]"),
+                "say by what it is known: `status`, `path`, or both",
+            );
+        }
+        if rule.path.is_none() && (rule.is.is_some() || rule.contains.is_some()) {
+            return wrong(
+                format!("refusal[{index}].path"),
+                "say where the text is, as in `path = \"error.code\"`",
+            );
+        }
+        if let Some(name) = &rule.limit
+            && !limits.iter().any(|limit| limit.name() == name)
+        {
+            return wrong(format!("refusal[{index}].limit"), "name a `[[limit]]` of this profile");
+        }
+    }
+    Ok(())
+}
+
+fn check_header(key: &str, name: &str) -> Result<(), ProfileError> {
+    match name.parse::<HeaderName>() {
+        Ok(_) => Ok(()),
+        Err(_) => wrong(key.into(), "write the name of a header field, as in `x-ratelimit-reset`"),
+    }
+}
+
+fn paths<'a>(targets: impl Iterator<Item = (&'a str, usize)>) -> Paths {
+    let mut paths = Paths::new();
+    targets.for_each(|(path, target)| paths.add(path, target));
+    paths
+}
+
+fn wrong<T>(key: String, remedy: &'static str) -> Result<T, ProfileError> {
+    Err(ProfileError::Meaningless { key, remedy })
+}

@@ -1,0 +1,298 @@
+use super::paths::Paths;
+
+/// Finds values in JSON as it passes, without keeping it.
+///
+/// It keeps a key or a text up to [`MAX_TEXT`] bytes, and [`MAX_DEPTH`] levels; a deeper part is
+/// passed over. It does not judge the JSON: of a text that is none it finds nothing, or something
+/// that is not there, but it never fails. Values that follow one another are read one after the
+/// other.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Scanner {
+    levels: Vec<Level>,
+    /// What the next value is to the paths; `None` if nobody asks for it.
+    next: Next,
+    /// How many levels of a part that nobody asks for are open.
+    passed_over: u64,
+    state: State,
+    text: Vec<u8>,
+    /// The characters of the text, which may be longer than what is kept.
+    characters: u64,
+    is_cut: bool,
+}
+
+/// A value that a path leads to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Value<'a> {
+    Text {
+        /// Its beginning, without escapes.
+        text: &'a [u8],
+        characters: u64,
+    },
+    /// A number, as it is written.
+    Number(&'a [u8]),
+    /// An object, at its beginning.
+    Object,
+    /// A truth value or null.
+    Word(&'a [u8]),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Level {
+    node: usize,
+    is_object: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum Next {
+    #[default]
+    Root,
+    Node(usize),
+    Key,
+    Nobody,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum State {
+    #[default]
+    Between,
+    /// In a text; whether it is a key.
+    Text {
+        is_key: bool,
+    },
+    /// Behind a backslash.
+    Escape {
+        is_key: bool,
+    },
+    /// In the digits of `\u`: how many have been read, and their value.
+    Unicode {
+        is_key: bool,
+        digits: u8,
+        unit: u32,
+    },
+    Word,
+}
+
+impl Scanner {
+    /// Reads a part. `found` gets what the paths lead to: the target and the value.
+    pub(super) fn data(
+        &mut self,
+        paths: &Paths,
+        mut data: &[u8],
+        found: &mut impl FnMut(usize, Value<'_>),
+    ) {
+        while let Some((byte, rest)) = data.split_first() {
+            // The long part of a text goes at once.
+            if let State::Text { is_key } = self.state {
+                let end = data.iter().position(|byte| matches!(byte, b'"' | b'\\'));
+                let (run, behind) = data.split_at(end.unwrap_or(data.len()));
+                self.keep(run, is_key, paths);
+                data = match behind.split_first() {
+                    Some((b'"', behind)) => {
+                        self.end_text(is_key, paths, found);
+                        behind
+                    }
+                    Some((_, behind)) => {
+                        self.state = State::Escape { is_key };
+                        behind
+                    }
+                    None => behind,
+                };
+                continue;
+            }
+            data = rest;
+            match self.state {
+                State::Between => self.between(*byte, paths, found),
+                State::Escape { is_key } => self.escape(*byte, is_key, paths),
+                State::Unicode { is_key, digits, unit } => {
+                    self.unicode(*byte, is_key, digits, unit, paths);
+                }
+                State::Word if is_delimiter(*byte) => {
+                    self.end_word(paths, found);
+                    self.between(*byte, paths, found);
+                }
+                State::Word => self.keep(&[*byte], false, paths),
+                State::Text { .. } => {}
+            }
+        }
+    }
+
+    /// The JSON has ended here. A text that is still open is taken as far as it came.
+    pub(super) fn end(&mut self, paths: &Paths, found: &mut impl FnMut(usize, Value<'_>)) {
+        match self.state {
+            State::Text { is_key: false }
+            | State::Escape { is_key: false }
+            | State::Unicode { is_key: false, .. } => self.end_text(false, paths, found),
+            _ => {}
+        }
+        self.reset();
+    }
+
+    /// Begins anew, whatever is open.
+    pub(super) fn reset(&mut self) {
+        let Self { levels, next, passed_over, state, text, characters, is_cut } = self;
+        levels.clear();
+        text.clear();
+        *next = Next::Root;
+        *passed_over = 0;
+        *state = State::Between;
+        *characters = 0;
+        *is_cut = false;
+    }
+
+    fn between(&mut self, byte: u8, paths: &Paths, found: &mut impl FnMut(usize, Value<'_>)) {
+        match byte {
+            b'{' | b'[' => self.open(byte == b'{', paths, found),
+            b'}' | b']' => self.close(),
+            b',' => {
+                self.next = match self.levels.last() {
+                    _ if self.passed_over > 0 => Next::Nobody,
+                    Some(Level { is_object: true, .. }) => Next::Key,
+                    Some(Level { node, .. }) => Next::Node(*node),
+                    None => Next::Root,
+                };
+            }
+            b':' | b' ' | b'\t' | b'\r' | b'\n' => {}
+            _ => {
+                self.text.clear();
+                self.characters = 0;
+                self.is_cut = false;
+                if byte == b'"' {
+                    self.state = State::Text { is_key: matches!(self.next, Next::Key) };
+                } else {
+                    self.state = State::Word;
+                    self.keep(&[byte], false, paths);
+                }
+            }
+        }
+    }
+
+    /// Opens an object or an array. A part that nobody asks for is only counted through.
+    fn open(&mut self, is_object: bool, paths: &Paths, found: &mut impl FnMut(usize, Value<'_>)) {
+        let asked = if self.passed_over > 0 { None } else { self.asked() };
+        if let Some(node) = asked
+            && is_object
+        {
+            paths.targets(node).iter().for_each(|target| found(*target, Value::Object));
+        }
+        match asked {
+            Some(node) if self.levels.len() < MAX_DEPTH && !paths.is_leaf(node, is_object) => {
+                self.levels.push(Level { node, is_object });
+                self.next = if is_object { Next::Key } else { Next::Node(node) };
+            }
+            _ => {
+                self.passed_over = self.passed_over.saturating_add(1);
+                self.next = Next::Nobody;
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        if self.passed_over > 0 {
+            self.passed_over -= 1;
+        } else {
+            self.levels.pop();
+        }
+        self.next =
+            if self.levels.is_empty() && self.passed_over == 0 { Next::Root } else { Next::Nobody };
+    }
+
+    /// The node of the value that begins here.
+    const fn asked(&self) -> Option<usize> {
+        match self.next {
+            Next::Root => Some(Paths::ROOT),
+            Next::Node(node) => Some(node),
+            Next::Key | Next::Nobody => None,
+        }
+    }
+
+    fn is_wanted(&self, is_key: bool, paths: &Paths) -> bool {
+        is_key || self.asked().is_some_and(|node| !paths.targets(node).is_empty())
+    }
+
+    fn keep(&mut self, run: &[u8], is_key: bool, paths: &Paths) {
+        if run.is_empty() || !self.is_wanted(is_key, paths) {
+            return;
+        }
+        // The bytes that go on with a character are not its beginning.
+        let begun = run.iter().filter(|byte| **byte & 0xC0 != 0x80).count();
+        self.characters = self.characters.saturating_add(begun as u64);
+        let room = MAX_TEXT - self.text.len();
+        self.is_cut |= run.len() > room;
+        self.text.extend_from_slice(&run[..run.len().min(room)]);
+    }
+
+    fn escape(&mut self, byte: u8, is_key: bool, paths: &Paths) {
+        self.state = State::Text { is_key };
+        let plain = match byte {
+            b'u' => {
+                self.state = State::Unicode { is_key, digits: 0, unit: 0 };
+                return;
+            }
+            b'b' | b'f' | b'n' | b'r' | b't' => b' ',
+            other => other,
+        };
+        self.keep(&[plain], is_key, paths);
+    }
+
+    /// Half of a pair of units is no character: the first is passed over.
+    fn unicode(&mut self, byte: u8, is_key: bool, digits: u8, unit: u32, paths: &Paths) {
+        let Some(digit) = char::from(byte).to_digit(16) else {
+            // Not an escape at all: go on with the text as if it were not there.
+            self.state = State::Text { is_key };
+            return;
+        };
+        let unit = unit * 16 + digit;
+        if digits < 3 {
+            self.state = State::Unicode { is_key, digits: digits + 1, unit };
+            return;
+        }
+        self.state = State::Text { is_key };
+        if !(0xD800..0xDC00).contains(&unit) {
+            let character = char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER);
+            self.keep(character.encode_utf8(&mut [0; 4]).as_bytes(), is_key, paths);
+        }
+    }
+
+    fn end_text(&mut self, is_key: bool, paths: &Paths, found: &mut impl FnMut(usize, Value<'_>)) {
+        self.state = State::Between;
+        if is_key {
+            let child = self.levels.last().and_then(|level| paths.child(level.node, &self.text));
+            self.next = child.filter(|_| !self.is_cut).map_or(Next::Nobody, Next::Node);
+            return;
+        }
+        if let Some(node) = self.asked() {
+            let value = Value::Text { text: &self.text, characters: self.characters };
+            paths.targets(node).iter().for_each(|target| found(*target, value));
+        }
+        self.after_value();
+    }
+
+    fn end_word(&mut self, paths: &Paths, found: &mut impl FnMut(usize, Value<'_>)) {
+        self.state = State::Between;
+        if let Some(node) = self.asked()
+            && let Some(first) = self.text.first()
+        {
+            let value = match first {
+                b'0'..=b'9' | b'-' => Value::Number(&self.text),
+                _ => Value::Word(&self.text),
+            };
+            paths.targets(node).iter().for_each(|target| found(*target, value));
+        }
+        self.after_value();
+    }
+
+    fn after_value(&mut self) {
+        if !self.levels.is_empty() || self.passed_over > 0 {
+            self.next = Next::Nobody;
+        }
+    }
+}
+
+const fn is_delimiter(byte: u8) -> bool {
+    matches!(byte, b',' | b':' | b'{' | b'}' | b'[' | b']' | b'"' | b' ' | b'\t' | b'\r' | b'\n')
+}
+
+/// The bytes of a key or a text that are kept.
+pub(super) const MAX_TEXT: usize = 1_024;
+/// The levels that are followed.
+const MAX_DEPTH: usize = 64;
