@@ -196,7 +196,8 @@ impl<S: Source> RedisBuilder<S> {
     /// for a new one: after `FLUSHALL`, or a restart without its data, nobody has a full quota.
     ///
     /// A mark in the server says since when the limit is kept there. It is set by the first call that
-    /// does not find it, and has no end. So a limit that is new admits only what comes back from then
+    /// does not find it, and has no end. One that is no time, or lies ahead because the clock went
+    /// back, is set anew. So a limit that is new admits only what comes back from then
     /// on, as after a loss. That the server evicts single keys is not seen: see the
     /// [guide](crate::guide::redis) for `maxmemory-policy`.
     ///

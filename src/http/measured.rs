@@ -52,7 +52,7 @@ where
     fn settle(&self, response: Response<B>, reservation: Option<Reservation>) -> Self::Response {
         let open = reservation.map(|reservation| {
             let reading = self.0.measure(&response);
-            Open { reading, reservation: Some(reservation) }
+            Open { reading, reservation: Some(reservation), left: length(&response) }
         });
         response.map(|body| {
             let mut measured = MeasuredBody { body, open };
@@ -78,6 +78,16 @@ pin_project! {
 struct Open<T: Reading> {
     reading: T,
     reservation: Option<Reservation>,
+    /// The bytes that are still to come, where that is known: a server does not ask for more, and drops
+    /// a body that is whole by then.
+    left: Option<u64>,
+}
+
+/// The bytes of a response's body, where they are known.
+fn length<B: Body>(response: &Response<B>) -> Option<u64> {
+    let declared = response.headers().get(http::header::CONTENT_LENGTH);
+    let declared = declared.and_then(|length| length.to_str().ok()?.parse().ok());
+    declared.or_else(|| response.body().size_hint().exact())
 }
 
 impl<T: Reading> Open<T> {
@@ -127,9 +137,13 @@ where
             && let Some(data) = frame.data_ref()
         {
             open.reading.data(data);
+            open.left = open.left.map(|left| left.saturating_sub(data.len() as u64));
         }
+        let is_last = this.open.as_ref().is_some_and(|open| open.left == Some(0));
         let end = match &frame {
-            Some(Ok(frame)) if !frame.is_trailers() && !this.body.is_end_stream() => None,
+            Some(Ok(frame)) if !frame.is_trailers() && !this.body.is_end_stream() && !is_last => {
+                None
+            }
             Some(Ok(_)) | None => Some(End::Whole),
             Some(Err(_)) => Some(End::Failed),
         };

@@ -1,6 +1,6 @@
 use std::{fmt, time::Duration};
 
-use futures::future::{BoxFuture, FutureExt, try_join_all};
+use futures::future::{BoxFuture, FutureExt, join_all, try_join_all};
 
 use super::{Limit, Limiter};
 use crate::{
@@ -52,12 +52,15 @@ use crate::{
 /// changes nothing, and one that lost a race charges the limits before it for the time of a round
 /// trip. It costs two round trips to remote backends, and none to those of this process.
 ///
+/// The time in a refusal is the longest of those that the limits tell, each for itself: a limit that is
+/// named twice for one key tells it for one of the two.
+///
 /// Name the limit first that refuses most often, and one that cannot give back (a leaky bucket that
 /// others have joined since) last.
 ///
 /// # Cancel safety
 ///
-/// Dropped while it charges, what was charged by then stays charged.
+/// Dropped while it charges or gives back, what was charged by then stays charged.
 #[must_use = "limits are asked by `decide`"]
 pub struct All {
     asked: Vec<Box<dyn Asked>>,
@@ -135,7 +138,8 @@ impl All {
                 match one.demand(Demand::exactly).await {
                     Ok(made) => *decision = made,
                     Err(error) => {
-                        give_back(&asked, &taken).await?;
+                        // What cannot be given back either stays charged, and this is why.
+                        let _stays_charged = give_back(&asked, &taken).await;
                         return Err(error);
                     }
                 }
@@ -158,8 +162,14 @@ impl All {
 }
 
 async fn give_back(asked: &[Box<dyn Asked>], taken: &[Charge]) -> Result<(), BackendError> {
-    let settled = asked.iter().zip(taken).map(|(one, charge)| one.settle(charge, Cost::ZERO));
-    try_join_all(settled).await.map(drop)
+    all_of(asked.iter().zip(taken).map(|(one, charge)| one.settle(charge, Cost::ZERO))).await
+}
+
+/// Makes all corrections, whether others fail or not: the first error, if there is one.
+async fn all_of(
+    settled: impl Iterator<Item = BoxFuture<'static, Result<(), BackendError>>>,
+) -> Result<(), BackendError> {
+    join_all(settled).await.into_iter().collect()
 }
 
 impl AllDecision {
@@ -207,7 +217,7 @@ impl Charges {
         let Self { asked, taken, .. } = &self;
         let used = asked.iter().zip(taken).zip(actual);
         let settled = used.map(|((one, charge), actual)| one.settle(charge, actual.into()));
-        try_join_all(settled.collect::<Vec<_>>()).await.map(drop)
+        all_of(settled).await
     }
 
     /// Gives all of it back: the request did not take place.

@@ -173,6 +173,8 @@ where
                 }
                 Verdict::Ask(decide, asked) => Until::Decided { decide, asked: Some(asked) },
                 Verdict::Refuse(rejection) => {
+                    // What its readiness holds is free again: who was refused may not call again.
+                    self.inner = self.inner.clone();
                     let answer = settings.answer.refuse(&request, rejection);
                     return ReserveFuture::answered(answer, settings);
                 }

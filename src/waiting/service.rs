@@ -87,6 +87,8 @@ where
                     return WaitingFuture::running(self.inner.call(request), turnstile);
                 }
                 Verdict::Refuse(rejection) => {
+                    // What its readiness holds is free again: who was refused may not call again.
+                    self.inner = self.inner.clone();
                     let answer = turnstile.policy.answer.refuse(&request, rejection);
                     return WaitingFuture::answered(answer, turnstile);
                 }

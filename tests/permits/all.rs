@@ -148,3 +148,46 @@ async fn many_at_once_never_pass_any_of_the_limits() {
     assert_eq!(admitted, 200);
     assert_eq!(left(&user, &Key::GLOBAL).await, 100, "what lost a race was given back");
 }
+
+/// Charges as the store does, and cannot settle.
+#[derive(Clone)]
+struct Stubborn(Local<TokenBucket>);
+
+impl Backend<TokenBucket> for Stubborn {
+    type Decide = <Local<TokenBucket> as Backend<TokenBucket>>::Decide;
+    type Settle = std::future::Ready<Result<(), BackendError>>;
+
+    fn decide(&self, limit: &TokenBucket, key: &Key, demand: &Demand) -> MaybeReady<Self::Decide> {
+        self.0.decide(limit, key, demand)
+    }
+
+    fn settle(&self, _: &TokenBucket, _: &Key, _: &Charge, _: Cost) -> MaybeReady<Self::Settle> {
+        MaybeReady::ready(Err(BackendError::new(BackendErrorKind::Unreachable)))
+    }
+}
+
+#[tokio::test]
+async fn one_that_cannot_be_given_back_does_not_keep_the_others_from_it() {
+    let bucket = TokenBucket::new(Quota::per_day(10));
+    let stubborn = Limiter::new(bucket, Stubborn(Local::new()));
+    let user = named("user", bucket);
+    let broken = Limiter::new(bucket, Fickle(Err(BackendErrorKind::TimedOut)));
+    let ask = All::new().and(&stubborn, &Key::GLOBAL, 1).and(&user, &Key::GLOBAL, 4).and(
+        &broken,
+        &Key::GLOBAL,
+        1,
+    );
+    let error = ask.decide().await.expect_err("it fails");
+    assert_eq!(
+        error.kind(),
+        BackendErrorKind::TimedOut,
+        "why it failed, not why it was not mended"
+    );
+    assert_eq!(left(&user, &Key::GLOBAL).await, 10);
+
+    let ask = All::new().and(&stubborn, &Key::GLOBAL, 1).and(&user, &Key::GLOBAL, 4);
+    let Ok(AllDecision::Allow(charges)) = ask.decide().await else { panic!("there is room") };
+    let error = charges.settle([0, 1]).await.expect_err("one cannot be settled");
+    assert_eq!(error.kind(), BackendErrorKind::Unreachable);
+    assert_eq!(left(&user, &Key::GLOBAL).await, 9);
+}

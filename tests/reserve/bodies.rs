@@ -155,3 +155,21 @@ async fn an_empty_body_settles_at_once_and_a_refusal_reserves_nothing() {
     assert_eq!(refused.status(), 429);
     assert_eq!(left(&tokens).await, 1_000);
 }
+
+#[tokio::test]
+async fn a_body_that_has_come_to_its_length_is_whole_when_it_is_dropped() {
+    let tokens = tokens();
+    let layer = ReserveLayer::new(tokens.clone())
+        .cost(|_: &Request<()>| 100)
+        .settle(FromBody(|_: &Response<Body>| IfWhole::default()));
+    let service = layer.layer(service_fn(|_: Request<()>| async {
+        let response = Response::builder().header("content-length", "5");
+        Ok::<_, tower::BoxError>(response.body(body(vec![data(b"hello"), data(b"")]))?)
+    }));
+    let response = service.oneshot(Request::new(())).await.expect("it answers");
+    let mut body = Box::pin(response.into_body());
+    // A server asks for no more than it has said that there is.
+    body.frame().await.expect("a frame").expect("sound");
+    drop(body);
+    assert_eq!(left(&tokens).await, 995);
+}

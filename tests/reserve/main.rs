@@ -134,6 +134,17 @@ async fn the_service_that_was_made_ready_is_the_one_that_is_called() {
     twice(slowest.layer(Strict::new())).await;
 }
 
+#[tokio::test]
+async fn who_is_refused_does_not_keep_what_readiness_holds() {
+    let limiter = Limiter::new(TokenBucket::new(Quota::CLOSED), Local::new());
+    let inner = tower::ServiceBuilder::new().concurrency_limit(1).service(service_fn(echo));
+    let mut service = ReserveLayer::new(limiter).layer(inner);
+    let mut other = service.clone();
+    service.ready().await.expect("it becomes ready").call(1).await.expect_err("it is closed");
+    let ready = poll_fn(|context| Service::<u64>::poll_ready(&mut other, context)).now_or_never();
+    assert!(ready.is_some(), "the only slot is held by one who was refused");
+}
+
 /// Makes a service ready and calls it, twice, the first answer being waited for last.
 async fn twice<S: Service<u64, Response = u64, Error = BoxError>>(mut service: S) {
     let mut answers = Vec::new();
