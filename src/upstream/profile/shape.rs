@@ -258,12 +258,20 @@ impl Written {
                 self.$field.or_else(|| base.as_ref().and_then(|base| base.$field.clone()))
             };
         }
+        let inherits_refusals = self.refusal.is_none();
+        let limit: Option<Vec<LimitShape>> = or_base!(limit);
+        let mut refusal = or_base!(refusal);
+        if inherits_refusals && let Some(rules) = &mut refusal {
+            // A refusal that is taken over may be of a limit that is not: then it says of none.
+            let has = |name: &String| limit.iter().flatten().any(|limit| limit.name() == name);
+            rules.iter_mut().for_each(|rule| rule.limit = rule.limit.take().filter(has));
+        }
         Shape {
             dimensions: or_base!(dimensions),
             ietf_fields: or_base!(ietf_fields),
-            limit: or_base!(limit),
+            limit,
             wait: or_base!(wait).unwrap_or_default(),
-            refusal: or_base!(refusal),
+            refusal,
             usage: or_base!(usage).unwrap_or_default(),
             estimate: or_base!(estimate).unwrap_or_default(),
             weights: or_base!(weights).unwrap_or_default(),
