@@ -286,7 +286,8 @@ impl Standing {
         match (standing.limit, standing.window) {
             (Some((limit, _)), Some((window, _))) if standing.refills && limit > 0 => {
                 let missing = needed - self.left_of(standing, now)?.min(needed);
-                let wait = (u128::from(missing) * window.as_nanos()).div_ceil(u128::from(limit));
+                let nanos = window.as_nanos().saturating_mul(u128::from(missing));
+                let wait = nanos.div_ceil(u128::from(limit));
                 let wait = Duration::from_nanos(u64::try_from(wait).unwrap_or(u64::MAX));
                 Some(now.saturating_add(wait))
             }

@@ -251,14 +251,15 @@ impl Written {
         toml::from_str(text).map_err(|error| ProfileError::Malformed(Box::new(error)))
     }
 
-    /// What it does not say is as in `base`, table by table.
+    /// What it does not say is as in `base`, table by table: one limit replaces all limits.
     fn over(self, base: Option<Self>) -> Shape {
         macro_rules! or_base {
             ($field:ident) => {
                 self.$field.or_else(|| base.as_ref().and_then(|base| base.$field.clone()))
             };
         }
-        Shape {
+        let takes_rules = self.refusal.is_none();
+        let mut shape = Shape {
             dimensions: or_base!(dimensions),
             ietf_fields: or_base!(ietf_fields),
             limit: or_base!(limit),
@@ -268,6 +269,14 @@ impl Written {
             estimate: or_base!(estimate).unwrap_or_default(),
             weights: or_base!(weights).unwrap_or_default(),
             name: self.name,
+        };
+        if takes_rules {
+            // The rules of another may name a limit that this profile has replaced.
+            let limits = shape.limit.as_deref().unwrap_or_default();
+            for rule in shape.refusal.iter_mut().flatten() {
+                rule.limit.take_if(|name| !limits.iter().any(|limit| limit.name() == *name));
+            }
         }
+        shape
     }
 }
