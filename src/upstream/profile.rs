@@ -24,7 +24,8 @@ use crate::cost::Cost;
 /// let openai = Profile::ready("openai").expect("it is one of `Profile::READY`");
 /// assert_eq!(openai.dimensions(), [Dimension::Requests, Dimension::Tokens]);
 ///
-/// // One of your own takes what it does not say from a ready-made one.
+/// // One of your own takes the tables that it does not have from a ready-made one. It has limits, so
+/// // none of the limits of the other.
 /// let mine: Profile = r#"
 ///     name = "house"
 ///     like = "openai"
@@ -35,7 +36,7 @@ use crate::cost::Cost;
 ///     limit = "x-house-limit"
 ///     remaining = "x-house-left"
 /// "#.parse()?;
-/// assert_eq!(mine.name(), "house");
+/// assert_eq!((mine.name(), mine.limits().count()), ("house", 1));
 /// # Ok::<(), tower_quota::upstream::ProfileError>(())
 /// ```
 ///

@@ -251,31 +251,32 @@ impl Written {
         toml::from_str(text).map_err(|error| ProfileError::Malformed(Box::new(error)))
     }
 
-    /// What it does not say is as in `base`, table by table.
+    /// What it does not say is as in `base`, table by table: one limit replaces all limits.
     fn over(self, base: Option<Self>) -> Shape {
         macro_rules! or_base {
             ($field:ident) => {
                 self.$field.or_else(|| base.as_ref().and_then(|base| base.$field.clone()))
             };
         }
-        let inherits_refusals = self.refusal.is_none();
-        let limit: Option<Vec<LimitShape>> = or_base!(limit);
-        let mut refusal = or_base!(refusal);
-        if inherits_refusals && let Some(rules) = &mut refusal {
-            // A refusal that is taken over may be of a limit that is not: then it says of none.
-            let has = |name: &String| limit.iter().flatten().any(|limit| limit.name() == name);
-            rules.iter_mut().for_each(|rule| rule.limit = rule.limit.take().filter(has));
-        }
-        Shape {
+        let takes_rules = self.refusal.is_none();
+        let mut shape = Shape {
             dimensions: or_base!(dimensions),
             ietf_fields: or_base!(ietf_fields),
-            limit,
+            limit: or_base!(limit),
             wait: or_base!(wait).unwrap_or_default(),
-            refusal,
+            refusal: or_base!(refusal),
             usage: or_base!(usage).unwrap_or_default(),
             estimate: or_base!(estimate).unwrap_or_default(),
             weights: or_base!(weights).unwrap_or_default(),
             name: self.name,
+        };
+        if takes_rules {
+            // The rules of another may name a limit that this profile has replaced.
+            let limits = shape.limit.as_deref().unwrap_or_default();
+            for rule in shape.refusal.iter_mut().flatten() {
+                rule.limit.take_if(|name| !limits.iter().any(|limit| limit.name() == *name));
+            }
         }
+        shape
     }
 }
