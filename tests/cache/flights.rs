@@ -14,8 +14,8 @@ use tower::ServiceExt;
 use tower_quota::cache::BrokenAnswer;
 
 use crate::support::{
-    Asked, Body, Given, Sender, Upstream, ask, broken, cache, frames, json, layer, parts, read,
-    read_body, send, settle, status, stream, text, with,
+    Asked, Given, Sender, Upstream, ask, broken, cache, frames, json, layer, read, read_body, send,
+    settle, status, stream, text, with,
 };
 
 /// A service that streams what is sent, and all that sends to its bodies.
@@ -390,18 +390,4 @@ async fn a_larger_answer_goes_at_the_pace_of_the_fastest_and_is_not_kept() {
     settle().await;
     let again = ask(&cache, json("{}")).await;
     assert_eq!(status(&again), "tower-quota;fwd=miss", "it was too large");
-}
-
-#[tokio::test]
-async fn different_questions_do_not_wait_for_each_other() {
-    let upstream = Upstream::new(|_, request| {
-        let body: Body = parts(&["an", "answer"]);
-        let _ = request;
-        Ok(Response::new(body))
-    });
-    let cache = cache(&layer(), &upstream);
-    let questions = (0..50).map(|number| read(&cache, json(&format!("{{\"q\":{number}}}"))));
-    let questions: Vec<_> = questions.collect();
-    assert!(join_all(questions).await.iter().all(|text| text == "ananswer"));
-    assert_eq!(upstream.calls(), 50);
 }

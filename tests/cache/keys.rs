@@ -197,3 +197,15 @@ async fn a_key_says_who_is_one_tenant_and_who_passes_by() {
     }
     assert_eq!(status(&ask(&cache, json("1")).await), "tower-quota;fwd=bypass", "it has no key");
 }
+
+#[tokio::test]
+async fn different_questions_do_not_wait_for_each_other() {
+    let upstream = Upstream::numbered();
+    let cache = cache(&layer(), &upstream);
+    let asked: Vec<_> =
+        (0..50).map(|number| read(&cache, json(&format!("{{\"q\":{number}}}")))).collect();
+    let mut given = futures::future::join_all(asked).await;
+    given.sort_unstable();
+    given.dedup();
+    assert_eq!((given.len(), upstream.calls()), (50, 50));
+}

@@ -5,10 +5,11 @@ use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
+use tokio::sync::Semaphore;
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_quota::{
     BackendError, BackendErrorKind, Quota, TokenBucketLayer,
-    cache::{Answer, AnswerCacheLayer, AnswerKey, AnswerStore, Found, RequestBody},
+    cache::{Answer, AnswerCacheLayer, AnswerKey, AnswerStore, Found, MemoryStore, RequestBody},
     http::TooManyRequests,
 };
 
@@ -87,6 +88,48 @@ async fn a_store_that_fails_costs_calls_and_no_answers() {
     settle().await;
     let given = ask(&cache, json("1")).await;
     assert_eq!(status(&given), "tower-quota;fwd=miss");
+}
+
+/// A store that looks, and says what it saw when it is let.
+#[derive(Clone, Debug)]
+struct Hesitant(MemoryStore, Arc<Semaphore>);
+
+impl AnswerStore for Hesitant {
+    async fn get(&self, key: &AnswerKey) -> Result<Option<Found>, BackendError> {
+        let found = self.0.get(key).await;
+        self.1.acquire().await.expect("it is open").forget();
+        found
+    }
+
+    async fn put(
+        &self,
+        key: &AnswerKey,
+        answer: Answer,
+        keep: Duration,
+    ) -> Result<(), BackendError> {
+        self.0.put(key, answer, keep).await
+    }
+}
+
+#[tokio::test]
+async fn who_found_nothing_looks_again_before_it_asks() {
+    let upstream = Upstream::numbered();
+    let lets = Arc::new(Semaphore::new(0));
+    let store = Hesitant(MemoryStore::new(1 << 20), Arc::clone(&lets));
+    let cache = cache(&layer().store(store), &upstream);
+    let mut first = Box::pin(read(&cache, json("1")));
+    let mut second = Box::pin(read(&cache, json("1")));
+    assert!(futures::poll!(&mut first).is_pending());
+    lets.add_permits(1);
+    assert!(futures::poll!(&mut first).is_pending());
+    // The first looks again. The second looks, and hears that there was nothing when there is.
+    assert!(futures::poll!(&mut second).is_pending());
+    lets.add_permits(1);
+    assert_eq!(first.await, "answer 1");
+    settle().await;
+    lets.add_permits(2);
+    assert_eq!(second.await, "answer 1");
+    assert_eq!(upstream.calls(), 1);
 }
 
 /// A store that takes a second to keep an answer.
