@@ -13,7 +13,7 @@ pub(crate) mod outages;
 
 use std::time::Duration;
 
-use crate::{error::ConfigError, name::PolicyName};
+use crate::{error::ConfigError, name::PolicyName, rejection::Rejection};
 
 /// What became of a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -28,6 +28,16 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
+    /// Of a request that was refused without being counted.
+    pub(crate) const fn of(rejection: &Rejection) -> Self {
+        match rejection {
+            Rejection::NoKey => Self::MissingKey,
+            Rejection::Denied => Self::Denied,
+            Rejection::Backend(_) => Self::Errored,
+            _ => Self::Refused,
+        }
+    }
+
     #[cfg(any(feature = "metrics", feature = "tracing"))]
     pub(crate) const fn name(self) -> &'static str {
         match self {

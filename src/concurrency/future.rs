@@ -130,7 +130,7 @@ where
                     match waited {
                         Ok(slot) => State::Running { response: ready.call(request), slot },
                         Err(rejection) => {
-                            let answer = this.settings.answer.refuse(&request, rejection);
+                            let answer = this.settings.policy.answer.refuse(&request, rejection);
                             State::Answered { answer: Some(answer) }
                         }
                     }

@@ -5,7 +5,7 @@ use super::{
     limiter::{ConcurrencyBuilder, ConcurrencyLimiter},
     service::{Concurrency, Settings},
 };
-use crate::policy::{Fail, Global, OnMissingKey, Uniform};
+use crate::policy::{Fail, Global, OnMissingKey, Policy, Uniform};
 
 /// Lets only so many requests of a key be in progress at a time.
 ///
@@ -85,12 +85,9 @@ impl ConcurrencyLayer {
         Self {
             settings: Settings {
                 limiter,
-                key: Global,
-                cost: Uniform::default(),
-                answer: Fail,
+                policy: Policy::default(),
                 hold: UntilResponse,
                 max_wait: Duration::ZERO,
-                on_missing_key: OnMissingKey::default(),
             },
         }
     }
@@ -100,33 +97,33 @@ impl<K, C, R, H> ConcurrencyLayer<K, C, R, H> {
     /// Counts requests by key: each key has slots of its own. By default all requests are counted
     /// together.
     pub fn key<K2>(self, key: K2) -> ConcurrencyLayer<K2, C, R, H> {
-        let Settings { limiter, cost, answer, hold, max_wait, on_missing_key, .. } = self.settings;
-        let settings = Settings { limiter, key, cost, answer, hold, max_wait, on_missing_key };
-        ConcurrencyLayer { settings }
+        self.with_policy(|policy| policy.key(key))
     }
 
     /// Takes more than one slot for a request: the first dimension of what `weight` says, a closure
     /// or [`Uniform`].
     pub fn weight<C2>(self, weight: C2) -> ConcurrencyLayer<K, C2, R, H> {
-        let Settings { limiter, key, answer, hold, max_wait, on_missing_key, .. } = self.settings;
-        let cost = weight;
-        let settings = Settings { limiter, key, cost, answer, hold, max_wait, on_missing_key };
-        ConcurrencyLayer { settings }
+        self.with_policy(|policy| policy.cost(weight))
     }
 
     /// Tells callers of a refusal by `answer`. By default a refusal is the service's error; HTTP
     /// and gRPC servers answer with [`TooManyRequests`](crate::http::TooManyRequests).
     pub fn answer<R2>(self, answer: R2) -> ConcurrencyLayer<K, C, R2, H> {
-        let Settings { limiter, key, cost, hold, max_wait, on_missing_key, .. } = self.settings;
-        let settings = Settings { limiter, key, cost, answer, hold, max_wait, on_missing_key };
-        ConcurrencyLayer { settings }
+        self.with_policy(|policy| policy.answer(answer))
     }
 
     /// Holds slots as long as `hold` says. By default until the response is there.
     pub fn hold<H2>(self, hold: H2) -> ConcurrencyLayer<K, C, R, H2> {
-        let Settings { limiter, key, cost, answer, max_wait, on_missing_key, .. } = self.settings;
-        let settings = Settings { limiter, key, cost, answer, hold, max_wait, on_missing_key };
-        ConcurrencyLayer { settings }
+        let Settings { limiter, policy, max_wait, .. } = self.settings;
+        ConcurrencyLayer { settings: Settings { limiter, policy, hold, max_wait } }
+    }
+
+    fn with_policy<K2, C2, R2>(
+        self,
+        change: impl FnOnce(Policy<K, C, R>) -> Policy<K2, C2, R2>,
+    ) -> ConcurrencyLayer<K2, C2, R2, H> {
+        let Settings { limiter, policy, hold, max_wait } = self.settings;
+        ConcurrencyLayer { settings: Settings { limiter, policy: change(policy), hold, max_wait } }
     }
 
     /// Lets a request wait so long for a slot. By default it is refused at once.
@@ -138,7 +135,7 @@ impl<K, C, R, H> ConcurrencyLayer<K, C, R, H> {
     /// Decides what happens to a request without a key. By default all such requests are counted
     /// together.
     pub fn on_missing_key(mut self, then: OnMissingKey) -> Self {
-        self.settings.on_missing_key = then;
+        self.settings.policy.exceptions.on_missing_key = then;
         self
     }
 

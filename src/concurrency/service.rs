@@ -15,8 +15,7 @@ use super::{
     slot::Slot,
 };
 use crate::{
-    key::Key,
-    policy::{Answer, CostOf, KeyOf, OnMissingKey, Subject},
+    policy::{Answer, CostOf, KeyOf, Policy, Subject},
     rejection::Rejection,
 };
 
@@ -43,12 +42,9 @@ pub struct Concurrency<S, K, C, R, H> {
 #[derive(Clone)]
 pub(super) struct Settings<K, C, R, H> {
     pub(super) limiter: ConcurrencyLimiter,
-    pub(super) key: K,
-    pub(super) cost: C,
-    pub(super) answer: R,
+    pub(super) policy: Policy<K, C, R>,
     pub(super) hold: H,
     pub(super) max_wait: Duration,
-    pub(super) on_missing_key: OnMissingKey,
 }
 
 /// What becomes of a request.
@@ -64,14 +60,12 @@ impl<K, C, R, H> Settings<K, C, R, H> {
     where
         C: CostOf<Req>,
     {
-        let key = match (subject, self.on_missing_key) {
-            (Subject::Counted(key), _) => key,
-            (Subject::Missing, OnMissingKey::Share) => Key::anonymous(),
-            (Subject::Missing, OnMissingKey::Deny) => return Verdict::Refuse(Rejection::NoKey),
-            (Subject::Denied, _) => return Verdict::Refuse(Rejection::Denied),
-            (Subject::Missing | Subject::Exempt, _) => return Verdict::Go(None),
+        let key = match subject.counted(self.policy.exceptions.on_missing_key) {
+            Ok(Some(key)) => key,
+            Ok(None) => return Verdict::Go(None),
+            Err(rejection) => return Verdict::Refuse(rejection),
         };
-        let weight = self.cost.cost_of(request).units();
+        let weight = self.policy.cost.cost_of(request).units();
         let taken = if self.max_wait.is_zero() {
             self.limiter.try_acquire(&key, weight)
         } else {
@@ -127,7 +121,7 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         let settings = Arc::clone(&self.settings);
-        let until = match settings.key.key_of(&request).try_into_ready() {
+        let until = match settings.policy.key.key_of(&request).try_into_ready() {
             Err(key) => Until::Identified { key },
             Ok(subject) => match settings.judge(subject, &request) {
                 Verdict::Go(slot) => {
@@ -137,7 +131,7 @@ where
                 Verdict::Refuse(rejection) => {
                     // What its readiness holds is free again: who was refused may not call again.
                     self.inner = self.inner.clone();
-                    let answer = settings.answer.refuse(&request, rejection);
+                    let answer = settings.policy.answer.refuse(&request, rejection);
                     return ConcurrencyFuture::answered(answer, settings);
                 }
                 Verdict::Wait(acquire) => Until::acquired(acquire, settings.max_wait),

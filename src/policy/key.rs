@@ -1,6 +1,7 @@
 use std::future::{Future, Ready};
 
-use crate::{key::Key, maybe_ready::MaybeReady};
+use super::OnMissingKey;
+use crate::{key::Key, maybe_ready::MaybeReady, rejection::Rejection};
 
 /// What a request is to the limiter.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -14,6 +15,20 @@ pub enum Subject {
     Exempt,
     /// It does not say whom to count it against: see [`OnMissingKey`](super::OnMissingKey).
     Missing,
+}
+
+impl Subject {
+    /// The key that the request is counted against, `None` if it passes without being counted, or why
+    /// it is refused.
+    pub(crate) fn counted(self, on_missing_key: OnMissingKey) -> Result<Option<Key>, Rejection> {
+        match (self, on_missing_key) {
+            (Self::Counted(key), _) => Ok(Some(key)),
+            (Self::Missing, OnMissingKey::Share) => Ok(Some(Key::anonymous())),
+            (Self::Missing, OnMissingKey::Deny) => Err(Rejection::NoKey),
+            (Self::Denied, _) => Err(Rejection::Denied),
+            (Self::Missing | Self::Exempt, _) => Ok(None),
+        }
+    }
 }
 
 impl From<Key> for Subject {

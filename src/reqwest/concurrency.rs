@@ -10,8 +10,7 @@ use reqwest_middleware::{
 use crate::{
     concurrency::{ConcurrencyLimiter, Hold, Slot},
     http::UntilBodyEnd,
-    key::Key,
-    policy::{Global, KeyOf, Subject},
+    policy::{Global, KeyOf, OnMissingKey, Subject},
     rejection::Rejection,
 };
 
@@ -62,12 +61,7 @@ impl<K> ConcurrencyMiddleware<K> {
     }
 
     async fn slot(&self, subject: Subject) -> std::result::Result<Option<Slot>, Rejection> {
-        let key = match subject {
-            Subject::Counted(key) => key,
-            Subject::Missing => Key::anonymous(),
-            Subject::Denied => return Err(Rejection::Denied),
-            Subject::Exempt => return Ok(None),
-        };
+        let Some(key) = subject.counted(OnMissingKey::Share)? else { return Ok(None) };
         let acquire = self.limiter.acquire(&key, 1);
         let acquired = match self.max_wait {
             None => acquire.await,

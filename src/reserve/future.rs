@@ -147,7 +147,7 @@ where
                     match waited {
                         Ok(permit) => State::Running { response: ready.call(request), permit },
                         Err(rejection) => {
-                            let answer = this.settings.answer.refuse(&request, rejection);
+                            let answer = this.settings.policy.answer.refuse(&request, rejection);
                             State::Answered { answer: Some(answer) }
                         }
                     }

@@ -8,7 +8,7 @@ use crate::{
     algorithm::Algorithm,
     backend::Backend,
     limiter::{Limiter, OnDrop},
-    policy::{Fail, Global, OnBackendError, OnMissingKey, Uniform},
+    policy::{Fail, Global, OnBackendError, OnMissingKey, Policy, Uniform},
 };
 
 /// Reserves a cost before a request, and settles it by the response.
@@ -65,54 +65,32 @@ pub struct ReserveLayer<A: Algorithm, B, K = Global, C = Uniform, R = Fail, M = 
 impl<A: Algorithm, B: Backend<A>> ReserveLayer<A, B> {
     /// Reserves from `limiter`: one unit for each request, of one key, unless told otherwise.
     pub fn new(limiter: Limiter<A, B>) -> Self {
-        let settings = Settings {
-            key: Global,
-            cost: Uniform::default(),
-            answer: Fail,
-            settle: AsReserved,
-            unsettled: OnDrop::default(),
-            on_missing_key: OnMissingKey::default(),
-            on_backend_error: OnBackendError::default(),
-        };
-        Self { limiter, settings }
+        let (settle, unsettled) = (AsReserved, OnDrop::default());
+        Self { limiter, settings: Settings { policy: Policy::default(), settle, unsettled } }
     }
 }
 
 impl<A: Algorithm, B, K, C, R, M> ReserveLayer<A, B, K, C, R, M> {
     /// Counts requests by key. By default all requests are counted together.
     pub fn key<K2>(self, key: K2) -> ReserveLayer<A, B, K2, C, R, M> {
-        let Settings { cost, answer, settle, unsettled, on_missing_key, on_backend_error, .. } =
-            self.settings;
-        let settings =
-            Settings { key, cost, answer, settle, unsettled, on_missing_key, on_backend_error };
-        ReserveLayer { limiter: self.limiter, settings }
+        self.with_policy(|policy| policy.key(key))
     }
 
     /// Reserves what `cost` says, a closure or [`Uniform`]. By default one unit.
     pub fn cost<C2>(self, cost: C2) -> ReserveLayer<A, B, K, C2, R, M> {
-        let Settings { key, answer, settle, unsettled, on_missing_key, on_backend_error, .. } =
-            self.settings;
-        let settings =
-            Settings { key, cost, answer, settle, unsettled, on_missing_key, on_backend_error };
-        ReserveLayer { limiter: self.limiter, settings }
+        self.with_policy(|policy| policy.cost(cost))
     }
 
     /// Tells callers of a refusal by `answer`. By default a refusal is the service's error.
     pub fn answer<R2>(self, answer: R2) -> ReserveLayer<A, B, K, C, R2, M> {
-        let Settings { key, cost, settle, unsettled, on_missing_key, on_backend_error, .. } =
-            self.settings;
-        let settings =
-            Settings { key, cost, answer, settle, unsettled, on_missing_key, on_backend_error };
-        ReserveLayer { limiter: self.limiter, settings }
+        self.with_policy(|policy| policy.answer(answer))
     }
 
     /// Settles reservations by what `settle` reads from responses. By default what was reserved
     /// counts.
     pub fn settle<M2>(self, settle: M2) -> ReserveLayer<A, B, K, C, R, M2> {
-        let Settings { key, cost, answer, unsettled, on_missing_key, on_backend_error, .. } =
-            self.settings;
-        let settings =
-            Settings { key, cost, answer, settle, unsettled, on_missing_key, on_backend_error };
+        let Settings { policy, unsettled, .. } = self.settings;
+        let settings = Settings { policy, settle, unsettled };
         ReserveLayer { limiter: self.limiter, settings }
     }
 
@@ -126,14 +104,23 @@ impl<A: Algorithm, B, K, C, R, M> ReserveLayer<A, B, K, C, R, M> {
     /// Decides what happens to a request without a key. By default all such requests are counted
     /// together.
     pub fn on_missing_key(mut self, then: OnMissingKey) -> Self {
-        self.settings.on_missing_key = then;
+        self.settings.policy.exceptions.on_missing_key = then;
         self
     }
 
     /// Decides what happens when the backend cannot decide. By default the request is refused.
     pub fn on_backend_error(mut self, then: OnBackendError) -> Self {
-        self.settings.on_backend_error = then;
+        self.settings.policy.exceptions.on_backend_error = then;
         self
+    }
+
+    fn with_policy<K2, C2, R2>(
+        self,
+        change: impl FnOnce(Policy<K, C, R>) -> Policy<K2, C2, R2>,
+    ) -> ReserveLayer<A, B, K2, C2, R2, M> {
+        let Settings { policy, settle, unsettled } = self.settings;
+        let settings = Settings { policy: change(policy), settle, unsettled };
+        ReserveLayer { limiter: self.limiter, settings }
     }
 }
 

@@ -17,7 +17,8 @@ use crate::{
     error::BackendError,
     key::Key,
     limiter::{Limit, Limiter, OnDrop, Permit},
-    policy::{Answer, CostOf, KeyOf, OnBackendError, OnMissingKey, Subject},
+    observe::Outcome,
+    policy::{Answer, CostOf, KeyOf, OnBackendError, Policy, Subject},
     rejection::{Denial, Rejection},
 };
 
@@ -46,13 +47,9 @@ pub struct Reserve<S, A: Algorithm, B, K, C, R, M> {
 
 #[derive(Clone, Debug)]
 pub(super) struct Settings<K, C, R, M> {
-    pub(super) key: K,
-    pub(super) cost: C,
-    pub(super) answer: R,
+    pub(super) policy: Policy<K, C, R>,
     pub(super) settle: M,
     pub(super) unsettled: OnDrop,
-    pub(super) on_missing_key: OnMissingKey,
-    pub(super) on_backend_error: OnBackendError,
 }
 
 /// What becomes of a request.
@@ -83,17 +80,22 @@ impl<K, C, R, M> Settings<K, C, R, M> {
         B: Backend<A>,
         C: CostOf<Req>,
     {
-        let key = match (subject, self.on_missing_key) {
-            (Subject::Counted(key), _) => key,
-            (Subject::Missing, OnMissingKey::Share) => Key::anonymous(),
-            (Subject::Missing, OnMissingKey::Deny) => return Verdict::Refuse(Rejection::NoKey),
-            (Subject::Denied, _) => return Verdict::Refuse(Rejection::Denied),
-            (Subject::Missing | Subject::Exempt, _) => return Verdict::Go(None),
-        };
         limiter.refresh();
-        let demand = Demand::exactly(self.cost.cost_of(request));
-        let decision = limiter.demand_under(limiter.known_limit(), &key, &demand);
-        let (backend, limit) = (limiter.backend().clone(), limiter.known_limit().clone());
+        let limit = limiter.known_limit();
+        let key = match subject.counted(self.policy.exceptions.on_missing_key) {
+            Ok(Some(key)) => key,
+            Ok(None) => {
+                self.observe(limit, Outcome::Exempt);
+                return Verdict::Go(None);
+            }
+            Err(rejection) => {
+                self.observe(limit, Outcome::of(&rejection));
+                return Verdict::Refuse(rejection);
+            }
+        };
+        let demand = Demand::exactly(self.policy.cost.cost_of(request));
+        let decision = limiter.demand_under(limit, &key, &demand);
+        let (backend, limit) = (limiter.backend().clone(), limit.clone());
         let asked = Asked { backend, limit, key };
         match decision.try_into_ready() {
             Ok(decision) => self.decided(asked, decision),
@@ -107,6 +109,15 @@ impl<K, C, R, M> Settings<K, C, R, M> {
         decision: Result<Decision, BackendError>,
     ) -> Verdict<A, B> {
         let Asked { backend, limit, key } = asked;
+        let on_backend_error = self.policy.exceptions.on_backend_error;
+        self.observe(
+            &limit,
+            match &decision {
+                Ok(decision) if decision.is_allowed() => Outcome::Allowed,
+                Ok(_) => Outcome::Refused,
+                Err(_) => Outcome::Errored,
+            },
+        );
         match decision {
             Ok(Decision::Allow { snapshot, charge }) => {
                 let permit = Permit::new(backend, limit, key, charge, snapshot);
@@ -116,9 +127,13 @@ impl<K, C, R, M> Settings<K, C, R, M> {
                 let policies = limit.policies().clone();
                 Verdict::Refuse(Denial::new(retry_after, snapshot, violated, policies).into())
             }
-            Err(_) if self.on_backend_error == OnBackendError::Allow => Verdict::Go(None),
+            Err(_) if on_backend_error == OnBackendError::Allow => Verdict::Go(None),
             Err(error) => Verdict::Refuse(error.into()),
         }
+    }
+
+    fn observe<A: Algorithm>(&self, limit: &Limit<A>, outcome: Outcome) {
+        self.policy.exceptions.observer.decided(limit.name(), outcome);
     }
 }
 
@@ -163,7 +178,7 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         let settings = Arc::clone(&self.settings);
-        let until = match settings.key.key_of(&request).try_into_ready() {
+        let until = match settings.policy.key.key_of(&request).try_into_ready() {
             Err(key) => Until::Identified { key, limiter: self.limiter.clone() },
             Ok(subject) => match settings.judge(&mut self.limiter, subject, &request) {
                 Verdict::Go(Some(permit)) if !permit.delay().is_zero() => Until::turn(permit),
@@ -175,7 +190,7 @@ where
                 Verdict::Refuse(rejection) => {
                     // What its readiness holds is free again: who was refused may not call again.
                     self.inner = self.inner.clone();
-                    let answer = settings.answer.refuse(&request, rejection);
+                    let answer = settings.policy.answer.refuse(&request, rejection);
                     return ReserveFuture::answered(answer, settings);
                 }
             },

@@ -110,33 +110,27 @@ where
     B: Backend<A>,
     C: CostOf<Req>,
 {
-    let Exceptions { on_missing_key, dry_run, .. } = policy.exceptions;
-    let (outcome, rejection) = match (subject, on_missing_key) {
-        (Subject::Missing, OnMissingKey::Share) => {
-            let key = Key::anonymous();
+    let Exceptions { on_missing_key, dry_run, observer, .. } = &policy.exceptions;
+    let verdict = match subject.clone().counted(*on_missing_key) {
+        Ok(Some(key)) => {
             let demand = Demand::exactly(policy.cost.cost_of(request));
             let decision = limiter.demand_under(limit, &key, &demand);
             return otherwise(limiter, policy, limit, &key, decision, annotates);
         }
-        (Subject::Missing, OnMissingKey::Deny) => (Outcome::MissingKey, Some(Rejection::NoKey)),
-        (Subject::Denied, _) => (Outcome::Denied, Some(Rejection::Denied)),
-        (Subject::Missing | Subject::Exempt | Subject::Counted(_), _) => (Outcome::Exempt, None),
-    };
-    let observer = &policy.exceptions.observer;
-    Entry::Decided(match rejection {
-        Some(_) if dry_run => {
+        Ok(None) => {
+            observer.decided(limit.name(), Outcome::Exempt);
+            Verdict::Go(None)
+        }
+        Err(_) if *dry_run => {
             observer.decided(limit.name(), Outcome::DryRunRefused);
             Verdict::Go(None)
         }
-        Some(rejection) => {
-            observer.decided(limit.name(), outcome);
+        Err(rejection) => {
+            observer.decided(limit.name(), Outcome::of(&rejection));
             Verdict::Refuse(rejection)
         }
-        None => {
-            observer.decided(limit.name(), outcome);
-            Verdict::Go(None)
-        }
-    })
+    };
+    Entry::Decided(verdict)
 }
 
 #[inline(always)]

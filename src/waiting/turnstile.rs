@@ -6,7 +6,7 @@ use crate::{
     backend::Backend,
     key::Key,
     observe::Outcome,
-    policy::{CostOf, OnBackendError, OnMissingKey, Policy, Subject},
+    policy::{CostOf, OnBackendError, Policy, Subject},
     queue::{Admitted, Ask, Queue, QueueError},
     rejection::Rejection,
 };
@@ -36,18 +36,21 @@ impl<A: Algorithm, B: Backend<A>, K, C, R, W> Turnstile<A, B, Policy<K, C, R>, W
         W: AskOf<Req>,
     {
         let exceptions = &self.policy.exceptions;
-        let (outcome, rejection) = match (subject, exceptions.on_missing_key) {
-            (Subject::Counted(key), _) => return self.wait(key, request),
-            (Subject::Missing, OnMissingKey::Share) => {
-                return self.wait(Key::anonymous(), request);
+        match subject.counted(exceptions.on_missing_key) {
+            Ok(Some(key)) => self.wait(key, request),
+            Ok(None) => {
+                self.observe(Outcome::Exempt);
+                Verdict::Go
             }
-            (Subject::Missing, OnMissingKey::Deny) => (Outcome::MissingKey, Some(Rejection::NoKey)),
-            (Subject::Denied, _) => (Outcome::Denied, Some(Rejection::Denied)),
-            (Subject::Missing | Subject::Exempt, _) => (Outcome::Exempt, None),
-        };
-        let rejection = rejection.filter(|_| !exceptions.dry_run);
-        self.observe(outcome);
-        rejection.map_or(Verdict::Go, Verdict::Refuse)
+            Err(_) if exceptions.dry_run => {
+                self.observe(Outcome::DryRunRefused);
+                Verdict::Go
+            }
+            Err(rejection) => {
+                self.observe(Outcome::of(&rejection));
+                Verdict::Refuse(rejection)
+            }
+        }
     }
 
     fn wait<Req>(&self, key: Key, request: &Req) -> Verdict
