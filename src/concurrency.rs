@@ -16,6 +16,7 @@
 
 mod acquire;
 mod future;
+mod gate;
 mod hold;
 mod layer;
 mod limiter;

@@ -15,6 +15,7 @@
 //! of the Tokio runtime.
 
 mod future;
+mod gate;
 mod layer;
 mod service;
 mod settle;

@@ -2,6 +2,7 @@
 
 mod future;
 pub(crate) mod gate;
+pub(crate) mod gated;
 mod turn;
 mod waiting;
 

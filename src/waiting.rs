@@ -10,7 +10,7 @@ mod service;
 mod turnstile;
 
 #[cfg(feature = "reqwest")]
-pub(crate) use self::turnstile::{Turnstile, Verdict};
+pub(crate) use self::turnstile::Turnstile;
 pub use self::{
     ask::{AskOf, UpToMaxWait},
     future::WaitingFuture,

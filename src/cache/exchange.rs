@@ -22,7 +22,33 @@ use super::{
 };
 use crate::{key::Key, maybe_ready::MaybeReady, policy::Subject};
 
+type BoxError = Box<dyn Error + Send + Sync>;
 type Answered<B, E> = Result<Response<AnswerBody<B>>, E>;
+
+/// A service that can be asked in a task of its own.
+pub(super) trait Answers<ReqBody: Body, ResBody>:
+    Service<
+        Request<RequestBody<ReqBody>>,
+        Response = Response<ResBody>,
+        Error: Send + 'static,
+        Future: Send,
+    > + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<S, ReqBody: Body, ResBody> Answers<ReqBody, ResBody> for S where
+    S: Service<
+            Request<RequestBody<ReqBody>>,
+            Response = Response<ResBody>,
+            Error: Send + 'static,
+            Future: Send,
+        > + Clone
+        + Send
+        + 'static
+{
+}
 
 /// A request, the service that it may need, and what the layer was told.
 pub(super) struct Exchange<S, P, K, M> {
@@ -49,20 +75,13 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
         subject: MaybeReady<F>,
     ) -> Answered<ResBody, S::Error>
     where
-        S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>
-            + Clone
-            + Send
-            + 'static,
-        S::Future: Send,
-        S::Error: Send + 'static,
+        S: Answers<ReqBody, ResBody>,
         P: Fn(&request::Parts) -> bool + Send + Sync + 'static,
         K: Send + Sync + 'static,
         F: Future<Output = Subject> + Send,
         M: AnswerStore,
-        ReqBody: Body<Data = Bytes> + Send + 'static,
-        ReqBody::Error: Send,
-        ResBody: Body<Data = Bytes> + Send + 'static,
-        ResBody::Error: Into<Box<dyn Error + Send + Sync>>,
+        ReqBody: Body<Data = Bytes, Error: Send> + Send + 'static,
+        ResBody: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let (parts, body) = request.into_parts();
         let wish = Wish::of(&parts);
@@ -90,19 +109,12 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
     /// The store first, then whoever asks the same, then the service.
     async fn ask<ReqBody, ResBody>(self, question: Question) -> Answered<ResBody, S::Error>
     where
-        S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>
-            + Clone
-            + Send
-            + 'static,
-        S::Future: Send,
-        S::Error: Send + 'static,
+        S: Answers<ReqBody, ResBody>,
         P: Send + Sync + 'static,
         K: Send + Sync + 'static,
         M: AnswerStore,
-        ReqBody: Body<Data = Bytes> + Send + 'static,
-        ReqBody::Error: Send,
-        ResBody: Body<Data = Bytes> + Send + 'static,
-        ResBody::Error: Into<Box<dyn Error + Send + Sync>>,
+        ReqBody: Body<Data = Bytes, Error: Send> + Send + 'static,
+        ResBody: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let Question { key, wish, .. } = question;
         let bound = self.settings.max_answer_bytes;
@@ -154,16 +166,12 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
         why: Forward,
     ) -> Answered<ResBody, S::Error>
     where
-        S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>> + Send + 'static,
-        S::Future: Send,
-        S::Error: Send + 'static,
+        S: Answers<ReqBody, ResBody>,
         P: Send + Sync + 'static,
         K: Send + Sync + 'static,
         M: AnswerStore,
-        ReqBody: Body<Data = Bytes> + Send + 'static,
-        ReqBody::Error: Send,
-        ResBody: Body<Data = Bytes> + Send + 'static,
-        ResBody::Error: Into<Box<dyn Error + Send + Sync>>,
+        ReqBody: Body<Data = Bytes, Error: Send> + Send + 'static,
+        ResBody: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let Question { key, parts, body, .. } = question;
         let ttl = parts.extensions.get::<FreshFor>().map_or(self.settings.ttl, |ttl| ttl.0);
@@ -193,19 +201,12 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
     /// Fetches a new answer for one that is too old, unless somebody does.
     fn renew<ReqBody, ResBody>(self, question: Question)
     where
-        S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>
-            + Clone
-            + Send
-            + 'static,
-        S::Future: Send,
-        S::Error: Send + 'static,
+        S: Answers<ReqBody, ResBody>,
         P: Send + Sync + 'static,
         K: Send + Sync + 'static,
         M: AnswerStore,
-        ReqBody: Body<Data = Bytes> + Send + 'static,
-        ReqBody::Error: Send,
-        ResBody: Body<Data = Bytes> + Send + 'static,
-        ResBody::Error: Into<Box<dyn Error + Send + Sync>>,
+        ReqBody: Body<Data = Bytes, Error: Send> + Send + 'static,
+        ResBody: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let Settings { flights, max_answer_bytes, stale_for, .. } = &*self.settings;
         let time = *stale_for;

@@ -1,9 +1,10 @@
 use std::{fmt, time::Duration};
 
 use super::{
+    gate::Settings,
     hold::UntilResponse,
     limiter::{ConcurrencyBuilder, ConcurrencyLimiter},
-    service::{Concurrency, Settings},
+    service::Concurrency,
 };
 use crate::policy::{Fail, Global, OnMissingKey, Policy, Uniform};
 

@@ -2,21 +2,14 @@ use std::{
     fmt,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use tower_service::Service;
 
-use super::{
-    acquire::Acquire,
-    future::{ConcurrencyFuture, Until},
-    hold::Hold,
-    limiter::ConcurrencyLimiter,
-    slot::Slot,
-};
+use super::{future::ConcurrencyFuture, gate::Settings, hold::Hold};
 use crate::{
-    policy::{Answer, CostOf, KeyOf, Policy, Subject},
-    rejection::Rejection,
+    policy::{Answer, CostOf, KeyOf, Policy},
+    service::gated::Gated,
 };
 
 /// The service of [`ConcurrencyLayer`](super::ConcurrencyLayer).
@@ -37,49 +30,6 @@ use crate::{
 pub struct Concurrency<S, K, C, R, H> {
     inner: S,
     settings: Arc<Settings<K, C, R, H>>,
-}
-
-#[derive(Clone)]
-pub(super) struct Settings<K, C, R, H> {
-    pub(super) limiter: ConcurrencyLimiter,
-    pub(super) policy: Policy<K, C, R>,
-    pub(super) hold: H,
-    pub(super) max_wait: Duration,
-}
-
-/// What becomes of a request.
-pub(super) enum Verdict {
-    /// It goes on, with a slot unless it is exempt.
-    Go(Option<Slot>),
-    Wait(Acquire),
-    Refuse(Rejection),
-}
-
-impl<K, C, R, H> Settings<K, C, R, H> {
-    pub(super) fn judge<Req>(&self, subject: Subject, request: &Req) -> Verdict
-    where
-        C: CostOf<Req>,
-    {
-        let key = match subject.counted(self.policy.exceptions.on_missing_key) {
-            Ok(Some(key)) => key,
-            Ok(None) => return Verdict::Go(None),
-            Err(rejection) => return Verdict::Refuse(rejection),
-        };
-        let weight = self.policy.cost.cost_of(request).units();
-        let taken = if self.max_wait.is_zero() {
-            self.limiter.try_acquire(&key, weight)
-        } else {
-            let mut acquire = self.limiter.acquire(&key, weight);
-            match acquire.take_ready() {
-                Some(taken) => taken,
-                None => return Verdict::Wait(acquire),
-            }
-        };
-        match taken {
-            Ok(slot) => Verdict::Go(Some(slot)),
-            Err(busy) => Verdict::Refuse(Rejection::Busy(busy)),
-        }
-    }
 }
 
 impl<S, K, C, R, H> Concurrency<S, K, C, R, H> {
@@ -121,25 +71,10 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         let settings = Arc::clone(&self.settings);
-        let until = match settings.policy.key.key_of(&request).try_into_ready() {
-            Err(key) => Until::Identified { key },
-            Ok(subject) => match settings.judge(subject, &request) {
-                Verdict::Go(slot) => {
-                    let response = self.inner.call(request);
-                    return ConcurrencyFuture::running(response, slot, settings);
-                }
-                Verdict::Refuse(rejection) => {
-                    // What its readiness holds is free again: who was refused may not call again.
-                    self.inner = self.inner.clone();
-                    let answer = settings.policy.answer.refuse(&request, rejection);
-                    return ConcurrencyFuture::answered(answer, settings);
-                }
-                Verdict::Wait(acquire) => Until::acquired(acquire, settings.max_wait),
-            },
-        };
-        let clone = self.inner.clone();
-        let ready = std::mem::replace(&mut self.inner, clone);
-        ConcurrencyFuture::waiting(ready, request, until, settings)
+        let Policy { key, answer, .. } = &settings.policy;
+        let key = key.key_of(&request);
+        let gated = Gated::begin(&mut self.inner, &mut self.settings, answer, key, request);
+        ConcurrencyFuture { gated, settings }
     }
 }
 

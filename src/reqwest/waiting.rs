@@ -13,7 +13,8 @@ use crate::{
     limiter::Limiter,
     policy::{CostOf, KeyOf, Policy},
     queue::{Queue, QueueBuilder},
-    waiting::{AskOf, Turnstile, UpToMaxWait, Verdict},
+    service::gated::Gate,
+    waiting::{AskOf, Turnstile, UpToMaxWait},
 };
 
 /// Lets a client's requests wait their turn.
@@ -89,16 +90,9 @@ where
         extensions: &mut Extensions,
         next: Next<'_>,
     ) -> Result<Response> {
-        let turnstile = &*self.turnstile;
-        let subject = turnstile.policy.key.key_of(&request).await;
-        match turnstile.judge(subject, &request) {
-            Verdict::Go => {}
-            Verdict::Refuse(rejection) => return Err(Error::middleware(rejection)),
-            Verdict::Wait(key, ask) => {
-                let waited = turnstile.queue.acquire(&key, ask).await;
-                turnstile.waited(waited).map_err(Error::middleware)?;
-            }
-        }
+        let subject = self.turnstile.policy.key.key_of(&request).await;
+        let mut turnstile = Arc::clone(&self.turnstile);
+        turnstile.enter(subject, &request).await.map_err(Error::middleware)?;
         next.run(request, extensions).await
     }
 }

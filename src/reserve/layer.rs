@@ -1,9 +1,6 @@
 use std::fmt;
 
-use super::{
-    service::{Reserve, Settings},
-    settle::AsReserved,
-};
+use super::{gate::Settings, service::Reserve, settle::AsReserved};
 use crate::{
     algorithm::Algorithm,
     backend::Backend,

@@ -11,7 +11,7 @@ use crate::{
     maybe_ready::MaybeReady,
     name::Policies,
     observe::Outcome,
-    policy::{CostOf, Exceptions, LimitOf, OnBackendError, OnMissingKey, Policy, Subject},
+    policy::{CostOf, Exceptions, LimitOf, OnBackendError, Policy, Subject},
     rejection::{Denial, Rejection},
 };
 

@@ -6,15 +6,12 @@ use std::{
 
 use tower_service::Service;
 
-use super::{
-    ask::AskOf,
-    future::{Until, WaitingFuture},
-    turnstile::{Shared, Verdict},
-};
+use super::{ask::AskOf, future::WaitingFuture, turnstile::Shared};
 use crate::{
     algorithm::Algorithm,
     backend::Backend,
-    policy::{Answer, CostOf, KeyOf},
+    policy::{Answer, CostOf, KeyOf, Policy},
+    service::gated::Gated,
 };
 
 /// The service of [`WaitingLayer`](super::WaitingLayer).
@@ -80,27 +77,10 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         let turnstile = Arc::clone(&self.turnstile);
-        let until = match turnstile.policy.key.key_of(&request).try_into_ready() {
-            Err(key) => Until::Identified { key },
-            Ok(subject) => match turnstile.judge(subject, &request) {
-                Verdict::Go => {
-                    return WaitingFuture::running(self.inner.call(request), turnstile);
-                }
-                Verdict::Refuse(rejection) => {
-                    // What its readiness holds is free again: who was refused may not call again.
-                    self.inner = self.inner.clone();
-                    let answer = turnstile.policy.answer.refuse(&request, rejection);
-                    return WaitingFuture::answered(answer, turnstile);
-                }
-                Verdict::Wait(key, ask) => {
-                    Until::Admitted { acquire: turnstile.queue.acquire(&key, ask) }
-                }
-            },
-        };
-        // The service that was made ready is the one that is called.
-        let clone = self.inner.clone();
-        let ready = std::mem::replace(&mut self.inner, clone);
-        WaitingFuture::waiting(ready, request, until, turnstile)
+        let Policy { key, answer, .. } = &turnstile.policy;
+        let key = key.key_of(&request);
+        let gated = Gated::begin(&mut self.inner, &mut self.turnstile, answer, key, request);
+        WaitingFuture { gated, turnstile }
     }
 }
 

@@ -1,14 +1,23 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use pin_project_lite::pin_project;
 
 use super::ask::AskOf;
 use crate::{
     algorithm::Algorithm,
     backend::Backend,
-    key::Key,
+    maybe_ready::MaybeReady,
     observe::Outcome,
     policy::{CostOf, OnBackendError, Policy, Subject},
-    queue::{Admitted, Ask, Queue, QueueError},
+    queue::{Acquire, Admitted, Queue, QueueError},
     rejection::Rejection,
+    service::gated::Gate,
 };
 
 /// Where requests wait for a limit, whichever client or service they come by.
@@ -21,54 +30,54 @@ pub(crate) struct Turnstile<A: Algorithm, B: Backend<A>, P, W> {
 /// A turnstile that clones and services share.
 pub(super) type Shared<A, B, K, C, R, W> = Arc<Turnstile<A, B, Policy<K, C, R>, W>>;
 
-/// What becomes of a request.
-pub(crate) enum Verdict {
-    /// It goes on uncounted.
-    Go,
-    Wait(Key, Ask),
-    Refuse(Rejection),
+pin_project! {
+    /// The wait of a request for its turn.
+    pub(crate) struct Wait<A: Algorithm, B: Backend<A>, P, W> {
+        #[pin]
+        acquire: Acquire<A, B>,
+        turnstile: Arc<Turnstile<A, B, P, W>>,
+    }
 }
 
-impl<A: Algorithm, B: Backend<A>, K, C, R, W> Turnstile<A, B, Policy<K, C, R>, W> {
-    pub(crate) fn judge<Req>(&self, subject: Subject, request: &Req) -> Verdict
-    where
-        C: CostOf<Req>,
-        W: AskOf<Req>,
-    {
-        let exceptions = &self.policy.exceptions;
-        match subject.counted(exceptions.on_missing_key) {
-            Ok(Some(key)) => self.wait(key, request),
+impl<Req, A, B, K, C, R, W> Gate<Req> for Shared<A, B, K, C, R, W>
+where
+    A: Algorithm,
+    B: Backend<A>,
+    C: CostOf<Req>,
+    W: AskOf<Req>,
+{
+    /// Its standing, unless it passes without being counted.
+    type Pass = Option<Admitted>;
+    type Wait = Wait<A, B, Policy<K, C, R>, W>;
+
+    fn enter(&mut self, subject: Subject, request: &Req) -> MaybeReady<Self::Wait> {
+        let Turnstile { queue, policy, ask } = &**self;
+        let exceptions = &policy.exceptions;
+        let key = match subject.counted(exceptions.on_missing_key) {
+            Ok(Some(key)) => key,
             Ok(None) => {
                 self.observe(Outcome::Exempt);
-                Verdict::Go
+                return MaybeReady::ready(Ok(None));
             }
             Err(_) if exceptions.dry_run => {
                 self.observe(Outcome::DryRunRefused);
-                Verdict::Go
+                return MaybeReady::ready(Ok(None));
             }
             Err(rejection) => {
                 self.observe(Outcome::of(&rejection));
-                Verdict::Refuse(rejection)
+                return MaybeReady::ready(Err(rejection));
             }
-        }
+        };
+        let ask = ask.ask_of(request, policy.cost.cost_of(request));
+        let ask = if exceptions.dry_run { ask.max_wait(Duration::ZERO) } else { ask };
+        let acquire = queue.acquire(&key, ask);
+        MaybeReady::pending(Wait { acquire, turnstile: Self::clone(self) })
     }
+}
 
-    fn wait<Req>(&self, key: Key, request: &Req) -> Verdict
-    where
-        C: CostOf<Req>,
-        W: AskOf<Req>,
-    {
-        let cost = self.policy.cost.cost_of(request);
-        let ask = self.ask.ask_of(request, cost);
-        let is_dry = self.policy.exceptions.dry_run;
-        Verdict::Wait(key, if is_dry { ask.max_wait(Duration::ZERO) } else { ask })
-    }
-
-    /// How a wait ended: `None` goes on uncounted.
-    pub(crate) fn waited(
-        &self,
-        waited: Result<Admitted, QueueError>,
-    ) -> Result<Option<Admitted>, Rejection> {
+impl<A: Algorithm, B: Backend<A>, K, C, R, W> Turnstile<A, B, Policy<K, C, R>, W> {
+    /// How a wait ended.
+    fn waited(&self, waited: Result<Admitted, QueueError>) -> Result<Option<Admitted>, Rejection> {
         let on_error = self.policy.exceptions.on_backend_error;
         let (outcome, result) = match waited {
             Ok(admitted) => (Outcome::Allowed, Ok(Some(admitted))),
@@ -86,5 +95,15 @@ impl<A: Algorithm, B: Backend<A>, K, C, R, W> Turnstile<A, B, Policy<K, C, R>, W
     fn observe(&self, outcome: Outcome) {
         let limit = self.queue.limiter().limit();
         self.policy.exceptions.observer.decided(limit.name(), outcome);
+    }
+}
+
+impl<A: Algorithm, B: Backend<A>, K, C, R, W> Future for Wait<A, B, Policy<K, C, R>, W> {
+    type Output = Result<Option<Admitted>, Rejection>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let waited = ready!(this.acquire.poll(context));
+        Poll::Ready(this.turnstile.waited(waited))
     }
 }

@@ -10,7 +10,7 @@ use super::{
     rate::Rate,
     spent::Spent,
     standing::Standing,
-    terms::{Terms, longer},
+    terms::Terms,
 };
 use crate::{
     algorithm::TokenBucket,
@@ -383,12 +383,9 @@ impl Lease {
 
     /// Whether a call is out whose answer is still worth something.
     fn is_calling(&self, now: u64) -> bool {
-        self.rest.call.is_some_and(|call| now.saturating_sub(call.sent) < self.patience())
-    }
-
-    /// Nanoseconds after which an answer is not worth waiting for.
-    fn patience(&self) -> u64 {
-        longer(self.rest.terms.hold()).saturating_mul(2).max(LEAST_PATIENCE)
+        self.rest
+            .call
+            .is_some_and(|call| now.saturating_sub(call.sent) < self.rest.terms.patience())
     }
 }
 
@@ -400,6 +397,3 @@ const QUIET: u64 = 4;
 
 /// A lease that was not asked for so many hold times may be forgotten.
 const IDLE_AFTER: u64 = 8;
-
-/// An answer is waited for at least so long, in nanoseconds.
-const LEAST_PATIENCE: u64 = 1_000_000_000;

@@ -81,6 +81,11 @@ impl Terms {
         self.hold
     }
 
+    /// Nanoseconds after which the answer to a draw is not worth waiting for.
+    pub(super) fn patience(&self) -> u64 {
+        longer(self.hold).saturating_mul(2).max(LEAST_PATIENCE)
+    }
+
     /// The nanoseconds after the sending at which a token that is released `offset` after the draw
     /// expires, by a clock that may be slow.
     pub(super) const fn life(&self, offset: u64) -> u64 {
@@ -93,6 +98,9 @@ impl Terms {
         nanos.saturating_add(nanos.div_ceil(100 - DRIFT_PERCENT) * DRIFT_PERCENT).saturating_add(1)
     }
 }
+
+/// An answer is waited for at least so long, in nanoseconds.
+const LEAST_PATIENCE: u64 = 1_000_000_000;
 
 /// `nanos` of another clock, by a clock that may be slow: as few as it can show.
 pub(super) const fn shorter(nanos: u64) -> u64 {
