@@ -117,10 +117,7 @@ impl<S, P, K, M> AnswerCache<S, P, K, M> {
 
 impl<S, P, K, M, ReqBody, ResBody> Service<Request<ReqBody>> for AnswerCache<S, P, K, M>
 where
-    S: Service<Request<PeekedBody<ReqBody>>, Response = Response<ResBody>>
-        + Clone
-        + Send
-        + 'static,
+    S: Service<Request<PeekedBody<ReqBody>>, Response = Response<ResBody>> + Clone + Send + 'static,
     S::Future: Send,
     S::Error: Send + 'static,
     P: Fn(&request::Parts) -> bool + Send + Sync + 'static,

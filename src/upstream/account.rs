@@ -13,13 +13,13 @@ use std::{
 };
 
 pub use self::builder::AccountBuilder;
-pub(super) use self::{hold::Hold, ledger::Ledger};
 use self::{
     expected::Expected,
     gate::{Gate, Watch},
     ledger::{Known, lock},
     rules::{Rules, SetLimit},
 };
+pub(super) use self::{hold::Hold, ledger::Ledger};
 use super::{
     board::{Board, KnownLimit, Notice},
     observation::Stop,

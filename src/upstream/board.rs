@@ -85,7 +85,7 @@ impl Board {
     pub fn notice(&self, quota: &str) -> Notice {
         let now = self.now();
         let notice = self.0.notices.borrow().get(quota).cloned().unwrap_or_default();
-        Notice { stop: notice.holding(now).cloned(), ..notice }
+        notice.at(now)
     }
 
     /// Stops the quota, unless a longer stop holds. [`Class::NeverAdmissible`] stops nothing: it is

@@ -3,9 +3,7 @@
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, Request, Response, StatusCode, header::CONTENT_TYPE, request::Parts,
-};
+use http::{HeaderMap, Request, Response, StatusCode, header::CONTENT_TYPE, request::Parts};
 use http_body::Body;
 use tower_service::Service;
 
@@ -45,11 +43,7 @@ impl<S, B: Backend<Plan>, R, W> Exchange<S, B, R, W> {
     ) -> Result<Response<UpstreamBody<ResBody>>, S::Error>
     where
         S: Service<Request<PeekedBody<ReqBody>>, Response = Response<ResBody>>,
-        R: policy::Answer<
-                Request<PeekedBody<ReqBody>>,
-                Response<UpstreamBody<ResBody>>,
-                S::Error,
-            >,
+        R: policy::Answer<Request<PeekedBody<ReqBody>>, Response<UpstreamBody<ResBody>>, S::Error>,
         W: AskOf<Parts> + Sync,
         ReqBody: Body<Data = Bytes>,
         ResBody: Body<Data = Bytes>,

@@ -77,7 +77,7 @@ impl<B: Backend<Plan>> UpstreamLayer<B> {
             pool: pool.into(),
             answer: Fail,
             ask: UpToMaxWait,
-            max_peek: Self::DEFAULT_MAX_PEEK,
+            max_peek: UpstreamLayer::DEFAULT_MAX_PEEK,
         })
     }
 }

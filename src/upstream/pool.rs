@@ -158,7 +158,7 @@ impl<B: Backend<Plan>> Pool<B> {
         }
         match lanes.first() {
             Some((member, ledger)) => self.send_by(*member, ledger, question, |ask| ask).await,
-            None => Err(Throttled::new(None).into()),
+            None => Err(Rejection::Throttled(Throttled::new(None))),
         }
     }
 
@@ -183,7 +183,8 @@ impl<B: Backend<Plan>> Pool<B> {
         };
         let mut first: Vec<usize> = Vec::new();
         for (index, member) in self.members.iter().enumerate() {
-            let is_known = first.iter().any(|of| member.account.is_same(&self.members[*of].account));
+            let is_known =
+                first.iter().any(|of| member.account.is_same(&self.members[*of].account));
             if !is_known && !is_tried(&member.account) {
                 first.push(index);
             }

@@ -78,10 +78,7 @@ impl<S, B: Backend<Plan>, R, W> Upstream<S, B, R, W> {
 
 impl<S, B, R, W, ReqBody, ResBody> Service<Request<ReqBody>> for Upstream<S, B, R, W>
 where
-    S: Service<Request<PeekedBody<ReqBody>>, Response = Response<ResBody>>
-        + Clone
-        + Send
-        + 'static,
+    S: Service<Request<PeekedBody<ReqBody>>, Response = Response<ResBody>> + Clone + Send + 'static,
     S::Future: Send,
     S::Error: Send,
     B: Backend<Plan>,

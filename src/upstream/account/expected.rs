@@ -38,11 +38,6 @@ impl Expected {
             self.output.settle(USUAL_OUTPUT, output);
         }
     }
-
-    /// The ratios of input and output, in thousandths.
-    pub(super) const fn per_mille(&self) -> (u64, u64) {
-        (self.input.per_mille(), self.output.per_mille())
-    }
 }
 
 /// The larger number in each dimension.

@@ -148,7 +148,11 @@ impl<B: Backend<Plan>> Backend<Plan> for Gate<B> {
     }
 
     /// The turn of nobody can be told while a stop holds.
-    fn state_of(&self, algorithm: &Plan, key: &Key) -> Option<(<Plan as crate::algorithm::Algorithm>::State, Timestamp)> {
+    fn state_of(
+        &self,
+        algorithm: &Plan,
+        key: &Key,
+    ) -> Option<(<Plan as crate::algorithm::Algorithm>::State, Timestamp)> {
         match self.watch.wait() {
             Some(_) => None,
             None => self.backend.state_of(algorithm, key),

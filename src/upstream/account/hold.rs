@@ -11,9 +11,9 @@ use crate::{
     time::Timestamp,
     upstream::{
         estimate::Estimate,
+        metering::Learns,
         observation::{Answer, Observation},
         profile::Profile,
-        metering::Learns,
         standing::Ticket,
         usage::Usage,
     },

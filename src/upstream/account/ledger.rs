@@ -174,9 +174,9 @@ impl<B: Backend<Plan>> Ledger<B> {
             // What refuses has nothing left, whatever is counted here.
             for (place, placed) in rules.limits.iter().enumerate() {
                 let is_it = stop.limit.as_ref().is_none_or(|name| **name == *placed.name);
-                let is_told = told.iter().any(|(name, _, remaining, _)| {
-                    remaining.is_some() && **name == *placed.name
-                });
+                let is_told = told
+                    .iter()
+                    .any(|(name, _, remaining, _)| remaining.is_some() && **name == *placed.name);
                 if is_it && !is_told && placed.refills && placed.limit.is_some() {
                     self.lower(place, 0);
                 }
@@ -269,7 +269,7 @@ impl<B: Backend<Plan>> Ledger<B> {
         match self.watch.stop() {
             Some(stop) if !matches!(error, QueueError::Backend(_)) => {
                 let wait = |until: Timestamp| until.saturating_since(self.board.now());
-                Throttled::new(stop.until.map(wait)).into()
+                Rejection::Throttled(Throttled::new(stop.until.map(wait)))
             }
             _ => error.into(),
         }

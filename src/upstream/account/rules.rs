@@ -69,9 +69,8 @@ impl Rules {
         further: &[&KnownLimit],
         jitter: Duration,
     ) -> Result<Self, ConfigError> {
-        let place_of = |dimension: Dimension| {
-            profile.dimensions().iter().position(|own| *own == dimension)
-        };
+        let place_of =
+            |dimension: Dimension| profile.dimensions().iter().position(|own| *own == dimension);
         let mut builder = Plan::new();
         let mut limits = Vec::new();
         for (index, shape) in profile.limit_shapes().iter().enumerate() {

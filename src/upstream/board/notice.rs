@@ -65,9 +65,15 @@ impl KnownLimit {
 impl Notice {
     /// The stop that holds at this time.
     pub(super) fn holding(&self, now: Timestamp) -> Option<&Stop> {
-        self.stop.as_ref().filter(|stop| {
-            self.resumed < self.told && stop.until.is_none_or(|until| now < until)
-        })
+        self.stop
+            .as_ref()
+            .filter(|stop| self.resumed < self.told && stop.until.is_none_or(|until| now < until))
+    }
+
+    /// What holds at this time.
+    pub(super) fn at(mut self, now: Timestamp) -> Self {
+        self.stop = self.holding(now).cloned();
+        self
     }
 
     /// Takes in what was posted, and says whether it is new.
