@@ -238,6 +238,24 @@ impl Algorithm for Plan {
         }
     }
 
+    fn lower(&self, state: &mut PlanState, now: Timestamp, policy: usize, left: u64) -> Decision {
+        if policy >= self.limits.len() {
+            return self.decide(&mut state.clone(), now, Cost::ZERO);
+        }
+        let mut limits = self.each(state, now).skip(policy);
+        let (_, limit, state) = limits.next().expect("the plan has a limit at this place");
+        match limit.rule.lower(state, now, 0, left) {
+            Decision::Allow { snapshot, mut charge } => {
+                charge.cost = Cost::ZERO.with(limit.dimension, charge.cost.units());
+                Decision::Allow { snapshot: Snapshot { policy, ..snapshot }, charge }
+            }
+            Decision::Deny { snapshot, retry_after, .. } => {
+                let violated = PolicySet::EMPTY.with(policy);
+                Decision::Deny { snapshot: Snapshot { policy, ..snapshot }, retry_after, violated }
+            }
+        }
+    }
+
     fn idle_at(&self, state: &PlanState) -> Timestamp {
         let idle = self.limits.iter().zip(&state.0).map(|(limit, state)| limit.rule.idle_at(state));
         idle.max().unwrap_or(Timestamp::MAX)

@@ -103,6 +103,20 @@ pub enum Class {
     NotYourLimit,
 }
 
+impl Class {
+    /// Its name in a profile.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Daily => "daily",
+            Self::Permanent => "permanent",
+            Self::NeverAdmissible => "never-admissible",
+            Self::Overloaded => "overloaded",
+            Self::NotYourLimit => "not-your-limit",
+        }
+    }
+}
+
 /// A stop: nothing more is to be sent until then.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]

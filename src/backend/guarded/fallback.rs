@@ -75,6 +75,7 @@ fn least(demand: &Demand) -> Cost {
     match demand.mode {
         DemandMode::Take | DemandMode::Peek => demand.each.times(demand.most),
         DemandMode::TakeUpTo => demand.each.times(demand.most.min(1)),
+        DemandMode::LowerTo { .. } => Cost::ZERO,
     }
 }
 
