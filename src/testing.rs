@@ -24,5 +24,12 @@
 //! `start_paused` need not wait for them.
 //!
 //! [`conformance`] is the suite that every [`Backend`](crate::backend::Backend) has to pass.
+//!
+#![cfg_attr(
+    all(feature = "axum", feature = "local"),
+    doc = "[`strict_upstream`] is a large-model API that counts what its callers do wrong."
+)]
 
 pub mod conformance;
+#[cfg(all(feature = "axum", feature = "local"))]
+pub mod strict_upstream;
