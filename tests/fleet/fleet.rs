@@ -1,11 +1,11 @@
 //! The instances, and what they ask.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::{
     Router,
     body::Body,
-    http::{Request, Response, StatusCode},
+    http::{Request, Response},
 };
 use http_body_util::BodyExt as _;
 use tower::{Layer, ServiceExt as _};
@@ -22,10 +22,11 @@ use tower_quota::{
 type Backend = Redis<Plan, Server>;
 type Instance = Upstream<Router, Backend, TooManyRequests, UpToMaxWait>;
 
+pub(crate) const INSTANCES: usize = 8;
+
 /// How the instances are set up.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
-    pub(crate) profile: &'static str,
     pub(crate) limits: Vec<(&'static str, Quota)>,
     pub(crate) jitter: Duration,
 }
@@ -45,8 +46,8 @@ pub(crate) struct Call {
 }
 
 impl Fleet {
-    pub(crate) fn start(url: &str, upstream: &StrictUpstream, count: usize, setup: &Setup) -> Self {
-        let accounts: Vec<_> = (0..count).map(|_| account(url, setup)).collect();
+    pub(crate) fn start(url: &str, upstream: &StrictUpstream, setup: &Setup) -> Self {
+        let accounts: Vec<_> = (0..INSTANCES).map(|_| account(url, setup)).collect();
         let instances = accounts.iter().map(|account| {
             let layer = UpstreamLayer::new(account.clone()).answer(TooManyRequests::new());
             layer.layer(upstream.router())
@@ -55,25 +56,19 @@ impl Fleet {
     }
 
     /// Asks, and reads the answer to its end.
-    pub(crate) fn ask(
-        &self,
-        call: Call,
-        path: &'static str,
-    ) -> impl Future<Output = StatusCode> + Send + 'static {
+    fn ask(&self, call: Call) -> impl Future<Output = ()> + Send + 'static {
         let instance = self.instances[call.instance].clone();
         async move {
             let prompt = "x".repeat(call.characters);
             let body = format!(
                 r#"{{"model":"m","max_tokens":4000,"messages":[{{"role":"user","content":"{prompt}"}}]}}"#
             );
-            let request = Request::post(path)
+            let request = Request::post("/v1/chat/completions")
                 .header("authorization", "Bearer sk-a")
                 .body(Body::from(body))
                 .expect("a valid request");
             let answer: Response<_> = instance.oneshot(request).await.expect("it answers always");
-            let status = answer.status();
             answer.into_body().collect().await.expect("a whole body");
-            status
         }
     }
 }
@@ -82,7 +77,7 @@ fn account(url: &str, setup: &Setup) -> Account<Backend> {
     let server = Server::open(url).expect("a URL");
     let name = PolicyName::from_static("account");
     let redis = RedisBuilder::new(server.clone(), name.clone()).timeout(Duration::from_secs(5));
-    let profile = Profile::ready(setup.profile).expect("it is ready-made");
+    let profile = Profile::ready("openai").expect("it is ready-made");
     let account = Account::builder(profile)
         .backend(redis.build::<Plan>())
         .board(Board::shared(server, name))
@@ -93,15 +88,25 @@ fn account(url: &str, setup: &Setup) -> Account<Backend> {
     account.build().expect("limits that the profile has")
 }
 
-/// Lets the calls come when they do, for so long.
-pub(crate) async fn run(fleet: &Arc<Fleet>, calls: Vec<Call>, path: &'static str, time: Duration) {
+/// Lets the calls come when they do, for so long, and says how long it was in truth.
+pub(crate) async fn run(fleet: &Fleet, calls: Vec<Call>, time: Duration) -> Duration {
     let begun = tokio::time::Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
     for call in calls {
         tokio::time::sleep_until(begun + call.at).await;
-        tasks.spawn(fleet.ask(call, path));
+        tasks.spawn(fleet.ask(call));
     }
     tokio::time::sleep_until(begun + time).await;
-    tasks.abort_all();
-    while tasks.join_next().await.is_some() {}
+    tasks.shutdown().await;
+    begun.elapsed()
+}
+
+/// Waits until something is so.
+pub(crate) async fn until(is_so: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("it comes to be so");
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::fleet::Call;
+use crate::fleet::{Call, INSTANCES};
 
 /// A small generator: the same arrivals each time.
 pub(crate) struct Random(pub(crate) u64);
@@ -35,26 +35,20 @@ pub(crate) enum Spread {
 }
 
 /// Bursts of one to twenty calls, so many a second on average, for that time.
-pub(crate) fn arrivals(
-    seed: u64,
-    spread: Spread,
-    instances: usize,
-    rate: u64,
-    time: Duration,
-) -> Vec<Call> {
+pub(crate) fn arrivals(seed: u64, spread: Spread, rate: u64, time: Duration) -> Vec<Call> {
     let mut random = Random(seed);
     let mut calls = Vec::new();
     let mut at = Duration::ZERO;
     while at < time {
         let burst = 1 + random.below(20);
         for _ in 0..burst {
-            let other = 1 + random.below(instances as u64 - 1) as usize;
+            let other = 1 + random.below(INSTANCES as u64 - 1) as usize;
             let instance = match spread {
-                Spread::Even => random.below(instances as u64) as usize,
+                Spread::Even => random.below(INSTANCES as u64) as usize,
                 Spread::Skewed if random.below(10) < 9 => 0,
                 Spread::Skewed => other,
             };
-            let characters = random.heavy_tailed(200, 12_000) as usize;
+            let characters = random.heavy_tailed(60, 4_000) as usize;
             calls.push(Call { at, instance, characters });
         }
         // The mean burst is 10.5 calls.

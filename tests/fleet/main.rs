@@ -1,5 +1,6 @@
 //! Eight instances that share one account by a server, before an API that is strict.
 
+mod board;
 mod faults;
 mod fleet;
 mod load;

@@ -33,6 +33,7 @@ enum Wire {
         limit: u64,
         nanos: Option<u64>,
         source: Source,
+        instead_of: Option<u64>,
         by: Box<str>,
     },
     Resume {
@@ -102,10 +103,10 @@ fn read_one(value: &[u8], then: i64, now: Timestamp) -> Option<Post> {
             let limit = limit.map(Into::into);
             Post::Stop { quota, stop: Stop { class, until, limit, source }, told }
         }
-        Wire::Limit { quota, name, dimension, limit, nanos, source, by } => {
+        Wire::Limit { quota, name, dimension, limit, nanos, source, instead_of, by } => {
             let window = nanos.map(Duration::from_nanos);
             let by = by.as_ref().into();
-            let limit = KnownLimit { name, dimension, limit, window, source, told, by };
+            let limit = KnownLimit { name, dimension, limit, window, source, instead_of, told, by };
             Post::Limit { quota, limit }
         }
         Wire::Resume { quota } => Post::Resume { quota, at: told },
@@ -128,6 +129,7 @@ impl Wire {
                 limit: limit.limit,
                 nanos: limit.window.map(crate::time::saturating_nanos),
                 source: limit.source,
+                instead_of: limit.instead_of,
                 by: limit.by.as_ref().into(),
             },
             Post::Resume { quota, .. } => Self::Resume { quota },
