@@ -57,6 +57,8 @@ use std::{
 
 pub use redis::RedisError;
 
+#[cfg(feature = "upstream")]
+pub(crate) use self::call::Call;
 #[cfg(feature = "redis-cluster")]
 pub use self::source::Cluster;
 #[cfg(feature = "redis-sentinel")]

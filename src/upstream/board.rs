@@ -1,6 +1,8 @@
 mod notice;
 #[cfg(feature = "redis")]
 mod shared;
+#[cfg(feature = "redis")]
+mod wire;
 
 use std::{
     collections::BTreeMap,

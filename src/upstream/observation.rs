@@ -4,7 +4,7 @@ use http::{
     HeaderMap, HeaderValue, StatusCode,
     header::{AGE, DATE},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     dimension::Dimension,
@@ -73,7 +73,8 @@ pub struct Report {
 }
 
 /// How a number is known.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Source {
     /// It follows from other numbers.
@@ -85,7 +86,7 @@ pub enum Source {
 }
 
 /// Why a provider refuses.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Class {

@@ -38,6 +38,8 @@ struct Pace {
     /// While little is known of how much the provider bears, it is tried out: one more for each good
     /// answer. `None`: it is known.
     window: Option<u32>,
+    /// The next is not sent before.
+    not_before: Timestamp,
 }
 
 /// A request that is under way: counted until its answer is there.
@@ -46,7 +48,8 @@ pub(super) struct UnderWay(Option<Arc<Watch>>);
 
 impl Watch {
     pub(super) fn new(board: Board, quota: Box<str>, is_unknown: bool) -> Self {
-        let pace = Pace { in_flight: 0, window: is_unknown.then_some(1) };
+        let window = is_unknown.then_some(1);
+        let pace = Pace { in_flight: 0, window, not_before: Timestamp::MIN };
         Self { board, quota, pace: Mutex::new(pace) }
     }
 
@@ -64,7 +67,11 @@ impl Watch {
             }));
         }
         let pace = *self.pace();
-        pace.is_full().then_some(RetryAfter::After(TRY_AGAIN))
+        if pace.is_full() {
+            return Some(RetryAfter::After(TRY_AGAIN));
+        }
+        let wait = pace.not_before.saturating_since(self.board.now());
+        (!wait.is_zero()).then_some(RetryAfter::After(wait))
     }
 
     /// Begins a request, unless nothing may be sent by now.
@@ -78,6 +85,13 @@ impl Watch {
         }
         pace.in_flight += 1;
         Some(UnderWay(Some(Arc::clone(self))))
+    }
+
+    /// Lets so much time pass before the next request.
+    pub(super) fn space(&self, time: Duration) {
+        let next = self.board.now().saturating_add(time);
+        let mut pace = self.pace();
+        pace.not_before = pace.not_before.max(next);
     }
 
     /// The provider is overloaded: it is tried out again, as if nothing were known of it.

@@ -70,7 +70,8 @@ impl<B: Backend<Plan>> Hold<B> {
     pub(in crate::upstream) fn answered(&mut self, answer: &Answer<'_>) -> Observation {
         let observation = self.ledger.profile.observe(answer);
         if let Some(under_way) = self.under_way.take() {
-            self.ledger.observe(self.ticket, under_way, &self.snapshot, &observation);
+            let (cost, snapshot) = (self.charge.cost, &self.snapshot);
+            self.ledger.observe(self.ticket, under_way, cost, snapshot, &observation);
         }
         observation
     }

@@ -23,13 +23,13 @@ use crate::{
     key::Key,
     limiter::Limiter,
     observe::upstream::{Observer, Stopped},
-    queue::{Ask, Queue, QueueError},
+    queue::{Admitted, Ask, Queue, QueueError},
     rejection::{Rejection, Throttled},
     time::Timestamp,
     upstream::{
         board::{Board, KnownLimit, Notice},
         estimate::Estimate,
-        observation::{Class, Observation, Source},
+        observation::{Class, Observation, Source, Stop},
         profile::Profile,
         standing::{Standing, Ticket},
         usage::Usage,
@@ -91,7 +91,7 @@ impl<B: Backend<Plan>> Ledger<B> {
                 }
             };
             let admitted = admitted.map_err(|error| self.refused(error))?;
-            self.note_free(&admitted.snapshot);
+            self.note(&admitted);
             if let Some(under_way) = self.watch.begin() {
                 let ticket = lock(&self.standing).send(self.board.now(), admitted.charge.cost);
                 self.observer.reserved(admitted.charge.cost, admitted.waited);
@@ -114,6 +114,7 @@ impl<B: Backend<Plan>> Ledger<B> {
         &self,
         ticket: Ticket,
         under_way: UnderWay,
+        cost: Cost,
         snapshot: &Snapshot,
         observation: &Observation,
     ) {
@@ -159,7 +160,7 @@ impl<B: Backend<Plan>> Ledger<B> {
             }
         }
         self.follow();
-        let rules = Arc::clone(&lock(&self.known).rules);
+        let rules = self.rules();
         for (name, _, remaining, ceiling) in &told {
             if let (Some(place), Some(remaining), Some(ceiling)) =
                 (rules.place(name), *remaining, *ceiling)
@@ -171,6 +172,7 @@ impl<B: Backend<Plan>> Ledger<B> {
         if let Some(stop) = &observation.stop
             && stop.class == Class::Transient
         {
+            self.infer(cost, snapshot, &rules, observation, stop);
             // What refuses has nothing left, whatever is counted here.
             for (place, placed) in rules.limits.iter().enumerate() {
                 let is_it = stop.limit.as_ref().is_none_or(|name| **name == *placed.name);
@@ -260,9 +262,84 @@ impl<B: Backend<Plan>> Ledger<B> {
         self.limiter().lower(&self.key, place, left).detach();
     }
 
-    fn note_free(&self, snapshot: &Snapshot) {
+    fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&lock(&self.known).rules)
+    }
+
+    /// Notes how much is left. Where that is little, what comes next is spaced a little, at twice the
+    /// rate of the limit at the most: should the provider refuse, those are few who were on their way
+    /// with the one that it refuses.
+    fn note(&self, admitted: &Admitted) {
+        let Admitted { snapshot, charge, .. } = admitted;
         let free = u128::from(snapshot.remaining) * 1_000_000 / u128::from(snapshot.limit.max(1));
         self.free.store(u64::try_from(free).unwrap_or(u64::MAX), Ordering::Relaxed);
+        if free > SPACED {
+            return;
+        }
+        let rules = self.rules();
+        if let Some(placed) = rules.limits.get(snapshot.policy)
+            && let Some(limit @ 1..) = placed.limit
+        {
+            let units = u128::from(charge.cost.get(placed.dimension));
+            let nanos = placed.window.as_nanos() * units / u128::from(limit) / 2;
+            let space = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+            self.watch.space(space.min(LONGEST_SPACE));
+        }
+    }
+
+    /// Infers a limit that is lower than all that was told of it, as nothing else explains the refusal:
+    /// in a bucket that refills, the missing part is what refills in the wait. A tenth is taken off for
+    /// what is counted here and not there.
+    fn infer(
+        &self,
+        cost: Cost,
+        snapshot: &Snapshot,
+        rules: &Rules,
+        observation: &Observation,
+        stop: &Stop,
+    ) {
+        let place = snapshot.policy;
+        let Some(placed) = rules.limits.get(place).filter(|placed| placed.refills) else { return };
+        let (Some(limit), Some(until), Source::Told) = (placed.limit, stop.until, stop.source)
+        else {
+            return;
+        };
+        let is_it = stop.limit.as_ref().is_none_or(|name| **name == *placed.name);
+        let told = observation.reports.iter().find(|report| *report.name == *placed.name);
+        let is_explained = told.is_some_and(|told| {
+            told.limit.is_some_and(|told| told != limit)
+                || told.remaining.is_some_and(|left| left < cost.get(placed.dimension))
+        });
+        if !is_it || is_explained {
+            return;
+        }
+        let used = u128::from(snapshot.limit.saturating_sub(snapshot.remaining));
+        if used * 2 < u128::from(limit) {
+            // It is somebody else who uses the account.
+            return;
+        }
+        let window = placed.window.as_nanos();
+        let wait = until.saturating_since(observation.received).as_nanos();
+        let inferred = used * window / (window + wait).max(1) * 9 / 10;
+        let inferred = u64::try_from(inferred).unwrap_or(u64::MAX).max(1);
+        if inferred < limit {
+            let dimension = self.profile.dimensions().get(placed.dimension);
+            let Some(dimension) = dimension else { return };
+            let held = self.board.notice(&self.quota);
+            let held = held.limits.iter().find(|held| held.name == placed.name);
+            let told = held.and_then(|held| held.instead_of).unwrap_or(limit);
+            self.board.post_limit(
+                &self.quota,
+                KnownLimit {
+                    window: Some(placed.window),
+                    source: Source::Inferred,
+                    instead_of: Some(told),
+                    told: observation.sent,
+                    ..KnownLimit::new(&*placed.name, *dimension, inferred)
+                },
+            );
+            self.follow();
+        }
     }
 
     fn refused(&self, error: QueueError) -> Rejection {
@@ -287,6 +364,11 @@ fn is_above(rules: &Rules, snapshot: &Snapshot, place: usize, remaining: u64) ->
     u128::from(remaining) * u128::from(snapshot.limit)
         < u128::from(snapshot.remaining) * u128::from(limit)
 }
+
+/// Less than so much left, in parts of a million, is little.
+const SPACED: u128 = 100_000;
+/// Nobody is held up longer for the sake of spacing.
+const LONGEST_SPACE: Duration = Duration::from_millis(25);
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

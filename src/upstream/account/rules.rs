@@ -33,8 +33,11 @@ pub(super) struct Rules {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Placed {
     pub(super) name: Box<str>,
+    /// Which number of a cost it counts.
+    pub(super) dimension: usize,
     /// How much there is in a window, if it is known.
     pub(super) limit: Option<u64>,
+    pub(super) window: Duration,
     pub(super) refills: bool,
 }
 
@@ -88,8 +91,8 @@ impl Rules {
             let limit = told.map(|known| known.limit).or_else(|| set.map(|set| set.quota.limit()));
             let rule = limit.map_or_else(unknown, |limit| rule(shape, limit, window, jitter));
             builder = builder.limit_on(dimension, policy_name(shape.name(), index), rule);
-            let name = shape.name().into();
-            limits.push(Placed { name, limit, refills: shape.refills });
+            let (name, refills) = (shape.name().into(), shape.refills);
+            limits.push(Placed { name, dimension, limit, window, refills });
         }
         for known in further {
             let Some(dimension) = place_of(known.dimension) else { continue };
@@ -98,11 +101,12 @@ impl Rules {
             let rule = windowed(known.dimension, known.limit, window, jitter);
             builder = builder.limit_on(dimension, name, rule);
             let (name, limit) = (known.name.clone(), Some(known.limit));
-            limits.push(Placed { name, limit, refills: false });
+            limits.push(Placed { name, dimension, limit, window, refills: false });
         }
         if limits.is_empty() {
             builder = builder.limit(PolicyName::from_static("unknown"), unknown());
-            limits.push(Placed { name: "".into(), limit: None, refills: true });
+            let (limit, window) = (None, ASSUMED_WINDOW);
+            limits.push(Placed { name: "".into(), dimension: 0, limit, window, refills: true });
         }
         Ok(Self { plan: builder.build()?, limits })
     }

@@ -35,8 +35,12 @@ pub struct KnownLimit {
     pub limit: u64,
     /// Its window; `None` if nobody has told it.
     pub window: Option<Duration>,
-    /// How it is known.
+    /// How it is known. [`Inferred`](Source::Inferred): by a refusal that what answers tell does not
+    /// explain.
     pub source: Source,
+    /// What answers tell instead, where it was inferred. While they go on with that, they are not
+    /// believed.
+    pub instead_of: Option<u64>,
     /// When the request was sent whose answer told it.
     pub told: Timestamp,
     /// Which instance was told.
@@ -52,6 +56,7 @@ impl KnownLimit {
             limit,
             window: None,
             source: Source::Told,
+            instead_of: None,
             told: Timestamp::MIN,
             by: format!("process {}", std::process::id()).into(),
         }
@@ -96,7 +101,7 @@ impl Notice {
             Post::Resume { at, .. } => {
                 let is_news = self.resumed < at;
                 self.resumed = self.resumed.max(at);
-                is_news && self.stop.is_some()
+                is_news
             }
             Post::Limit { limit, .. } => {
                 let Some(held) = self.limits.iter_mut().find(|held| held.name == limit.name) else {
@@ -107,7 +112,7 @@ impl Notice {
                     }
                     return false;
                 };
-                if limit.told < held.told {
+                if limit.told < held.told || held.instead_of == Some(limit.limit) {
                     return false;
                 }
                 if limit.is_like(held) {
