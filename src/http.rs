@@ -31,6 +31,8 @@ mod slot_body;
 
 #[cfg(feature = "local")]
 pub use self::classifier::StatusClassifier;
+#[cfg(feature = "deferred")]
+pub(crate) use self::classifier::hinted_wait;
 #[cfg(feature = "local")]
 pub use self::slot_body::{SlotBody, UntilBodyEnd};
 pub use self::{

@@ -23,6 +23,12 @@
 //! The delays of a [`LeakyBucketLayer`](crate::LeakyBucketLayer) are `tokio`'s: a test with
 //! `start_paused` need not wait for them.
 //!
-//! [`conformance`] is the suite that every [`Backend`](crate::backend::Backend) has to pass.
+//! [`conformance`] is the suite that every [`Backend`](crate::backend::Backend) has to pass, and
+#![cfg_attr(feature = "deferred", doc = "[`mod@deferred`]")]
+#![cfg_attr(not(feature = "deferred"), doc = "`deferred`")]
+//! that of every store of deferred requests.
 
 pub mod conformance;
+#[cfg(feature = "deferred")]
+pub mod deferred;
+mod random;

@@ -1,0 +1,4 @@
+//! Requests that are deferred.
+
+mod disk;
+mod support;
