@@ -5,10 +5,13 @@ mod body;
 mod codec;
 mod disk;
 mod error;
+mod fingerprint;
 mod id;
 mod layer;
 mod message;
 mod prefer;
+#[cfg(feature = "redis")]
+mod redis;
 mod results;
 mod runner;
 mod service;
@@ -18,6 +21,8 @@ mod store;
 mod terms;
 mod verdict;
 
+#[cfg(feature = "redis")]
+pub use self::redis::RedisStore;
 pub use self::{
     body::{DeferredBody, StoredBody},
     disk::DiskStore,

@@ -5,6 +5,7 @@ mod file;
 
 use std::{
     fmt,
+    future::Future,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -171,8 +172,9 @@ impl DeferredStore for DiskStore {
         self.ask(|work| Ok(work.counts())).await
     }
 
-    async fn changed(&self) {
-        self.news.notified().await;
+    fn changed(&self) -> impl Future<Output = ()> + Send {
+        // Made now, it hears of what happens from now on.
+        self.news.notified()
     }
 }
 

@@ -1,4 +1,8 @@
 //! Requests that are deferred.
 
+#[path = "../support/servers/mod.rs"]
+mod servers;
+
 mod disk;
+mod redis;
 mod support;

@@ -3,13 +3,13 @@
 use std::{path::PathBuf, time::Duration};
 
 use redb::{Database, WriteTransaction};
-use sha2::{Digest, Sha256};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::{
     super::{
         board::{Board, Settled},
         error::{StoreError, StoreErrorKind},
+        fingerprint::fingerprint,
         id::{Owner, RequestId},
         message::{StoredRequest, StoredResponse},
         status::{Bounds, Counts, State, Status, micros},
@@ -262,13 +262,6 @@ impl Work<'_, '_> {
         }
         result
     }
-}
-
-/// By what a request is told from another one under the same idempotency key.
-fn fingerprint(bytes: &[u8]) -> [u8; 16] {
-    let mut fingerprint = [0; 16];
-    fingerprint.copy_from_slice(&Sha256::digest(bytes)[..16]);
-    fingerprint
 }
 
 fn unavailable() -> StoreError {
