@@ -4,5 +4,6 @@
 mod servers;
 
 mod disk;
+mod protocol;
 mod redis;
 mod support;
