@@ -4,6 +4,7 @@
 mod servers;
 
 mod disk;
+mod kill;
 mod protocol;
 mod redis;
 mod support;
