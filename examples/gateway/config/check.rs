@@ -143,26 +143,28 @@ fn tenants_side(config: &mut Config, env: &dyn Fn(&str) -> Option<String>, found
         for model in &tenant.models {
             known("model", model, &models, found);
         }
-        let place = tenant.name.span().start;
-        match (&tenant.key_env, &tenant.key_sha256) {
+        let place = match (&tenant.key_env, &tenant.key_sha256) {
             (Some(name), None) => {
                 let Some(key) = secret(name, env, found) else { continue };
                 tenant.hash = Sha256::digest(key.expose()).into();
+                name.span().start
             }
-            (None, Some(hash)) => match unhex(hash.get_ref()) {
-                Some(hash) => tenant.hash = hash,
-                None => {
+            (None, Some(hash)) => {
+                let place = hash.span().start;
+                let Some(bytes) = unhex(hash.get_ref()) else {
                     let remedy = "write 64 hexadecimal digits: printf %s KEY | sha256sum";
-                    found.push((hash.span().start, format!("this is no SHA-256; {remedy}")));
+                    found.push((place, format!("this is no SHA-256; {remedy}")));
                     continue;
-                }
-            },
+                };
+                tenant.hash = bytes;
+                place
+            }
             _ => {
                 let text = "give the tenant either `key_env` or `key_sha256`";
-                found.push((place, String::from(text)));
+                found.push((tenant.name.span().start, String::from(text)));
                 continue;
             }
-        }
+        };
         if !seen.insert(tenant.hash) {
             let text = "another tenant has the same key; give each its own";
             found.push((place, String::from(text)));

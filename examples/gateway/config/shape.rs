@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, fmt, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -16,6 +16,8 @@ pub(crate) struct Config {
     pub(crate) state: State,
     #[serde(default)]
     pub(crate) cache: Cache,
+    #[serde(default)]
+    pub(crate) deferred: Deferred,
     #[serde(default, rename = "provider")]
     pub(crate) providers: Vec<Provider>,
     #[serde(default, rename = "account")]
@@ -60,6 +62,16 @@ pub(crate) struct Cache {
     #[serde(deserialize_with = "text::duration")]
     pub(crate) stale_for: Duration,
     pub(crate) max_bytes: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Deferred {
+    pub(crate) path: Option<PathBuf>,
+    #[serde(deserialize_with = "text::duration")]
+    pub(crate) expire_after: Duration,
+    #[serde(deserialize_with = "text::duration")]
+    pub(crate) keep: Duration,
 }
 
 /// Whose language a provider speaks.
@@ -190,6 +202,13 @@ impl Default for State {
 impl Default for Cache {
     fn default() -> Self {
         Self { ttl: Duration::ZERO, stale_for: Duration::ZERO, max_bytes: 64 << 20 }
+    }
+}
+
+impl Default for Deferred {
+    fn default() -> Self {
+        let day = Duration::from_secs(86_400);
+        Self { path: None, expire_after: day, keep: day }
     }
 }
 
