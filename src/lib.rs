@@ -91,6 +91,9 @@ pub mod guide {
     #[cfg(feature = "redis")]
     #[doc = include_str!("guide/redis.md")]
     pub mod redis {}
+    #[cfg(feature = "upstream")]
+    #[doc = include_str!("guide/upstream.md")]
+    pub mod upstream {}
     #[doc = include_str!("guide/observing.md")]
     pub mod observing {}
     #[doc = include_str!("../DESIGN.md")]

@@ -57,8 +57,11 @@ struct Link {
     posts: mpsc::UnboundedSender<Post>,
     /// Starts the task that carries it, once there is a runtime.
     start: OnceLock<()>,
-    starter: Box<dyn Fn(&Arc<Inner>) -> bool + Send + Sync>,
+    starter: Starter,
 }
+
+/// Starts the task if it can.
+type Starter = Box<dyn Fn(&Arc<Inner>) -> bool + Send + Sync>;
 
 pub(super) type Notices = BTreeMap<Box<str>, Notice>;
 

@@ -167,7 +167,7 @@ impl<B: Backend<Plan>> Backend<Plan> for Gate<B> {
         algorithm: &Plan,
         key: &Key,
     ) -> Option<(<Plan as crate::algorithm::Algorithm>::State, Timestamp)> {
-        match self.watch.wait() {
+        match self.watch.stop() {
             Some(_) => None,
             None => self.backend.state_of(algorithm, key),
         }

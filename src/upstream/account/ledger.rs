@@ -79,7 +79,7 @@ impl<B: Backend<Plan>> Ledger<B> {
         ask: Ask,
     ) -> Result<Hold<B>, Rejection> {
         self.board.current().await;
-        let ask = ask.from_now(self.max_wait);
+        let ask = ask.with_deadline(self.max_wait);
         let mut changes = self.board.changes();
         loop {
             self.follow();
@@ -348,7 +348,10 @@ impl<B: Backend<Plan>> Ledger<B> {
                 let wait = |until: Timestamp| until.saturating_since(self.board.now());
                 Rejection::Throttled(Throttled::new(stop.until.map(wait)))
             }
-            _ => error.into(),
+            _ => match error.into() {
+                Rejection::OverLimit(denial) => self.rules().known_only(&denial).into(),
+                rejection => rejection,
+            },
         }
     }
 }
