@@ -7,13 +7,13 @@
 
 #![expect(clippy::print_stdout, reason = "an example talks to its reader")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::{
     Router,
     routing::{any_service, post},
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::Instant};
 use tower::BoxError;
 use tower_quota::{
     Quota, TokenBucketLayer,
