@@ -85,6 +85,9 @@ pub mod guide {
     pub mod changing_limits {}
     #[doc = include_str!("guide/failure.md")]
     pub mod failure {}
+    #[cfg(feature = "deferred")]
+    #[doc = include_str!("guide/deferring.md")]
+    pub mod deferring {}
     #[cfg(feature = "local")]
     #[doc = include_str!("guide/leases.md")]
     pub mod leases {}
