@@ -97,6 +97,9 @@ pub mod guide {
     #[cfg(feature = "upstream")]
     #[doc = include_str!("guide/upstream.md")]
     pub mod upstream {}
+    #[cfg(all(feature = "cache", feature = "deferred", feature = "upstream"))]
+    #[doc = include_str!("guide/gateway.md")]
+    pub mod gateway {}
     #[doc = include_str!("guide/observing.md")]
     pub mod observing {}
     #[doc = include_str!("../DESIGN.md")]

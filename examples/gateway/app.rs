@@ -10,10 +10,10 @@ use axum::{
 };
 use http::{
     HeaderMap, HeaderValue, Request, Response, StatusCode,
-    header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE},
+    header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
 };
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use crate::{
@@ -125,6 +125,11 @@ async fn later(State(gateway): State<Arc<Gateway>>, mut request: Request<Body>) 
 
 /// What of an answer is the caller's.
 pub(crate) fn given(mut response: Response<Body>, wire: Wire) -> Response<Body> {
+    if response.status() == StatusCode::TOO_MANY_REQUESTS {
+        // What it says is about the account: whose it is, its limits, its use.
+        let after = response.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok());
+        return Refusal::throttled(after.and_then(|after| after.parse().ok())).respond(wire);
+    }
     if matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         // The provider means the gateway's key, and what it says may quote it.
         let message = "The provider did not accept the gateway's account.";
@@ -153,6 +158,18 @@ fn tenant(live: &Live, headers: &HeaderMap) -> Result<Arc<Tenant>, Refusal> {
 #[derive(Deserialize)]
 struct Head {
     model: String,
+    #[serde(default)]
+    temperature: Value,
+    #[serde(default)]
+    n: Value,
+}
+
+impl Head {
+    /// Whether the caller asks for another answer each time.
+    fn is_random(&self) -> bool {
+        self.temperature.as_f64().is_some_and(|temperature| temperature > 0.0)
+            || self.n.as_u64().is_some_and(|n| n > 1)
+    }
 }
 
 pub(crate) async fn prepare(
@@ -184,7 +201,7 @@ pub(crate) async fn prepare(
     // The query says nothing at these endpoints.
     parts.uri =
         parts.uri.path().parse().map_err(|_| Refusal::bad("The path is not understood."))?;
-    if parts.headers.get(CACHE_CONTROL).is_none() && is_random(text) {
+    if head.is_random() {
         parts.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
     Ok((call, Request::from_parts(parts, Body::from(body))))
@@ -212,19 +229,6 @@ async fn read(
             Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "timeout_error", message))
         }
     }
-}
-
-/// Whether the caller asks for another answer each time.
-fn is_random(text: &str) -> bool {
-    #[derive(Deserialize)]
-    struct Dice {
-        temperature: Option<f64>,
-        n: Option<u64>,
-    }
-    serde_json::from_str(text).is_ok_and(|dice: Dice| {
-        dice.temperature.is_some_and(|temperature| temperature > 0.0)
-            || dice.n.is_some_and(|n| n > 1)
-    })
 }
 
 fn is_from_memory(headers: &HeaderMap) -> bool {

@@ -121,7 +121,7 @@ impl Gateway {
                 .backend(kept.backend.clone())
                 .board(kept.board.clone())
                 .key(Key::from(name.as_str()))
-                .name(PolicyName::new(&*name).unwrap_or_default())
+                .name(PolicyName::new(&*name)?)
                 .max_wait(account.max_wait);
             for (limit, quota) in &account.quotas {
                 builder = builder.limit(limit, *quota);
@@ -140,6 +140,7 @@ impl Gateway {
                 wire: provider.speaks,
                 target,
                 key: account.key.clone(),
+                timeout: provider.timeout,
                 kept,
             }));
         }

@@ -107,3 +107,34 @@ async fn who_waits_for_an_account_is_seen_and_comes_in_turn() {
     let totals = &gateway.status().await["totals"];
     assert!(totals["longest_wait_seconds"].as_f64() > Some(0.9), "{totals}");
 }
+
+#[tokio::test]
+async fn the_dashboard_asks_for_metrics_that_there_are() {
+    let upstream = provider().build();
+    let gateway = Gateway::start(&configuration(on_a_socket(&upstream).await, "")).await;
+    assert_eq!(gateway.chat(ALICE, "gpt", "Hello").await.status(), 200);
+    let metrics = gateway.at_page("/metrics").await;
+    let board = include_str!("../../examples/gateway/grafana.json");
+    let board: Value = serde_json::from_str(board).expect("JSON");
+    let panels = board["panels"].as_array().expect("a list").iter();
+    let asked: Vec<_> =
+        panels.flat_map(|panel| panel["targets"].as_array().expect("a list")).collect();
+    assert!(asked.len() > 10);
+    for target in asked {
+        let query = target["expr"].as_str().expect("a query");
+        let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+        let names =
+            query.split(|letter| !is_part(letter)).filter(|part| part.starts_with("gateway_"));
+        for name in names {
+            let is_there = |line: &str| {
+                line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+            };
+            assert!(metrics.lines().any(is_there), "{name} is not in {metrics}");
+        }
+    }
+    // Each line is a comment, or a name, labels and a number.
+    for line in metrics.lines().filter(|line| !line.starts_with('#')) {
+        let (name, value) = line.rsplit_once(' ').expect("a value");
+        assert!(value.parse::<f64>().is_ok() && name.starts_with("gateway_"), "{line}");
+    }
+}

@@ -1,10 +1,11 @@
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     time::timeout,
 };
+use tower_quota::testing::strict_upstream::Fault;
 
 use crate::support::{Gateway, PATIENCE, SECRETS, configuration, on_a_socket, provider};
 
@@ -118,13 +119,12 @@ async fn nothing_gets_to_the_provider_but_what_is_meant_for_it() {
 
 #[tokio::test]
 async fn a_provider_that_breaks_off_is_not_a_crash() {
-    use tower_quota::testing::strict_upstream::Fault;
-
-    let upstream = provider().build();
+    // Slow enough that the head is out before it breaks off.
+    let upstream = provider().latency(Duration::ZERO, Duration::from_millis(20)).build();
     let gateway = Gateway::start(&configuration(on_a_socket(&upstream).await, "")).await;
     upstream.inject(Fault::Broken);
     assert_eq!(gateway.chat(ALICE, "gpt", "Hello").await.status(), 500);
-    upstream.inject(Fault::CutAt(200));
+    upstream.inject(Fault::CutAt(700));
     let stream = r#"{"model":"gpt","stream":true,"messages":[{"role":"user","content":"Hello"}]}"#;
     let answer = gateway.ask(ALICE, "/v1/chat/completions", stream).send().await;
     // What was cut reads as cut, not as an end.

@@ -1,5 +1,5 @@
 use serde_json::json;
-use tower_quota::testing::strict_upstream::StrictUpstream;
+use tower_quota::testing::strict_upstream::{StrictUpstream, Told};
 
 use crate::support::{Gateway, SECRETS, configuration, on_a_socket, provider};
 
@@ -42,4 +42,16 @@ async fn a_provider_that_does_not_accept_our_key_is_not_quoted() {
     assert_eq!(answer.status(), 502);
     let error: serde_json::Value = answer.json().await.expect("JSON");
     assert_eq!(error["error"]["type"], json!("api_error"));
+}
+
+#[tokio::test]
+async fn what_a_provider_says_of_the_account_is_not_told_to_tenants() {
+    let upstream = provider().build();
+    let gateway = Gateway::start(&configuration(on_a_socket(&upstream).await, "")).await;
+    upstream.change_limit("one", 0, 0, Told::AtOnce);
+    let answer = gateway.chat(SECRETS[2], "gpt", "Hello").await;
+    assert_eq!(answer.status(), 429);
+    let text = answer.text().await.expect("text");
+    assert!(text.contains("lets nobody in") && !text.contains("organization"), "{text}");
+    assert_eq!(gateway.status().await["upstream_429"], 1);
 }

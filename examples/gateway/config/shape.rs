@@ -89,6 +89,8 @@ pub(crate) struct Provider {
     pub(crate) profile: Spanned<String>,
     pub(crate) base_url: Spanned<String>,
     pub(crate) speaks: Wire,
+    #[serde(default = "ten_minutes", deserialize_with = "text::duration")]
+    pub(crate) timeout: Duration,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -218,6 +220,10 @@ fn one() -> u32 {
 
 fn thirty_seconds() -> Duration {
     Duration::from_secs(30)
+}
+
+fn ten_minutes() -> Duration {
+    Duration::from_secs(600)
 }
 
 fn two_minutes() -> Duration {
