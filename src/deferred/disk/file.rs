@@ -4,7 +4,8 @@ use std::{fs::File, io, path::Path};
 
 use bytes::Bytes;
 use redb::{
-    Database, ReadableTable, Table, TableDefinition, WriteTransaction, backends::InMemoryBackend,
+    Database, ReadableTable, Table, TableDefinition, TableError, WriteTransaction,
+    backends::InMemoryBackend,
 };
 
 use super::super::{
@@ -29,11 +30,15 @@ pub(super) fn open(path: Option<&Path>) -> Result<Database, StoreError> {
         None => builder.create_with_backend(InMemoryBackend::new()),
     };
     let database = database.map_err(failed)?;
-    let begun = database.begin_write().map_err(failed)?;
-    for table in [RECORDS, REQUESTS, RESPONSES] {
-        begun.open_table(table).map_err(failed)?;
+    // Nothing is written that need not be: the disk may be full.
+    let has_tables = database.begin_read().map_err(failed)?.open_table(RECORDS);
+    if let Err(TableError::TableDoesNotExist(_)) = has_tables {
+        let begun = database.begin_write().map_err(failed)?;
+        for table in [RECORDS, REQUESTS, RESPONSES] {
+            begun.open_table(table).map_err(failed)?;
+        }
+        begun.commit().map_err(failed)?;
     }
-    begun.commit().map_err(failed)?;
     Ok(database)
 }
 
