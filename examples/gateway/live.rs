@@ -12,17 +12,16 @@ use bytes::Bytes;
 use http::{Request, Response, request::Parts};
 use tower::{BoxError, ServiceBuilder, ServiceExt as _, service_fn, util::BoxCloneSyncService};
 use tower_quota::{
-    Cost, Key, Limit, Limiter, PolicyName, Quota,
-    algorithm::{Plan, Portion, TokenBucket},
+    Cost, Key, Limit, Limiter, PolicyName,
+    algorithm::{Plan, Portion},
     backend::{
         DynBackend, GuardedBuilder, Local,
         guarded::Fallback,
         redis::{RedisBuilder, Server as RedisServer},
     },
     cache::{AnswerCacheLayer, MemoryStore},
-    http::FromBody,
-    reserve::{End, Reading, ReserveLayer},
-    upstream::{Account, Board, Pool, Profile, Standing, UpstreamLayer, UsageReading},
+    queue::Ask,
+    upstream::{Account, Board, Pool, Profile, Standing, UpstreamLayer},
 };
 
 use crate::{
@@ -30,6 +29,7 @@ use crate::{
     config::{self, Config, Wire},
     deferral::Later,
     numbers::{Numbers, lock},
+    plans,
     tenants::{PlanTerms, Tenant},
     upstream::{self, Client, Kept, Target, Upstream, Via},
 };
@@ -66,7 +66,7 @@ pub(crate) struct Route {
     pub(crate) model: String,
     pub(crate) wire: Wire,
     pub(crate) profile: Profile,
-    service: Next,
+    pub(crate) service: Next,
 }
 
 impl Gateway {
@@ -148,8 +148,10 @@ impl Gateway {
     }
 
     fn kept(&self, config: &Config, name: &str, profile: &Profile) -> Result<Kept, BoxError> {
+        // Another provider's answers say nothing of this one's limits.
+        let known_by = format!("{name} {}", profile.name());
         let mut accounts = lock(&self.accounts);
-        if let Some(kept) = accounts.get(name) {
+        if let Some(kept) = accounts.get(&known_by) {
             return Ok(kept.clone());
         }
         let kept = Kept {
@@ -157,7 +159,7 @@ impl Gateway {
             board: board(config, name)?,
             standing: Arc::new(Mutex::new(Standing::new(profile))),
         };
-        accounts.insert(name.to_owned(), kept.clone());
+        accounts.insert(known_by, kept.clone());
         Ok(kept)
     }
 
@@ -185,7 +187,7 @@ impl Gateway {
             let (client, numbers) = (self.client.clone(), Arc::clone(&self.numbers));
             let ask = |parts: &Parts, cost: Cost| match parts.extensions.get::<Call>() {
                 Some(call) => call.ask(cost),
-                None => tower_quota::queue::Ask::new(cost).max_wait(Duration::ZERO),
+                None => Ask::new(cost).max_wait(Duration::ZERO),
             };
             let service = ServiceBuilder::new()
                 .map_response(into_body)
@@ -201,11 +203,11 @@ impl Gateway {
     }
 
     fn tenants(&self, config: &Config) -> Result<(Tenants, Plans), BoxError> {
-        let (mut terms, mut plans) = (HashMap::new(), HashMap::new());
+        let (mut terms, mut services) = (HashMap::new(), HashMap::new());
         for plan in &config.plans {
             let name = plan.name.get_ref().clone();
-            let limiter = self.limiter(config, &name, limits(&plan.quotas)?)?;
-            plans.insert(name.clone(), limited(limiter));
+            let limiter = self.limiter(config, &name, plans::limits(&plan.quotas)?)?;
+            services.insert(name.clone(), plans::limited(limiter));
             let weight = NonZeroU32::new(plan.weight).unwrap_or(NonZeroU32::MIN);
             let (priority, max_wait) = (plan.priority.into(), plan.max_wait);
             let plan = PlanTerms { name: name.clone(), priority, weight, max_wait };
@@ -221,7 +223,7 @@ impl Gateway {
             let plan = Arc::clone(plan);
             tenants.insert(tenant.hash, Arc::new(Tenant { name, key, plan, models, tally }));
         }
-        Ok((tenants, plans))
+        Ok((tenants, services))
     }
 
     /// The limiter of a plan: the one that is there, with new limits. What was used stays used.
@@ -310,75 +312,6 @@ fn board(config: &Config, account: &str) -> Result<Board, BoxError> {
     let Some(url) = &config.state.redis else { return Ok(Board::new()) };
     let server = RedisServer::open(url.expose()).map_err(|_| "the Redis URL is not understood")?;
     Ok(Board::shared(server, PolicyName::new(format!("account-{account}"))?))
-}
-
-/// The limits of a plan. One that has none has one that nobody reaches, so that its use is counted.
-fn limits(quotas: &[(&'static str, usize, Quota)]) -> Result<Plan, BoxError> {
-    let mut plan = Plan::new();
-    for (name, dimension, quota) in quotas {
-        plan = plan.limit_on(*dimension, PolicyName::from_static(name), TokenBucket::new(*quota));
-    }
-    if quotas.is_empty() {
-        let endless = Quota::per_second(1_000_000_000);
-        plan = plan.limit(PolicyName::from_static("endless"), TokenBucket::new(endless));
-    }
-    Ok(plan.build()?)
-}
-
-/// The service of a plan: reserves what a call may cost, and settles it by what it did cost.
-fn limited(limiter: Limiter<Plan, DynBackend<Plan>>) -> Next {
-    let by_model = service_fn(|request: Request<Body>| async {
-        let call =
-            request.extensions().get::<Call>().cloned().ok_or("a call without its caller")?;
-        call.waits();
-        let answer = call.route().service.clone().oneshot(request).await;
-        call.ended();
-        let mut answer = answer?;
-        answer.extensions_mut().insert(call);
-        Ok::<_, BoxError>(answer)
-    });
-    let key = |request: &Request<Body>| {
-        request.extensions().get::<Call>().map(|call| call.tenant().key.clone())
-    };
-    let cost = |request: &Request<Body>| {
-        request.extensions().get::<Call>().map_or(Cost::ONE, Call::reserve)
-    };
-    BoxCloneSyncService::new(
-        ServiceBuilder::new()
-            .map_response(into_body)
-            .layer(ReserveLayer::new(limiter).key(key).cost(cost).settle(FromBody(Spent::of)))
-            .service(by_model),
-    )
-}
-
-/// Reads what an answer cost its tenant: a request, and its tokens.
-struct Spent(Option<(UsageReading, Call)>);
-
-impl Spent {
-    fn of(response: &Response<Body>) -> Self {
-        let call = response.extensions().get::<Call>().cloned();
-        Self(call.map(|call| {
-            let reading = UsageReading::of(&call.route().profile, response.headers());
-            (reading.estimated(&call.estimate()), call)
-        }))
-    }
-}
-
-impl Reading for Spent {
-    fn data(&mut self, data: &[u8]) {
-        if let Some((reading, _)) = &mut self.0 {
-            reading.data(data);
-        }
-    }
-
-    fn cost(&mut self, _: End) -> Option<Cost> {
-        let (reading, call) = self.0.as_ref()?;
-        let usage = reading.usage();
-        let input = usage.input.unwrap_or_else(|| call.estimate().input);
-        let tokens = input.saturating_add(usage.output.unwrap_or(0));
-        call.spent(tokens);
-        Some(Cost::new(1).with(1, tokens))
-    }
 }
 
 pub(crate) fn into_body<B>(response: Response<B>) -> Response<Body>

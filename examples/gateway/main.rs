@@ -21,6 +21,7 @@ mod live;
 mod metrics;
 mod numbers;
 mod page;
+mod plans;
 mod refusal;
 mod reload;
 mod serve;

@@ -2,7 +2,7 @@
 //!
 //! [`StrictUpstream`] speaks as OpenAI (`/v1/chat/completions`, plain and streaming, and
 //! `/v1/models`) and as Anthropic (`/v1/messages`, plain and streaming), with the headers and
-//! bodies of the real ones. It is an [`axum::Router`](::axum::Router): a Tower service for tests in
+//! bodies of the real ones. It is an axum [`Router`]: a Tower service for tests in
 //! process, with tokio's time paused if they like, and a server for all others.
 //!
 //! It is a judge, so its books are kept in the plainest way that is exact, and share no code with

@@ -1,0 +1,90 @@
+//! What a tenant's plan lets through.
+
+use axum::body::Body;
+use http::{Request, Response};
+use tower::{BoxError, ServiceBuilder, ServiceExt as _, service_fn, util::BoxCloneSyncService};
+use tower_quota::{
+    Cost, Limiter, PolicyName, Quota,
+    algorithm::{Plan, TokenBucket},
+    backend::DynBackend,
+    http::FromBody,
+    reserve::{End, Reading, ReserveLayer},
+    upstream::UsageReading,
+};
+
+use crate::{
+    call::Call,
+    live::{Next, into_body},
+};
+
+/// The limits of a plan.
+pub(crate) fn limits(quotas: &[(&'static str, usize, Quota)]) -> Result<Plan, BoxError> {
+    let mut plan = Plan::new();
+    for (name, dimension) in LIMITS {
+        let set = quotas.iter().find(|(set, ..)| *set == name).map(|(.., quota)| *quota);
+        // What is not limited is counted against what nobody reaches.
+        let quota = set.unwrap_or(Quota::per_second(1_000_000_000));
+        plan = plan.limit_on(dimension, PolicyName::from_static(name), TokenBucket::new(quota));
+    }
+    Ok(plan.build()?)
+}
+
+/// The service of a plan: reserves what a call may cost, and settles it by what it did cost.
+pub(crate) fn limited(limiter: Limiter<Plan, DynBackend<Plan>>) -> Next {
+    let by_model = service_fn(|request: Request<Body>| async {
+        let call =
+            request.extensions().get::<Call>().cloned().ok_or("a call without its caller")?;
+        call.waits();
+        let answer = call.route().service.clone().oneshot(request).await;
+        call.ended();
+        let mut answer = answer?;
+        answer.extensions_mut().insert(call);
+        Ok::<_, BoxError>(answer)
+    });
+    let key = |request: &Request<Body>| {
+        request.extensions().get::<Call>().map(|call| call.tenant().key.clone())
+    };
+    let cost = |request: &Request<Body>| {
+        request.extensions().get::<Call>().map_or(Cost::ONE, Call::reserve)
+    };
+    BoxCloneSyncService::new(
+        ServiceBuilder::new()
+            .map_response(into_body)
+            .layer(ReserveLayer::new(limiter).key(key).cost(cost).settle(FromBody(Spent::of)))
+            .service(by_model),
+    )
+}
+
+/// Reads what an answer cost its tenant: a request, and its tokens.
+struct Spent(Option<(UsageReading, Call)>);
+
+impl Spent {
+    fn of(response: &Response<Body>) -> Self {
+        let call = response.extensions().get::<Call>().cloned();
+        Self(call.map(|call| {
+            let reading = UsageReading::of(&call.route().profile, response.headers());
+            (reading.estimated(&call.estimate()), call)
+        }))
+    }
+}
+
+impl Reading for Spent {
+    fn data(&mut self, data: &[u8]) {
+        if let Some((reading, _)) = &mut self.0 {
+            reading.data(data);
+        }
+    }
+
+    fn cost(&mut self, _: End) -> Option<Cost> {
+        let (reading, call) = self.0.as_ref()?;
+        let usage = reading.usage();
+        let input = usage.input.unwrap_or_else(|| call.estimate().input);
+        let tokens = input.saturating_add(usage.output.unwrap_or(0));
+        call.spent(tokens);
+        Some(Cost::new(1).with(1, tokens))
+    }
+}
+
+/// What a plan can limit, and what it counts of a call: requests, or tokens. Their places are fixed, so
+/// that what was used of one is not taken for another's when a plan is changed.
+const LIMITS: [(&str, usize); 3] = [("requests", 0), ("tokens", 1), ("budget", 1)];
