@@ -56,27 +56,34 @@ pub(crate) fn limited(limiter: Limiter<Plan, DynBackend<Plan>>) -> Next {
 }
 
 /// Reads what an answer cost its tenant: a request, and its tokens.
-struct Spent(Option<(UsageReading, Call)>);
+struct Spent {
+    call: Option<Call>,
+    /// Nothing, where there is no answer: that costs a request, and no tokens.
+    reading: Option<UsageReading>,
+}
 
 impl Spent {
     fn of(response: &Response<Body>) -> Self {
         let call = response.extensions().get::<Call>().cloned();
-        Self(call.map(|call| {
+        let answered = call.as_ref().filter(|_| response.status().is_success());
+        let reading = answered.map(|call| {
             let reading = UsageReading::of(&call.route().profile, response.headers());
-            (reading.estimated(&call.estimate()), call)
-        }))
+            reading.estimated(&call.estimate())
+        });
+        Self { call, reading }
     }
 }
 
 impl Reading for Spent {
     fn data(&mut self, data: &[u8]) {
-        if let Some((reading, _)) = &mut self.0 {
+        if let Some(reading) = &mut self.reading {
             reading.data(data);
         }
     }
 
     fn cost(&mut self, _: End) -> Option<Cost> {
-        let (reading, call) = self.0.as_ref()?;
+        let call = self.call.as_ref()?;
+        let Some(reading) = &self.reading else { return Some(Cost::new(1)) };
         let usage = reading.usage();
         let input = usage.input.unwrap_or_else(|| call.estimate().input);
         let tokens = input.saturating_add(usage.output.unwrap_or(0));
