@@ -5,6 +5,8 @@
 
 #[cfg(feature = "redis")]
 pub(crate) mod checks;
+#[cfg(feature = "local")]
+pub(crate) mod leases;
 #[cfg(feature = "metrics")]
 mod meters;
 pub(crate) mod nesting;

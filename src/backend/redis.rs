@@ -40,6 +40,7 @@ mod call;
 mod caller;
 mod check;
 mod coalesce;
+mod joint;
 mod name;
 mod refusals;
 pub mod script;
@@ -74,7 +75,7 @@ pub use self::{
     script::Scripted,
     source::{Server, Source},
 };
-use super::Backend;
+use super::{Backend, Joint};
 use crate::{
     cost::Cost,
     decision::{Charge, Decision, Demand},
@@ -286,6 +287,12 @@ impl<A: Scripted, S: Source> Backend<A> for Redis<A, S> {
         let algorithm = algorithm.on_server();
         let receipt = self.submit(name, algorithm, Job::Settle(*charge, actual));
         MaybeReady::pending(Settle { receipt })
+    }
+
+    /// With limits whose [source](Source::id) is the same, on a cluster where their keys have the same
+    /// slot too.
+    fn joint(&self, algorithm: &A, key: &Key, cost: Cost) -> Option<Joint> {
+        self.jointly(algorithm, self.caller().names.of(key), cost)
     }
 
     fn state_id(&self) -> Option<usize> {

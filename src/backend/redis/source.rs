@@ -42,6 +42,12 @@ pub trait Source: Clone + Send + Sync + 'static {
     /// A connection for one call.
     fn connection(&self) -> impl Future<Output = RedisResult<Self::Connection>> + Send;
 
+    /// What tells this source's server from others, where the source has one connection for all: two
+    /// limits can then be decided on in one call.
+    fn id(&self) -> Option<usize> {
+        None
+    }
+
     /// Learns that `connection` does not lead to a server that can be written to any more.
     fn lost(&self, connection: &Self::Connection) {
         let _ = connection;

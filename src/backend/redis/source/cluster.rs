@@ -79,6 +79,10 @@ impl Source for Cluster {
         self.kept.get(open).await
     }
 
+    fn id(&self) -> Option<usize> {
+        Some(self.kept.id())
+    }
+
     fn lost(&self, connection: &Self::Connection) {
         self.kept.lose(connection);
     }

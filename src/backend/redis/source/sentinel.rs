@@ -69,6 +69,10 @@ impl Source for Sentinel {
         self.kept.get(open).await
     }
 
+    fn id(&self) -> Option<usize> {
+        Some(self.kept.id())
+    }
+
     fn lost(&self, connection: &Self::Connection) {
         self.kept.lose(connection);
     }
