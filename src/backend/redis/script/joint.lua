@@ -3,6 +3,7 @@
 -- and that of its mark (0: it has none).
 local algorithms_of_jobs = { meter, fixed_window, sliding_window, sliding_counter, sliding_log, plan }
 local jobs = #ARGV - 1
+provide()
 local from = 17
 
 local decides, states, counts, befores = {}, {}, {}, {}
