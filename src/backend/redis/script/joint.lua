@@ -6,7 +6,7 @@ local jobs = #ARGV - 1
 provide()
 local from = 17
 
-local decides, states, counts, befores = {}, {}, {}, {}
+local decides, states, counts, seen = {}, {}, {}, {}
 local function look(job)
   local kind, mark = unpack_('<dd', ARGV[job + 1])
   local decide = algorithms_of_jobs[kind]
@@ -29,7 +29,7 @@ for job = 1, jobs do
     if of_all then return of_all end
     count, before, has_failed = own, '', true
   end
-  counts[job], befores[job] = count, before
+  counts[job], seen[job] = count, before
   is_refused = is_refused or count < 0
 end
 
@@ -43,6 +43,6 @@ end
 
 local replies = { pack('<d', now) }
 for job = 1, jobs do
-  replies[job * 2], replies[job * 2 + 1] = pack('<d', counts[job]), befores[job]
+  replies[job * 2], replies[job * 2 + 1] = pack('<d', counts[job]), seen[job]
 end
 return table.concat(replies)
