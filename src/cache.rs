@@ -51,7 +51,6 @@ mod flight;
 mod key;
 mod layer;
 mod memory;
-mod request_body;
 mod service;
 mod status;
 mod store;
@@ -65,7 +64,9 @@ pub use self::{
     key::{AnswerKey, Credentials},
     layer::AnswerCacheLayer,
     memory::MemoryStore,
-    request_body::RequestBody,
     service::{AnswerCache, AnswerFuture},
     store::{AnswerStore, Found},
 };
+
+/// A request's body after the cache has looked at it.
+pub type RequestBody<B> = crate::http::PeekedBody<B>;

@@ -43,6 +43,8 @@ pub mod waiting;
 pub mod axum;
 #[cfg(feature = "cache")]
 pub mod cache;
+#[cfg(feature = "deferred")]
+pub mod deferred;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "reqwest")]

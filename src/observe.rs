@@ -12,6 +12,8 @@ mod meters;
 pub(crate) mod nesting;
 #[cfg(feature = "local")]
 pub(crate) mod outages;
+#[cfg(feature = "upstream")]
+pub(crate) mod upstream;
 
 use std::time::Duration;
 

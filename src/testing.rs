@@ -23,6 +23,19 @@
 //! The delays of a [`LeakyBucketLayer`](crate::LeakyBucketLayer) are `tokio`'s: a test with
 //! `start_paused` need not wait for them.
 //!
-//! [`conformance`] is the suite that every [`Backend`](crate::backend::Backend) has to pass.
+//! [`conformance`] is the suite that every [`Backend`](crate::backend::Backend) has to pass, and
+#![cfg_attr(feature = "deferred", doc = "[`mod@deferred`]")]
+#![cfg_attr(not(feature = "deferred"), doc = "`deferred`")]
+//! that of every store of deferred requests.
+//!
+#![cfg_attr(
+    all(feature = "axum", feature = "local"),
+    doc = "[`strict_upstream`] is a large-model API that counts what its callers do wrong."
+)]
 
 pub mod conformance;
+#[cfg(feature = "deferred")]
+pub mod deferred;
+mod random;
+#[cfg(all(feature = "axum", feature = "local"))]
+pub mod strict_upstream;

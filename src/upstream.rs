@@ -51,33 +51,47 @@
 //! Wrong: to wait for the `retryDelay` of 36 seconds and send the next request into the same refusal,
 //! which many a provider counts too.
 
+mod account;
+mod board;
 mod dimension;
 mod estimate;
 mod event_stream;
 mod events;
+mod exchange;
 mod form;
 mod ietf;
+mod layer;
 mod learned;
+mod metering;
 mod midnight;
+mod model;
 mod number;
 mod observation;
 mod paths;
+mod pool;
 mod profile;
 mod reading;
 mod refusal;
 mod scan;
+mod service;
 mod standing;
 mod usage;
 mod window;
 
 pub use self::{
+    account::{Account, AccountBuilder},
+    board::{Board, KnownLimit, Notice},
     dimension::Dimension,
     estimate::Estimate,
     form::Form,
+    layer::UpstreamLayer,
     learned::Learned,
+    metering::Metering,
     observation::{Answer, Class, Observation, Report, Source, Stop},
+    pool::Pool,
     profile::{Profile, ProfileError},
     reading::UsageReading,
+    service::{Upstream, UpstreamBody, UpstreamFuture},
     standing::{LimitStanding, Standing, Ticket},
     usage::Usage,
     window::infer_window,

@@ -36,12 +36,12 @@
 //!
 //! All of this crate: those that are [`Scripted`]. Times are exact to the microsecond.
 
-mod call;
+pub(crate) mod call;
 mod caller;
 mod check;
 mod coalesce;
 mod joint;
-mod name;
+pub(crate) mod name;
 mod refusals;
 pub mod script;
 pub mod source;
@@ -58,6 +58,8 @@ use std::{
 
 pub use redis::RedisError;
 
+#[cfg(feature = "upstream")]
+pub(crate) use self::call::Call;
 #[cfg(feature = "redis-cluster")]
 pub use self::source::Cluster;
 #[cfg(feature = "redis-sentinel")]

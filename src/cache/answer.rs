@@ -126,5 +126,5 @@ fn weight_of(headers: &HeaderMap) -> usize {
 /// What stands around an answer, a part and a header field in memory, from above: it keeps a body
 /// of a million empty frames from weighing nothing.
 const AROUND_ANSWER: usize = 512;
-pub(super) const AROUND_PART: usize = 128;
+const AROUND_PART: usize = 128;
 const AROUND_FIELD: usize = 128;

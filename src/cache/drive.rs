@@ -16,10 +16,10 @@ use super::{
     directives::{Use, is_grpc_success},
     flight::Leader,
     key::AnswerKey,
-    request_body::RequestBody,
     service::Settings,
     store::AnswerStore,
 };
+use crate::http::PeekedBody;
 
 pub(super) struct Drive<P, K, M> {
     pub(super) leader: Leader,
@@ -41,10 +41,10 @@ impl<P, K, M: AnswerStore> Drive<P, K, M> {
     pub(super) async fn run<S, ReqBody, ResBody>(
         self,
         inner: S,
-        request: Request<RequestBody<ReqBody>>,
+        request: Request<PeekedBody<ReqBody>>,
         tell: oneshot::Sender<Result<Led<ResBody>, S::Error>>,
     ) where
-        S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
+        S: Service<Request<PeekedBody<ReqBody>>, Response = Response<ResBody>>,
         ReqBody: Body,
         ResBody: Body<Data = Bytes>,
         ResBody::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -60,10 +60,10 @@ impl<P, K, M: AnswerStore> Drive<P, K, M> {
     async fn ask<S, ReqBody, ResBody>(
         self,
         mut inner: S,
-        request: Request<RequestBody<ReqBody>>,
+        request: Request<PeekedBody<ReqBody>>,
         tell: oneshot::Sender<Result<Led<ResBody>, S::Error>>,
     ) where
-        S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
+        S: Service<Request<PeekedBody<ReqBody>>, Response = Response<ResBody>>,
         ReqBody: Body,
         ResBody: Body<Data = Bytes>,
         ResBody::Error: Into<Box<dyn Error + Send + Sync>>,

@@ -15,12 +15,11 @@ use super::{
     drive::{Drive, Led},
     flight::{Leader, Outcome, Reader, Role},
     key::AnswerKey,
-    request_body::RequestBody,
     service::Settings,
     status::{CacheStatus, Forward, strip, write_age},
     store::{AnswerStore, Found},
 };
-use crate::{key::Key, maybe_ready::MaybeReady, policy::Subject};
+use crate::{http::PeekedBody, key::Key, maybe_ready::MaybeReady, policy::Subject};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 type Answered<B, E> = Result<Response<AnswerBody<B>>, E>;
@@ -28,7 +27,7 @@ type Answered<B, E> = Result<Response<AnswerBody<B>>, E>;
 /// A service that can be asked in a task of its own.
 pub(super) trait Answers<ReqBody: Body, ResBody>:
     Service<
-        Request<RequestBody<ReqBody>>,
+        Request<PeekedBody<ReqBody>>,
         Response = Response<ResBody>,
         Error: Send + 'static,
         Future: Send,
@@ -40,7 +39,7 @@ pub(super) trait Answers<ReqBody: Body, ResBody>:
 
 impl<S, ReqBody: Body, ResBody> Answers<ReqBody, ResBody> for S where
     S: Service<
-            Request<RequestBody<ReqBody>>,
+            Request<PeekedBody<ReqBody>>,
             Response = Response<ResBody>,
             Error: Send + 'static,
             Future: Send,
@@ -86,18 +85,18 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
         let (parts, body) = request.into_parts();
         let wish = Wish::of(&parts);
         if wish.bypass || !(self.settings.concerns)(&parts) {
-            return self.pass(parts, RequestBody::unread(body), Forward::Bypass).await;
+            return self.pass(parts, PeekedBody::unread(body), Forward::Bypass).await;
         }
         let Subject::Counted(scope) = subject.await else {
-            return self.pass(parts, RequestBody::unread(body), Forward::Bypass).await;
+            return self.pass(parts, PeekedBody::unread(body), Forward::Bypass).await;
         };
-        let body = match RequestBody::read(body, self.settings.max_request_bytes).await {
+        let body = match PeekedBody::read(body, self.settings.max_request_bytes).await {
             Ok(body) => body,
             Err(body) => return self.pass(parts, body, Forward::Bypass).await,
         };
         match self.key_of(&scope, &parts, &body) {
             Some(key) => self.ask(Question { key, parts, body, wish }).await,
-            None => self.pass(parts, RequestBody::of_bytes(body), Forward::Bypass).await,
+            None => self.pass(parts, PeekedBody::of_bytes(body), Forward::Bypass).await,
         }
     }
 
@@ -148,7 +147,7 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
                     }
                     Outcome::Alone => {
                         let Question { parts, body, .. } = question;
-                        return self.pass(parts, RequestBody::of_bytes(body), why).await;
+                        return self.pass(parts, PeekedBody::of_bytes(body), why).await;
                     }
                     // The one that asked has nothing for us. It may be our turn.
                     Outcome::Retry => {}
@@ -177,7 +176,7 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
         let ttl = parts.extensions.get::<FreshFor>().map_or(self.settings.ttl, |ttl| ttl.0);
         let (tell, told) = oneshot::channel();
         let drive = Drive { leader, key, ttl, settings: self.settings };
-        let request = Request::from_parts(parts, RequestBody::of_bytes(body));
+        let request = Request::from_parts(parts, PeekedBody::of_bytes(body));
         let task = tokio::spawn(drive.run(self.inner, request, tell));
         match told.await {
             Ok(Ok(Led::Shared(extensions))) => {
@@ -232,11 +231,11 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
     async fn pass<ReqBody, ResBody>(
         mut self,
         parts: request::Parts,
-        body: RequestBody<ReqBody>,
+        body: PeekedBody<ReqBody>,
         why: Forward,
     ) -> Answered<ResBody, S::Error>
     where
-        S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
+        S: Service<Request<PeekedBody<ReqBody>>, Response = Response<ResBody>>,
         ReqBody: Body,
     {
         poll_fn(|context| self.inner.poll_ready(context)).await?;

@@ -14,10 +14,9 @@ use http_body::Body;
 use tower_service::Service;
 
 use super::{
-    body::AnswerBody, exchange::Exchange, flight::Flights, key::Credentials,
-    request_body::RequestBody, store::AnswerStore,
+    body::AnswerBody, exchange::Exchange, flight::Flights, key::Credentials, store::AnswerStore,
 };
-use crate::policy::KeyOf;
+use crate::{http::PeekedBody, policy::KeyOf};
 
 /// The service of [`AnswerCacheLayer`](super::AnswerCacheLayer).
 ///
@@ -118,10 +117,7 @@ impl<S, P, K, M> AnswerCache<S, P, K, M> {
 
 impl<S, P, K, M, ReqBody, ResBody> Service<Request<ReqBody>> for AnswerCache<S, P, K, M>
 where
-    S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>
-        + Clone
-        + Send
-        + 'static,
+    S: Service<Request<PeekedBody<ReqBody>>, Response = Response<ResBody>> + Clone + Send + 'static,
     S::Future: Send,
     S::Error: Send + 'static,
     P: Fn(&request::Parts) -> bool + Send + Sync + 'static,

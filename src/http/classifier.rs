@@ -66,7 +66,7 @@ impl<B, E> Classify<Response<B>, E> for StatusClassifier {
         if !is_throttled {
             return Outcome::Accepted;
         }
-        Outcome::Throttled(pushback(headers).or_else(|| hinted(headers)))
+        Outcome::Throttled(pushback(headers).or_else(|| hinted_wait(headers)))
     }
 }
 
@@ -76,7 +76,8 @@ fn pushback(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_millis(millis.into()))
 }
 
-fn hinted(headers: &HeaderMap) -> Option<Duration> {
+/// The wait that a response asks for, by the clock of this machine if it names a date.
+pub(crate) fn hinted_wait(headers: &HeaderMap) -> Option<Duration> {
     match RetryHint::from_headers(headers)? {
         RetryHint::After(wait) => Some(wait),
         at @ RetryHint::At(_) => {

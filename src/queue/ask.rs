@@ -67,6 +67,14 @@ impl Ask {
         Self { weight, ..self }
     }
 
+    /// The same ask with a deadline instead of a longest wait, counted from now: asked several times, it
+    /// waits no longer than once.
+    #[cfg(feature = "upstream")]
+    pub(crate) fn from_now(self, longest: Option<Duration>) -> Self {
+        let deadline = self.latest(crate::time::timer_now(), longest);
+        Self { deadline, max_wait: None, ..self }
+    }
+
     /// When it gives up, having come at `came`.
     pub(super) fn latest(&self, came: Instant, longest: Option<Duration>) -> Option<Instant> {
         // A time that no clock reaches is no deadline.

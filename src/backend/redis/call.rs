@@ -22,13 +22,13 @@ use crate::error::{BackendError, BackendErrorKind};
 
 /// A script, and the hash by which a server knows it.
 #[derive(Debug)]
-pub(super) struct Script {
+pub(crate) struct Script {
     source: &'static str,
     hash: String,
 }
 
 impl Script {
-    pub(super) fn new(source: &'static str) -> Self {
+    pub(crate) fn new(source: &'static str) -> Self {
         let hash = redis::Script::new(source).get_hash().to_owned();
         Self { source, hash }
     }
@@ -62,7 +62,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// # Cancel safety
 ///
 /// Dropped, it may have been executed.
-pub(super) async fn call<S: Source>(
+pub(crate) async fn call<S: Source>(
     source: &S,
     script: &Script,
     slot: u16,
@@ -222,4 +222,41 @@ fn fate(error: &RedisError) -> Fate {
 fn is_of_the_acl(detail: &str) -> bool {
     detail.starts_with("The user executing the script can't")
         || detail.starts_with("ACL failure in script")
+}
+
+/// A script of somebody else, for one key.
+#[cfg(feature = "upstream")]
+#[derive(Debug)]
+pub(crate) struct Call<S> {
+    source: S,
+    script: std::sync::Arc<Script>,
+}
+
+#[cfg(feature = "upstream")]
+impl<S: Source> Call<S> {
+    pub(crate) fn new(source: S, script: &'static str) -> Self {
+        Self { source, script: std::sync::Arc::new(Script::new(script)) }
+    }
+
+    pub(crate) const fn source(&self) -> &S {
+        &self.source
+    }
+
+    /// Calls it, as [`call`] does.
+    pub(crate) async fn run(
+        &self,
+        key: &[u8],
+        arguments: &[Vec<u8>],
+        within: Duration,
+    ) -> Result<Value, BackendError> {
+        let slot = if S::HAS_SLOTS { super::name::slot(key) } else { 0 };
+        call(&self.source, &self.script, slot, &[key], arguments, within).await
+    }
+}
+
+#[cfg(feature = "upstream")]
+impl<S: Clone> Clone for Call<S> {
+    fn clone(&self) -> Self {
+        Self { source: self.source.clone(), script: std::sync::Arc::clone(&self.script) }
+    }
 }

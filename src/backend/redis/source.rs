@@ -20,6 +20,7 @@ mod server;
 
 use std::future::Future;
 
+use futures::stream::BoxStream;
 use redis::{
     Cmd, Pipeline, RedisResult, Value,
     aio::{ConnectionLike, ConnectionManager, MultiplexedConnection},
@@ -51,6 +52,16 @@ pub trait Source: Clone + Send + Sync + 'static {
     /// Learns that `connection` does not lead to a server that can be written to any more.
     fn lost(&self, connection: &Self::Connection) {
         let _ = connection;
+    }
+
+    /// Listens to what is published on a channel: a message for each. `None`: this source cannot, and
+    /// who would listen has to look from time to time.
+    fn listen(
+        &self,
+        channel: &str,
+    ) -> impl Future<Output = RedisResult<Option<BoxStream<'static, ()>>>> + Send {
+        let _ = channel;
+        async { Ok(None) }
     }
 
     /// Sends a command that has no key to the node of a slot.

@@ -1,5 +1,6 @@
 use std::{fmt, time::Duration};
 
+use futures::{StreamExt, stream::BoxStream};
 use redis::{
     AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisResult,
     aio::MultiplexedConnection, io::tcp::TcpSettings,
@@ -59,6 +60,12 @@ impl Source for Server {
 
     fn lost(&self, connection: &Self::Connection) {
         self.kept.lose(connection);
+    }
+
+    async fn listen(&self, channel: &str) -> RedisResult<Option<BoxStream<'static, ()>>> {
+        let mut listener = self.client.get_async_pubsub().await?;
+        listener.subscribe(channel).await?;
+        Ok(Some(listener.into_on_message().map(drop).boxed()))
     }
 }
 
