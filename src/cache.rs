@@ -44,6 +44,7 @@ mod answer;
 mod body;
 mod broken;
 mod canonical;
+mod codec;
 mod directives;
 mod drive;
 mod exchange;
@@ -51,21 +52,26 @@ mod flight;
 mod key;
 mod layer;
 mod memory;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod request_body;
 mod service;
 mod status;
 mod store;
+mod turn;
 
 pub use self::{
     answer::Answer,
     body::AnswerBody,
     broken::BrokenAnswer,
     canonical::{NotCanonical, canonical_json},
+    codec::MalformedAnswer,
     directives::FreshFor,
     key::{AnswerKey, Credentials},
     layer::AnswerCacheLayer,
     memory::MemoryStore,
     request_body::RequestBody,
     service::{AnswerCache, AnswerFuture},
-    store::{AnswerStore, Found},
+    store::{AnswerStore, Found, StoreSize},
+    turn::{Asking, Claim, Turn, TurnEnd},
 };

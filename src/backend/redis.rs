@@ -36,11 +36,11 @@
 //!
 //! All of this crate: those that are [`Scripted`]. Times are exact to the microsecond.
 
-mod call;
+pub(crate) mod call;
 mod caller;
 mod check;
 mod coalesce;
-mod name;
+pub(crate) mod name;
 mod refusals;
 pub mod script;
 pub mod source;

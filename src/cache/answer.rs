@@ -48,8 +48,25 @@ impl Answer {
                 Part::Trailers(trailers) => Part::Trailers(trailers.clone()),
             })
             .collect();
+        Self::of_parts(head, parts, fresh_for)
+    }
+
+    /// An answer of these parts as they are.
+    pub(super) fn of_parts(head: Head, parts: Box<[Part]>, fresh_for: Duration) -> Self {
         let weight = head.weight() + parts.iter().map(Part::weight).sum::<usize>();
         Self { head, parts, fresh_for, weight }
+    }
+
+    /// One without fields and body, for a try.
+    #[cfg(feature = "redis")]
+    pub(super) fn empty() -> Self {
+        let head = Head {
+            status: StatusCode::NO_CONTENT,
+            version: Version::HTTP_11,
+            headers: HeaderMap::new(),
+            length: Some(0),
+        };
+        Self::of_parts(head, Box::default(), Duration::from_secs(1))
     }
 
     /// How long after it was made it may be given without a look at the service.
@@ -127,4 +144,4 @@ fn weight_of(headers: &HeaderMap) -> usize {
 /// of a million empty frames from weighing nothing.
 const AROUND_ANSWER: usize = 512;
 pub(super) const AROUND_PART: usize = 128;
-const AROUND_FIELD: usize = 128;
+pub(super) const AROUND_FIELD: usize = 128;

@@ -17,7 +17,7 @@ use super::{
     body::AnswerBody, exchange::Exchange, flight::Flights, key::Credentials,
     request_body::RequestBody, store::AnswerStore,
 };
-use crate::policy::KeyOf;
+use crate::{observe::answers::Answers, policy::KeyOf};
 
 /// The service of [`AnswerCacheLayer`](super::AnswerCacheLayer).
 ///
@@ -54,6 +54,7 @@ pub(super) struct Settings<P, K, M> {
     pub(super) max_request_bytes: usize,
     pub(super) max_answer_bytes: usize,
     pub(super) flights: Arc<Flights>,
+    pub(super) observer: Answers,
 }
 
 impl<P, K, M> Settings<P, K, M> {
@@ -70,6 +71,7 @@ impl<P, K, M> Settings<P, K, M> {
             max_request_bytes: self.max_request_bytes,
             max_answer_bytes: self.max_answer_bytes,
             flights: self.flights,
+            observer: self.observer,
         }
     }
 
@@ -86,6 +88,7 @@ impl<P, K, M> Settings<P, K, M> {
             max_request_bytes: self.max_request_bytes,
             max_answer_bytes: self.max_answer_bytes,
             flights: self.flights,
+            observer: self.observer,
         }
     }
 
