@@ -90,7 +90,8 @@ impl Answer {
         }
         let prefix = bytes.split_to(PREFIX);
         let form = prefix[MAGIC.len() + 1];
-        let length = prefix[MAGIC.len() + 2..].iter().fold(0, |n, byte| n << 8 | usize::from(*byte));
+        let length =
+            prefix[MAGIC.len() + 2..].iter().fold(0, |n, byte| n << 8 | usize::from(*byte));
         if length > max_weight {
             return Err(MalformedAnswer::TooLarge);
         }

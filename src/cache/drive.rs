@@ -127,12 +127,7 @@ impl<P, K, M: AnswerStore> Drive<P, K, M> {
 
     /// Reads the body for all, and keeps the answer before the flight and the turn are over: who
     /// comes then finds one or the other.
-    async fn finish<B>(
-        &mut self,
-        body: B,
-        lengths: [Option<u64>; 2],
-        fresh_for: Duration,
-    ) -> Fate
+    async fn finish<B>(&mut self, body: B, lengths: [Option<u64>; 2], fresh_for: Duration) -> Fate
     where
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn Error + Send + Sync>>,

@@ -264,12 +264,14 @@ impl<S: Source> RedisStore<S> {
             Some(Oldest::Age(age)) => value::millis(age).to_string(),
             Some(Oldest::Nothing) => "-1".to_owned(),
         };
-        let arguments = [
+        let mut arguments = vec![
             max_weight.saturating_add(value::AROUND).to_string().into_bytes(),
             oldest.into_bytes(),
-            token.unwrap_or_default().as_bytes().to_vec(),
-            turns.lease_millis().to_string().into_bytes(),
         ];
+        if let Some(token) = token {
+            arguments.push(token.as_bytes().to_vec());
+            arguments.push(turns.lease_millis().to_string().into_bytes());
+        }
         let reply = calls.call(look, &[&keys.answer, &keys.turn], &arguments).await?;
         Reply::of(reply).ok_or_else(|| BackendError::new(BackendErrorKind::Malformed))
     }
@@ -337,7 +339,7 @@ impl<S: Source> AnswerStore for RedisStore<S> {
                 Err(error) => {
                     // It may be ours, and nobody would know.
                     if error.kind() != BackendErrorKind::TimedOut {
-                        turn.is_not_taken();
+                        turn.forget();
                     }
                     return Err(error);
                 }
@@ -345,7 +347,7 @@ impl<S: Source> AnswerStore for RedisStore<S> {
             if matches!(looked, Reply::Ask) {
                 return Ok(Claim::Ask(turn.hold()));
             }
-            turn.is_not_taken();
+            turn.forget();
             return Ok(match looked {
                 Reply::Found(left, value) => match self.read(&keys, left, value) {
                     Ok(found) if asking.is_met_by(&found) => Claim::Found(found),

@@ -60,7 +60,11 @@ async fn a_request_and_a_response_can_say_for_how_long() {
     assert_eq!(told(&asked, json("{}")).await, pair("hit;ttl=1", "answer 1"));
     advance(SECOND).await;
     assert_eq!(told(&asked, for_secs(0)).await, pair("fwd=miss", "answer 2"));
-    assert_eq!(told(&asked, json("{}")).await, pair("fwd=miss;stored", "answer 3"), "it was not kept");
+    assert_eq!(
+        told(&asked, json("{}")).await,
+        pair("fwd=miss;stored", "answer 3"),
+        "it was not kept"
+    );
 
     let upstream = Upstream::new(|call, _| {
         let response = Response::builder().header("cache-control", "max-age=7").header("age", "4");
@@ -103,7 +107,11 @@ async fn an_old_answer_is_given_while_one_new_one_is_fetched() {
 
     advance(30 * SECOND).await;
     upstream.gate.add_permits(1);
-    assert_eq!(told(&cache, json("{}")).await, pair("fwd=miss;stored", "answer 3"), "it was too old");
+    assert_eq!(
+        told(&cache, json("{}")).await,
+        pair("fwd=miss;stored", "answer 3"),
+        "it was too old"
+    );
 }
 
 #[tokio::test(start_paused = true)]

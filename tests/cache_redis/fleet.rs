@@ -15,17 +15,15 @@ use tokio::task::JoinSet;
 use crate::{
     servers::{Flavor, Standalone},
     support::{
-        Asked, Given, PATIENCE, Sender, Upstream, ask, builder, cache, frames, json, kept, layer_of,
-        parts, read, read_body, send, status, stream, text, unique_name, with,
+        Asked, Given, PATIENCE, Sender, Upstream, ask, builder, cache, frames, json, kept,
+        layer_of, parts, read, read_body, send, status, stream, text, unique_name, with,
     },
 };
 
 /// So many caches of a service, on one server.
 fn fleet(upstream: &Upstream, count: usize, lease: Duration) -> Vec<Asked> {
     let (server, name) = (Standalone::shared(Flavor::Redis), unique_name());
-    (0..count)
-        .map(|_| cache(&layer_of(builder(server, &name).lease(lease)), upstream))
-        .collect()
+    (0..count).map(|_| cache(&layer_of(builder(server, &name).lease(lease)), upstream)).collect()
 }
 
 fn spawn(fleet: &[Asked], count: usize) -> JoinSet<Given> {
@@ -243,7 +241,8 @@ async fn the_instances_ask_the_server_little_while_they_wait() {
     let server = Standalone::start();
     let name = unique_name();
     let upstream = Upstream::new(|_, _| Ok(Response::new(parts(&["an ", "answer"])))).gated();
-    let fleet: Vec<_> = (0..3).map(|_| cache(&layer_of(builder(&server, &name)), &upstream)).collect();
+    let fleet: Vec<_> =
+        (0..3).map(|_| cache(&layer_of(builder(&server, &name)), &upstream)).collect();
     let asked = Arc::new(AtomicUsize::new(0));
     let mut tasks = spawn(&fleet, 300);
     called(&upstream, 1).await;

@@ -29,7 +29,12 @@ pub(crate) struct Instance {
 
 impl Instance {
     /// Starts a process that is to ask the service at `upstream` so often, and waits until it can.
-    pub(crate) async fn start(redis: &str, name: &PolicyName, upstream: &str, count: usize) -> Self {
+    pub(crate) async fn start(
+        redis: &str,
+        name: &PolicyName,
+        upstream: &str,
+        count: usize,
+    ) -> Self {
         let mut child = Command::new(env::current_exe().expect("this test"))
             .args(["instances::an_instance_of_the_fleet", "--exact", "--ignored", "--nocapture"])
             .env("CACHE_REDIS", redis)

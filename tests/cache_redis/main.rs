@@ -10,6 +10,6 @@ mod faults;
 mod fleet;
 mod instances;
 mod kept;
-mod processes;
 mod poisoned;
+mod processes;
 mod support;

@@ -13,8 +13,7 @@ use tower_quota::{
 pub(crate) use crate::cache_support::*;
 use crate::servers;
 
-pub(crate) type Layer =
-    AnswerCacheLayer<fn(&Parts) -> bool, Credentials, RedisStore<Server>>;
+pub(crate) type Layer = AnswerCacheLayer<fn(&Parts) -> bool, Credentials, RedisStore<Server>>;
 
 /// Machines that test are slow at times, and a call that took too long is a miss.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);

@@ -16,7 +16,7 @@ end
 if size > 0 and size <= tonumber(ARGV[1]) then
     local left = redis.call('PTTL', KEYS[1])
     local will_do = left > 0
-    if will_do and ARGV[3] ~= '' then
+    if will_do and ARGV[3] then
         local head = redis.call('GETRANGE', KEYS[1], 0, 23)
         local keep = tonumber(string.sub(head, 1, 12), 16)
         local fresh = tonumber(string.sub(head, 13, 24), 16)
@@ -28,7 +28,7 @@ if size > 0 and size <= tonumber(ARGV[1]) then
         return { left, redis.call('GET', KEYS[1]) }
     end
 end
-if ARGV[3] == '' then
+if not ARGV[3] then
     return {}
 end
 if redis.call('SET', KEYS[2], ARGV[3], 'NX', 'PX', ARGV[4]) then

@@ -64,8 +64,8 @@ impl<S: Source> Begun<S> {
         &self.token
     }
 
-    /// It was not taken.
-    pub(super) fn is_not_taken(mut self) {
+    /// It was not taken: there is nothing to give back.
+    pub(super) fn forget(mut self) {
         self.shared = None;
     }
 
