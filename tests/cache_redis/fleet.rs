@@ -9,14 +9,15 @@ use std::{
 };
 
 use http::Response;
+use http_body::Frame;
 use http_body_util::BodyExt;
 use tokio::task::JoinSet;
 
 use crate::{
     servers::{Flavor, Standalone},
     support::{
-        Asked, Given, PATIENCE, Sender, Upstream, ask, builder, cache, frames, json, kept,
-        layer_of, parts, read, read_body, send, status, stream, text, unique_name, with,
+        Asked, Given, PATIENCE, Upstream, ask, builder, cache, frames, json, kept, layer_of, parts,
+        read, read_body, send, status, stream, text, unique_name, with,
     },
 };
 
@@ -152,33 +153,40 @@ async fn a_leader_that_goes_frees_the_turn_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn what_is_not_for_others_lets_all_of_them_ask_at_once() {
-    type Answer = fn() -> Response<crate::support::Body>;
-    let private = || {
+async fn an_answer_that_is_private_lets_all_of_the_others_ask_at_once() {
+    let upstream = Upstream::new(|_, _| {
         let response = Response::builder().header("cache-control", "private");
-        response.body(text("an answer")).expect("a response")
-    };
-    // Larger than is kept: this is known at its second frame, and it does not end before all of
-    // them have asked.
-    let large = || {
-        let (sender, body) = stream();
-        send(&sender, "x");
-        sender
-            .unbounded_send(Ok(http_body::Frame::data(vec![b'x'; 2 << 20].into())))
-            .expect("a reader");
-        OPEN.lock().expect("sound").push(sender);
-        Response::new(body)
-    };
-    static OPEN: Mutex<Vec<Sender>> = Mutex::new(Vec::new());
-    for answer in [private as Answer, large] {
-        let upstream = Upstream::new(move |_, _| Ok(answer()));
-        let fleet = fleet(&upstream, 5, Duration::from_secs(3_600));
-        let tasks = spawn(&fleet, 5);
-        let given = tokio::time::timeout(2 * PATIENCE, tasks.join_all()).await.expect("soon");
-        assert_eq!(upstream.calls(), 5);
-        OPEN.lock().expect("sound").drain(..).for_each(|sender| sender.close_channel());
-        drop(given);
-    }
+        Ok(response.body(text("an answer"))?)
+    })
+    .gated();
+    let fleet = fleet(&upstream, 5, Duration::from_secs(3_600));
+    let tasks = spawn(&fleet, 5);
+    called(&upstream, 1).await;
+    upstream.gate.add_permits(1);
+    // None of them has its answer yet.
+    called(&upstream, 5).await;
+    upstream.gate.add_permits(4);
+    tasks.join_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nobody_elsewhere_waits_for_the_end_of_an_answer_that_is_too_large() {
+    let open = Arc::new(Mutex::new(Vec::new()));
+    let upstream = Upstream::new({
+        let open = Arc::clone(&open);
+        move |_, _| {
+            let (sender, body) = stream();
+            sender.unbounded_send(Ok(Frame::data(vec![b'x'; 2 << 20].into())))?;
+            // It has no end yet.
+            open.lock().expect("sound").push(sender);
+            Ok(Response::new(body))
+        }
+    });
+    let fleet = fleet(&upstream, 5, Duration::from_secs(3_600));
+    let given = spawn(&fleet, 5).join_all();
+    let given = tokio::time::timeout(2 * PATIENCE, given).await.expect("soon");
+    assert_eq!((given.len(), upstream.calls()), (5, 5));
+    assert_eq!(open.lock().expect("sound").len(), 5);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::Response;
 use http_body::Frame;
 use http_body_util::BodyExt;
+use tokio::task::JoinSet;
 use tower::{BoxError, ServiceExt};
 
 use crate::{
@@ -169,6 +170,29 @@ async fn an_answer_under_anothers_name_is_a_miss() {
     let (one, other) = (Kept::new(server).await, Kept::new(server).await);
     one.put(&other.value, "50000");
     one.is_a_miss("it was copied").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn instances_that_find_a_damaged_answer_ask_once_all_the_same() {
+    let (server, name) = (Standalone::shared(Flavor::Redis), unique_name());
+    let upstream = Upstream::numbered().gated();
+    let fleet = [(); 5].map(|()| cache(&layer_of(builder(server, &name)), &upstream));
+    upstream.gate.add_permits(1);
+    read(&fleet[0], json("{}")).await;
+    let key = kept(server, &name, 1).await.remove(0);
+    let mut value: Vec<u8> = server.ask(&["GET", &key]);
+    value[60] ^= 1;
+    server.set(&key, &value);
+    let _: u64 = server.ask(&["PEXPIRE", &key, "50000"]);
+    let mut tasks = JoinSet::new();
+    for cache in fleet {
+        tasks.spawn(async move { read(&cache, json("{}")).await });
+    }
+    // While they wait nobody else asks.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    upstream.gate.add_permits(10);
+    assert_eq!(tasks.join_all().await, ["answer 2"; 5]);
+    assert_eq!(upstream.calls(), 2);
 }
 
 #[tokio::test]
