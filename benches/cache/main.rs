@@ -6,7 +6,6 @@
 
 mod process;
 mod server;
-#[allow(dead_code, reason = "the tests', of which this uses a part")]
 #[path = "../../tests/support/servers/mod.rs"]
 mod servers;
 mod ways;

@@ -1,6 +1,8 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+#[cfg(feature = "redis")]
+use http::HeaderValue;
 use http::{HeaderMap, StatusCode, Version};
 use http_body::Frame;
 
@@ -87,6 +89,18 @@ impl Answer {
     /// Its header fields.
     pub const fn headers(&self) -> &HeaderMap {
         &self.head.headers
+    }
+
+    /// Whether one of its fields is marked as sensitive.
+    #[cfg(feature = "redis")]
+    pub(super) fn is_sensitive(&self) -> bool {
+        let trailers = self.parts.iter().filter_map(|part| match part {
+            Part::Trailers(trailers) => Some(trailers),
+            Part::Data(_) => None,
+        });
+        std::iter::once(&self.head.headers)
+            .chain(trailers)
+            .any(|fields| fields.values().any(HeaderValue::is_sensitive))
     }
 
     pub(super) const fn head(&self) -> &Head {

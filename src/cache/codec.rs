@@ -167,6 +167,9 @@ fn read(content: Bytes, max_weight: usize) -> Result<Answer, MalformedAnswer> {
     let fresh_for = Duration::new(seconds, nanos.ok_or(MalformedAnswer::Content)?);
     let length = input.number()?.checked_sub(1);
     let count = input.number()?;
+    if count & 1 == 1 {
+        return Err(MalformedAnswer::Content);
+    }
     let headers = input.fields(count >> 1)?;
     let head = Head { status, version, headers, length };
     input.weigh(head.weight())?;

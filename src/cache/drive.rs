@@ -133,22 +133,27 @@ impl<P, K, M: AnswerStore> Drive<P, K, M> {
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let fate = match self.read(body).await {
-            Some(read) if lengths.iter().flatten().all(|length| *length == read) => {
+            Ok(read) if lengths.iter().flatten().all(|length| *length == read) => {
                 self.keep(fresh_for).await
             }
-            _ => Fate::Broken,
+            Ok(_) => Fate::Broken,
+            Err(fate) => fate,
         };
         self.turn.end(match fate {
             Fate::Stored => TurnEnd::Kept,
-            Fate::Broken => TurnEnd::Failed,
+            Fate::Broken | Fate::Unsuccessful => TurnEnd::Failed,
             _ => TurnEnd::Unshared,
         });
         self.settings.observer.answered(fate);
         fate
     }
 
-    /// Reads the body for all, and says how long it was, unless it may not be kept.
-    async fn read<B>(&mut self, body: B) -> Option<u64>
+    /// Reads the body for all, and says how long it was.
+    ///
+    /// # Errors
+    ///
+    /// Why it may not be kept.
+    async fn read<B>(&mut self, body: B) -> Result<u64, Fate>
     where
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -172,13 +177,13 @@ impl<P, K, M: AnswerStore> Drive<P, K, M> {
                 }
                 Some(Err(error)) => {
                     self.leader.break_off(Arc::from(error.into()));
-                    return None;
+                    return Err(Fate::Broken);
                 }
                 None => break,
             }
         }
         self.leader.end();
-        is_success.then_some(length)
+        if is_success { Ok(length) } else { Err(Fate::Unsuccessful) }
     }
 
     async fn keep(&self, fresh_for: Duration) -> Fate {

@@ -142,6 +142,7 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
                 return Ok(not_cached(why));
             }
             if wish.is_new_only() {
+                self.settings.observer.served(Served::Miss);
                 let (leader, reader) = self.settings.flights.begin(key, bound);
                 return self.lead(question, leader, reader, Turn::free(), why).await;
             }
@@ -151,7 +152,10 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
                     // elsewhere may be asking.
                     return match self.settings.claim(&key, wish, begun).await {
                         Err(found) => Ok(self.settings.hit(&found)),
-                        Ok(turn) => self.lead(question, leader, reader, turn, why).await,
+                        Ok(turn) => {
+                            self.settings.observer.served(Served::Miss);
+                            self.lead(question, leader, reader, turn, why).await
+                        }
                     };
                 }
                 Role::Follower(reader) => match reader.head().await {
@@ -189,7 +193,6 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
     {
         let Question { key, parts, body, .. } = question;
         let ttl = parts.extensions.get::<FreshFor>().map_or(self.settings.ttl, |ttl| ttl.0);
-        self.settings.observer.served(Served::Miss);
         let (tell, told) = oneshot::channel();
         let drive = Drive { leader, turn, key, ttl, settings: self.settings };
         let request = Request::from_parts(parts, RequestBody::of_bytes(body));

@@ -20,7 +20,8 @@
 //! A key is a hash of tenant and question, under [a secret of yours](RedisStoreBuilder::hash_key) if
 //! you have one: neither can be read from it. **Answers stand there in clear**, with the header fields
 //! of their responses: whoever may read the server may read them. Where that must not be, keep them in
-//! a [process](super::MemoryStore), or put a store of your own around this one that encrypts.
+//! a [process](super::MemoryStore), or put a store of your own around this one that encrypts. An answer with
+//! a field that is [marked as sensitive](http::HeaderValue::set_sensitive) is not kept.
 //!
 //! Each value has a tag that binds it to its name. With a secret nobody without it can put an answer
 //! there that this store would give; without one the tag finds accidents only. What is of a wrong type,
@@ -242,11 +243,12 @@ impl<S: Source> RedisStore<S> {
         let Shared { turns, .. } = &*self.shared;
         let keys = self.shared.names.of(&AnswerKey::RESERVED);
         let turn = turns.begin(&keys.turn);
-        self.look(&keys, None, Some(turn.token())).await?;
+        // Another instance may be here at the same time: what they find does not matter.
+        self.look(&keys, Some(Oldest::Nothing), Some(turn.token())).await?;
         turns.renew(&keys.turn, turn.token()).await?;
         turns.free(&keys.turn, turn.token()).await?;
         self.keep(&keys, &Answer::empty(), Duration::from_secs(1)).await?;
-        // By now there is one, and it is looked at as a whole.
+        // Now there is one, and it is looked at as a whole.
         self.look(&keys, None, Some(turn.token())).await?;
         Ok(())
     }
@@ -320,9 +322,12 @@ impl<S: Source> AnswerStore for RedisStore<S> {
         answer: Answer,
         keep: Duration,
     ) -> Result<(), BackendError> {
+        let rejected = BackendError::new(BackendErrorKind::Rejected);
         if answer.weight() > self.shared.max_weight {
-            return Err(BackendError::new(BackendErrorKind::Rejected)
-                .with_source(MalformedAnswer::TooLarge));
+            return Err(rejected.with_source(MalformedAnswer::TooLarge));
+        }
+        if answer.is_sensitive() {
+            return Err(rejected.with_source("a field of the answer is marked as sensitive"));
         }
         self.keep(&self.shared.names.of(key), &answer, keep).await
     }

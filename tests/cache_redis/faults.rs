@@ -51,8 +51,8 @@ async fn a_server_that_hangs_costs_a_few_requests_its_time_out_and_comes_back() 
     for call in 1..=100 {
         assert_eq!(read(&asked, json(&call.to_string())).await, format!("answer {call}"));
     }
-    // Five calls and their time-outs, and a probe now and then.
-    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    // Five calls and their time-outs, and a probe now and then; without a breaker forty seconds.
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     proxy.pass();
     let back = async {
         while !status(&ask(&asked, json("{}")).await).contains("hit") {

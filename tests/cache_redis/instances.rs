@@ -20,7 +20,7 @@ use tower_quota::{
 use crate::support::{PATIENCE, json, server_of};
 
 /// Its lease: so long the others wait after its death.
-pub(crate) const LEASE: Duration = Duration::from_secs(1);
+pub(crate) const LEASE: Duration = Duration::from_secs(2);
 
 pub(crate) struct Instance {
     child: Child,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, Response};
+use http::{HeaderMap, HeaderValue, Response};
 use http_body::Frame;
 
 use crate::{
@@ -137,6 +137,32 @@ async fn packed_answers_are_smaller_and_read_by_all() {
     assert_eq!(read(&packed, json("1")).await, plain_answer);
     assert_eq!(read(&plain, json("2")).await, packed_answer);
     assert_eq!(upstream.calls(), 2);
+}
+
+#[tokio::test]
+async fn an_answer_with_a_sensitive_field_does_not_reach_the_server() {
+    let (server, name) = (Standalone::shared(Flavor::Redis), unique_name());
+    let upstream = Upstream::new(|_, _| {
+        let mut response = Response::new(text("an answer"));
+        let mut token = HeaderValue::from_static("a token");
+        token.set_sensitive(true);
+        response.headers_mut().insert("x-token", token);
+        Ok(response)
+    });
+    let asked = cache(&layer_of(builder(server, &name)), &upstream);
+    assert_eq!(read(&asked, json("{}")).await, "an answer");
+    kept(server, &name, 0).await;
+    assert_eq!(upstream.calls(), 1);
+}
+
+#[tokio::test]
+async fn an_answer_can_be_fresh_for_ever() {
+    let (server, name) = (Standalone::shared(Flavor::Redis), unique_name());
+    let layer = layer_of(builder(server, &name)).ttl(Duration::MAX);
+    let asked = cache(&layer.stale_while_revalidate(Duration::MAX), &Upstream::numbered());
+    assert_eq!(read(&asked, json("{}")).await, "answer 1");
+    kept(server, &name, 1).await;
+    assert_eq!(read(&asked, json("{}")).await, "answer 1");
 }
 
 #[tokio::test]
