@@ -83,6 +83,9 @@ pub mod guide {
     pub mod http {}
     #[doc = include_str!("guide/changing_limits.md")]
     pub mod changing_limits {}
+    #[cfg(all(feature = "cache", feature = "redis"))]
+    #[doc = include_str!("guide/caching.md")]
+    pub mod caching {}
     #[doc = include_str!("guide/failure.md")]
     pub mod failure {}
     #[cfg(feature = "local")]

@@ -91,7 +91,8 @@ fn limits(upstream: &Upstream, now: Timestamp) -> Vec<Value> {
     let standing = lock(&upstream.kept.standing);
     let known = standing.limits().iter().filter_map(|limit| {
         let told = notice.limits.iter().find(|told| *told.name == *limit.name);
-        let (amount, source) = limit.limit.or_else(|| told.map(|told| (told.limit, told.source)))?;
+        let (amount, source) =
+            limit.limit.or_else(|| told.map(|told| (told.limit, told.source)))?;
         let window = limit.window.map(|(window, _)| window).or_else(|| told?.window);
         let remaining = standing.left(&limit.name, now);
         Some(json!({

@@ -89,7 +89,7 @@
 //! [the guide](crate::guide::observing) lists the metrics. [`Guarded::state`] and
 //! [`Guarded::counts`] need no feature.
 
-mod breaker;
+pub(crate) mod breaker;
 mod builder;
 mod call;
 mod deadline;
