@@ -89,12 +89,12 @@
 //! [the guide](crate::guide::observing) lists the metrics. [`Guarded::state`] and
 //! [`Guarded::counts`] need no feature.
 
-mod breaker;
+pub(crate) mod breaker;
 mod builder;
 mod call;
 mod deadline;
 mod fallback;
-mod shared;
+pub(crate) mod shared;
 
 use std::{
     fmt,

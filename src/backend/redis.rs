@@ -43,6 +43,8 @@ mod coalesce;
 mod name;
 mod refusals;
 pub mod script;
+#[cfg(feature = "local")]
+pub(crate) mod slots;
 pub mod source;
 
 use std::{

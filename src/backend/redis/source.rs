@@ -21,8 +21,8 @@ mod server;
 use std::future::Future;
 
 use redis::{
-    Cmd, Pipeline, RedisResult, Value,
-    aio::{ConnectionLike, ConnectionManager, MultiplexedConnection},
+    Client, Cmd, Pipeline, RedisResult, Value,
+    aio::{ConnectionLike, ConnectionManager, MultiplexedConnection, PubSubStream},
 };
 
 #[cfg(feature = "redis-cluster")]
@@ -69,6 +69,24 @@ pub trait Source: Clone + Send + Sync + 'static {
         let _ = (connection, address, commands);
         async { None }
     }
+
+    /// Opens a connection of its own on which the messages of a channel come; `None` where there can
+    /// be none. Then those who wait for [shared slots](crate::concurrency::SharedConcurrencyLimiter)
+    /// look now and again whether there are some.
+    fn listen(
+        &self,
+        channel: String,
+    ) -> impl Future<Output = RedisResult<Option<PubSubStream>>> + Send {
+        let _ = channel;
+        async { Ok(None) }
+    }
+}
+
+/// The messages of a channel, from the server that `client` leads to.
+async fn subscribe(client: &Client, channel: String) -> RedisResult<Option<PubSubStream>> {
+    let mut connection = client.get_async_pubsub().await?;
+    connection.subscribe(channel).await?;
+    Ok(Some(connection.into_on_message()))
 }
 
 /// Any connection that can be cloned, as it is.
