@@ -25,7 +25,13 @@ pub use self::{
     order::{Order, Priority},
     stats::{Counts, LineStats},
 };
-use crate::{algorithm::Algorithm, backend::Backend, key::Key, limiter::Limiter, time::timer_now};
+use crate::{
+    algorithm::Algorithm,
+    backend::Backend,
+    key::Key,
+    limiter::{Limit, Limiter},
+    time::timer_now,
+};
 
 /// A limiter whose callers wait their turn. Made by [`QueueBuilder`].
 ///
@@ -55,7 +61,48 @@ impl<A: Algorithm, B: Backend<A>> Queue<A, B> {
     ///
     /// If it has to wait outside a Tokio runtime with its timer enabled.
     pub fn acquire(&self, key: &Key, ask: impl Into<Ask>) -> Acquire<A, B> {
-        Acquire::new(Arc::clone(&self.0), key.clone(), ask.into())
+        Acquire::new(Arc::clone(&self.0), key.clone(), None, ask.into())
+    }
+
+    /// Waits as [`acquire`](Self::acquire) does, by another limit than the limiter's: that of the
+    /// caller's plan. A charge that was made so is [settled under](Limiter::settle_under) it.
+    ///
+    /// The line of a key is one, whatever limits those who wait in it have: its front is asked for by its
+    /// own, and nobody passes it. So let the limit follow from the key, as for
+    /// [`LimitOf`](crate::policy::LimitOf).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), tower_quota::queue::QueueError> {
+    /// use std::time::Duration;
+    /// use tower_quota::{Key, Limit, Limiter, Quota, algorithm::TokenBucket, backend::Local};
+    /// use tower_quota::queue::Queue;
+    ///
+    /// let free = TokenBucket::new(Quota::per_minute(60)).burst(1);
+    /// let paid = Limit::unnamed(TokenBucket::new(Quota::per_minute(600)).burst(1));
+    /// let queue = Queue::new(Limiter::new(free, Local::new()));
+    /// for (user, limit, wait) in [("alice", None, 1_000), ("bob", Some(&paid), 100)] {
+    ///     let user = Key::from(user);
+    ///     let acquire = || match limit {
+    ///         None => queue.acquire(&user, 1),
+    ///         Some(limit) => queue.acquire_under(limit, &user, 1),
+    ///     };
+    ///     acquire().await?;
+    ///     let waited = acquire().await?.waited;
+    ///     assert!(waited >= Duration::from_millis(wait) && waited <= Duration::from_millis(wait + 2));
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire); denials are by that limit.
+    ///
+    /// # Panics
+    ///
+    /// As [`acquire`](Self::acquire).
+    pub fn acquire_under(&self, limit: &Limit<A>, key: &Key, ask: impl Into<Ask>) -> Acquire<A, B> {
+        Acquire::new(Arc::clone(&self.0), key.clone(), Some(limit.clone()), ask.into())
     }
 
     /// Tells the line of `key` that something was given back, by

@@ -26,6 +26,7 @@ use crate::{
     decision::{Charge, Decision, RetryAfter, Snapshot},
     error::BackendError,
     key::Key,
+    limiter::Limit,
     time::timer_now,
 };
 
@@ -43,6 +44,8 @@ pin_project! {
     pub struct Acquire<A: Algorithm, B: Backend<A>> {
         shared: Arc<Shared<A, B>>,
         key: Key,
+        // The limit that it is decided by, if it is not the limiter's own.
+        limit: Option<Limit<A>>,
         ask: Ask,
         // The first poll.
         came: Option<Instant>,
@@ -62,8 +65,12 @@ pin_project! {
             let this = this.project();
             match std::mem::replace(this.stage, Stage::Done) {
                 Stage::New | Stage::Asked | Stage::Done => {}
-                Stage::Waiting(joined) => leave(this.shared, this.key, this.ask, joined),
-                Stage::Turn(turn) => this.shared.give_back(this.key, &turn.charge),
+                Stage::Waiting(joined) => {
+                    leave(this.shared, this.key, this.limit.as_ref(), this.ask, joined);
+                }
+                Stage::Turn(turn) => {
+                    this.shared.give_back(this.key, this.limit.as_ref(), &turn.charge);
+                }
             }
         }
     }
@@ -92,9 +99,15 @@ struct Turn {
 }
 
 impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
-    pub(super) fn new(shared: Arc<Shared<A, B>>, key: Key, ask: Ask) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared<A, B>>,
+        key: Key,
+        limit: Option<Limit<A>>,
+        ask: Ask,
+    ) -> Self {
         let (stage, decision, sleep) = (Stage::New, None, None);
-        Self { shared, key, ask, came: None, latest: None, returns: 0, stage, decision, sleep }
+        let (came, latest, returns) = (None, None, 0);
+        Self { shared, key, limit, ask, came, latest, returns, stage, decision, sleep }
     }
 
     /// When its turn comes, as it was told when it joined the line, or was admitted with a delay.
@@ -174,8 +187,8 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
         let mut shard = shared.lines.lock(this.key);
         if shard.get(this.key).is_some_and(|line| !line.schedule.is_empty()) {
             let mut wakes = Wakes::default();
-            let newcomer =
-                Newcomer { key: this.key, ask: this.ask, came: now, latest: *this.latest };
+            let (limit, latest) = (this.limit.as_ref(), *this.latest);
+            let newcomer = Newcomer { key: this.key, limit, ask: this.ask, came: now, latest };
             let joined = shared.join(&mut shard, newcomer, now, None, &mut wakes);
             drop(shard);
             wakes.wake();
@@ -183,7 +196,7 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
         }
         *this.returns = shared.returns();
         drop(shard);
-        match shared.ask(this.key, this.ask.cost).try_into_ready() {
+        match shared.ask(this.key, this.limit.as_ref(), this.ask.cost).try_into_ready() {
             // The common case, without another look at the clock.
             Ok(Ok(Decision::Allow { snapshot, charge })) if charge.delay.is_zero() => {
                 count(&shared.counters.admitted_at_once);
@@ -221,15 +234,16 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
                 line.answered(rank, &this.ask.flow, answer, now, &mut wakes);
             }
             line.listen(rank, &this.ask.flow, context.waker(), &mut wakes);
-            let ask = |cost| shared.ask(this.key, cost);
+            let own = this.limit.as_ref();
+            let ask = |limit: Option<&Limit<A>>, cost| shared.ask(this.key, limit, cost);
             let pending = line.drive(rank, now, ask, &mut wakes);
             let outcome = line.fetch(rank);
             let is_over = this.latest.is_some_and(|latest| latest <= now);
             let gives_up = outcome.is_none() && pending.is_none() && is_over;
             let gone = gives_up.then(|| {
-                let turn = shared.turn_of(line, this.key, rank, now);
+                let turn = shared.turn_of(line, this.key, own, rank, now);
                 line.leave(rank, &this.ask.flow, &mut wakes);
-                shared.denial(until(turn, now), line.standing)
+                shared.denial(own, until(turn, now), line.standing)
             });
             let due = if line.front() == Some(rank) { line.due() } else { None };
             let standing = line.standing;
@@ -247,7 +261,7 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
                     return Poll::Ready(this.told(answer, at, standing, Some(joined)));
                 }
                 Some(Outcome::Displaced(retry_after)) => {
-                    let denial = shared.denial(retry_after, standing);
+                    let denial = shared.denial(own, retry_after, standing);
                     return Poll::Ready(Err(QueueError::Displaced(denial)));
                 }
                 None => {}
@@ -298,6 +312,7 @@ impl<A: Algorithm, B: Backend<A>> AcquireProjection<'_, A, B> {
         let mut wakes = Wakes::default();
         let newcomer = Newcomer {
             key: self.key,
+            limit: self.limit.as_ref(),
             ask: self.ask,
             came: self.came.unwrap_or(now),
             latest: *self.latest,
@@ -320,21 +335,22 @@ impl<A: Algorithm, B: Backend<A>> AcquireProjection<'_, A, B> {
         standing: Snapshot,
         joined: Option<Joined>,
     ) -> Step {
+        let own = self.limit.as_ref();
         match answer {
             Ok(Decision::Allow { snapshot, charge }) => {
                 let start = later(at, charge.delay);
                 if !charge.delay.is_zero() && self.latest.is_some_and(|latest| latest < start) {
-                    self.shared.give_back(self.key, &charge);
-                    let denial = self.shared.denial(until(start, timer_now()), snapshot);
+                    self.shared.give_back(self.key, own, &charge);
+                    let denial = self.shared.denial(own, until(start, timer_now()), snapshot);
                     return Err(QueueError::TooLate(denial));
                 }
                 Ok(Next::Stage(Stage::Turn(Turn { snapshot, charge, start, joined })))
             }
             Ok(Decision::Deny { snapshot, retry_after: RetryAfter::Never, .. }) => {
-                Err(QueueError::Never(self.shared.denial(RetryAfter::Never, snapshot)))
+                Err(QueueError::Never(self.shared.denial(own, RetryAfter::Never, snapshot)))
             }
             Ok(Decision::Deny { retry_after, .. }) => {
-                Err(QueueError::TooLate(self.shared.denial(retry_after, standing)))
+                Err(QueueError::TooLate(self.shared.denial(own, retry_after, standing)))
             }
             Err(error) => Err(QueueError::Backend(error)),
         }
@@ -365,7 +381,13 @@ fn sleep(
 }
 
 /// One who waited goes away.
-fn leave<A: Algorithm, B: Backend<A>>(shared: &Shared<A, B>, key: &Key, ask: &Ask, joined: Joined) {
+fn leave<A: Algorithm, B: Backend<A>>(
+    shared: &Shared<A, B>,
+    key: &Key,
+    limit: Option<&Limit<A>>,
+    ask: &Ask,
+    joined: Joined,
+) {
     let mut wakes = Wakes::default();
     let mut shard = shared.lines.lock(key);
     let Some(line) = shard.get_mut(key) else { return };
@@ -376,6 +398,6 @@ fn leave<A: Algorithm, B: Backend<A>>(shared: &Shared<A, B>, key: &Key, ask: &As
     shared.unqueue();
     count(&shared.counters.left);
     if let Some(Outcome::Decided(Ok(Decision::Allow { charge, .. }), _)) = told {
-        shared.give_back(key, &charge);
+        shared.give_back(key, limit, &charge);
     }
 }
