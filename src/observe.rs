@@ -10,6 +10,10 @@ mod meters;
 pub(crate) mod nesting;
 #[cfg(feature = "local")]
 pub(crate) mod outages;
+#[cfg(feature = "local")]
+pub(crate) mod queues;
+#[cfg(feature = "local")]
+pub(crate) mod slots;
 
 use std::time::Duration;
 

@@ -115,14 +115,35 @@ impl<A: Algorithm, B: Backend<A>> Queue<A, B> {
     /// The line of `key` as it is. It looks at each waiter.
     pub fn stats(&self, key: &Key) -> LineStats {
         let shard = self.0.lines.lock(key);
-        let Some(line) = shard.get(key) else { return LineStats::default() };
-        let came = line.schedule.in_order().map(|(_, entry)| entry.value.came).min();
-        LineStats {
-            depth: line.schedule.len(),
-            units: u64::try_from(line.schedule.units()).unwrap_or(u64::MAX),
-            oldest_wait: came
-                .map_or_else(Default::default, |came| timer_now().saturating_duration_since(came)),
-        }
+        shard.get(key).map_or_else(LineStats::default, |line| line.stats(timer_now()))
+    }
+
+    /// All lines together, as they are, and notes in the metrics how long the oldest has waited: that
+    /// is true of a moment, so it is looked at when somebody asks. Call it before metrics are read, or
+    /// every few seconds. It looks at each waiter.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
+    /// use std::time::Duration;
+    /// use tower_quota::{Key, Limiter, Quota, algorithm::TokenBucket, backend::Local, queue::Queue};
+    ///
+    /// let limit = TokenBucket::new(Quota::per_minute(1));
+    /// let queue = Queue::new(Limiter::new(limit, Local::new()));
+    /// for _ in 0..3 {
+    ///     let queue = queue.clone();
+    ///     tokio::spawn(async move { queue.acquire(&Key::from("alice"), 1).await });
+    /// }
+    /// tokio::time::sleep(Duration::from_secs(5)).await;
+    /// let stats = queue.report();
+    /// assert_eq!((stats.depth, stats.units), (2, 2));
+    /// assert!(stats.oldest_wait >= Duration::from_secs(5));
+    /// # }
+    /// ```
+    pub fn report(&self) -> LineStats {
+        let mut all = LineStats::default();
+        self.0.lines.each(|line| all = all.with(line.stats(timer_now())));
+        self.0.report(all.oldest_wait);
+        all
     }
 
     /// What the queue has done so far.

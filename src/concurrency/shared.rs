@@ -31,6 +31,7 @@ use crate::{
     error::BackendError,
     key::Key,
     name::PolicyName,
+    observe::slots::SlotObserver,
     rejection::{Busy, Rejection},
 };
 
@@ -111,6 +112,7 @@ struct Shared {
     settings: Settings,
     roster: Roster,
     outage: Outage,
+    observer: SlotObserver,
 }
 
 #[derive(Clone, Copy, Debug)]

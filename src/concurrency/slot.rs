@@ -1,14 +1,30 @@
 use std::{fmt, future::pending, sync::Arc, task::Waker};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 #[cfg(feature = "redis")]
 use super::shared::Holding;
 use super::table::Table;
-use crate::key::Key;
+use crate::{key::Key, name::PolicyName, observe::slots::SlotObserver};
 
 /// What limiters, slots and those that wait share.
-pub(super) type Shared = Arc<Mutex<Table>>;
+pub(super) type Shared = Arc<Watched>;
+
+/// A table, and who watches it.
+pub(super) struct Watched {
+    table: Mutex<Table>,
+    pub(super) observer: SlotObserver,
+}
+
+impl Watched {
+    pub(super) const fn new(table: Table, name: PolicyName) -> Self {
+        Self { table: Mutex::new(table), observer: SlotObserver::new(name) }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock()
+    }
+}
 
 /// A request's place among those in progress. Dropped, it is free.
 #[must_use = "a slot that is dropped is free again"]
@@ -30,7 +46,8 @@ enum Lent {
 
 impl Slot {
     /// Slots that were taken in the table.
-    pub(super) const fn taken(shared: Shared, key: Key, weight: u64) -> Self {
+    pub(super) fn taken(shared: Shared, key: Key, weight: u64) -> Self {
+        shared.observer.held(weight);
         Self { lent: Lent::Here { shared, key, weight } }
     }
 
@@ -101,6 +118,7 @@ impl Slot {
 impl Drop for Lent {
     fn drop(&mut self) {
         if let Self::Here { shared, key, weight } = self {
+            shared.observer.released(*weight);
             let wakers = shared.lock().release(key, *weight);
             wake_all(wakers);
         }

@@ -18,7 +18,6 @@ use super::{
     line::{Outcome, Wakes},
     lines::retire,
     shared::{Joined, Newcomer, Shared, until},
-    stats::count,
 };
 use crate::{
     algorithm::Algorithm,
@@ -27,6 +26,7 @@ use crate::{
     error::BackendError,
     key::Key,
     limiter::Limit,
+    observe::queues::QueueEnd,
     time::timer_now,
 };
 
@@ -67,6 +67,7 @@ pin_project! {
                 Stage::New | Stage::Asked | Stage::Done => {}
                 Stage::Waiting(joined) => {
                     leave(this.shared, this.key, this.limit.as_ref(), this.ask, joined);
+                    this.shared.ended(QueueEnd::Left, this.came.map(since));
                 }
                 Stage::Turn(turn) => {
                     this.shared.give_back(this.key, this.limit.as_ref(), &turn.charge);
@@ -161,8 +162,11 @@ impl<A: Algorithm, B: Backend<A>> Future for Acquire<A, B> {
                     return Poll::Ready(Ok(admitted));
                 }
                 Err(error) => {
-                    *this.stage = Stage::Done;
-                    count(&this.shared.counters.turned_away);
+                    let waited = match std::mem::replace(this.stage, Stage::Done) {
+                        Stage::Waiting(_) => this.came.map(since),
+                        _ => None,
+                    };
+                    this.shared.ended(error.end(), waited);
                     return Poll::Ready(Err(error));
                 }
             }
@@ -199,7 +203,7 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
         match shared.ask(this.key, this.limit.as_ref(), this.ask.cost).try_into_ready() {
             // The common case, without another look at the clock.
             Ok(Ok(Decision::Allow { snapshot, charge })) if charge.delay.is_zero() => {
-                count(&shared.counters.admitted_at_once);
+                shared.ended(QueueEnd::AtOnce, None);
                 let (waited, promised) = (Duration::ZERO, Duration::ZERO);
                 Ok(Next::Admitted(Admitted { snapshot, charge, waited, promised }))
             }
@@ -291,12 +295,14 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
     fn finish(self: Pin<&mut Self>, turn: Turn) -> Step {
         let this = self.project();
         let Turn { snapshot, charge, start, joined } = turn;
-        let counters = &this.shared.counters;
-        let in_turn = joined.is_some() || !charge.delay.is_zero();
-        count(if in_turn { &counters.admitted_in_turn } else { &counters.admitted_at_once });
         let promised = joined.map_or(start, |joined| joined.promised);
         let since = |at: Instant| at.saturating_duration_since(this.came.unwrap_or(at));
         let (waited, promised) = (since(timer_now()), since(promised));
+        if joined.is_some() || !charge.delay.is_zero() {
+            this.shared.ended(QueueEnd::InTurn, Some(waited));
+        } else {
+            this.shared.ended(QueueEnd::AtOnce, None);
+        }
         Ok(Next::Admitted(Admitted { snapshot, charge, waited, promised }))
     }
 }
@@ -367,6 +373,10 @@ impl<A: Algorithm, B: Backend<A>> fmt::Debug for Acquire<A, B> {
     }
 }
 
+fn since(came: Instant) -> Duration {
+    timer_now().saturating_duration_since(came)
+}
+
 /// Sets the one timer of a waiter, and polls it.
 fn sleep(
     sleep: &mut Option<Pin<Box<Sleep>>>,
@@ -396,7 +406,6 @@ fn leave<A: Algorithm, B: Backend<A>>(
     drop(shard);
     wakes.wake();
     shared.unqueue();
-    count(&shared.counters.left);
     if let Some(Outcome::Decided(Ok(Decision::Allow { charge, .. }), _)) = told {
         shared.give_back(key, limit, &charge);
     }

@@ -6,6 +6,7 @@ use super::{
     forecast::{Forecast, later},
     order::Order,
     schedule::{Entry, Rank, Schedule},
+    stats::LineStats,
 };
 use crate::{
     algorithm::Algorithm,
@@ -106,6 +107,17 @@ impl<A: Algorithm, D> Line<A, D> {
             forecast: None,
             outlook: Outlook::Exact,
             standing: Snapshot::default(),
+        }
+    }
+
+    /// How it is at `now`. It looks at each waiter.
+    pub(super) fn stats(&self, now: Instant) -> LineStats {
+        let came = self.schedule.in_order().map(|(_, entry)| entry.value.came).min();
+        LineStats {
+            depth: self.schedule.len(),
+            units: u64::try_from(self.schedule.units()).unwrap_or(u64::MAX),
+            oldest_wait: came
+                .map_or_else(Duration::default, |came| now.saturating_duration_since(came)),
         }
     }
 

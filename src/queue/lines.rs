@@ -35,6 +35,13 @@ impl<A: Algorithm, D> Lines<A, D> {
         self.shards[(self.hasher.hash_one(key) >> 32) as usize % SHARDS].lock()
     }
 
+    /// Looks at each line, one shard after the other.
+    pub(super) fn each(&self, mut look: impl FnMut(&Line<A, D>)) {
+        for shard in &self.shards {
+            shard.lock().values().for_each(|line| look(line));
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
     }

@@ -25,7 +25,8 @@ use crate::{
     key::Key,
     limiter::{Limit, Limiter},
     maybe_ready::MaybeReady,
-    observe::Observer,
+    name::PolicyName,
+    observe::queues::{QueueEnd, QueueObserver},
     rejection::Denial,
     time::timer_now,
 };
@@ -36,7 +37,7 @@ pub(super) struct Shared<A: Algorithm, B: Backend<A>> {
     pub(super) settings: Settings,
     pub(super) lines: Lines<A, B::Decide>,
     pub(super) counters: Counters,
-    pub(super) observer: Observer,
+    observer: QueueObserver,
     /// Ranks count from here.
     made: Instant,
     turn: AtomicU64,
@@ -78,7 +79,7 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
             settings,
             lines: Lines::new(),
             counters: Counters::default(),
-            observer: Observer::default(),
+            observer: QueueObserver::default(),
             made: timer_now(),
             turn: AtomicU64::new(0),
             returns: AtomicU64::new(0),
@@ -152,7 +153,7 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
                 }
                 count(&self.counters.waiting);
                 let wait = promised.saturating_duration_since(now);
-                self.observer.queued(self.limiter.known_limit().name(), wait);
+                self.observer.joined(self.name(), wait);
                 Ok(Joined { rank, promised })
             }
             (_, refused) => {
@@ -316,7 +317,28 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
     /// One who waited does not any longer.
     pub(super) fn unqueue(&self) {
         uncount(&self.counters.waiting);
-        self.observer.unqueued(self.limiter.known_limit().name());
+        self.observer.parted(self.name());
+    }
+
+    /// It has ended for one who came, after a wait if it waited.
+    #[inline]
+    pub(super) fn ended(&self, end: QueueEnd, waited: Option<Duration>) {
+        count(match end {
+            QueueEnd::AtOnce => &self.counters.admitted_at_once,
+            QueueEnd::InTurn => &self.counters.admitted_in_turn,
+            QueueEnd::Left => &self.counters.left,
+            _ => &self.counters.turned_away,
+        });
+        self.observer.ended(self.name(), end, waited);
+    }
+
+    /// Notes how long somebody has waited at most.
+    pub(super) fn report(&self, oldest_wait: Duration) {
+        self.observer.oldest(self.name(), oldest_wait);
+    }
+
+    fn name(&self) -> &PolicyName {
+        self.limiter.known_limit().name()
     }
 
     /// How often something has come back, to any key.

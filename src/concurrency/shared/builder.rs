@@ -11,6 +11,7 @@ use crate::{
         },
     },
     name::PolicyName,
+    observe::slots::SlotObserver,
 };
 
 /// The settings of a [`SharedConcurrencyLimiter`].
@@ -101,8 +102,9 @@ impl<S: Source> SharedConcurrencyBuilder<S> {
         let Self { source, names, settings, on_failure } = self;
         let outage = Outage::new(names.name.clone(), on_failure, &settings, names.timeout);
         let server = slot_server(source, &names);
-        let roster = Roster::default();
-        SharedConcurrencyLimiter { shared: Arc::new(Shared { server, settings, roster, outage }) }
+        let (roster, observer) = (Roster::default(), SlotObserver::new(names.name));
+        let shared = Shared { server, settings, roster, outage, observer };
+        SharedConcurrencyLimiter { shared: Arc::new(shared) }
     }
 }
 

@@ -11,6 +11,8 @@ pub(crate) struct Holding {
     pub(super) place: Arc<Place>,
     /// Whether the server may know of it.
     pub(super) is_known: bool,
+    /// Whether it is told of that it has slots.
+    is_told: bool,
 }
 
 /// After a call that failed, a place is given back again so much later.
@@ -20,7 +22,7 @@ impl Holding {
     pub(super) fn begin(shared: &Arc<Shared>, key: Key, weight: u64) -> Self {
         let due = timer_now() + shared.settings.lease / 3;
         let place = shared.roster.enter(key, weight, due);
-        Self { shared: Arc::clone(shared), place, is_known: true }
+        Self { shared: Arc::clone(shared), place, is_known: true, is_told: false }
     }
 
     pub(crate) fn key(&self) -> &Key {
@@ -39,6 +41,12 @@ impl Holding {
         self.place.lost().await;
     }
 
+    /// It has its slots.
+    pub(super) fn held(&mut self) {
+        self.is_told = true;
+        self.shared.observer.held(self.place.weight);
+    }
+
     /// From here on somebody has to renew it.
     pub(super) fn keep(&self) {
         if self.shared.roster.appoint() {
@@ -50,6 +58,9 @@ impl Holding {
 
 impl Drop for Holding {
     fn drop(&mut self) {
+        if self.is_told {
+            self.shared.observer.released(self.place.weight);
+        }
         if self.shared.roster.leave(self.place.number) {
             // The keeper has nothing more to do.
             self.shared.server.turns().rouse();

@@ -127,7 +127,7 @@ impl Shared {
     /// Notes that `place` has no slots any more, and tells of it once.
     fn lose(&self, place: &Place) {
         if place.lose() {
-            // TELL
+            self.observer.lost(place.weight);
         }
     }
 }

@@ -12,11 +12,17 @@ use crate::{
         },
         redis::slots::SlotJob,
     },
-    concurrency::{limiter::ConcurrencyLimiter, slot::Slot},
+    concurrency::{
+        limiter::{ConcurrencyBuilder, ConcurrencyLimiter},
+        slot::Slot,
+    },
     error::{BackendError, BackendErrorKind},
     key::Key,
     name::PolicyName,
-    observe::outages::{Call, Outages},
+    observe::{
+        outages::{Call, Outages},
+        slots::SlotEnd,
+    },
     rejection::Rejection,
 };
 
@@ -50,7 +56,8 @@ impl Outage {
         let share = match fallback {
             Fallback::LocalShare(portion) => {
                 let share = portion.units(settings.max_per_key);
-                Some((ConcurrencyLimiter::new(share), share))
+                let local = ConcurrencyBuilder::new(share).name(name.clone()).build();
+                Some((local, share))
             }
             _ => None,
         };
@@ -116,18 +123,28 @@ impl Shared {
         weight: u64,
         job: SlotJob,
         error: BackendError,
+        waited: Option<Duration>,
     ) -> Result<Slot, Rejection> {
         let outage = &self.outage;
+        let note = |end| self.observer.ended(end, waited);
         outage.breaker.observer().decided_otherwise(error.kind());
         match (outage.fallback, &outage.share) {
-            (Fallback::Admit, _) => Ok(Slot::uncounted(key.clone(), weight)),
+            (Fallback::Admit, _) => {
+                note(SlotEnd::AtOnce);
+                Ok(Slot::uncounted(key.clone(), weight))
+            }
             (Fallback::LocalShare(_), Some((local, share))) => {
                 // What the server has lent to this instance is part of its share, and nobody is told
                 // here when it is given back.
                 let lent = self.roster.held_of(key);
                 let taken = lent.saturating_add(local.in_use(key)).saturating_add(weight);
                 if taken > *share && (lent > 0 || weight > *share) {
+                    note(SlotEnd::Refused);
                     return Err(Rejection::Busy(self.busy(weight)));
+                }
+                if waited.is_some() {
+                    // It has left the server's line.
+                    note(SlotEnd::Left);
                 }
                 let taken = match job {
                     SlotJob::Join => local.acquire(key, weight).await,
@@ -135,7 +152,10 @@ impl Shared {
                 };
                 taken.map_err(|_| Rejection::Busy(self.busy(weight)))
             }
-            _ => Err(Rejection::Backend(error)),
+            _ => {
+                note(SlotEnd::Errored);
+                Err(Rejection::Backend(error))
+            }
         }
     }
 }
