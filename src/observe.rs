@@ -3,6 +3,8 @@
 //! Both are features; without them everything here is nothing. Names, units and labels are listed
 //! in the guide. No key is ever a label or a field: their number has no bound, and some are secret.
 
+#[cfg(feature = "local")]
+pub(crate) mod adaptive;
 #[cfg(feature = "redis")]
 pub(crate) mod checks;
 #[cfg(feature = "metrics")]

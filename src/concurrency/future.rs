@@ -47,9 +47,9 @@ where
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let Settings { policy, hold, .. } = &**this.settings;
-        let (response, slot) = ready!(this.gated.poll(&policy.answer, context))?;
+        let (response, slot) = ready!(this.gated.poll(&policy.answer, context));
         // From here on the response holds the slot, or nobody does.
-        Poll::Ready(Ok(hold.hold(response, slot.flatten())))
+        Poll::Ready(response.map(|response| hold.hold(response, slot.flatten())))
     }
 }
 

@@ -56,7 +56,8 @@ where
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let answer = &this.turnstile.policy.answer;
-        let (mut response, passed) = ready!(this.gated.poll(answer, context))?;
+        let (response, passed) = ready!(this.gated.poll(answer, context));
+        let mut response = response?;
         if let Some(Passed { admitted, limit }) = passed.flatten()
             && answer.annotates()
         {
