@@ -1,3 +1,5 @@
+mod stage;
+
 use std::{
     fmt,
     future::Future,
@@ -8,8 +10,9 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep};
 
+use self::stage::{Next, Stage, Step, Turn, since, sleep};
 use super::{
     admitted::Admitted,
     ask::Ask,
@@ -22,7 +25,7 @@ use super::{
 use crate::{
     algorithm::Algorithm,
     backend::Backend,
-    decision::{Charge, Decision, RetryAfter, Snapshot},
+    decision::{Decision, RetryAfter, Snapshot},
     error::BackendError,
     key::Key,
     limiter::Limit,
@@ -77,28 +80,6 @@ pin_project! {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Stage {
-    /// It was not polled yet.
-    New,
-    /// Nobody waited when it came, so the backend was asked.
-    Asked,
-    /// It stands in line.
-    Waiting(Joined),
-    /// It was admitted, and starts when its turn comes.
-    Turn(Turn),
-    Done,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Turn {
-    snapshot: Snapshot,
-    charge: Charge,
-    start: Instant,
-    /// The place that it had in the line, if it stood there.
-    joined: Option<Joined>,
-}
-
 impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
     pub(super) fn new(
         shared: Arc<Shared<A, B>>,
@@ -113,7 +94,7 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
 
     /// When its turn comes, as it was told when it joined the line, or was admitted with a delay.
     pub const fn promised(&self) -> Option<Instant> {
-        match self.stage {
+        match &self.stage {
             Stage::Waiting(joined) => Some(joined.promised),
             Stage::Turn(turn) => Some(turn.start),
             _ => None,
@@ -127,7 +108,7 @@ impl<A: Algorithm, B: Backend<A>> Future for Acquire<A, B> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             let this = self.as_mut().project();
-            let next = match *this.stage {
+            let next = match this.stage {
                 // ## New => (Asked | Waiting | Turn | end)
                 //
                 // Who comes while somebody waits joins the line; else the backend is asked.
@@ -142,21 +123,32 @@ impl<A: Algorithm, B: Backend<A>> Future for Acquire<A, B> {
                 // ## Waiting => (Turn | end)
                 //
                 // It was told, or has driven until it could tell itself.
-                Stage::Waiting(joined) => ready!(self.as_mut().wait(joined, context)),
+                Stage::Waiting(joined) => {
+                    let joined = *joined;
+                    ready!(self.as_mut().wait(joined, context))
+                }
                 // ## Turn => end
                 //
                 // Its turn has come. Until here, dropping this future gives it back.
                 Stage::Turn(turn) => {
+                    let turn = **turn;
                     if turn.start > timer_now() {
                         ready!(sleep(this.sleep, turn.start, context));
                     }
-                    self.as_mut().finish(turn)
+                    Ok(Next::Admitted(self.as_mut().project().finish(turn)))
                 }
                 Stage::Done => panic!("a future is not polled after it is ready"),
             };
             let this = self.as_mut().project();
             match next {
                 Ok(Next::Stage(stage)) => *this.stage = stage,
+                Ok(Next::Turn(turn)) if turn.start > timer_now() => {
+                    *this.stage = Stage::Turn(Box::new(turn));
+                }
+                Ok(Next::Turn(turn)) => {
+                    *this.stage = Stage::Done;
+                    return Poll::Ready(Ok(this.finish(turn)));
+                }
                 Ok(Next::Admitted(admitted)) => {
                     *this.stage = Stage::Done;
                     return Poll::Ready(Ok(admitted));
@@ -174,22 +166,17 @@ impl<A: Algorithm, B: Backend<A>> Future for Acquire<A, B> {
     }
 }
 
-enum Next {
-    Stage(Stage),
-    Admitted(Admitted),
-}
-
-type Step = Result<Next, QueueError>;
-
 impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
     fn come(self: Pin<&mut Self>) -> Step {
         let mut this = self.project();
-        let shared = &**this.shared;
-        let now = timer_now();
-        *this.came = Some(now);
-        *this.latest = this.ask.latest(now, shared.settings.max_wait);
+        if this.shared.is_deserted() {
+            *this.returns = this.shared.returns();
+            return this.begin();
+        }
+        let shared = Arc::clone(this.shared);
         let mut shard = shared.lines.lock(this.key);
         if shard.get(this.key).is_some_and(|line| !line.schedule.is_empty()) {
+            let now = this.arrive();
             let mut wakes = Wakes::default();
             let (limit, latest) = (this.limit.as_ref(), *this.latest);
             let newcomer = Newcomer { key: this.key, limit, ask: this.ask, came: now, latest };
@@ -200,19 +187,7 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
         }
         *this.returns = shared.returns();
         drop(shard);
-        match shared.ask(this.key, this.limit.as_ref(), this.ask.cost).try_into_ready() {
-            // The common case, without another look at the clock.
-            Ok(Ok(Decision::Allow { snapshot, charge })) if charge.delay.is_zero() => {
-                shared.ended(QueueEnd::AtOnce, None);
-                let (waited, promised) = (Duration::ZERO, Duration::ZERO);
-                Ok(Next::Admitted(Admitted { snapshot, charge, waited, promised }))
-            }
-            Ok(answer) => this.enter(answer),
-            Err(decision) => {
-                this.decision.set(Some(decision));
-                Ok(Next::Stage(Stage::Asked))
-            }
-        }
+        this.begin()
     }
 
     fn enter(self: Pin<&mut Self>, answer: Result<Decision, BackendError>) -> Step {
@@ -235,9 +210,9 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
             let mut shard = shared.lines.lock(this.key);
             let line = shard.get_mut(this.key).expect("a line stays while somebody is in it");
             if let Some(answer) = answer {
-                line.answered(rank, &this.ask.flow, answer, now, &mut wakes);
+                line.answered(rank, this.ask.its_flow(), answer, now, &mut wakes);
             }
-            line.listen(rank, &this.ask.flow, context.waker(), &mut wakes);
+            line.listen(rank, this.ask.its_flow(), context.waker(), &mut wakes);
             let own = this.limit.as_ref();
             let ask = |limit: Option<&Limit<A>>, cost| shared.ask(this.key, limit, cost);
             let pending = line.drive(rank, now, ask, &mut wakes);
@@ -246,7 +221,7 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
             let gives_up = outcome.is_none() && pending.is_none() && is_over;
             let gone = gives_up.then(|| {
                 let turn = shared.turn_of(line, this.key, own, rank, now);
-                line.leave(rank, &this.ask.flow, &mut wakes);
+                line.leave(rank, this.ask.its_flow(), &mut wakes);
                 shared.denial(own, until(turn, now), line.standing)
             });
             let due = if line.front() == Some(rank) { line.due() } else { None };
@@ -291,23 +266,53 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
         this.decision.set(None);
         Poll::Ready(answer)
     }
-
-    fn finish(self: Pin<&mut Self>, turn: Turn) -> Step {
-        let this = self.project();
-        let Turn { snapshot, charge, start, joined } = turn;
-        let promised = joined.map_or(start, |joined| joined.promised);
-        let since = |at: Instant| at.saturating_duration_since(this.came.unwrap_or(at));
-        let (waited, promised) = (since(timer_now()), since(promised));
-        if joined.is_some() || !charge.delay.is_zero() {
-            this.shared.ended(QueueEnd::InTurn, Some(waited));
-        } else {
-            this.shared.ended(QueueEnd::AtOnce, None);
-        }
-        Ok(Next::Admitted(Admitted { snapshot, charge, waited, promised }))
-    }
 }
 
 impl<A: Algorithm, B: Backend<A>> AcquireProjection<'_, A, B> {
+    /// Notes when it came, now that it matters: who is admitted at once is spared a look at the clock.
+    fn arrive(&mut self) -> Instant {
+        let now = timer_now();
+        *self.came = Some(now);
+        *self.latest = self.ask.latest(now, self.shared.settings.max_wait);
+        now
+    }
+
+    /// Asks the backend for one who came while nobody waited.
+    fn begin(&mut self) -> Step {
+        let asked = self.shared.ask(self.key, self.limit.as_ref(), self.ask.cost);
+        match asked.try_into_ready() {
+            // The common case.
+            Ok(Ok(Decision::Allow { snapshot, charge })) if charge.delay.is_zero() => {
+                self.shared.ended(QueueEnd::AtOnce, None);
+                let (waited, promised) = (Duration::ZERO, Duration::ZERO);
+                Ok(Next::Admitted(Admitted { snapshot, charge, waited, promised }))
+            }
+            Ok(answer) => {
+                self.arrive();
+                self.enter(answer)
+            }
+            Err(decision) => {
+                self.arrive();
+                self.decision.set(Some(decision));
+                Ok(Next::Stage(Stage::Asked))
+            }
+        }
+    }
+
+    /// Its turn has come.
+    fn finish(&self, turn: Turn) -> Admitted {
+        let Turn { snapshot, charge, start, joined } = turn;
+        let promised = joined.map_or(start, |joined| joined.promised);
+        let since = |at: Instant| at.saturating_duration_since(self.came.unwrap_or(at));
+        let (waited, promised) = (since(timer_now()), since(promised));
+        if joined.is_some() || !charge.delay.is_zero() {
+            self.shared.ended(QueueEnd::InTurn, Some(waited));
+        } else {
+            self.shared.ended(QueueEnd::AtOnce, None);
+        }
+        Admitted { snapshot, charge, waited, promised }
+    }
+
     /// The answer to one who was asked for while nobody waited.
     fn enter(&self, answer: Result<Decision, BackendError>) -> Step {
         let now = timer_now();
@@ -350,7 +355,7 @@ impl<A: Algorithm, B: Backend<A>> AcquireProjection<'_, A, B> {
                     let denial = self.shared.denial(own, until(start, timer_now()), snapshot);
                     return Err(QueueError::TooLate(denial));
                 }
-                Ok(Next::Stage(Stage::Turn(Turn { snapshot, charge, start, joined })))
+                Ok(Next::Turn(Turn { snapshot, charge, start, joined }))
             }
             Ok(Decision::Deny { snapshot, retry_after: RetryAfter::Never, .. }) => {
                 Err(QueueError::Never(self.shared.denial(own, RetryAfter::Never, snapshot)))
@@ -373,23 +378,6 @@ impl<A: Algorithm, B: Backend<A>> fmt::Debug for Acquire<A, B> {
     }
 }
 
-fn since(came: Instant) -> Duration {
-    timer_now().saturating_duration_since(came)
-}
-
-/// Sets the one timer of a waiter, and polls it.
-fn sleep(
-    sleep: &mut Option<Pin<Box<Sleep>>>,
-    until: Instant,
-    context: &mut Context<'_>,
-) -> Poll<()> {
-    let sleep = sleep.get_or_insert_with(|| Box::pin(sleep_until(until)));
-    if sleep.deadline() != until {
-        sleep.as_mut().reset(until);
-    }
-    sleep.as_mut().poll(context)
-}
-
 /// One who waited goes away.
 fn leave<A: Algorithm, B: Backend<A>>(
     shared: &Shared<A, B>,
@@ -401,7 +389,7 @@ fn leave<A: Algorithm, B: Backend<A>>(
     let mut wakes = Wakes::default();
     let mut shard = shared.lines.lock(key);
     let Some(line) = shard.get_mut(key) else { return };
-    let told = line.leave(joined.rank, &ask.flow, &mut wakes);
+    let told = line.leave(joined.rank, ask.its_flow(), &mut wakes);
     retire(&mut shard, key);
     drop(shard);
     wakes.wake();

@@ -124,7 +124,7 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         }
         let line = shard.get_mut(key).expect("a line that was just made");
         let room = self.room_for(line, rank, size_of_cost(ask.cost));
-        line.push(rank, &ask.flow, ask.weight, Waiter::new(ask.cost, limit.cloned(), came));
+        line.push(rank, ask.its_flow(), ask.weight, Waiter::new(ask.cost, limit.cloned(), came));
         if let Some((wait, standing)) = refusal
             && line.front() == Some(rank)
         {
@@ -158,7 +158,7 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
             }
             (_, refused) => {
                 // It is as if it had never come.
-                line.schedule.remove(rank, &ask.flow);
+                line.schedule.remove(rank, ask.its_flow());
                 retire(shard, key);
                 Err(refused.expect("a turn that never comes is refused"))
             }
@@ -305,8 +305,9 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
     pub(super) fn rouse(&self, key: &Key) {
         let mut wakes = Wakes::default();
         let mut shard = self.lines.lock(key);
-        // Counted behind the lock, as it is read.
-        self.returns.fetch_add(1, Ordering::Relaxed);
+        // Counted behind the lock: who joins a line sees it, or is there to be told. Whoever reads it
+        // before it asks sees what has come back.
+        self.returns.fetch_add(1, Ordering::Release);
         if let Some(line) = shard.get_mut(key) {
             line.rouse(&mut wakes);
         }
@@ -343,7 +344,13 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
 
     /// How often something has come back, to any key.
     pub(super) fn returns(&self) -> u64 {
-        self.returns.load(Ordering::Relaxed)
+        self.returns.load(Ordering::Acquire)
+    }
+
+    /// Whether nobody waits, for whichever key. Who came before the caller and waits is seen.
+    #[inline]
+    pub(super) fn is_deserted(&self) -> bool {
+        self.counters.waiting.load(Ordering::Relaxed) == 0
     }
 }
 
