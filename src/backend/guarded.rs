@@ -94,7 +94,7 @@ mod builder;
 mod call;
 mod deadline;
 mod fallback;
-mod shared;
+pub(crate) mod shared;
 
 use std::{
     fmt,

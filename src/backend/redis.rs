@@ -44,6 +44,8 @@ mod joint;
 pub(crate) mod name;
 mod refusals;
 pub mod script;
+#[cfg(feature = "local")]
+pub(crate) mod slots;
 pub mod source;
 
 use std::{
