@@ -45,6 +45,8 @@ pub mod axum;
 pub mod cache;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "quota-service")]
+pub mod quota_service;
 #[cfg(feature = "reqwest")]
 pub mod reqwest;
 #[cfg(feature = "testing")]
@@ -89,6 +91,9 @@ pub mod guide {
     #[cfg(feature = "redis")]
     #[doc = include_str!("guide/redis.md")]
     pub mod redis {}
+    #[cfg(feature = "envoy-rls")]
+    #[doc = include_str!("guide/quota_service.md")]
+    pub mod quota_service {}
     #[doc = include_str!("guide/observing.md")]
     pub mod observing {}
     #[doc = include_str!("../DESIGN.md")]

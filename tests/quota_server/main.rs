@@ -1,0 +1,4 @@
+//! The central quota service: its rules, over gRPC, over HTTP, and behind a real Envoy.
+
+mod rls;
+mod support;
