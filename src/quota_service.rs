@@ -14,6 +14,7 @@ mod request;
 mod reservations;
 mod resolve;
 mod rule;
+mod rule_file;
 mod rules;
 mod service;
 mod shape;
@@ -32,6 +33,7 @@ pub use self::{
     request::{Ask, Descriptor, Entry, LimitOverride},
     reservations::{ReservationId, SettleError},
     rule::{RuleLimit, Unit},
+    rule_file::{RuleFile, RuleFileError},
     rules::Rules,
     service::QuotaService,
     tokens::BearerTokens,

@@ -24,8 +24,9 @@
 //! - Values of descriptors are in no log, and in metrics only by `detailed_metric`.
 //! - A leaky bucket answers when the turn has come. Envoy's `timeout` must be longer than that.
 
+mod client;
 mod convert;
 pub mod proto;
 mod server;
 
-pub use self::server::RateLimitServer;
+pub use self::{client::RateLimitClient, server::RateLimitServer};

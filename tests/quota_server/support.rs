@@ -3,16 +3,15 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use tonic::{
-    Code, Response, Status,
+    Code, Status,
     transport::{Channel, Endpoint, Server, server::TcpIncoming},
 };
-use tonic_prost::ProstCodec;
 use tower_quota::{
     backend::LocalBuilder,
     quota_service::{
         QuotaService,
         envoy::{
-            RateLimitServer,
+            RateLimitClient, RateLimitServer,
             proto::{
                 self, Entry, RateLimitDescriptor, RateLimitRequest, RateLimitResponse, UInt64Value,
             },
@@ -61,17 +60,12 @@ impl Client {
         &self,
         request: RateLimitRequest,
     ) -> Result<RateLimitResponse, Status> {
-        let mut grpc = tonic::client::Grpc::new(self.channel.clone());
-        grpc.ready().await.expect("a connection");
         let mut request = tonic::Request::new(request);
         if let Some(token) = &self.token {
             let value = format!("Bearer {token}").parse().expect("a token");
             request.metadata_mut().insert("authorization", value);
         }
-        let path = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
-        let path = http::uri::PathAndQuery::from_static(path);
-        let codec = ProstCodec::<RateLimitRequest, RateLimitResponse>::default();
-        grpc.unary(request, path, codec).await.map(Response::into_inner)
+        RateLimitClient::new(self.channel.clone()).should_rate_limit(request).await
     }
 
     #[track_caller]

@@ -56,7 +56,7 @@ impl RateLimitServer {
 }
 
 /// The one method.
-const PATH: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
+pub(super) const PATH: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
 impl server::NamedService for RateLimitServer {
     const NAME: &'static str = "envoy.service.ratelimit.v3.RateLimitService";
