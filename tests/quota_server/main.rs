@@ -1,4 +1,5 @@
 //! The central quota service: its rules, over gRPC, over HTTP, and behind a real Envoy.
 
+mod envoy;
 mod rls;
 mod support;
