@@ -9,10 +9,16 @@ pub mod leased;
 pub mod local;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(feature = "remote")]
+pub mod remote;
+#[cfg(any(feature = "quota-service", feature = "remote"))]
+pub(crate) mod wire;
 
 use std::future::Future;
 
 pub use self::erased::DynBackend;
+#[cfg(feature = "remote")]
+pub use self::remote::{Remote, RemoteBuilder};
 #[cfg(feature = "local")]
 pub use self::{
     guarded::{Guarded, GuardedBuilder},

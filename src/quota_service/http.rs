@@ -8,6 +8,7 @@
 //! | `PUT /v1/reservations/{id}` | corrects it to what was in fact used, and closes it | 204, or 404 |
 //! | `DELETE /v1/reservations/{id}` | gives all of it back, and closes it | 204, or 404 |
 //! | `GET /v1/rules` | how often each rule has decided, and how | 200 |
+//! | `POST /v1/store/…` | only as a [store](QuotaRouter::store): what `backend::remote` asks | 200 |
 //! | `GET /healthz` | whether the process serves | 200 |
 //! | `GET /readyz` | whether the store can decide | 200, or 503 |
 //!
@@ -29,6 +30,7 @@ mod answer;
 mod handle;
 mod problem;
 mod read;
+mod store;
 
 use std::{sync::Arc, time::Duration};
 
@@ -51,6 +53,7 @@ pub struct QuotaRouter {
 pub(super) struct Settings {
     service: QuotaService,
     tokens: Option<BearerTokens>,
+    is_store: bool,
     max_body: usize,
     read_timeout: Duration,
 }
@@ -66,6 +69,7 @@ impl QuotaRouter {
         let settings = Settings {
             service,
             tokens: None,
+            is_store: false,
             max_body: Self::DEFAULT_MAX_BODY,
             read_timeout: Self::DEFAULT_READ_TIMEOUT,
         };
@@ -76,6 +80,14 @@ impl QuotaRouter {
     /// `/healthz` and `/readyz` stay open.
     pub fn tokens(mut self, tokens: BearerTokens) -> Self {
         self.settings.tokens = Some(tokens);
+        self
+    }
+
+    /// Serves as the store of layers elsewhere, by their `backend::remote`. They bring their own limits
+    /// and name their own keys, so whoever may ask can use up, and give back, what is in the store:
+    /// give [tokens](Self::tokens) to those only who may. What descriptors are charged is apart.
+    pub fn store(mut self, is_store: bool) -> Self {
+        self.settings.is_store = is_store;
         self
     }
 
@@ -95,7 +107,14 @@ impl QuotaRouter {
     pub fn build(self) -> Router {
         let max_body = self.settings.max_body;
         let state = Arc::new(self.settings);
-        let guarded = Router::new()
+        let store = if state.is_store {
+            Router::new()
+                .route("/v1/store/decide", post(store::decide))
+                .route("/v1/store/settle", post(store::settle))
+        } else {
+            Router::new()
+        };
+        let guarded = store
             .route("/v1/decide", post(handle::decide))
             .route("/v1/inspect", post(handle::inspect))
             .route("/v1/reservations", post(handle::reserve))

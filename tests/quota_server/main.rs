@@ -2,4 +2,5 @@
 
 mod envoy;
 mod rls;
+mod store;
 mod support;

@@ -16,6 +16,7 @@ use tower_quota::{
                 self, Entry, RateLimitDescriptor, RateLimitRequest, RateLimitResponse, UInt64Value,
             },
         },
+        http::QuotaRouter,
     },
     time::{ManualClock, Timestamp},
 };
@@ -104,4 +105,12 @@ pub(crate) fn told(response: &RateLimitResponse) -> (proto::Code, Vec<(proto::Co
 /// A service at a minute's beginning.
 pub(crate) fn service(rules: &str) -> (QuotaService, ManualClock) {
     service_at(rules, Timestamp::from_secs(1_200_000_000))
+}
+
+/// An HTTP server that serves until the test ends.
+pub(crate) async fn serve_http(router: QuotaRouter) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move { axum::serve(listener, router.build()).await });
+    address
 }

@@ -117,7 +117,7 @@ pub(super) fn counts(counts: &[RuleCounts], open_reservations: usize) -> Respons
     json(StatusCode::OK, &Body { rules: rules.collect(), open_reservations }, JSON)
 }
 
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 
 pub(super) fn json(
     status: StatusCode,
