@@ -54,7 +54,7 @@ async fn store() -> OverHttp {
     OverHttp { address, clock, made: AtomicU64::new(0) }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_quota_server_is_a_backend_like_any_other() {
     conformance::run(&store().await).await;
 }

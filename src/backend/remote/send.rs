@@ -22,8 +22,10 @@ const MOST_READ: usize = 64 * 1024;
 
 /// Over plain HTTP, on connections that are kept.
 pub(super) fn by_hyper() -> Sender {
-    let client: Client<HttpConnector, Full<Bytes>> =
-        Client::builder(TokioExecutor::new()).build_http();
+    let mut connector = HttpConnector::new();
+    // A request is one small packet, and somebody waits for it.
+    connector.set_nodelay(true);
+    let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
     Arc::new(move |request| {
         let client = client.clone();
         async move {
