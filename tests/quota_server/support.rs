@@ -53,6 +53,10 @@ impl Client {
         Self { channel: endpoint.connect_lazy(), token: None }
     }
 
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
     pub(crate) fn token(self, token: &str) -> Self {
         Self { token: Some(token.into()), ..self }
     }
