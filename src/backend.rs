@@ -10,10 +10,16 @@ pub mod leased;
 pub mod local;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(feature = "remote")]
+pub mod remote;
+#[cfg(any(feature = "quota-service", feature = "remote"))]
+pub(crate) mod wire;
 
 use std::future::Future;
 
 pub(crate) use self::joint::Carried;
+#[cfg(feature = "remote")]
+pub use self::remote::{Remote, RemoteBuilder};
 pub use self::{erased::DynBackend, joint::Joint};
 #[cfg(feature = "local")]
 pub use self::{

@@ -47,6 +47,8 @@ pub mod cache;
 pub mod deferred;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "quota-service")]
+pub mod quota_service;
 #[cfg(feature = "reqwest")]
 pub mod reqwest;
 #[cfg(feature = "testing")]
@@ -94,6 +96,9 @@ pub mod guide {
     #[cfg(feature = "redis")]
     #[doc = include_str!("guide/redis.md")]
     pub mod redis {}
+    #[cfg(feature = "envoy-rls")]
+    #[doc = include_str!("guide/quota_service.md")]
+    pub mod quota_service {}
     #[doc = include_str!("guide/observing.md")]
     pub mod observing {}
     #[doc = include_str!("../DESIGN.md")]
