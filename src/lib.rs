@@ -90,6 +90,9 @@ pub mod guide {
     pub mod caching {}
     #[doc = include_str!("guide/failure.md")]
     pub mod failure {}
+    #[cfg(feature = "deferred")]
+    #[doc = include_str!("guide/deferring.md")]
+    pub mod deferring {}
     #[cfg(feature = "local")]
     #[doc = include_str!("guide/leases.md")]
     pub mod leases {}
@@ -99,6 +102,12 @@ pub mod guide {
     #[cfg(feature = "envoy-rls")]
     #[doc = include_str!("guide/quota_service.md")]
     pub mod quota_service {}
+    #[cfg(feature = "upstream")]
+    #[doc = include_str!("guide/upstream.md")]
+    pub mod upstream {}
+    #[cfg(all(feature = "cache", feature = "deferred", feature = "upstream"))]
+    #[doc = include_str!("guide/gateway.md")]
+    pub mod gateway {}
     #[doc = include_str!("guide/observing.md")]
     pub mod observing {}
     #[doc = include_str!("../DESIGN.md")]

@@ -1,7 +1,11 @@
-//! Staying inside the limits of somebody else: what answers say, and what calls cost.
+//! Staying inside the limits of somebody else.
 //!
-//! Nothing here sends, waits or reads a clock. A [`Profile`] says what is to be known of a provider,
-//! as data. By it
+//! [`UpstreamLayer`] stands before a client and sends by an [`Account`] what its limits allow: it
+//! estimates, waits, observes and settles. A [`Pool`] has several accounts, a [`Board`] tells a fleet
+//! what one of its instances was told. The [guide](crate::guide::upstream) begins with them.
+//!
+//! What they are made of can be had alone: nothing of it sends, waits or reads a clock. A [`Profile`]
+//! says what is to be known of a provider, as data. By it
 //!
 //! - [`Profile::estimate`] and [`Profile::reserved`] say what a request will cost, before it is sent;
 //!   [`Learned`] corrects them by what calls came to;

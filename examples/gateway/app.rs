@@ -6,19 +6,20 @@ use axum::{
     Router,
     body::{Body, Bytes, to_bytes},
     extract::State,
-    routing::{get, post},
+    routing::{any, get, post},
 };
 use http::{
     HeaderMap, HeaderValue, Request, Response, StatusCode,
-    header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE},
+    header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
 };
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use crate::{
     call::Call,
     config::Wire,
+    deferral::Owner,
     health,
     live::{Gateway, Live},
     numbers::Outcome,
@@ -36,6 +37,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .route("/v1/responses", post(openai))
         .route("/v1/messages", post(anthropic))
         .route("/v1/models", get(models))
+        .route("/deferred/{*id}", any(later))
         .merge(health::router(Arc::clone(&gateway)))
         .fallback(|request: Request<Body>| async move {
             let refusal = Refusal::new(
@@ -86,7 +88,7 @@ async fn answer(gateway: &Gateway, wire: Wire, request: Request<Body>) -> Respon
         gateway.numbers.all.count(outcome);
         call.tenant().tally.count(outcome);
     };
-    let mut response = match live.service.clone().oneshot(request).await {
+    let response = match live.service.clone().oneshot(request).await {
         Ok(response) => response,
         Err(error) => {
             let refusal = Refusal::of(&error);
@@ -95,14 +97,40 @@ async fn answer(gateway: &Gateway, wire: Wire, request: Request<Body>) -> Respon
         }
     };
     let status = response.status();
-    tally(if is_from_memory(response.headers()) {
+    tally(if status == StatusCode::ACCEPTED {
+        Outcome::Deferred
+    } else if is_from_memory(response.headers()) {
         Outcome::Cached
     } else if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
         Outcome::Failed
     } else {
         Outcome::Admitted
     });
-    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+    given(response, wire)
+}
+
+/// How a deferred call stands, or its answer.
+async fn later(State(gateway): State<Arc<Gateway>>, mut request: Request<Body>) -> Response<Body> {
+    let live = gateway.live();
+    let tenant = match tenant(&live, request.headers()) {
+        Ok(tenant) => tenant,
+        Err(refusal) => return refusal.respond(Wire::OpenAi),
+    };
+    request.extensions_mut().insert(Owner(tenant.key.clone()));
+    match gateway.later.results().oneshot(request).await {
+        Ok(response) => response,
+        Err(error) => Refusal::of(&error).respond(Wire::OpenAi),
+    }
+}
+
+/// What of an answer is the caller's.
+pub(crate) fn given(mut response: Response<Body>, wire: Wire) -> Response<Body> {
+    if response.status() == StatusCode::TOO_MANY_REQUESTS {
+        // What it says is about the account: whose it is, its limits, its use.
+        let after = response.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok());
+        return Refusal::throttled(after.and_then(|after| after.parse().ok())).respond(wire);
+    }
+    if matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         // The provider means the gateway's key, and what it says may quote it.
         let message = "The provider did not accept the gateway's account.";
         return Refusal::new(StatusCode::BAD_GATEWAY, "api_error", message).respond(wire);
@@ -110,6 +138,12 @@ async fn answer(gateway: &Gateway, wire: Wire, request: Request<Body>) -> Respon
     strip(response.headers_mut());
     response.extensions_mut().clear();
     response
+}
+
+/// The answer to a deferred call whose tenant is gone.
+pub(crate) fn unknown_tenant() -> Response<Body> {
+    let message = "The tenant of this call is not known any more.";
+    Refusal::new(StatusCode::UNAUTHORIZED, "authentication_error", message).respond(Wire::OpenAi)
 }
 
 fn tenant(live: &Live, headers: &HeaderMap) -> Result<Arc<Tenant>, Refusal> {
@@ -124,9 +158,21 @@ fn tenant(live: &Live, headers: &HeaderMap) -> Result<Arc<Tenant>, Refusal> {
 #[derive(Deserialize)]
 struct Head {
     model: String,
+    #[serde(default)]
+    temperature: Value,
+    #[serde(default)]
+    n: Value,
 }
 
-async fn prepare(
+impl Head {
+    /// Whether the caller asks for another answer each time.
+    fn is_random(&self) -> bool {
+        self.temperature.as_f64().is_some_and(|temperature| temperature > 0.0)
+            || self.n.as_u64().is_some_and(|n| n > 1)
+    }
+}
+
+pub(crate) async fn prepare(
     gateway: &Gateway,
     live: &Live,
     tenant: Arc<Tenant>,
@@ -149,12 +195,13 @@ async fn prepare(
     let estimate = route.profile.estimate(&body);
     let call = Call::new(tenant, route, estimate, Arc::clone(&gateway.numbers.all));
     parts.extensions.clear();
+    parts.extensions.insert(Owner(call.tenant().key.clone()));
     parts.extensions.insert(call.clone());
     parts.headers.remove(CONTENT_LENGTH);
     // The query says nothing at these endpoints.
     parts.uri =
         parts.uri.path().parse().map_err(|_| Refusal::bad("The path is not understood."))?;
-    if parts.headers.get(CACHE_CONTROL).is_none() && is_random(text) {
+    if head.is_random() {
         parts.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
     Ok((call, Request::from_parts(parts, Body::from(body))))
@@ -184,24 +231,11 @@ async fn read(
     }
 }
 
-/// Whether the caller asks for another answer each time.
-fn is_random(text: &str) -> bool {
-    #[derive(Deserialize)]
-    struct Dice {
-        temperature: Option<f64>,
-        n: Option<u64>,
-    }
-    serde_json::from_str(text).is_ok_and(|dice: Dice| {
-        dice.temperature.is_some_and(|temperature| temperature > 0.0)
-            || dice.n.is_some_and(|n| n > 1)
-    })
-}
-
 fn is_from_memory(headers: &HeaderMap) -> bool {
     let says = headers.get("cache-status").and_then(|value| value.to_str().ok());
     says.is_some_and(|says| says.contains("hit") || says.contains("collapsed"))
 }
 
-fn wire_of(path: &str) -> Wire {
+pub(crate) fn wire_of(path: &str) -> Wire {
     if path == "/v1/messages" { Wire::Anthropic } else { Wire::OpenAi }
 }

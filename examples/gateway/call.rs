@@ -1,12 +1,19 @@
 //! A call on its way: who makes it, for which model, and what it is known to cost.
 
 use std::{
-    sync::{Arc, Mutex, atomic::Ordering::Relaxed},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use tokio::time::Instant;
-use tower_quota::{Cost, queue::Ask, upstream::Estimate};
+use tower_quota::{
+    Cost,
+    queue::{Ask, Priority},
+    upstream::Estimate,
+};
 
 use crate::{
     live::Route,
@@ -25,6 +32,8 @@ struct Inner {
     estimate: Estimate,
     begun: Instant,
     all: Arc<Tally>,
+    /// Nobody holds a connection for it.
+    takes_its_time: AtomicBool,
     /// Nothing once it was sent.
     waiting: Mutex<Option<WaitingNow>>,
 }
@@ -36,9 +45,15 @@ impl Call {
         estimate: Estimate,
         all: Arc<Tally>,
     ) -> Self {
-        let waiting = Mutex::default();
-        let begun = Instant::now();
-        Self(Arc::new(Inner { tenant, route, estimate, begun, all, waiting }))
+        Self(Arc::new(Inner {
+            tenant,
+            route,
+            estimate,
+            begun: Instant::now(),
+            all,
+            takes_its_time: AtomicBool::new(false),
+            waiting: Mutex::default(),
+        }))
     }
 
     pub(crate) fn tenant(&self) -> &Arc<Tenant> {
@@ -70,11 +85,20 @@ impl Call {
     /// How it asks for its turn at an account.
     pub(crate) fn ask(&self, cost: Cost) -> Ask {
         let plan = &self.0.tenant.plan;
+        let (priority, max_wait) = match self.0.takes_its_time.load(Relaxed) {
+            true => (Priority::LOW, NOBODY_WAITS),
+            false => (plan.priority, plan.max_wait),
+        };
         Ask::new(cost)
             .flow(self.0.tenant.key.clone())
             .weight(plan.weight)
-            .priority(plan.priority)
-            .max_wait(plan.max_wait)
+            .priority(priority)
+            .max_wait(max_wait)
+    }
+
+    /// It was deferred: those whose callers wait for the answer go first.
+    pub(crate) fn takes_its_time(&self) {
+        self.0.takes_its_time.store(true, Relaxed);
     }
 
     /// It has passed the tenant's plan, and waits for an account.
@@ -104,4 +128,6 @@ impl Call {
 const USUAL_OUTPUT: u64 = 256;
 /// A bound far above what answers have is not what they will have.
 const MOST_RESERVED: u64 = 4_096;
+/// Longer than any account lets a call wait.
+const NOBODY_WAITS: Duration = Duration::from_secs(86_400);
 const NOTICEABLE: Duration = Duration::from_millis(5);

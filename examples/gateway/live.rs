@@ -28,12 +28,13 @@ use tower_quota::{
 use crate::{
     call::Call,
     config::{self, Config, Wire},
+    deferral::Later,
     numbers::{Numbers, lock},
     tenants::{PlanTerms, Tenant},
     upstream::{self, Client, Kept, Target, Upstream, Via},
 };
 
-type Next = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
+pub(crate) type Next = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
 
 /// What outlives a reload: what was used, what was learned, what was answered.
 #[derive(Debug)]
@@ -43,6 +44,7 @@ pub(crate) struct Gateway {
     accounts: Mutex<HashMap<String, Kept>>,
     answers: MemoryStore,
     client: Client,
+    pub(crate) later: Later,
     pub(crate) numbers: Arc<Numbers>,
 }
 
@@ -53,7 +55,9 @@ pub(crate) struct Live {
     pub(crate) tenants: HashMap<[u8; 32], Arc<Tenant>>,
     pub(crate) routes: BTreeMap<String, Arc<Route>>,
     pub(crate) upstreams: Vec<Arc<Upstream>>,
+    /// All layers, and all but that which defers.
     pub(crate) service: Next,
+    pub(crate) at_once: Next,
 }
 
 /// The way of one model's calls.
@@ -73,6 +77,7 @@ impl Gateway {
             accounts: Mutex::default(),
             answers: MemoryStore::new(config.cache.max_bytes),
             client: upstream::client(),
+            later: Later::new(&config)?,
             numbers: Arc::new(Numbers::new()),
         };
         gateway.apply(config)?;
@@ -99,8 +104,9 @@ impl Gateway {
         let upstreams = self.upstreams(&config)?;
         let routes = self.routes(&config, &upstreams)?;
         let (tenants, plans) = self.tenants(&config)?;
-        let service = self.service(&config, plans);
-        Ok(Live { config, tenants, routes, upstreams, service })
+        let at_once = self.service(&config, plans);
+        let service = self.later.wrap(at_once.clone());
+        Ok(Live { config, tenants, routes, upstreams, service, at_once })
     }
 
     fn upstreams(&self, config: &Config) -> Result<Vec<Arc<Upstream>>, BoxError> {
@@ -115,7 +121,7 @@ impl Gateway {
                 .backend(kept.backend.clone())
                 .board(kept.board.clone())
                 .key(Key::from(name.as_str()))
-                .name(PolicyName::new(&*name).unwrap_or_default())
+                .name(PolicyName::new(&*name)?)
                 .max_wait(account.max_wait);
             for (limit, quota) in &account.quotas {
                 builder = builder.limit(limit, *quota);
@@ -134,6 +140,7 @@ impl Gateway {
                 wire: provider.speaks,
                 target,
                 key: account.key.clone(),
+                timeout: provider.timeout,
                 kept,
             }));
         }
@@ -147,7 +154,7 @@ impl Gateway {
         }
         let kept = Kept {
             backend: backend(config, &format!("account-{name}"))?,
-            board: Board::new(),
+            board: board(config, name)?,
             standing: Arc::new(Mutex::new(Standing::new(profile))),
         };
         accounts.insert(name.to_owned(), kept.clone());
@@ -235,7 +242,7 @@ impl Gateway {
         Ok(limiter)
     }
 
-    /// All layers: the memory of answers, the tenant's plan, and then the model's way.
+    /// The layers: the memory of answers, the tenant's plan, and then the model's way.
     fn service(&self, config: &Config, plans: Plans) -> Next {
         let plans = Arc::new(plans);
         let by_plan = service_fn(move |request: Request<Body>| {
@@ -276,12 +283,14 @@ type Plans = HashMap<String, Next>;
 impl Live {
     fn nothing() -> Result<Self, BoxError> {
         let service = service_fn(|_| async { Err("nothing is configured".into()) });
+        let service = BoxCloneSyncService::new(service);
         Ok(Self {
             config: Config::default(),
             tenants: HashMap::new(),
             routes: BTreeMap::new(),
             upstreams: Vec::new(),
-            service: BoxCloneSyncService::new(service),
+            at_once: service.clone(),
+            service,
         })
     }
 }
@@ -294,6 +303,13 @@ fn backend(config: &Config, name: &str) -> Result<DynBackend<Plan>, BoxError> {
     let redis = RedisBuilder::new(server, PolicyName::new(name)?).build();
     let share = Fallback::LocalShare(Portion::of(config.state.instances)?);
     Ok(DynBackend::new(GuardedBuilder::new(share).build(redis)))
+}
+
+/// Where it is told what providers say: to all instances, or to this one.
+fn board(config: &Config, account: &str) -> Result<Board, BoxError> {
+    let Some(url) = &config.state.redis else { return Ok(Board::new()) };
+    let server = RedisServer::open(url.expose()).map_err(|_| "the Redis URL is not understood")?;
+    Ok(Board::shared(server, PolicyName::new(format!("account-{account}"))?))
 }
 
 /// The limits of a plan. One that has none has one that nobody reaches, so that its use is counted.
@@ -365,7 +381,7 @@ impl Reading for Spent {
     }
 }
 
-fn into_body<B>(response: Response<B>) -> Response<Body>
+pub(crate) fn into_body<B>(response: Response<B>) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,

@@ -14,6 +14,7 @@
 mod app;
 mod call;
 mod config;
+mod deferral;
 mod demo;
 mod health;
 mod live;
@@ -101,6 +102,7 @@ struct Running {
     stop: watch::Sender<bool>,
     look: tokio::task::JoinHandle<()>,
     servers: [tokio::task::JoinHandle<()>; 2],
+    runner: tokio::task::JoinHandle<()>,
 }
 
 impl Running {
@@ -123,8 +125,11 @@ impl Running {
             serve(tenants, app::router(Arc::clone(&gateway))),
             serve(page, page::router(Arc::clone(&gateway), ticking)),
         ];
+        let mut end = stopped.clone();
+        let end = Box::pin(async move { drop(end.changed().await) });
+        let runner = tokio::spawn(deferral::Later::run(Arc::clone(&gateway), end));
         let (tenants, page) = addresses;
-        Ok(Self { tenants, page, gateway, stop, look, servers })
+        Ok(Self { tenants, page, gateway, stop, look, servers, runner })
     }
 
     /// Takes no more calls, and lets those that are there end.
@@ -135,6 +140,12 @@ impl Running {
         self.stop.send_replace(true);
         for server in self.servers {
             let _ = server.await;
+        }
+        // Deferred calls that do not end in time are run again at the next start.
+        let drain = self.gateway.live().config.server.drain;
+        let mut runner = self.runner;
+        if tokio::time::timeout(drain, &mut runner).await.is_err() {
+            runner.abort();
         }
     }
 }

@@ -26,6 +26,13 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", message)
     }
 
+    /// The provider lets nobody in, for so many seconds if that is known.
+    pub(crate) fn throttled(retry_after: Option<u64>) -> Self {
+        let message = "The provider lets nobody in for now.";
+        let refusal = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message);
+        Self { retry_after, ..refusal }
+    }
+
     /// Of what the layers say. Whatever they do not know stays inside.
     pub(crate) fn of(error: &BoxError) -> Self {
         let Some(rejection) = Rejection::of(&**error) else {
@@ -47,7 +54,9 @@ impl Refusal {
                 limited(format!("The limit `{name}` is used up."))
             }
             Rejection::Busy(_) => limited("Too many requests are waiting.".into()),
-            Rejection::Throttled(_) => limited("The provider lets nobody in for now.".into()),
+            Rejection::Throttled(_) => {
+                Self::throttled(retry_after.and_then(RetryAfter::as_secs_ceil))
+            }
             _ => {
                 let message = "The limits cannot be decided on for now.";
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "api_error", message)

@@ -41,6 +41,8 @@ pub(crate) struct Upstream {
     pub(crate) wire: Wire,
     pub(crate) target: Target,
     pub(crate) key: Secret,
+    /// How long an answer may take to begin.
+    pub(crate) timeout: Duration,
     pub(crate) kept: Kept,
 }
 
@@ -87,12 +89,16 @@ impl Target {
 }
 
 pub(crate) fn client() -> Client {
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(Duration::from_secs(10)));
     let connector = HttpsConnectorBuilder::new()
         .with_webpki_roots()
         .https_or_http()
         .enable_http1()
         .enable_http2()
-        .build();
+        .wrap_connector(connector);
     HyperClient::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(Duration::from_secs(30))
@@ -125,11 +131,12 @@ pub(crate) async fn send(
         let cost = upstream.profile.reserved(&call.estimate());
         lock(&upstream.kept.standing).send(sent, cost)
     };
-    let response = match client.request(request).await {
+    let response = tokio::time::timeout(upstream.timeout, client.request(request)).await;
+    let response = match response.map_err(BoxError::from).and_then(|sent| Ok(sent?)) {
         Ok(response) => response,
         Err(error) => {
             lock(&upstream.kept.standing).answered(Some(ticket));
-            return Err(error.into());
+            return Err(error);
         }
     };
     let observation = upstream.profile.observe(&Answer {

@@ -30,6 +30,9 @@ use crate::time::{Clock, SystemClock};
 /// them, and what ran waits again. A thread does all of it; 300 bytes of each request are in memory,
 /// and never its body.
 ///
+/// The file is for its user only, grows with the most that it ever had to keep, and uses its room
+/// again. It can be copied while the store is closed.
+///
 /// A disk that is full is an [error](StoreErrorKind::NoSpace) for who submits, and nothing that was
 /// accepted is lost: what has ended meanwhile is told when there is room again.
 ///

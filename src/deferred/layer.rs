@@ -36,16 +36,14 @@ use super::{
 /// asks. The runner's service is the same stack below it, or another.
 ///
 /// ```
-/// use std::convert::Infallible;
-/// use bytes::Bytes;
 /// use http::{Request, Response};
-/// use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+/// use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
 /// use tower_quota::{Quota, TokenBucketLayer};
 /// use tower_quota::deferred::{Bounds, DeferredLayer, DiskStore, StoredBody};
-/// use tower_quota::http::{TooManyRequests, header};
+/// use tower_quota::http::header;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # async fn main() -> Result<(), BoxError> {
 /// # let clock = tower_quota::time::SystemClock;
 /// let store = DiskStore::in_memory(Bounds::DEFAULT, clock)?; // `open` in production
 /// let deferred = DeferredLayer::new(store, header("x-api-key"));
@@ -53,7 +51,7 @@ use super::{
 /// let limited = ServiceBuilder::new()
 ///     .layer(TokenBucketLayer::new(Quota::per_minute(60)).wait(std::time::Duration::MAX))
 ///     .service(service_fn(|_: Request<StoredBody>| async {
-///         Ok::<_, Infallible>(Response::new(StoredBody::default()))
+///         Ok::<_, BoxError>(Response::new(StoredBody::default()))
 ///     }));
 ///
 /// tokio::spawn(deferred.runner(limited.clone()).run());

@@ -14,7 +14,7 @@ use super::{
     fingerprint::fingerprint,
     id::{Owner, RequestId},
     message::{StoredRequest, StoredResponse},
-    status::{Bounds, Counts, Status, span},
+    status::{Bounds, Counts, Failure, Status, span},
     store::{Canceled, DeferredStore, Ending, Job, Submission, Submitted, Taken, Ticket},
 };
 use crate::{
@@ -186,8 +186,12 @@ impl<S: Source> DeferredStore for RedisStore<S> {
             let ticket = Ticket::new(id, row.number()?);
             let (attempt, max_attempts) = (row.small()?, row.small()?);
             let label = String::from_utf8(row.text()?).map_err(|_| reply::malformed())?;
-            let request = StoredRequest::decode(&Bytes::from(row.text()?));
-            let mut job = Job::new(ticket, owner, request.ok_or_else(reply::malformed)?, attempt);
+            let Some(request) = StoredRequest::decode(&Bytes::from(row.text()?)) else {
+                // It must not stand in the way of the others.
+                self.settle(&ticket, Ending::Failed(Failure::Unreadable, None)).await?;
+                continue;
+            };
+            let mut job = Job::new(ticket, owner, request, attempt);
             (job.max_attempts, job.label) = (max_attempts, label);
             jobs.push(job);
         }
@@ -216,7 +220,9 @@ impl<S: Source> DeferredStore for RedisStore<S> {
             response.map(|response| response.encode().to_vec()).unwrap_or_default(),
         ];
         let is_ours = Fields::of(self.step("settle", arguments).await?)?.is_ours()?;
-        self.news.notify_waiters();
+        if matches!(name, "retry" | "refused") {
+            self.news.notify_waiters();
+        }
         Ok(is_ours)
     }
 

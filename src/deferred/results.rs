@@ -35,6 +35,10 @@ use crate::policy::{KeyOf, Subject};
 /// | `DELETE /deferred/{id}` | 204: it is canceled, or if it had ended, forgotten |
 /// | anything of somebody else's, or forgotten | 404 |
 ///
+/// How it stands: `id`, `state` ([`State::name`]), `attempts`, `failure` ([`Failure`](super::Failure))
+/// of one that failed; `submitted`, `expires` and of one that has ended `kept_until`, in seconds since
+/// the Unix epoch; `status` and `result`, the paths of this table.
+///
 /// The id is taken from the end of the path, so it does not matter what a router does to its
 /// beginning. The answers say `no-store`, unless the service's own says something else.
 ///

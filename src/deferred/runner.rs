@@ -217,7 +217,8 @@ impl<S, M: DeferredStore> Runner<S, M> {
             let pause = async {
                 match next {
                     _ if free == 0 => drop(running.join_next().await),
-                    _ if count == free => {}
+                    // A store may give fewer than there are.
+                    _ if count > 0 => {}
                     None => changed.await,
                     Some(next) => {
                         // An instant that is past by now is looked at once more, not for ever.

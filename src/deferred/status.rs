@@ -62,17 +62,20 @@ pub enum Failure {
     Refused,
     /// Its answer was larger than is kept.
     TooLarge,
+    /// What was stored of it cannot be read.
+    Unreadable,
 }
 
 impl Failure {
-    const ALL: [Self; 3] = [Self::Attempts, Self::Refused, Self::TooLarge];
+    const ALL: [Self; 4] = [Self::Attempts, Self::Refused, Self::TooLarge, Self::Unreadable];
 
-    /// Its name in a status: `attempts`, `refused`, `too_large`.
+    /// Its name in a status: `attempts`, `refused`, `too_large`, `unreadable`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Attempts => "attempts",
             Self::Refused => "refused",
             Self::TooLarge => "too_large",
+            Self::Unreadable => "unreadable",
         }
     }
 

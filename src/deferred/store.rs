@@ -221,18 +221,19 @@ impl Job {
     }
 }
 
-/// By what the taker of a request is known: its id, and a number that no other attempt has.
+/// By what the taker of a request is known: its id, and how often it was taken.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub struct Ticket {
     /// The request.
     pub id: RequestId,
-    /// The number.
+    /// The number of this taking, from one on. Unlike that of the attempt it counts those that were
+    /// refused, so no other taking has it.
     pub number: u64,
 }
 
 impl Ticket {
-    /// The ticket of an attempt.
+    /// The ticket of the `number`-th taking.
     pub const fn new(id: RequestId, number: u64) -> Self {
         Self { id, number }
     }

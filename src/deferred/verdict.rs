@@ -13,7 +13,7 @@ use crate::{decision::RetryAfter, http::hinted_wait, rejection::Rejection};
 /// |---|---|
 /// | a refusal of a layer of this crate; 429 | it is refused: later, when they say |
 /// | … with the word that it can never be admitted | it has failed |
-/// | 408, 425, 502, 503, 504, 529; any other error | it is tried again, when they say |
+/// | 408, 425, 502, 503, 504, 529; any 5xx with `Retry-After`; any other error | it is tried again, when they say |
 /// | any other answer | it is done |
 ///
 /// When they say is `Retry-After` (or `retry-after-ms`), or what the refusal knows. Where nothing is
@@ -21,7 +21,7 @@ use crate::{decision::RetryAfter, http::hinted_wait, rejection::Rejection};
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(clippy::exhaustive_enums, reason = "a runner must know what to do with each")]
 pub enum Verdict {
-    /// It has its answer.
+    /// It has its answer. (An error is none: of that it has failed.)
     Done,
     /// Nothing was done, because a limit did not admit it. That is no attempt, and holds back what
     /// else its owner has deferred.
@@ -59,6 +59,11 @@ impl Verdict {
             | StatusCode::SERVICE_UNAVAILABLE
             | StatusCode::GATEWAY_TIMEOUT => Self::Retry { after: after() },
             status if status.as_u16() == OVERLOADED => Self::Retry { after: after() },
+            // Who says when to come again means it.
+            status if status.is_server_error() => match after() {
+                None => Self::Done,
+                after => Self::Retry { after },
+            },
             _ => Self::Done,
         }
     }

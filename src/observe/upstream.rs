@@ -37,26 +37,24 @@ impl Observer {
 
     /// Notes that the provider refused.
     pub(crate) fn stopped(&self, quota: &str, stopped: Stopped<'_>) {
-        let _ = (&self.account, quota, stopped);
+        let Stopped { class, wait, limit } = stopped;
+        let _ = (&self.account, quota, class, wait, limit);
         #[cfg(feature = "metrics")]
         metrics::counter!(
             "tower_quota_upstream_refusals_total",
-            "account" => self.account.to_string(), "class" => stopped.class
+            "account" => self.account.to_string(), "class" => class
         )
         .increment(1);
         #[cfg(feature = "tracing")]
-        {
-            let Stopped { class, wait, limit } = stopped;
-            match wait {
-                Some(wait) => tracing::warn!(
-                    target: "tower_quota", account = %self.account, quota, class, limit, ?wait,
-                    "provider refused: nothing is sent for a while"
-                ),
-                None => tracing::error!(
-                    target: "tower_quota", account = %self.account, quota, class, limit,
-                    "provider refused for good"
-                ),
-            }
+        match wait {
+            Some(wait) => tracing::warn!(
+                target: "tower_quota", account = %self.account, quota, class, limit, ?wait,
+                "provider refused: nothing is sent for a while"
+            ),
+            None => tracing::error!(
+                target: "tower_quota", account = %self.account, quota, class, limit,
+                "provider refused for good"
+            ),
         }
     }
 

@@ -71,7 +71,7 @@ impl Ask {
     /// The same ask with a deadline instead of a longest wait, counted from now: asked several times, it
     /// waits no longer than once.
     #[cfg(feature = "upstream")]
-    pub(crate) fn from_now(self, longest: Option<Duration>) -> Self {
+    pub(crate) fn with_deadline(self, longest: Option<Duration>) -> Self {
         let deadline = self.latest(crate::time::timer_now(), longest);
         Self { deadline, max_wait: None, ..self }
     }

@@ -28,7 +28,7 @@ use crate::{
     name::PolicyName,
     observe::queues::{QueueEnd, QueueObserver},
     rejection::Denial,
-    time::timer_now,
+    time::{Clock, SystemClock, timer_now},
 };
 
 /// What all handles of a queue share.
@@ -263,19 +263,28 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         turn
     }
 
-    /// When the turn of `rank` comes, as far as the refusal of the front and the rate tell.
+    /// When the turn of `rank` comes, as far as the refusal of the front and the limit tell: when the
+    /// front is admitted, nothing is left of what refused it.
     fn estimate(&self, line: &LineOf<A, B>, limit: &Limit<A>, rank: Rank, now: Instant) -> Instant {
-        let mut units = 0;
+        let algorithm = limit.algorithm();
+        // The backend's clock is not known; where windows begin with the calendar, this is near it.
+        let (due, at) = (line.due().unwrap_or(now), SystemClock.now());
+        let mut state = algorithm.initial(at);
+        // What it says of what is left, nobody needs.
+        let _standing = algorithm.lower(&mut state, at, line.standing.policy, 0);
+        let mut forecast = Forecast::new(state, at, due);
+        let mut turn = due;
         for (place, (of, entry)) in line.schedule.in_order().enumerate() {
             // What is told of the front counts its own cost.
             if place > 0 || line.due().is_none() {
-                units += u128::from(entry.size);
+                let its = self.limit(entry.value.limit.as_ref());
+                turn = forecast.admit(its.algorithm(), due, entry.value.cost).unwrap_or(turn);
             }
             if of == rank {
                 break;
             }
         }
-        later(line.due().unwrap_or(now), time_of(units, limit.policies()))
+        turn
     }
 
     fn time_of(&self, limit: Option<&Limit<A>>, units: u128) -> Duration {

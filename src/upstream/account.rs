@@ -140,7 +140,8 @@ impl<B: Backend<Plan>> Account<B> {
         self.ledger(Some(quota)).outlook().1
     }
 
-    /// Ends a stop by hand, for the whole fleet: after a bill was paid.
+    /// Ends a stop by hand, for the whole fleet. One without an end, as when a bill is not paid, is of
+    /// the whole account: its quota is `""`.
     pub fn resume(&self, quota: &str) {
         self.0.settings.board.resume(quota);
     }
@@ -204,7 +205,7 @@ impl<B: Backend<Plan>> Settings<B> {
             set,
             jitter: self.jitter,
             max_wait: self.max_wait,
-            known: Mutex::new(Known { rules: Arc::new(rules), notice: Notice::default() }),
+            known: Mutex::new(Known { rules: Arc::new(rules), limits: Vec::new(), version: 0 }),
             expected: Mutex::new(Expected::default()),
             standing: Mutex::new(Standing::new(&self.profile)),
             free: AtomicU64::new(1_000_000),

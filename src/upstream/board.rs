@@ -8,7 +8,10 @@ use std::{
     collections::BTreeMap,
     fmt,
     future::Future,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -47,6 +50,8 @@ struct Inner {
     clock: TimerClock,
     /// What was posted, by quota: of an account that has limits by model, a quota is a model.
     notices: watch::Sender<Notices>,
+    /// Counts what was new.
+    version: AtomicU64,
     /// Whether what others have posted was read once.
     is_current: watch::Sender<bool>,
     link: Option<Link>,
@@ -57,8 +62,11 @@ struct Link {
     posts: mpsc::UnboundedSender<Post>,
     /// Starts the task that carries it, once there is a runtime.
     start: OnceLock<()>,
-    starter: Box<dyn Fn(&Arc<Inner>) -> bool + Send + Sync>,
+    starter: Starter,
 }
+
+/// Starts the task if it can.
+type Starter = Box<dyn Fn(&Arc<Inner>) -> bool + Send + Sync>;
 
 pub(super) type Notices = BTreeMap<Box<str>, Notice>;
 
@@ -78,7 +86,8 @@ impl Board {
 
     fn of(clock: TimerClock, link: Option<Link>, is_current: bool) -> Self {
         let (notices, is_current) = (watch::Sender::default(), watch::Sender::new(is_current));
-        Self(Arc::new(Inner { clock, notices, is_current, link }))
+        let version = AtomicU64::new(0);
+        Self(Arc::new(Inner { clock, notices, version, is_current, link }))
     }
 
     /// What is known of a quota: of an account without limits by model, the quota is `""`.
@@ -117,6 +126,11 @@ impl Board {
     pub(super) fn stop(&self, quota: &str) -> Option<Stop> {
         let now = self.now();
         self.0.notices.borrow().get(quota).and_then(|notice| notice.holding(now)).cloned()
+    }
+
+    /// A number that is another when anything is new.
+    pub(super) fn version(&self) -> u64 {
+        self.0.version.load(Ordering::Acquire)
     }
 
     /// Sees what is posted from now on.
@@ -171,6 +185,9 @@ impl Inner {
                 };
                 is_news |= notice.merge(post);
             }
+            if is_news {
+                self.version.fetch_add(1, Ordering::Release);
+            }
             is_news
         })
     }
@@ -200,6 +217,9 @@ impl fmt::Debug for Board {
             .finish()
     }
 }
+
+/// The quota of an account without limits by model, and of what stops all of it.
+pub(super) const ALL: &str = "";
 
 /// How long a first request waits for what others have posted.
 const FIRST_READ: Duration = Duration::from_secs(1);

@@ -89,7 +89,6 @@ async fn judge<M: DeferredStore>(store: M, ledger: &Ledger, most_again: u64) {
     let counts = store.counts().await.expect("it can be told");
     assert_eq!(counts.total(), u64::from(REQUESTS), "none was accepted twice: {counts:?}");
     let again = ledger.calls_beyond();
-    println!("{again} calls were made again, of at most {most_again}");
     assert!(again <= most_again, "{again} calls were made again, of at most {most_again}");
     assert_eq!(ledger.ended_twice(), Vec::<String>::new());
 }
@@ -147,7 +146,6 @@ impl Crowd {
             end(&mut self.workers[place]);
             self.workers[place] = self.start();
         }
-        println!("{kills} kills");
         assert!(kills >= 10, "{kills} kills are not many");
         for worker in &mut self.workers {
             end(worker);

@@ -4,7 +4,9 @@
 mod servers;
 
 mod disk;
+mod faults;
 mod kill;
 mod protocol;
 mod redis;
+mod runs;
 mod support;

@@ -1,16 +1,20 @@
 //! The store on a server.
 
-use std::cell::Cell;
+use std::{cell::Cell, time::Duration};
 
 use tower_quota::{
     PolicyName,
     backend::redis::Server,
-    deferred::{Bounds, RedisStore},
+    deferred::{Bounds, DeferredLayer, RedisStore, State},
+    http::header,
     testing::deferred::{self, Harness},
     time::{ManualClock, Timestamp},
 };
 
-use crate::servers::{Flavor, Standalone, unique_prefix};
+use crate::{
+    servers::{Cluster, Flavor, Standalone, unique_prefix},
+    support::{Site, answering},
+};
 
 struct OnServer {
     clock: ManualClock,
@@ -63,4 +67,21 @@ async fn the_store_on_redis_conforms() {
 #[tokio::test]
 async fn the_store_on_valkey_conforms() {
     conforms(Flavor::Valkey).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_on_a_cluster_is_in_one_slot() {
+    let cluster = Cluster::shared(Flavor::Redis);
+    let source = tower_quota::backend::redis::Cluster::open(cluster.urls()).expect("URLs");
+    let name = PolicyName::new(unique_prefix()).expect("a name");
+    let store = RedisStore::new(source, name, Bounds::DEFAULT);
+    let layer = DeferredLayer::new(store, header("x-api-key"));
+    let site = Site::new(&layer);
+    let (service, _) = answering(&[(429, &[("retry-after", "0")]), (503, &[]), (200, &[])]);
+    let patience = Duration::from_millis(1);
+    tokio::spawn(layer.runner(service).backoff(patience, patience).run());
+    for owner in ["alice", "bob", "carol"] {
+        site.defer(owner, "a body").await;
+    }
+    assert_eq!(site.until_ended(3).await.of(State::Done), 3);
 }

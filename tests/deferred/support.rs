@@ -76,6 +76,10 @@ impl Seen {
         std::mem::take(&mut *self.0.lock().expect("no panic"))
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().expect("no panic").len()
+    }
+
     fn add(&self, request: Request<Bytes>) {
         self.0.lock().expect("no panic").push(request);
     }

@@ -15,8 +15,9 @@ use crate::{
 const TOKENS: u64 = 30_000;
 const WINDOW: Duration = Duration::from_secs(3);
 const TIME: Duration = Duration::from_secs(8);
-/// Calls that came so soon after the first that was refused were under way with it.
-const UNDER_WAY: Duration = Duration::from_millis(100);
+/// Calls that came so soon after the first that was refused were under way with it. It is less than the
+/// wait that is told: in it, a fleet that does not know would send a hundred.
+const UNDER_WAY: Duration = Duration::from_millis(1_500);
 
 /// The first call that was refused, and those that came when the fleet could have known.
 fn adapted(record: &Record) -> bool {

@@ -42,7 +42,6 @@ async fn is_used_and_not_exceeded(spread: Spread, seed: u64) {
     let refilled = u128::from(TOKENS) * took.as_nanos() / WINDOW.as_nanos();
     let best = u128::from(TOKENS) + refilled;
     let part = u128::from(tokens.spent) * 1_000 / best;
-    println!("{part} thousandths");
     assert!(part >= 975, "{part} thousandths of what could be used were: {tokens:?}");
 }
 

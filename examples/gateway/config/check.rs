@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::Path};
 use http::Uri;
 use sha2::{Digest as _, Sha256};
 use toml::Spanned;
-use tower_quota::upstream::Profile;
+use tower_quota::{PolicyName, upstream::Profile};
 
 use super::{
     shape::{Config, Secret},
@@ -69,6 +69,7 @@ fn upstream_side(
     }
     for account in &mut config.accounts {
         known("provider", &account.provider, &providers, found);
+        well_named(&account.name, found);
         if let Some(key) = secret(&account.key_env, env, found) {
             account.key = key;
         }
@@ -131,11 +132,7 @@ fn tenants_side(config: &mut Config, env: &dyn Fn(&str) -> Option<String>, found
                 Err(problem) => found.push((limit.span().start, problem)),
             }
         }
-        let name = plan.name.get_ref();
-        if tower_quota::PolicyName::new(name.as_str()).is_err() {
-            let remedy = "use small letters, digits, `-`, `_` and `.`, beginning with a letter";
-            found.push((plan.name.span().start, format!("`{name}` is no name; {remedy}")));
-        }
+        well_named(&plan.name, found);
     }
     let mut seen = BTreeSet::new();
     for tenant in &mut config.tenants {
@@ -143,26 +140,28 @@ fn tenants_side(config: &mut Config, env: &dyn Fn(&str) -> Option<String>, found
         for model in &tenant.models {
             known("model", model, &models, found);
         }
-        let place = tenant.name.span().start;
-        match (&tenant.key_env, &tenant.key_sha256) {
+        let place = match (&tenant.key_env, &tenant.key_sha256) {
             (Some(name), None) => {
                 let Some(key) = secret(name, env, found) else { continue };
                 tenant.hash = Sha256::digest(key.expose()).into();
+                name.span().start
             }
-            (None, Some(hash)) => match unhex(hash.get_ref()) {
-                Some(hash) => tenant.hash = hash,
-                None => {
+            (None, Some(hash)) => {
+                let place = hash.span().start;
+                let Some(bytes) = unhex(hash.get_ref()) else {
                     let remedy = "write 64 hexadecimal digits: printf %s KEY | sha256sum";
-                    found.push((hash.span().start, format!("this is no SHA-256; {remedy}")));
+                    found.push((place, format!("this is no SHA-256; {remedy}")));
                     continue;
-                }
-            },
+                };
+                tenant.hash = bytes;
+                place
+            }
             _ => {
                 let text = "give the tenant either `key_env` or `key_sha256`";
-                found.push((place, String::from(text)));
+                found.push((tenant.name.span().start, String::from(text)));
                 continue;
             }
-        }
+        };
         if !seen.insert(tenant.hash) {
             let text = "another tenant has the same key; give each its own";
             found.push((place, String::from(text)));
@@ -184,6 +183,15 @@ pub(crate) fn read_profile(name: &str) -> Result<Profile, String> {
     let text = std::fs::read_to_string(name)
         .map_err(|error| format!("the profile `{name}` cannot be read: {error}"))?;
     text.parse().map_err(|error| format!("the profile `{name}`: {error}"))
+}
+
+/// Plans and accounts give their names to what is counted, on a server too.
+fn well_named(name: &Spanned<String>, found: &mut Vec<Found>) {
+    let text = name.get_ref();
+    if text.len() > 48 || PolicyName::new(text.as_str()).is_err() {
+        let remedy = "use up to 48 small letters, digits, `-`, `_` and `.`, a letter first";
+        found.push((name.span().start, format!("`{text}` is no name; {remedy}")));
+    }
 }
 
 fn once<'n>(kind: &str, names: impl Iterator<Item = &'n Spanned<String>>, found: &mut Vec<Found>) {

@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, fmt, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -16,6 +16,8 @@ pub(crate) struct Config {
     pub(crate) state: State,
     #[serde(default)]
     pub(crate) cache: Cache,
+    #[serde(default)]
+    pub(crate) deferred: Deferred,
     #[serde(default, rename = "provider")]
     pub(crate) providers: Vec<Provider>,
     #[serde(default, rename = "account")]
@@ -62,6 +64,16 @@ pub(crate) struct Cache {
     pub(crate) max_bytes: u64,
 }
 
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Deferred {
+    pub(crate) path: Option<PathBuf>,
+    #[serde(deserialize_with = "text::duration")]
+    pub(crate) expire_after: Duration,
+    #[serde(deserialize_with = "text::duration")]
+    pub(crate) keep: Duration,
+}
+
 /// Whose language a provider speaks.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "lowercase")]
@@ -77,6 +89,8 @@ pub(crate) struct Provider {
     pub(crate) profile: Spanned<String>,
     pub(crate) base_url: Spanned<String>,
     pub(crate) speaks: Wire,
+    #[serde(default = "ten_minutes", deserialize_with = "text::duration")]
+    pub(crate) timeout: Duration,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -193,12 +207,23 @@ impl Default for Cache {
     }
 }
 
+impl Default for Deferred {
+    fn default() -> Self {
+        let day = Duration::from_secs(86_400);
+        Self { path: None, expire_after: day, keep: day }
+    }
+}
+
 fn one() -> u32 {
     1
 }
 
 fn thirty_seconds() -> Duration {
     Duration::from_secs(30)
+}
+
+fn ten_minutes() -> Duration {
+    Duration::from_secs(600)
 }
 
 fn two_minutes() -> Duration {

@@ -12,7 +12,7 @@ use super::{
         fingerprint::fingerprint,
         id::{Owner, RequestId},
         message::{StoredRequest, StoredResponse},
-        status::{Bounds, Counts, State, Status, micros},
+        status::{Bounds, Counts, Failure, State, Status, micros},
         store::{Canceled, Ending, Job, Submission, Submitted, Taken, Ticket},
     },
     file::{self, Tables, failed, malformed},
@@ -191,11 +191,14 @@ impl Work<'_, '_> {
             let Some(id) = self.board.take(lease, self.now) else { break };
             let found = self.tables.request(&id);
             let request = self.sound(found)?.as_ref().and_then(StoredRequest::decode);
-            let (Some(request), Some(record)) = (request, self.board.record(&id)) else {
-                let error = Err(malformed());
-                return self.sound(error);
-            };
+            let Some(record) = self.board.record(&id) else { continue };
             let ticket = Ticket::new(id, record.number());
+            let Some(request) = request else {
+                // It must not stand in the way of the others.
+                let ending = Ending::Failed(Failure::Unreadable, None);
+                self.board.settle(&ticket, &ending, 0, self.now);
+                continue;
+            };
             let (attempt, max_attempts) = record.attempts();
             let mut job = Job::new(ticket, record.owner(), request, attempt);
             job.max_attempts = max_attempts;

@@ -1,10 +1,11 @@
 //! The file: three tables of a `redb` database, by the ids of the requests.
 
-use std::{io, path::Path};
+use std::{fs::File, io, path::Path};
 
 use bytes::Bytes;
 use redb::{
-    Database, ReadableTable, Table, TableDefinition, WriteTransaction, backends::InMemoryBackend,
+    Database, ReadableTable, Table, TableDefinition, TableError, WriteTransaction,
+    backends::InMemoryBackend,
 };
 
 use super::super::{
@@ -25,16 +26,39 @@ pub(super) fn open(path: Option<&Path>) -> Result<Database, StoreError> {
     // The next major version of redb reads it.
     builder.create_with_file_format_v3(true).set_cache_size(CACHE);
     let database = match path {
-        Some(path) => builder.create(path),
+        Some(path) => builder.create_file(open_file(path)?),
         None => builder.create_with_backend(InMemoryBackend::new()),
     };
     let database = database.map_err(failed)?;
-    let begun = database.begin_write().map_err(failed)?;
-    for table in [RECORDS, REQUESTS, RESPONSES] {
-        begun.open_table(table).map_err(failed)?;
+    // Nothing is written that need not be: the disk may be full.
+    let has_tables = database.begin_read().map_err(failed)?.open_table(RECORDS);
+    if let Err(TableError::TableDoesNotExist(_)) = has_tables {
+        let begun = database.begin_write().map_err(failed)?;
+        for table in [RECORDS, REQUESTS, RESPONSES] {
+            begun.open_table(table).map_err(failed)?;
+        }
+        begun.commit().map_err(failed)?;
     }
-    begun.commit().map_err(failed)?;
     Ok(database)
+}
+
+/// What callers send may be private: nobody else reads it.
+fn open_file(path: &Path) -> Result<File, StoreError> {
+    #[cfg(unix)]
+    let is_new = !path.exists();
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(path).map_err(redb::Error::Io).map_err(failed)?;
+    #[cfg(unix)]
+    if is_new && let Some(folder) = path.parent() {
+        // Otherwise the file could be gone after a failure of power, with all that it has.
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let synced = File::open(folder).and_then(|folder| folder.sync_all());
+        synced.map_err(redb::Error::Io).map_err(failed)?;
+    }
+    Ok(file)
 }
 
 /// All records of the file.

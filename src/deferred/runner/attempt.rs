@@ -119,7 +119,8 @@ impl<M: DeferredStore> Attempt<M> {
 
     fn backoff(&self) -> Duration {
         let (first, most) = self.rules.backoff;
-        let doubled = 1_u32.checked_shl(self.job.attempt.saturating_sub(1)).unwrap_or(u32::MAX);
+        let doubled =
+            2_u32.saturating_pow(u32::try_from(self.job.ticket.number - 1).unwrap_or(u32::MAX));
         let wait = first.saturating_mul(doubled).min(most);
         // An id is random. Another one waits for another time.
         let [part, ..] = *self.job.ticket.id.as_bytes();

@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use super::super::{board::Board, observation::Stop};
+use super::super::{
+    board::{ALL, Board},
+    observation::Stop,
+};
 use crate::{
     algorithm::Plan,
     backend::Backend,
@@ -53,9 +56,12 @@ impl Watch {
         Self { board, quota, pace: Mutex::new(pace) }
     }
 
-    /// The stop that holds.
+    /// The stop that holds: the longer of that of the quota and that of the account.
     pub(super) fn stop(&self) -> Option<Stop> {
-        self.board.stop(&self.quota)
+        let of_quota = self.board.stop(&self.quota);
+        let of_all = if *self.quota == *ALL { None } else { self.board.stop(ALL) };
+        let end = |stop: &Stop| stop.until.unwrap_or(Timestamp::MAX);
+        of_quota.into_iter().chain(of_all).max_by_key(end)
     }
 
     /// How long nothing may be sent; `None` if something may.
@@ -92,6 +98,16 @@ impl Watch {
         let next = self.board.now().saturating_add(time);
         let mut pace = self.pace();
         pace.not_before = pace.not_before.max(next);
+    }
+
+    /// The limits are known, so nothing need be tried out.
+    pub(super) fn trust(&self) {
+        self.pace().window = None;
+    }
+
+    /// Whether requests are sent by trial.
+    pub(super) fn is_tried_out(&self) -> bool {
+        self.pace().window.is_some()
     }
 
     /// The provider is overloaded: it is tried out again, as if nothing were known of it.
@@ -167,7 +183,7 @@ impl<B: Backend<Plan>> Backend<Plan> for Gate<B> {
         algorithm: &Plan,
         key: &Key,
     ) -> Option<(<Plan as crate::algorithm::Algorithm>::State, Timestamp)> {
-        match self.watch.wait() {
+        match self.watch.stop() {
             Some(_) => None,
             None => self.backend.state_of(algorithm, key),
         }

@@ -27,7 +27,7 @@ use crate::{
     rejection::{Rejection, Throttled},
     time::Timestamp,
     upstream::{
-        board::{Board, KnownLimit, Notice},
+        board::{ALL, Board, KnownLimit},
         estimate::Estimate,
         observation::{Class, Observation, Source, Stop},
         profile::Profile,
@@ -59,7 +59,9 @@ pub(in crate::upstream) struct Ledger<B: Backend<Plan>> {
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) rules: Arc<Rules>,
-    pub(super) notice: Notice,
+    pub(super) limits: Vec<KnownLimit>,
+    /// The board's at that time.
+    pub(super) version: u64,
 }
 
 impl<B: Backend<Plan>> Ledger<B> {
@@ -78,8 +80,8 @@ impl<B: Backend<Plan>> Ledger<B> {
         estimate: Estimate,
         ask: Ask,
     ) -> Result<Hold<B>, Rejection> {
+        let ask = ask.with_deadline(self.max_wait);
         self.board.current().await;
-        let ask = ask.from_now(self.max_wait);
         let mut changes = self.board.changes();
         loop {
             self.follow();
@@ -118,6 +120,7 @@ impl<B: Backend<Plan>> Ledger<B> {
         snapshot: &Snapshot,
         observation: &Observation,
     ) {
+        let is_tried_out = self.watch.is_tried_out();
         let mut told = Vec::new();
         {
             let mut standing = lock(&self.standing);
@@ -150,7 +153,9 @@ impl<B: Backend<Plan>> Ledger<B> {
                         limit: stop.limit.as_deref(),
                     },
                 );
-                self.board.post_stop(&self.quota, stop.clone());
+                // Who has no money has none for any model.
+                let of_all = stop.class == Class::Permanent;
+                self.board.post_stop(if of_all { ALL } else { &self.quota }, stop.clone());
             }
             None => under_way.succeed(),
         }
@@ -162,11 +167,13 @@ impl<B: Backend<Plan>> Ledger<B> {
         self.follow();
         let rules = self.rules();
         for (name, _, remaining, ceiling) in &told {
-            if let (Some(place), Some(remaining), Some(ceiling)) =
+            if let (Some(place), Some(remaining), Some((ceiling, after))) =
                 (rules.place(name), *remaining, *ceiling)
-                && is_above(&rules, snapshot, place, remaining)
+                && let Some(excess) = excess(&rules, snapshot, place, remaining)
             {
-                self.lower(place, ceiling);
+                // Where more is missing than can have been sent since, that is missing beside it.
+                let unseen = if excess / 2 > after { after } else { 0 };
+                self.lower(place, ceiling.saturating_sub(unseen));
             }
         }
         if let Some(stop) = &observation.stop
@@ -184,8 +191,10 @@ impl<B: Backend<Plan>> Ledger<B> {
                 }
             }
         }
-        // Whoever waits for what was tried out.
-        self.queue.rouse(&self.key);
+        if is_tried_out {
+            // Somebody else may be sent now.
+            self.queue.rouse(&self.key);
+        }
     }
 
     /// No answer will come.
@@ -224,22 +233,25 @@ impl<B: Backend<Plan>> Ledger<B> {
 
     /// Puts in force what the board says, if that has changed.
     fn follow(&self) {
-        let notice = self.board.notice(&self.quota);
+        let version = self.board.version();
         let mut known = lock(&self.known);
-        if notice == known.notice {
+        if version == known.version {
             return;
         }
-        let has_new_limits = notice.limits != known.notice.limits;
-        known.notice = notice;
-        if has_new_limits {
-            let told = &known.notice.limits;
-            if let Ok(rules) = Rules::new(&self.profile, &self.set, told, self.jitter)
-                && rules.plan != known.rules.plan
-            {
+        known.version = version;
+        let limits = self.board.notice(&self.quota).limits;
+        if limits != known.limits
+            && let Ok(rules) = Rules::new(&self.profile, &self.set, &limits, self.jitter)
+        {
+            known.limits = limits;
+            if rules.plan != known.rules.plan {
                 for (name, limit) in rules.changes(&known.rules) {
                     self.observer.learned(&self.quota, name, limit);
                 }
                 self.limiter().set_algorithm(rules.plan.clone());
+                if known.rules.is_unknown() {
+                    self.watch.trust();
+                }
                 known.rules = Arc::new(rules);
             }
         }
@@ -250,10 +262,12 @@ impl<B: Backend<Plan>> Ledger<B> {
     fn post_limit(&self, limit: &KnownLimit) {
         let notice = self.board.notice(&self.quota);
         let held = notice.limits.iter().find(|held| held.name == limit.name);
+        // An answer that does not give the window away is no news of it.
+        let window = limit.window.or_else(|| held.and_then(|held| held.window));
         if held.is_none_or(|held| {
-            (held.limit, held.window) != (limit.limit, limit.window) && held.told <= limit.told
+            (held.limit, held.window) != (limit.limit, window) && held.told <= limit.told
         }) {
-            self.board.post_limit(&self.quota, limit.clone());
+            self.board.post_limit(&self.quota, KnownLimit { window, ..limit.clone() });
         }
     }
 
@@ -348,21 +362,26 @@ impl<B: Backend<Plan>> Ledger<B> {
                 let wait = |until: Timestamp| until.saturating_since(self.board.now());
                 Rejection::Throttled(Throttled::new(stop.until.map(wait)))
             }
-            _ => error.into(),
+            _ => match error.into() {
+                Rejection::OverLimit(denial) => self.rules().known_only(&denial).into(),
+                rejection => rejection,
+            },
         }
     }
 }
 
-/// Whether more is counted as left here than the provider says there is. `snapshot` is the standing of
-/// the limit that was nearest to refusing when the request was counted; of the others there was as
-/// large a part left.
-fn is_above(rules: &Rules, snapshot: &Snapshot, place: usize, remaining: u64) -> bool {
-    if snapshot.policy == place {
-        return remaining < snapshot.remaining;
-    }
-    let Some(limit) = rules.limits.get(place).and_then(|placed| placed.limit) else { return true };
-    u128::from(remaining) * u128::from(snapshot.limit)
-        < u128::from(snapshot.remaining) * u128::from(limit)
+/// How much more is counted as left here than the provider says there is, if it is more. `snapshot` is
+/// the standing of the limit that was nearest to refusing when the request was counted; of the others
+/// there was at least as large a part left.
+fn excess(rules: &Rules, snapshot: &Snapshot, place: usize, remaining: u64) -> Option<u64> {
+    let counted = if snapshot.policy == place {
+        snapshot.remaining
+    } else {
+        let limit = rules.limits.get(place)?.limit?;
+        let part = u128::from(snapshot.remaining) * u128::from(limit);
+        u64::try_from(part / u128::from(snapshot.limit.max(1))).unwrap_or(u64::MAX)
+    };
+    counted.checked_sub(remaining).filter(|excess| *excess > 0)
 }
 
 /// Less than so much left, in parts of a million, is little.

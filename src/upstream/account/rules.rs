@@ -9,9 +9,11 @@ use super::super::{
 };
 use crate::{
     algorithm::{Plan, Rule, SlidingLog, SlidingWindow, TokenBucket},
+    decision::{PolicySet, Snapshot},
     error::ConfigError,
-    name::PolicyName,
+    name::{Policies, PolicyName},
     quota::Quota,
+    rejection::Denial,
 };
 
 /// A limit that was set by hand.
@@ -123,6 +125,22 @@ impl Rules {
     ) -> impl Iterator<Item = (&'r str, Option<u64>)> {
         let is_new = |placed: &&Placed| !before.limits.contains(placed);
         self.limits.iter().filter(is_new).map(|placed| (&*placed.name, placed.limit))
+    }
+
+    /// The same denial without the limits of which nothing is known: callers are not told of them.
+    pub(super) fn known_only(&self, denial: &Denial) -> Denial {
+        let is_known =
+            |place: &usize| self.limits.get(*place).is_some_and(|placed| placed.limit.is_some());
+        let known: Vec<usize> = (0..denial.policies.len()).filter(is_known).collect();
+        let policies = known.iter().filter_map(|place| denial.policies.get(*place).cloned());
+        let new_place = |place: usize| known.iter().position(|known| *known == place);
+        let violated = (0..denial.policies.len())
+            .filter(|place| denial.violated.contains(*place))
+            .filter_map(new_place)
+            .fold(PolicySet::EMPTY, PolicySet::with);
+        let policy = new_place(denial.snapshot.policy).unwrap_or(0);
+        let snapshot = Snapshot { policy, ..denial.snapshot };
+        Denial::new(denial.retry_after, snapshot, violated, Policies::new(policies.collect()))
     }
 
     /// The place of a limit.

@@ -115,6 +115,7 @@ impl Notice {
                 if limit.told < held.told || held.instead_of == Some(limit.limit) {
                     return false;
                 }
+                let limit = KnownLimit { window: limit.window.or(held.window), ..limit };
                 if limit.is_like(held) {
                     held.told = limit.told;
                     return false;

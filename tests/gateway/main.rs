@@ -1,0 +1,12 @@
+//! The gateway as a process: what tenants get and do not get, what a configuration does, how it ends.
+
+mod answers;
+mod configuration;
+mod deferred;
+mod ending;
+mod hostile;
+mod page;
+mod sdks;
+mod secrets;
+mod support;
+mod tenants;
