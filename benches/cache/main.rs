@@ -1,7 +1,8 @@
 //! What it costs to answer from a cache, beside what it stands on: a bare moka cache, and a bare
 //! `GET` of a Redis server. Prints Markdown.
 //!
-//! `cargo bench --bench cache`, some two minutes; for a moment only: add `-- --quick`.
+//! `cargo bench --features cache-compression,redis-cluster,redis-sentinel --bench cache`, a minute; for a
+//! moment only: add `-- --quick`.
 #![expect(clippy::print_stdout, reason = "a program that prints tables")]
 
 mod process;
