@@ -14,6 +14,8 @@ pub mod name;
 mod observe;
 mod quota;
 mod rejection;
+#[cfg(feature = "local")]
+mod sync;
 pub mod time;
 
 pub mod algorithm;

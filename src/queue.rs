@@ -8,6 +8,8 @@ mod error;
 mod forecast;
 mod line;
 mod lines;
+#[cfg(all(test, shuttle))]
+mod model;
 mod order;
 mod schedule;
 mod shared;

@@ -14,6 +14,7 @@ const FLOORS: &[&[&str]] = &[
         "observe",
         "quota",
         "rejection",
+        "sync",
         "time",
     ],
     &["algorithm"],

@@ -22,7 +22,6 @@
 mod meaning;
 mod shard;
 mod slot;
-mod sync;
 mod table;
 
 use std::{fmt, future::Pending, sync::Arc};

@@ -88,7 +88,6 @@ impl Slot {
     /// Whether it is held no longer although it was not given back: a server that
     /// [lent](super::SharedConcurrencyLimiter) it could not be told in time that it is still needed, and
     /// may have given it to somebody else. A slot of this process is never lost.
-    #[cfg_attr(not(feature = "redis"), doc(hidden))]
     pub fn is_lost(&self) -> bool {
         match &self.lent {
             Lent::Here { .. } => false,
@@ -105,7 +104,6 @@ impl Slot {
     /// # Cancel safety
     ///
     /// It only waits.
-    #[cfg_attr(not(feature = "redis"), doc(hidden))]
     pub async fn lost(&self) {
         match &self.lent {
             #[cfg(feature = "redis")]

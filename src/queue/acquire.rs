@@ -1,4 +1,5 @@
 mod stage;
+mod steps;
 
 use std::{
     fmt,
@@ -6,31 +7,23 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
 
-use self::stage::{Next, Stage, Step, Turn, since, sleep};
+use self::stage::{Next, Stage, Step, since, sleep};
 use super::{
     admitted::Admitted,
     ask::Ask,
     error::QueueError,
-    forecast::later,
     line::{Outcome, Wakes},
     lines::retire,
     shared::{Joined, Newcomer, Shared, until},
 };
 use crate::{
-    algorithm::Algorithm,
-    backend::Backend,
-    decision::{Decision, RetryAfter, Snapshot},
-    error::BackendError,
-    key::Key,
-    limiter::Limit,
-    observe::queues::QueueEnd,
-    time::timer_now,
+    algorithm::Algorithm, backend::Backend, decision::Decision, error::BackendError, key::Key,
+    limiter::Limit, observe::queues::QueueEnd, time::timer_now,
 };
 
 pin_project! {
@@ -105,7 +98,38 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
 impl<A: Algorithm, B: Backend<A>> Future for Acquire<A, B> {
     type Output = Result<Admitted, QueueError>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.as_mut().project();
+        if matches!(this.stage, Stage::New) && this.shared.is_deserted() {
+            // ## New => end
+            //
+            // The common case: nobody waits, and there is enough. It takes no lock, no look at the clock
+            // and no step in between.
+            *this.returns = this.shared.returns();
+            let asked = this.shared.ask(this.key, this.limit.as_ref(), this.ask.cost);
+            let asked = match asked.try_into_ready() {
+                Ok(Ok(Decision::Allow { snapshot, charge })) if charge.delay.is_zero() => {
+                    *this.stage = Stage::Done;
+                    return Poll::Ready(Ok(this.shared.admit_at_once(snapshot, charge)));
+                }
+                asked => asked,
+            };
+            let next = this.asked(asked);
+            if let Some(ended) = this.go(next) {
+                return Poll::Ready(ended);
+            }
+        }
+        self.go_on(context)
+    }
+}
+
+impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
+    /// Goes through the stages, from where it is to its end or until it has to wait.
+    fn go_on(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Admitted, QueueError>> {
         loop {
             let this = self.as_mut().project();
             let next = match this.stage {
@@ -139,40 +163,14 @@ impl<A: Algorithm, B: Backend<A>> Future for Acquire<A, B> {
                 }
                 Stage::Done => panic!("a future is not polled after it is ready"),
             };
-            let this = self.as_mut().project();
-            match next {
-                Ok(Next::Stage(stage)) => *this.stage = stage,
-                Ok(Next::Turn(turn)) if turn.start > timer_now() => {
-                    *this.stage = Stage::Turn(Box::new(turn));
-                }
-                Ok(Next::Turn(turn)) => {
-                    *this.stage = Stage::Done;
-                    return Poll::Ready(Ok(this.finish(turn)));
-                }
-                Ok(Next::Admitted(admitted)) => {
-                    *this.stage = Stage::Done;
-                    return Poll::Ready(Ok(admitted));
-                }
-                Err(error) => {
-                    let waited = match std::mem::replace(this.stage, Stage::Done) {
-                        Stage::Waiting(_) => this.came.map(since),
-                        _ => None,
-                    };
-                    this.shared.ended(error.end(), waited);
-                    return Poll::Ready(Err(error));
-                }
+            if let Some(ended) = self.as_mut().project().go(next) {
+                return Poll::Ready(ended);
             }
         }
     }
-}
 
-impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
     fn come(self: Pin<&mut Self>) -> Step {
         let mut this = self.project();
-        if this.shared.is_deserted() {
-            *this.returns = this.shared.returns();
-            return this.begin();
-        }
         let shared = Arc::clone(this.shared);
         let mut shard = shared.lines.lock(this.key);
         if shard.get(this.key).is_some_and(|line| !line.schedule.is_empty()) {
@@ -187,7 +185,8 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
         }
         *this.returns = shared.returns();
         drop(shard);
-        this.begin()
+        let asked = shared.ask(this.key, this.limit.as_ref(), this.ask.cost);
+        this.asked(asked.try_into_ready())
     }
 
     fn enter(self: Pin<&mut Self>, answer: Result<Decision, BackendError>) -> Step {
@@ -265,106 +264,6 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
         let answer = ready!(decision.expect("the backend was asked").poll(context));
         this.decision.set(None);
         Poll::Ready(answer)
-    }
-}
-
-impl<A: Algorithm, B: Backend<A>> AcquireProjection<'_, A, B> {
-    /// Notes when it came, now that it matters: who is admitted at once is spared a look at the clock.
-    fn arrive(&mut self) -> Instant {
-        let now = timer_now();
-        *self.came = Some(now);
-        *self.latest = self.ask.latest(now, self.shared.settings.max_wait);
-        now
-    }
-
-    /// Asks the backend for one who came while nobody waited.
-    fn begin(&mut self) -> Step {
-        let asked = self.shared.ask(self.key, self.limit.as_ref(), self.ask.cost);
-        match asked.try_into_ready() {
-            // The common case.
-            Ok(Ok(Decision::Allow { snapshot, charge })) if charge.delay.is_zero() => {
-                self.shared.ended(QueueEnd::AtOnce, None);
-                let (waited, promised) = (Duration::ZERO, Duration::ZERO);
-                Ok(Next::Admitted(Admitted { snapshot, charge, waited, promised }))
-            }
-            Ok(answer) => {
-                self.arrive();
-                self.enter(answer)
-            }
-            Err(decision) => {
-                self.arrive();
-                self.decision.set(Some(decision));
-                Ok(Next::Stage(Stage::Asked))
-            }
-        }
-    }
-
-    /// Its turn has come.
-    fn finish(&self, turn: Turn) -> Admitted {
-        let Turn { snapshot, charge, start, joined } = turn;
-        let promised = joined.map_or(start, |joined| joined.promised);
-        let since = |at: Instant| at.saturating_duration_since(self.came.unwrap_or(at));
-        let (waited, promised) = (since(timer_now()), since(promised));
-        if joined.is_some() || !charge.delay.is_zero() {
-            self.shared.ended(QueueEnd::InTurn, Some(waited));
-        } else {
-            self.shared.ended(QueueEnd::AtOnce, None);
-        }
-        Admitted { snapshot, charge, waited, promised }
-    }
-
-    /// The answer to one who was asked for while nobody waited.
-    fn enter(&self, answer: Result<Decision, BackendError>) -> Step {
-        let now = timer_now();
-        let Ok(Decision::Deny { retry_after: RetryAfter::After(wait), snapshot, .. }) = answer
-        else {
-            return self.told(answer, now, Snapshot::default(), None);
-        };
-        let mut wakes = Wakes::default();
-        let newcomer = Newcomer {
-            key: self.key,
-            limit: self.limit.as_ref(),
-            ask: self.ask,
-            came: self.came.unwrap_or(now),
-            latest: *self.latest,
-        };
-        let mut shard = self.shared.lines.lock(self.key);
-        // Something may have come back since, when there was no line yet to be told.
-        let is_stale = *self.returns != self.shared.returns();
-        let refusal = Some((if is_stale { Duration::ZERO } else { wait }, snapshot));
-        let joined = self.shared.join(&mut shard, newcomer, now, refusal, &mut wakes);
-        drop(shard);
-        wakes.wake();
-        joined.map(|joined| Next::Stage(Stage::Waiting(joined)))
-    }
-
-    /// What follows from a decision of this instant, unless it is to ask again.
-    fn told(
-        &self,
-        answer: Result<Decision, BackendError>,
-        at: Instant,
-        standing: Snapshot,
-        joined: Option<Joined>,
-    ) -> Step {
-        let own = self.limit.as_ref();
-        match answer {
-            Ok(Decision::Allow { snapshot, charge }) => {
-                let start = later(at, charge.delay);
-                if !charge.delay.is_zero() && self.latest.is_some_and(|latest| latest < start) {
-                    self.shared.give_back(self.key, own, &charge);
-                    let denial = self.shared.denial(own, until(start, timer_now()), snapshot);
-                    return Err(QueueError::TooLate(denial));
-                }
-                Ok(Next::Turn(Turn { snapshot, charge, start, joined }))
-            }
-            Ok(Decision::Deny { snapshot, retry_after: RetryAfter::Never, .. }) => {
-                Err(QueueError::Never(self.shared.denial(own, RetryAfter::Never, snapshot)))
-            }
-            Ok(Decision::Deny { retry_after, .. }) => {
-                Err(QueueError::TooLate(self.shared.denial(own, retry_after, standing)))
-            }
-            Err(error) => Err(QueueError::Backend(error)),
-        }
     }
 }
 

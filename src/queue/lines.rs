@@ -1,10 +1,14 @@
 use std::{collections::HashMap, hash::BuildHasher};
 
 use foldhash::quality::SeedableRandomState;
-use parking_lot::{Mutex, MutexGuard};
 
 use super::line::Line;
-use crate::{algorithm::Algorithm, backend::local::random_hasher, key::Key};
+use crate::{
+    algorithm::Algorithm,
+    backend::local::random_hasher,
+    key::Key,
+    sync::{Mutex, MutexGuard},
+};
 
 /// The lines of all keys that somebody waits for.
 pub(super) struct Lines<A: Algorithm, D> {

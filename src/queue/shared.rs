@@ -1,12 +1,9 @@
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
-use parking_lot::MutexGuard;
 use tokio::time::Instant;
 
 use super::{
+    admitted::Admitted,
     ask::Ask,
     builder::Settings,
     error::{Bound, QueueError},
@@ -28,6 +25,7 @@ use crate::{
     name::PolicyName,
     observe::queues::{QueueEnd, QueueObserver},
     rejection::Denial,
+    sync::{AtomicU64, MutexGuard, Ordering},
     time::{Clock, SystemClock, timer_now},
 };
 
@@ -340,6 +338,13 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
             _ => &self.counters.turned_away,
         });
         self.observer.ended(self.name(), end, waited);
+    }
+
+    /// Admits one who did not have to wait.
+    #[inline]
+    pub(super) fn admit_at_once(&self, snapshot: Snapshot, charge: Charge) -> Admitted {
+        self.ended(QueueEnd::AtOnce, None);
+        Admitted { snapshot, charge, waited: Duration::ZERO, promised: Duration::ZERO }
     }
 
     /// Notes how long somebody has waited at most.

@@ -1,7 +1,6 @@
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
+
+use crate::sync::{AtomicU64, Ordering};
 
 /// The line of one key, or all lines together.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

@@ -1,13 +1,11 @@
 use std::sync::OnceLock;
 
-use super::{
-    meaning::Meaning,
-    sync::{AtomicU64, Mutex, Ordering},
-};
+use super::meaning::Meaning;
 use crate::{
     algorithm::Algorithm,
     cost::Cost,
     decision::{Charge, Decision, Demand},
+    sync::{AtomicU64, Mutex, Ordering},
     time::{Clock, Timestamp},
 };
 

@@ -97,6 +97,8 @@ impl Shared {
     async fn renew(&self, place: &Place) {
         let asked = timer_now();
         match self.keep_up(place, SlotJob::Keep).await {
+            // Its loan ended before the answer came: somebody may have been told.
+            Some(SlotPlace::Held) if place.is_lost() => self.lose(place),
             Some(SlotPlace::Held) => place.lend(asked, self.settings.lease),
             Some(SlotPlace::Gone) => match place.standing() {
                 Standing::Waiting => place.stray(),

@@ -1,11 +1,14 @@
+#[cfg(not(shuttle))]
+use std::future::Future;
 use std::{
-    future::Future,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 
-use tokio::time::{Instant, Sleep, sleep_until};
+#[cfg(not(shuttle))]
+use tokio::time::sleep_until;
+use tokio::time::{Instant, Sleep};
 
 use crate::{
     decision::{Charge, Snapshot},
@@ -52,6 +55,7 @@ pub(super) fn since(came: Instant) -> Duration {
 }
 
 /// Sets the one timer of a waiter, and polls it.
+#[cfg(not(shuttle))]
 pub(super) fn sleep(
     sleep: &mut Option<Pin<Box<Sleep>>>,
     until: Instant,
@@ -62,4 +66,10 @@ pub(super) fn sleep(
         sleep.as_mut().reset(until);
     }
     sleep.as_mut().poll(context)
+}
+
+/// In a model no time passes: whoever is woken is woken by somebody.
+#[cfg(shuttle)]
+pub(super) fn sleep(_: &mut Option<Pin<Box<Sleep>>>, _: Instant, _: &mut Context<'_>) -> Poll<()> {
+    Poll::Pending
 }
