@@ -3,6 +3,7 @@ use std::{error::Error, fmt, time::Duration};
 use http::HeaderMap;
 
 use super::{
+    fields::DeniedBody,
     request::{Ask, Descriptor},
     resolve::Limited,
     rule::RuleLimit,
@@ -27,6 +28,7 @@ pub struct Verdict {
     pub response_headers: HeaderMap,
     /// Fields for the request to what is protected, by choice.
     pub request_headers: HeaderMap,
+    pub(super) denied_body: DeniedBody,
     pub(super) delay: Duration,
     pub(super) taken: Taken,
 }
@@ -162,6 +164,12 @@ impl LimitStatus {
 }
 
 impl Taken {
+    /// The memory that it takes, about: a caller chooses how long its keys are.
+    pub(super) fn bytes(&self) -> usize {
+        let part = |part: &Part| size_of::<Part>() + part.limited.key.as_bytes().len();
+        size_of::<Self>() + self.parts.iter().map(part).sum::<usize>()
+    }
+
     pub(super) fn delay(&self) -> Duration {
         self.parts.iter().map(|part| part.charge.delay).max().unwrap_or_default()
     }
