@@ -28,6 +28,7 @@ pub struct Verdict {
     pub response_headers: HeaderMap,
     /// Fields for the request to what is protected, by choice.
     pub request_headers: HeaderMap,
+    #[cfg_attr(not(feature = "envoy-rls"), expect(dead_code, reason = "only Envoy is told it"))]
     pub(super) denied_body: DeniedBody,
     pub(super) delay: Duration,
     pub(super) taken: Taken,
@@ -191,6 +192,7 @@ impl Taken {
     }
 
     /// Gives all of it back, where nobody can wait for it.
+    #[cfg(feature = "envoy-rls")]
     pub(super) fn abandon(self, backend: &DynBackend<Plan>) {
         for Part { limited, charge, .. } in self.parts {
             let algorithm = limited.limit.limit.algorithm();
