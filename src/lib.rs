@@ -101,7 +101,7 @@ pub mod guide {
     #[cfg(feature = "redis")]
     #[doc = include_str!("guide/redis.md")]
     pub mod redis {}
-    #[cfg(feature = "envoy-rls")]
+    #[cfg(all(feature = "envoy-rls", feature = "redis", feature = "remote"))]
     #[doc = include_str!("guide/quota_service.md")]
     pub mod quota_service {}
     #[cfg(feature = "upstream")]

@@ -10,6 +10,7 @@ mod error;
 mod fields;
 mod limit;
 mod lines;
+mod problem;
 mod request;
 mod reservations;
 mod resolve;

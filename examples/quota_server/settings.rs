@@ -47,7 +47,7 @@ impl Settings {
         let mut settings: Self =
             toml::from_str(&text).map_err(|error| format!("{path}: {error}"))?;
         // Beside the file that names it.
-        let folder = Path::new(path).parent().unwrap_or(Path::new(""));
+        let folder = Path::new(path).parent().unwrap_or_else(|| Path::new(""));
         settings.rules = folder.join(&settings.rules);
         if settings.grpc_needs_token && settings.tokens_from.is_none() {
             let remedy = "say in `tokens_from` where the tokens are, or remove it";

@@ -1,5 +1,6 @@
 //! Algorithms in the form in which they travel to a quota server.
 
+#[cfg(feature = "quota-service")]
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -7,7 +8,11 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "quota-service")]
 use super::{FixedWindow, LeakyBucket, SlidingCounter, SlidingLog, SlidingWindow, TokenBucket};
 use super::{Plan, Rule, window::WindowsForm};
-use crate::{error::ConfigError, name::PolicyName, quota::Quota, time::saturating_nanos};
+use crate::quota::Quota;
+#[cfg(feature = "remote")]
+use crate::time::saturating_nanos;
+#[cfg(feature = "quota-service")]
+use crate::{error::ConfigError, name::PolicyName};
 
 /// The limits of a plan. Any other algorithm travels as a plan of one limit.
 #[derive(Debug, Deserialize, Serialize)]

@@ -44,6 +44,7 @@ pub(super) fn check(text: &str, shape: &FileShape) -> Result<Inner, RulesError> 
         shadow: shape.shadow_mode,
         response_headers: shape.response_headers,
         request_headers: shape.request_headers,
+        denied_body: shape.denied_body,
         ..Inner::default()
     };
     let mut place = Place { text, path: Vec::new() };

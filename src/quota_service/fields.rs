@@ -26,6 +26,15 @@ pub enum HeaderFields {
     XRateLimit,
 }
 
+/// What stands in the body of a refusal that somebody else makes: Envoy.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum DeniedBody {
+    #[default]
+    None,
+    Problem,
+}
+
 impl HeaderFields {
     /// The fields for a limit that stands so.
     pub(super) fn of(self, snapshot: &Snapshot, policies: &Policies) -> HeaderMap {

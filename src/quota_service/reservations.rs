@@ -38,6 +38,8 @@ pub(super) struct Reservations {
 struct Table {
     made: u64,
     open: HashMap<ReservationId, Open>,
+    /// The memory that they take, about.
+    bytes: usize,
     /// Those that are open, by when they expire.
     ends: BTreeSet<(Instant, ReservationId)>,
 }
@@ -50,6 +52,8 @@ struct Open {
 impl Reservations {
     /// The most reservations that are open at one time.
     pub(super) const MAX_OPEN: usize = 100_000;
+    /// The most memory that they take.
+    const MAX_BYTES: usize = 64 * 1024 * 1024;
 
     pub(super) fn new() -> Self {
         // The standard library's hashers have keys from the operating system.
@@ -62,7 +66,8 @@ impl Reservations {
 
     /// Whether there is room for one more.
     pub(super) fn has_room(&self) -> bool {
-        self.table().open.len() < Self::MAX_OPEN
+        let table = self.table();
+        table.open.len() < Self::MAX_OPEN && table.bytes < Self::MAX_BYTES
     }
 
     /// Keeps what was taken until it is settled, or expires and counts in full.
@@ -75,6 +80,7 @@ impl Reservations {
         let (id, _) = id.split_first_chunk().expect("a hash is longer than an identifier");
         let id = ReservationId(u128::from_le_bytes(*id));
         table.ends.insert((expires, id));
+        table.bytes += taken.bytes();
         table.open.insert(id, Open { taken, expires });
         id
     }
@@ -83,6 +89,7 @@ impl Reservations {
     pub(super) fn close(&self, id: ReservationId) -> Option<Taken> {
         let mut table = self.table();
         let Open { taken, expires } = table.open.remove(&id)?;
+        table.bytes -= taken.bytes();
         table.ends.remove(&(expires, id));
         Some(taken)
     }
@@ -99,7 +106,9 @@ impl Reservations {
             && end <= now
         {
             table.ends.pop_first();
-            table.open.remove(&id);
+            if let Some(expired) = table.open.remove(&id) {
+                table.bytes -= expired.taken.bytes();
+            }
         }
         table
     }

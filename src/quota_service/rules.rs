@@ -3,7 +3,7 @@ use std::{collections::HashMap, fmt, str::FromStr, sync::Arc};
 use super::{
     RuleCounts, check,
     error::RulesError,
-    fields::HeaderFields,
+    fields::{DeniedBody, HeaderFields},
     request::Entry,
     rule::Rule,
     shape::FileShape,
@@ -51,6 +51,7 @@ pub(super) struct Inner {
     pub(super) shadow: bool,
     pub(super) response_headers: HeaderFields,
     pub(super) request_headers: HeaderFields,
+    pub(super) denied_body: DeniedBody,
 }
 
 impl Rules {

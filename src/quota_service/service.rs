@@ -23,6 +23,8 @@ use crate::{
     decision::{Decision, Demand},
     error::BackendError,
     key::Key,
+    name::PolicyName,
+    observe::{Observer, Outcome},
 };
 
 /// Answers whether requests may pass, by [`Rules`] over any backend.
@@ -60,10 +62,14 @@ pub struct QuotaService {
     shared: Arc<Shared>,
 }
 
+/// By which metrics and events know a service that has no verdict.
+const NAME: PolicyName = PolicyName::from_static("quota-service");
+
 struct Shared {
     rules: RwLock<Rules>,
     backend: DynBackend<Plan>,
     reservations: Reservations,
+    observer: Observer,
 }
 
 impl QuotaService {
@@ -75,7 +81,8 @@ impl QuotaService {
     pub fn new(rules: Rules, backend: impl Backend<Plan>) -> Self {
         let (rules, backend) = (RwLock::new(rules), DynBackend::new(backend));
         let reservations = Reservations::new();
-        Self { shared: Arc::new(Shared { rules, backend, reservations }) }
+        let observer = Observer::default();
+        Self { shared: Arc::new(Shared { rules, backend, reservations, observer }) }
     }
 
     /// The rules in force.
@@ -105,7 +112,11 @@ impl QuotaService {
         resolve::check(ask)?;
         let rules = self.rules();
         let resolved = resolve::resolve(&rules, ask);
-        let decisions = decide::take(self.backend(), &resolved).await?;
+        let decided = decide::take(self.backend(), &resolved).await;
+        if decided.is_err() {
+            self.shared.observer.decided(&NAME, Outcome::Errored);
+        }
+        let decisions = decided?;
         for (one, decided) in resolved.iter().zip(&decisions.each) {
             if let (Resolved::Limited(limited), Some(decided)) = (one, decided) {
                 limited.note(&decided.decision, decisions.allowed);
@@ -134,7 +145,7 @@ impl QuotaService {
     /// A reservation that is not settled in time counts as it was charged. So whoever reserves and
     /// is gone leaks nothing: what it took comes back by its limit, as everything does.
     ///
-    /// Reservations are kept in this process, 100,000 of them at the most.
+    /// Reservations are kept in this process, 100,000 of them and 64 MiB at the most.
     ///
     /// # Errors
     ///
@@ -232,6 +243,7 @@ fn verdict(rules: &Rules, resolved: Vec<Resolved>, decisions: &Decisions) -> Ver
         allowed,
         response_headers: headers(rules.inner.response_headers, &statuses),
         request_headers: headers(rules.inner.request_headers, &statuses),
+        denied_body: rules.inner.denied_body,
         statuses,
         delay: taken.delay(),
         taken,

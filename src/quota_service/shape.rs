@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::fields::HeaderFields;
+use super::fields::{DeniedBody, HeaderFields};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -14,6 +14,7 @@ pub(super) struct FileShape {
     pub(super) shadow_mode: bool,
     pub(super) response_headers: HeaderFields,
     pub(super) request_headers: HeaderFields,
+    pub(super) denied_body: DeniedBody,
 }
 
 #[derive(Debug, Deserialize)]

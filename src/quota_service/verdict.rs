@@ -3,6 +3,7 @@ use std::{error::Error, fmt, time::Duration};
 use http::HeaderMap;
 
 use super::{
+    fields::DeniedBody,
     request::{Ask, Descriptor},
     resolve::Limited,
     rule::RuleLimit,
@@ -27,6 +28,8 @@ pub struct Verdict {
     pub response_headers: HeaderMap,
     /// Fields for the request to what is protected, by choice.
     pub request_headers: HeaderMap,
+    #[cfg_attr(not(feature = "envoy-rls"), expect(dead_code, reason = "only Envoy is told it"))]
+    pub(super) denied_body: DeniedBody,
     pub(super) delay: Duration,
     pub(super) taken: Taken,
 }
@@ -162,6 +165,12 @@ impl LimitStatus {
 }
 
 impl Taken {
+    /// The memory that it takes, about: a caller chooses how long its keys are.
+    pub(super) fn bytes(&self) -> usize {
+        let part = |part: &Part| size_of::<Part>() + part.limited.key.as_bytes().len();
+        size_of::<Self>() + self.parts.iter().map(part).sum::<usize>()
+    }
+
     pub(super) fn delay(&self) -> Duration {
         self.parts.iter().map(|part| part.charge.delay).max().unwrap_or_default()
     }
@@ -183,6 +192,7 @@ impl Taken {
     }
 
     /// Gives all of it back, where nobody can wait for it.
+    #[cfg(feature = "envoy-rls")]
     pub(super) fn abandon(self, backend: &DynBackend<Plan>) {
         for Part { limited, charge, .. } in self.parts {
             let algorithm = limited.limit.limit.algorithm();

@@ -24,6 +24,7 @@ use crate::support::{serve, service};
 const RULES: &str = r#"
     response_headers = "ietf"
     request_headers = "reference"
+    denied_body = "problem"
     domain = "edge"
     descriptors = [
         { key = "user", rate_limit = { unit = "minute", requests_per_unit = 3, name = "per-user" } },
@@ -234,6 +235,9 @@ async fn envoy_lets_pass_what_is_within_the_limit_and_answers_429_above_it() {
     assert_eq!(field(&refused, "x-ratelimit-limit"), Some("3, 3;w=60;name=\"per-user\""));
     assert_eq!(field(&refused, "x-ratelimit-remaining"), Some("0"));
     assert_eq!(field(&refused, "ratelimit"), Some("\"per-user\";r=0;t=60"));
+    assert_eq!(field(&refused, "content-type"), Some("application/problem+json"));
+    let problem: serde_json::Value = refused.json().await.expect("a problem");
+    assert_eq!(problem["violated-policies"], serde_json::json!(["per-user"]));
     assert_eq!(envoy.ask_closed("alice").await.status(), StatusCode::TOO_MANY_REQUESTS);
 
     // Others are not concerned, unlimited ones never are, and a shadow refuses nobody.

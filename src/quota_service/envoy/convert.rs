@@ -7,6 +7,7 @@ use crate::{
     decision::ceil_secs,
     quota_service::{
         Ask, Descriptor, Entry, LimitOverride, LimitStatus, RuleLimit, Status, Unit, Verdict,
+        fields::DeniedBody, problem::OverLimit,
     },
 };
 
@@ -44,11 +45,20 @@ fn limit_override(limit: proto::RateLimitOverride) -> Result<LimitOverride, &'st
 }
 
 pub(super) fn response(verdict: &Verdict) -> proto::RateLimitResponse {
+    let mut response_headers = headers(&verdict.response_headers);
+    let mut raw_body = Vec::new();
+    if !verdict.allowed && verdict.denied_body == DeniedBody::Problem {
+        // Text and numbers always serialize.
+        raw_body = serde_json::to_vec(&OverLimit::of(verdict)).unwrap_or_default();
+        let value = OverLimit::CONTENT_TYPE.to_owned();
+        response_headers.push(proto::HeaderValue { key: "content-type".to_owned(), value });
+    }
     proto::RateLimitResponse {
         overall_code: code(!verdict.allowed),
         statuses: verdict.statuses.iter().map(status).collect(),
-        response_headers_to_add: headers(&verdict.response_headers),
+        response_headers_to_add: response_headers,
         request_headers_to_add: headers(&verdict.request_headers),
+        raw_body,
     }
 }
 

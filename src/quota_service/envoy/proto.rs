@@ -82,6 +82,9 @@ pub struct RateLimitResponse {
     /// Fields for the request to the upstream.
     #[prost(message, repeated, tag = "4")]
     pub request_headers_to_add: Vec<HeaderValue>,
+    /// The body of the refusal, where Envoy makes one.
+    #[prost(bytes = "vec", tag = "5")]
+    pub raw_body: Vec<u8>,
 }
 
 /// What is said of one descriptor.

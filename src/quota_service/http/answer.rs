@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::{
     decision::{RetryAfter, ceil_secs},
-    quota_service::{LimitStatus, RuleCounts, Status, Verdict},
+    quota_service::{LimitStatus, RuleCounts, Status, Verdict, problem::OverLimit},
 };
 
 #[derive(Serialize)]
@@ -24,17 +24,6 @@ struct VerdictBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
     descriptors: Vec<StatusBody<'a>>,
-}
-
-/// The members of a problem.
-#[derive(Serialize)]
-struct OverLimit<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    title: &'static str,
-    status: u16,
-    #[serde(rename = "violated-policies")]
-    violated: Vec<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -72,14 +61,8 @@ pub(super) fn verdict(verdict: &Verdict, reserved: Option<&Reserved>) -> Respons
         let created = if reserved.is_some() { StatusCode::CREATED } else { StatusCode::OK };
         json(created, &body(verdict, reserved, None), JSON)
     } else {
-        let problem = OverLimit {
-            kind: "https://iana.org/assignments/http-problem-types#quota-exceeded",
-            title: "Request cannot be satisfied as assigned quota has been exceeded",
-            status: StatusCode::TOO_MANY_REQUESTS.as_u16(),
-            violated: violated(verdict),
-        };
-        let body = body(verdict, None, Some(problem));
-        let mut response = json(StatusCode::TOO_MANY_REQUESTS, &body, "application/problem+json");
+        let body = body(verdict, None, Some(OverLimit::of(verdict)));
+        let mut response = json(StatusCode::TOO_MANY_REQUESTS, &body, OverLimit::CONTENT_TYPE);
         if let Some(RetryAfter::After(wait)) = verdict.retry_after() {
             let secs = HeaderValue::from(ceil_secs(wait).max(1));
             response.headers_mut().insert(header::RETRY_AFTER, secs);
@@ -167,11 +150,6 @@ fn limited(status: &LimitStatus) -> LimitedBody<'_> {
         reset_after_ms: ceil_millis(status.snapshot.reset_after),
         retry_after_ms: status.retry_after.and_then(RetryAfter::duration).map(ceil_millis),
     }
-}
-
-fn violated(verdict: &Verdict) -> Vec<&str> {
-    let over = verdict.statuses.iter().filter_map(Status::limited);
-    over.filter(|status| status.over_limit).filter_map(|status| status.limit.name()).collect()
 }
 
 fn ceil_millis(duration: Duration) -> u64 {

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
-use crate::quota_service::{AskError, SettleError};
+use crate::quota_service::{AskError, SettleError, problem::OverLimit};
 
 #[derive(Debug, Serialize)]
 pub(super) struct Problem {
@@ -51,7 +51,7 @@ impl From<SettleError> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::BAD_REQUEST);
-        let mut response = super::answer::json(status, &self, "application/problem+json");
+        let mut response = super::answer::json(status, &self, OverLimit::CONTENT_TYPE);
         if status == StatusCode::UNAUTHORIZED {
             let scheme = HeaderValue::from_static("Bearer");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
