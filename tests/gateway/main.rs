@@ -4,9 +4,12 @@ mod answers;
 mod configuration;
 mod deferred;
 mod ending;
+mod fleet;
 mod hostile;
 mod page;
 mod sdks;
 mod secrets;
+#[path = "../support/servers/mod.rs"]
+mod servers;
 mod support;
 mod tenants;

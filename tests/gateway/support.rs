@@ -131,10 +131,16 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) async fn start(configuration: &str) -> Self {
+        Self::start_with(configuration, &[]).await
+    }
+
+    /// Starts one with more in its environment.
+    pub(crate) async fn start_with(configuration: &str, more: &[(&str, &str)]) -> Self {
         let folder = folder();
         let file = folder.join("gateway.toml");
         fs::write(&file, configuration).expect("a folder that can be written to");
-        let mut child = command().arg(&file).spawn().expect("the gateway was built");
+        let mut child =
+            command().envs(more.iter().copied()).arg(&file).spawn().expect("the gateway was built");
         let said = Arc::new(Mutex::new(String::new()));
         let errors = child.stderr.take().expect("it is piped");
         listen(BufReader::new(errors), Arc::clone(&said));
