@@ -1,12 +1,15 @@
 //! A question, its answer, and a cache that has it.
 
-use std::{convert::Infallible, future::Future};
+use std::{convert::Infallible, future::Future, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, request::Parts};
 use http_body_util::{BodyExt, Full};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_quota::cache::{AnswerCacheLayer, AnswerStore, MemoryStore, RequestBody};
+
+/// A request that is made and answered: how long the answer was.
+type Hit = Pin<Box<dyn Future<Output = usize> + Send>>;
 
 /// A request of a chat: so many bytes of JSON, a third of them names and structure.
 pub(crate) fn question(length: usize) -> Bytes {
@@ -19,8 +22,34 @@ pub(crate) fn question(length: usize) -> Bytes {
     .into()
 }
 
+/// An answer of a model: words in no order, so that it packs as text does.
 pub(crate) fn answer(length: usize) -> Bytes {
-    vec![b'a'; length].into()
+    const WORDS: [&str; 16] = [
+        "the ",
+        "sky ",
+        "is ",
+        "blue ",
+        "because ",
+        "light ",
+        "of ",
+        "short ",
+        "waves ",
+        "scatters ",
+        "more ",
+        "than ",
+        "that ",
+        "long ",
+        "ones ",
+        "do. ",
+    ];
+    let mut number = 1_u64;
+    let mut text = String::with_capacity(length + 16);
+    while text.len() < length {
+        number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        text.push_str(WORDS[(number >> 60) as usize]);
+    }
+    text.truncate(length);
+    text.into()
 }
 
 /// The request that has this body.
@@ -35,10 +64,7 @@ fn request(body: Bytes, is_json: bool) -> Request<Full<Bytes>> {
 
 /// A service that has the answer, without a cache: what it costs to make a request and to read an
 /// answer.
-pub(crate) fn no_cache(
-    body: Bytes,
-    answer: Bytes,
-) -> impl Fn() -> std::pin::Pin<Box<dyn Future<Output = usize> + Send>> + Clone + Send {
+pub(crate) fn no_cache(body: Bytes, answer: Bytes) -> impl Fn() -> Hit + Clone + Send {
     let service = service_fn(move |_: Request<Full<Bytes>>| {
         let answer = answer.clone();
         async move { Ok::<_, Infallible>(Response::new(Full::new(answer))) }
@@ -58,9 +84,9 @@ pub(crate) async fn cached<M: AnswerStore>(
     body: Bytes,
     is_json: bool,
     answer: Bytes,
-) -> impl Fn() -> std::pin::Pin<Box<dyn Future<Output = usize> + Send>> + Clone + Send {
+) -> impl Fn() -> Hit + Clone + Send {
     let layer = AnswerCacheLayer::new(|request: &Parts| request.method == Method::POST)
-        .ttl(std::time::Duration::from_secs(3_600))
+        .ttl(Duration::from_secs(3_600))
         .store(store);
     let service = layer.layer(service_fn(move |_: Request<RequestBody<Full<Bytes>>>| {
         let answer = answer.clone();
@@ -73,7 +99,7 @@ pub(crate) async fn cached<M: AnswerStore>(
     };
     // What is given is kept a moment later.
     while !is_hit().await {
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
     move || {
         let given = service.clone().oneshot(request(body.clone(), is_json));
