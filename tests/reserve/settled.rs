@@ -122,7 +122,7 @@ async fn agrees<B: Backend<FixedWindow>>(
     seed: u64,
 ) {
     let mut random = Random(seed);
-    let on_drop = if seed % 2 == 0 { OnDrop::Keep } else { OnDrop::GiveBack };
+    let on_drop = if seed.is_multiple_of(2) { OnDrop::Keep } else { OnDrop::GiveBack };
     let layer = ReserveLayer::new(limiter.clone())
         .cost(|request: &Request| request.cost)
         .unsettled(on_drop)
