@@ -3,6 +3,7 @@
 //! [`Rules`] say which requests have which limits; a [`QuotaService`] decides by them over any
 //! backend.
 
+mod ask_error;
 mod check;
 mod counts;
 mod decide;
@@ -10,6 +11,7 @@ mod error;
 mod fields;
 mod limit;
 mod lines;
+mod place;
 mod problem;
 mod request;
 mod reservations;
@@ -28,6 +30,7 @@ pub mod envoy;
 pub mod http;
 
 pub use self::{
+    ask_error::AskError,
     counts::RuleCounts,
     error::RulesError,
     fields::HeaderFields,
@@ -38,5 +41,5 @@ pub use self::{
     rules::Rules,
     service::QuotaService,
     tokens::BearerTokens,
-    verdict::{AskError, LimitStatus, Status, Verdict},
+    verdict::{LimitStatus, Status, Verdict},
 };

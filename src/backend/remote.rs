@@ -33,9 +33,10 @@
 //! - What was perhaps executed is never repeated: it counts as charged. See
 //!   [`BackendErrorKind::TimedOut`].
 //! - The server must be told to be a [store](crate::quota_service::http::QuotaRouter::store).
+//! - What the *server* decides by a guard of its own, while its store is gone, is settled in the store.
 //!
-//! It is for modest rates: each decision travels by itself. What a thousand a second need is
-//! [`Redis`](super::redis), which puts decisions together.
+//! Each decision travels by itself. Where there are many at a time, [`Redis`](super::redis) puts those
+//! together that wait.
 
 mod send;
 

@@ -6,46 +6,19 @@ use super::{
     error::RulesError,
     limit,
     lines::Step::{self, Index, Key},
+    place::Place,
     rule::Rule,
-    rules::Inner,
     shape::{DescriptorShape, FileShape},
-    tree::{ByValue, Node},
+    tree::{ByValue, Node, RuleSet},
 };
 
-/// The way from the top of a file to where the check is.
-pub(super) struct Place<'a> {
-    pub(super) text: &'a str,
-    pub(super) path: Vec<Step<'a>>,
-}
-
-impl<'a> Place<'a> {
-    /// Runs `then` some steps further down.
-    fn at<T>(&mut self, steps: &[Step<'a>], then: impl FnOnce(&mut Self) -> T) -> T {
-        let before = self.path.len();
-        self.path.extend_from_slice(steps);
-        let done = then(self);
-        self.path.truncate(before);
-        done
-    }
-
-    /// The error of the value at `steps` from here.
-    pub(super) fn wrong<T>(
-        &self,
-        steps: &[Step<'a>],
-        remedy: impl Into<std::borrow::Cow<'static, str>>,
-    ) -> Result<T, RulesError> {
-        let path = [&self.path, steps].concat();
-        Err(RulesError::at(self.text, &path, remedy))
-    }
-}
-
-pub(super) fn check(text: &str, shape: &FileShape) -> Result<Inner, RulesError> {
-    let mut inner = Inner {
+pub(super) fn check(text: &str, shape: &FileShape) -> Result<RuleSet, RulesError> {
+    let mut inner = RuleSet {
         shadow: shape.shadow_mode,
         response_headers: shape.response_headers,
         request_headers: shape.request_headers,
         denied_body: shape.denied_body,
-        ..Inner::default()
+        ..RuleSet::default()
     };
     let mut place = Place { text, path: Vec::new() };
     if let Some(domain) = &shape.domain {

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::{
-    check::Place,
     error::RulesError,
     lines::Step::Key,
+    place::Place,
     request::LimitOverride,
     rule::{RuleLimit, Unit},
     shape::{AlgorithmShape, LimitShape},

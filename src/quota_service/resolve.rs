@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::{
+    ask_error::AskError,
     counts::Outcome,
     request::{Ask, Descriptor, Entry},
     rule::{Rule, RuleLimit},
     rules::Rules,
-    verdict::AskError,
 };
 use crate::{decision::Decision, key::Key};
 

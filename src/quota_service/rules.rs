@@ -1,13 +1,13 @@
 use std::{collections::HashMap, fmt, str::FromStr, sync::Arc};
 
 use super::{
-    RuleCounts, check,
+    check,
+    counts::RuleCounts,
     error::RulesError,
-    fields::{DeniedBody, HeaderFields},
     request::Entry,
     rule::Rule,
     shape::FileShape,
-    tree::{Found, Node},
+    tree::{Found, RuleSet},
 };
 
 /// The rules of a quota service: which descriptors have which limit.
@@ -22,7 +22,6 @@ use super::{
 ///     [[domains]]
 ///     domain = "edge"
 ///
-///     # Each user of the free plan by itself.
 ///     [[domains.descriptors]]
 ///     key = "plan"
 ///     value = "free"
@@ -42,16 +41,7 @@ use super::{
 /// Clones share one set of rules.
 #[derive(Clone, Default)]
 pub struct Rules {
-    pub(super) inner: Arc<Inner>,
-}
-
-#[derive(Default)]
-pub(super) struct Inner {
-    pub(super) domains: HashMap<Box<str>, Node>,
-    pub(super) shadow: bool,
-    pub(super) response_headers: HeaderFields,
-    pub(super) request_headers: HeaderFields,
-    pub(super) denied_body: DeniedBody,
+    pub(super) inner: Arc<RuleSet>,
 }
 
 impl Rules {

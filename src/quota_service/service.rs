@@ -7,6 +7,7 @@ use std::{
 use http::HeaderMap;
 
 use super::{
+    ask_error::AskError,
     decide::{self, Decided, Decisions},
     fields::HeaderFields,
     request::{Ask, LimitOverride},
@@ -14,7 +15,7 @@ use super::{
     resolve::{self, Resolved},
     rule::{RuleLimit, Unit},
     rules::Rules,
-    verdict::{AskError, LimitStatus, Part, Status, Taken, Verdict},
+    verdict::{LimitStatus, Part, Status, Taken, Verdict},
 };
 use crate::{
     algorithm::Plan,

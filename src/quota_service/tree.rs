@@ -1,8 +1,22 @@
-//! The rules of a domain, by the entries of descriptors.
+//! The rules of domains, by the entries of descriptors.
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{request::Entry, rule::Rule};
+use super::{
+    fields::{DeniedBody, HeaderFields},
+    request::Entry,
+    rule::Rule,
+};
+
+/// The rules of all domains, and what holds for all of them.
+#[derive(Default)]
+pub(super) struct RuleSet {
+    pub(super) domains: HashMap<Box<str>, Node>,
+    pub(super) shadow: bool,
+    pub(super) response_headers: HeaderFields,
+    pub(super) request_headers: HeaderFields,
+    pub(super) denied_body: DeniedBody,
+}
 
 /// What stands below an entry: its own rule, and the entries that may follow.
 #[derive(Clone, Debug, Default)]
