@@ -21,13 +21,15 @@ mod bucket;
 mod classify;
 mod cubic;
 mod future;
+pub(crate) mod gate;
 mod layer;
 mod measured;
 mod pace;
 mod random;
 mod rate;
 mod service;
-mod throttle;
+mod sides;
+pub(crate) mod throttle;
 mod window;
 
 pub use self::{

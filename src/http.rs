@@ -33,6 +33,8 @@ mod slot_body;
 
 #[cfg(feature = "local")]
 pub use self::classifier::StatusClassifier;
+#[cfg(feature = "deferred")]
+pub(crate) use self::classifier::hinted_wait;
 #[cfg(any(feature = "cache", feature = "upstream"))]
 pub use self::peeked::PeekedBody;
 #[cfg(feature = "local")]

@@ -43,8 +43,12 @@ pub mod waiting;
 pub mod axum;
 #[cfg(feature = "cache")]
 pub mod cache;
+#[cfg(feature = "deferred")]
+pub mod deferred;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "quota-service")]
+pub mod quota_service;
 #[cfg(feature = "reqwest")]
 pub mod reqwest;
 #[cfg(feature = "testing")]
@@ -81,6 +85,9 @@ pub mod guide {
     pub mod http {}
     #[doc = include_str!("guide/changing_limits.md")]
     pub mod changing_limits {}
+    #[cfg(all(feature = "cache", feature = "redis"))]
+    #[doc = include_str!("guide/caching.md")]
+    pub mod caching {}
     #[doc = include_str!("guide/failure.md")]
     pub mod failure {}
     #[cfg(feature = "local")]
@@ -92,6 +99,9 @@ pub mod guide {
     #[cfg(feature = "upstream")]
     #[doc = include_str!("guide/upstream.md")]
     pub mod upstream {}
+    #[cfg(feature = "envoy-rls")]
+    #[doc = include_str!("guide/quota_service.md")]
+    pub mod quota_service {}
     #[doc = include_str!("guide/observing.md")]
     pub mod observing {}
     #[doc = include_str!("../DESIGN.md")]

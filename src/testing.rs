@@ -23,7 +23,10 @@
 //! The delays of a [`LeakyBucketLayer`](crate::LeakyBucketLayer) are `tokio`'s: a test with
 //! `start_paused` need not wait for them.
 //!
-//! [`conformance`] is the suite that every [`Backend`](crate::backend::Backend) has to pass.
+//! [`conformance`] is the suite that every [`Backend`](crate::backend::Backend) has to pass, and
+#![cfg_attr(feature = "deferred", doc = "[`mod@deferred`]")]
+#![cfg_attr(not(feature = "deferred"), doc = "`deferred`")]
+//! that of every store of deferred requests.
 //!
 #![cfg_attr(
     all(feature = "axum", feature = "local"),
@@ -31,5 +34,8 @@
 )]
 
 pub mod conformance;
+#[cfg(feature = "deferred")]
+pub mod deferred;
+mod random;
 #[cfg(all(feature = "axum", feature = "local"))]
 pub mod strict_upstream;

@@ -23,7 +23,7 @@ const FLOORS: &[&[&str]] = &[
     &["policy"],
     &["service"],
     &["adaptive", "concurrency", "layer", "reserve", "waiting"],
-    &["axum", "cache", "http", "reqwest", "testing", "upstream"],
+    &["axum", "cache", "deferred", "http", "quota_service", "reqwest", "testing", "upstream"],
 ];
 
 #[test]

@@ -251,7 +251,8 @@ impl<A: Algorithm, C: Clock> Store<A, C> {
         if key.is_global() {
             self.decide_single(algorithm, demand, done)
         } else {
-            self.decide_keyed(algorithm, key, demand, done)
+            let demand = *demand;
+            self.decide_keyed(algorithm, key, &demand, done)
         }
     }
 
@@ -263,7 +264,9 @@ impl<A: Algorithm, C: Clock> Store<A, C> {
         {
             return done(Ok(decision));
         }
-        done(Ok(self.decide_single_otherwise(algorithm, demand).rebuilt()))
+        // A copy: what only this way needs in memory is not put there by the other.
+        let demand = *demand;
+        done(Ok(self.decide_single_otherwise(algorithm, &demand).rebuilt()))
     }
 
     #[inline(never)]

@@ -50,7 +50,6 @@
 
 mod concurrency;
 mod limits;
-mod random;
 mod scenarios;
 mod traces;
 mod trial;

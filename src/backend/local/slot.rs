@@ -113,8 +113,16 @@ impl<A: Algorithm> Slot<A> {
         then(moved.get_or_insert_with(|| algorithm.initial(now)), now)
     }
 
-    #[inline]
+    #[inline(always)]
     fn meaning(&self, algorithm: &A, now: Timestamp) -> &Meaning<A> {
+        match self.meaning.get() {
+            Some(meaning) => meaning,
+            None => self.begin(algorithm, now),
+        }
+    }
+
+    #[cold]
+    fn begin(&self, algorithm: &A, now: Timestamp) -> &Meaning<A> {
         self.meaning.get_or_init(|| Meaning { algorithm: algorithm.clone(), origin: now })
     }
 }

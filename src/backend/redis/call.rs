@@ -22,13 +22,13 @@ use crate::error::{BackendError, BackendErrorKind};
 
 /// A script, and the hash by which a server knows it.
 #[derive(Debug)]
-pub(super) struct Script {
+pub(crate) struct Script {
     source: &'static str,
     hash: String,
 }
 
 impl Script {
-    pub(super) fn new(source: &'static str) -> Self {
+    pub(crate) fn new(source: &'static str) -> Self {
         let hash = redis::Script::new(source).get_hash().to_owned();
         Self { source, hash }
     }
@@ -62,7 +62,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// # Cancel safety
 ///
 /// Dropped, it may have been executed.
-pub(super) async fn call<S: Source>(
+pub(crate) async fn call<S: Source>(
     source: &S,
     script: &Script,
     slot: u16,

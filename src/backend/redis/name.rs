@@ -97,7 +97,7 @@ impl Names {
 
 /// The slot of a name on a cluster, as its specification has it: that of the text between the first
 /// `{` and the next `}` if there is any, otherwise of the whole.
-pub(super) fn slot(name: &[u8]) -> u16 {
+pub(crate) fn slot(name: &[u8]) -> u16 {
     let tag = name.iter().position(|&byte| byte == b'{').and_then(|begin| {
         let tag = &name[begin + 1..];
         let end = tag.iter().position(|&byte| byte == b'}')?;

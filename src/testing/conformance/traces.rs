@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use super::{
+    super::random::Random,
     Harness,
-    random::Random,
     trial::{Receipt, Trial},
 };
 use crate::{

@@ -1,0 +1,114 @@
+//! What a caller is told by us, and not by the service.
+
+use std::time::Duration;
+
+use http::{
+    HeaderValue, Response, StatusCode,
+    header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER},
+};
+use serde_json::{Value, json};
+
+use super::{
+    body::StoredBody,
+    error::{StoreError, StoreErrorKind},
+    id::RequestId,
+    prefer::PREFERENCE_APPLIED,
+    status::{State, Status},
+};
+use crate::time::{Clock, SystemClock, Timestamp};
+
+/// 202: the request is accepted, and here it stands.
+pub(super) fn accepted(at: &str, id: &RequestId) -> Response<StoredBody> {
+    let mut members = links(at, id);
+    members["state"] = State::Waiting.name().into();
+    let mut response = of_json(StatusCode::ACCEPTED, "application/json", &members);
+    let headers = response.headers_mut();
+    headers.insert(LOCATION, location(at, id));
+    headers.insert(PREFERENCE_APPLIED.clone(), HeaderValue::from_static("respond-async"));
+    response
+}
+
+/// How a request stands.
+pub(super) fn standing(code: StatusCode, at: &str, status: &Status) -> Response<StoredBody> {
+    let mut members = links(at, &status.id);
+    members["state"] = status.state.name().into();
+    members["attempts"] = status.attempts.into();
+    members["submitted"] = secs(status.submitted).into();
+    members["expires"] = secs(status.expires).into();
+    if let Some(failure) = status.failure {
+        members["failure"] = failure.name().into();
+    }
+    if status.state.is_end() {
+        members["kept_until"] = secs(status.next).into();
+    }
+    let mut response = of_json(code, "application/json", &members);
+    if !status.state.is_end() {
+        let wait = match status.state {
+            State::Waiting => status.next.saturating_since(SystemClock.now()),
+            _ => Duration::ZERO,
+        };
+        retry_after(&mut response, wait.max(SOON));
+    }
+    response
+}
+
+/// A refusal, explained (RFC 9457).
+pub(super) fn problem(code: StatusCode, detail: &str) -> Response<StoredBody> {
+    let members = json!({
+        "type": "about:blank",
+        "title": code.canonical_reason().unwrap_or_default(),
+        "status": code.as_u16(),
+        "detail": detail,
+    });
+    of_json(code, "application/problem+json", &members)
+}
+
+/// What the store could not do.
+pub(super) fn failed(error: &StoreError) -> Response<StoredBody> {
+    let code = match error.kind() {
+        StoreErrorKind::OwnerFull => StatusCode::TOO_MANY_REQUESTS,
+        StoreErrorKind::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
+        StoreErrorKind::Malformed => StatusCode::INTERNAL_SERVER_ERROR,
+        StoreErrorKind::Full | StoreErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let mut response = problem(code, &error.to_string());
+    if code != StatusCode::INTERNAL_SERVER_ERROR {
+        retry_after(&mut response, LATER);
+    }
+    response
+}
+
+fn links(at: &str, id: &RequestId) -> Value {
+    json!({
+        "id": id.to_string(),
+        "status": format!("{at}/{id}"),
+        "result": format!("{at}/{id}/result"),
+    })
+}
+
+pub(super) fn location(at: &str, id: &RequestId) -> HeaderValue {
+    HeaderValue::try_from(format!("{at}/{id}")).expect("the path was checked to be a URI's")
+}
+
+fn of_json(code: StatusCode, kind: &'static str, members: &Value) -> Response<StoredBody> {
+    let mut response = Response::new(StoredBody::new(members.to_string()));
+    *response.status_mut() = code;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn retry_after(response: &mut Response<StoredBody>, wait: Duration) {
+    let secs = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(secs));
+}
+
+const fn secs(at: Timestamp) -> u64 {
+    at.as_nanos() / 1_000_000_000
+}
+
+/// When to look again at a request that may run by now.
+const SOON: Duration = Duration::from_secs(1);
+/// When there may be room again.
+const LATER: Duration = Duration::from_secs(10);

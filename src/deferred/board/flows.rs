@@ -1,0 +1,150 @@
+use std::collections::{BTreeSet, HashMap};
+
+use super::super::id::{Owner, RequestId};
+
+/// The owners, who take turns by their weights: start-time fair queueing, as in
+/// [`queue`](crate::queue), with flows that can be held back.
+///
+/// The first of each owner has a *start tag*; the least is next, and the one behind it starts where
+/// it ends. An owner that comes starts at the *virtual time*, which moves with what is served, so
+/// that new owners without end do not pass those that wait.
+#[derive(Debug, Default)]
+pub(super) struct Flows {
+    flows: HashMap<Owner, Flow>,
+    /// Those whose first may be taken.
+    heads: BTreeSet<(u64, Owner)>,
+    /// The weights of the heads.
+    weights: u64,
+    virtual_time: u64,
+}
+
+#[derive(Debug)]
+struct Flow {
+    ready: BTreeSet<Place>,
+    start: u64,
+    weight: u32,
+    /// Until when none of its requests is taken; zero for now.
+    held: u64,
+    requests: u64,
+    bytes: u64,
+}
+
+/// A request among those of its owner: the least is next.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Place {
+    pub(super) rank: i64,
+    pub(super) turn: u64,
+    pub(super) id: RequestId,
+}
+
+impl Flows {
+    /// How many requests and bytes an owner has.
+    pub(super) fn held_by(&self, owner: &Owner) -> (u64, u64) {
+        self.flows.get(owner).map_or((0, 0), |flow| (flow.requests, flow.bytes))
+    }
+
+    /// Counts a request of an owner.
+    pub(super) fn join(&mut self, owner: &Owner, size: u64) {
+        let flow = self.flows.entry(*owner).or_insert_with(Flow::new);
+        flow.requests += 1;
+        flow.bytes += size;
+    }
+
+    pub(super) fn resize(&mut self, owner: &Owner, from: u64, to: u64) {
+        if let Some(flow) = self.flows.get_mut(owner) {
+            flow.bytes = flow.bytes - from + to;
+        }
+    }
+
+    /// Counts a request no longer. With its last an owner is forgotten: then this is until when it
+    /// was held back.
+    pub(super) fn leave(&mut self, owner: &Owner, size: u64) -> Option<u64> {
+        let flow = self.flows.get_mut(owner)?;
+        flow.requests -= 1;
+        flow.bytes -= size;
+        if flow.requests > 0 {
+            return None;
+        }
+        self.flows.remove(owner).map(|flow| flow.held)
+    }
+
+    pub(super) fn weigh(&mut self, owner: &Owner, weight: u32) {
+        self.change(owner, |flow, _| flow.weight = weight);
+    }
+
+    pub(super) fn push(&mut self, owner: &Owner, place: Place) {
+        self.change(owner, |flow, now| {
+            if flow.ready.is_empty() {
+                flow.start = flow.start.max(now);
+            }
+            flow.ready.insert(place);
+        });
+    }
+
+    pub(super) fn remove(&mut self, owner: &Owner, place: Place) {
+        self.change(owner, |flow, _| {
+            flow.ready.remove(&place);
+        });
+    }
+
+    /// Takes the first of the owner whose turn it is.
+    pub(super) fn pop(&mut self) -> Option<RequestId> {
+        let (start, owner) = *self.heads.first()?;
+        let progress = SCALE / self.weights.max(1);
+        self.virtual_time = (self.virtual_time + progress).max(start);
+        let mut taken = None;
+        self.change(&owner, |flow, _| {
+            taken = flow.ready.pop_first();
+            flow.start += flow.length();
+        });
+        taken.map(|place| place.id)
+    }
+
+    /// What was taken last was not used.
+    pub(super) fn give_back(&mut self, owner: &Owner) {
+        self.change(owner, |flow, _| flow.start = flow.start.saturating_sub(flow.length()));
+    }
+
+    /// Takes none of an owner's requests until then. Until when it was held before; `None` if that is
+    /// no earlier.
+    pub(super) fn hold(&mut self, owner: &Owner, until: u64) -> Option<u64> {
+        let mut earlier = None;
+        self.change(owner, |flow, _| {
+            if flow.held < until {
+                earlier = Some(std::mem::replace(&mut flow.held, until));
+            }
+        });
+        earlier
+    }
+
+    pub(super) fn release(&mut self, owner: &Owner) {
+        self.change(owner, |flow, _| flow.held = 0);
+    }
+
+    /// Changes an owner's flow, and sees to it that its first is among the heads.
+    fn change(&mut self, owner: &Owner, change: impl FnOnce(&mut Flow, u64)) {
+        let Some(flow) = self.flows.get_mut(owner) else { return };
+        if self.heads.remove(&(flow.start, *owner)) {
+            self.weights -= u64::from(flow.weight);
+        }
+        change(flow, self.virtual_time);
+        if !flow.ready.is_empty() && flow.held == 0 {
+            self.heads.insert((flow.start, *owner));
+            self.weights += u64::from(flow.weight);
+        }
+    }
+}
+
+impl Flow {
+    const fn new() -> Self {
+        Self { ready: BTreeSet::new(), start: 0, weight: 1, held: 0, requests: 0, bytes: 0 }
+    }
+
+    /// By how much the next starts later.
+    fn length(&self) -> u64 {
+        (SCALE / u64::from(self.weight)).max(1)
+    }
+}
+
+/// The length of a request of weight one.
+const SCALE: u64 = 1 << 20;

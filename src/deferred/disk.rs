@@ -1,0 +1,192 @@
+//! One file for one machine.
+
+mod clerk;
+mod file;
+
+use std::{
+    fmt,
+    future::Future,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use self::clerk::{Clerk, Errand, Work};
+use super::{
+    error::{StoreError, StoreErrorKind},
+    id::{Owner, RequestId},
+    message::StoredResponse,
+    status::{Bounds, Counts, Status},
+    store::{Canceled, DeferredStore, Ending, Submission, Submitted, Taken, Ticket},
+};
+use crate::time::{Clock, SystemClock};
+
+/// Keeps deferred requests in a file of this machine, which one process has open at a time.
+///
+/// What was accepted is on the disk: changes are written in transactions with `fsync`, and those
+/// that wait at the same moment share one. After a crash the file is as it was after the last of
+/// them, and what ran waits again. A thread does all of it; 300 bytes of each request are in memory,
+/// and never its body.
+///
+/// A disk that is full is an [error](StoreErrorKind::NoSpace) for who submits, and nothing that was
+/// accepted is lost: what has ended meanwhile is told when there is room again.
+///
+/// # Clone
+///
+/// A clone is a handle of the same file. With the last one the thread ends, and the file is free.
+///
+/// ```
+/// use tower_quota::deferred::{Bounds, DiskStore};
+///
+/// # let folder = std::env::temp_dir().join(format!("tower-quota-doc-{}", std::process::id()));
+/// # std::fs::create_dir_all(&folder)?;
+/// let store = DiskStore::open(folder.join("deferred.redb"), Bounds::DEFAULT)?;
+/// # drop(store);
+/// # std::fs::remove_dir_all(&folder)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct DiskStore {
+    errands: mpsc::Sender<Errand>,
+    news: Arc<Notify>,
+}
+
+impl DiskStore {
+    /// Opens the file at `path`, or makes it.
+    ///
+    /// It blocks until the file has been read, as far as it says which requests there are.
+    ///
+    /// # Errors
+    ///
+    /// Another process has it open, it cannot be written, or is no such file.
+    pub fn open(path: impl AsRef<Path>, bounds: Bounds) -> Result<Self, StoreError> {
+        Self::open_with_clock(path, bounds, SystemClock)
+    }
+
+    /// The same with a clock of your own. It is to go on where it was after a restart: instants are
+    /// written down.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_with_clock(
+        path: impl AsRef<Path>,
+        bounds: Bounds,
+        clock: impl Clock,
+    ) -> Result<Self, StoreError> {
+        Self::start(Some(path.as_ref().to_owned()), bounds, clock)
+    }
+
+    /// The same without a file, for tests: everything is lost with the process.
+    ///
+    /// # Errors
+    ///
+    /// No thread can be started.
+    pub fn in_memory(bounds: Bounds, clock: impl Clock) -> Result<Self, StoreError> {
+        Self::start(None, bounds, clock)
+    }
+
+    fn start(path: Option<PathBuf>, bounds: Bounds, clock: impl Clock) -> Result<Self, StoreError> {
+        let mut clerk = Clerk::new(path, bounds)?;
+        let (errands, mut inbox) = mpsc::channel(MOST_WAITING);
+        let news = Arc::new(Notify::new());
+        let told = Arc::clone(&news);
+        std::thread::Builder::new()
+            .name("tower-quota-deferred".to_owned())
+            .spawn(move || clerk.work(&mut inbox, &clock, &told))
+            .map_err(|error| StoreError::new(StoreErrorKind::Unavailable).with_source(error))?;
+        Ok(Self { errands, news })
+    }
+
+    /// Writes what is under way, and gives the file up. Clones find the store gone.
+    ///
+    /// # Errors
+    ///
+    /// It was given up before.
+    pub async fn close(self) -> Result<(), StoreError> {
+        let (tell, told) = oneshot::channel();
+        let sent = self.errands.send(Errand::Close(tell)).await;
+        sent.map_err(|_| gone())?;
+        told.await.map_err(|_| gone())
+    }
+
+    async fn ask<T, F>(&self, job: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Work<'_, '_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (tell, told) = oneshot::channel();
+        let errand = Errand::Job(Box::new(move |work| {
+            let result = work.and_then(job);
+            Box::new(move |written| {
+                // Who has gone need not be told.
+                let _gone = tell.send(result.and_then(|value| written.map(|()| value)));
+            })
+        }));
+        self.errands.send(errand).await.map_err(|_| gone())?;
+        told.await.map_err(|_| gone())?
+    }
+}
+
+impl DeferredStore for DiskStore {
+    async fn submit(&self, submission: Submission) -> Result<Submitted, StoreError> {
+        self.ask(move |work| work.submit(&submission)).await
+    }
+
+    async fn take(&self, most: usize, lease: Duration) -> Result<Taken, StoreError> {
+        self.ask(move |work| work.take(most, lease)).await
+    }
+
+    async fn renew(&self, ticket: &Ticket, lease: Duration) -> Result<bool, StoreError> {
+        let ticket = *ticket;
+        self.ask(move |work| Ok(work.renew(&ticket, lease))).await
+    }
+
+    async fn settle(&self, ticket: &Ticket, ending: Ending) -> Result<bool, StoreError> {
+        let ticket = *ticket;
+        self.ask(move |work| work.settle(&ticket, &ending)).await
+    }
+
+    async fn status(&self, owner: &Owner, id: &RequestId) -> Result<Option<Status>, StoreError> {
+        let (owner, id) = (*owner, *id);
+        self.ask(move |work| Ok(work.status(&owner, &id))).await
+    }
+
+    async fn result(
+        &self,
+        owner: &Owner,
+        id: &RequestId,
+    ) -> Result<Option<(Status, Option<StoredResponse>)>, StoreError> {
+        let (owner, id) = (*owner, *id);
+        self.ask(move |work| work.result(&owner, &id)).await
+    }
+
+    async fn cancel(&self, owner: &Owner, id: &RequestId) -> Result<Option<Canceled>, StoreError> {
+        let (owner, id) = (*owner, *id);
+        self.ask(move |work| Ok(work.cancel(&owner, &id))).await
+    }
+
+    async fn counts(&self) -> Result<Counts, StoreError> {
+        self.ask(|work| Ok(work.counts())).await
+    }
+
+    fn changed(&self) -> impl Future<Output = ()> + Send {
+        // Made now, it hears of what happens from now on.
+        self.news.notified()
+    }
+}
+
+impl fmt::Debug for DiskStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DiskStore").finish_non_exhaustive()
+    }
+}
+
+fn gone() -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable).with_source("the store was closed")
+}
+
+/// Those who come when so many wait for the disk wait for a place.
+const MOST_WAITING: usize = 1_024;

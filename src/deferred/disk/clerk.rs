@@ -1,0 +1,272 @@
+//! The thread that has the file: it does what waits, writes it down, and then tells.
+
+use std::{path::PathBuf, time::Duration};
+
+use redb::{Database, WriteTransaction};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::{
+    super::{
+        board::{Board, Settled},
+        error::{StoreError, StoreErrorKind},
+        fingerprint::fingerprint,
+        id::{Owner, RequestId},
+        message::{StoredRequest, StoredResponse},
+        status::{Bounds, Counts, State, Status, micros},
+        store::{Canceled, Ending, Job, Submission, Submitted, Taken, Ticket},
+    },
+    file::{self, Tables, failed, malformed},
+};
+use crate::time::Clock;
+
+/// What the thread is asked to do.
+pub(super) enum Errand {
+    Job(Box<Doing>),
+    Close(oneshot::Sender<()>),
+}
+
+/// Does it, and says what is told when it is written or could not be.
+type Doing = dyn FnOnce(Result<&mut Work<'_, '_>, StoreError>) -> Box<Telling> + Send;
+type Telling = dyn FnOnce(Result<(), StoreError>) + Send;
+
+pub(super) struct Clerk {
+    path: Option<PathBuf>,
+    bounds: Bounds,
+    board: Board,
+    /// Gone after a failure: whatever redb says then, the file is read again.
+    database: Option<Database>,
+}
+
+impl Clerk {
+    pub(super) fn new(path: Option<PathBuf>, bounds: Bounds) -> Result<Self, StoreError> {
+        let database = file::open(path.as_deref())?;
+        let records = file::records(&database)?;
+        let board = Board::restore(bounds, records.into_iter(), None);
+        Ok(Self { path, bounds, board, database: Some(database) })
+    }
+
+    /// Works until it is told to close, or nobody is left who could ask.
+    pub(super) fn work(
+        &mut self,
+        inbox: &mut mpsc::Receiver<Errand>,
+        clock: &impl Clock,
+        news: &Notify,
+    ) {
+        while let Some(first) = inbox.blocking_recv() {
+            let mut batch = Vec::new();
+            let mut next = Some(first);
+            let mut closing = None;
+            while let Some(errand) = next {
+                match errand {
+                    Errand::Job(job) => batch.push(job),
+                    Errand::Close(tell) => {
+                        closing = Some(tell);
+                        break;
+                    }
+                }
+                next = if batch.len() < MOST_TOGETHER { inbox.try_recv().ok() } else { None };
+            }
+            self.do_all(batch, micros(clock.now()), news);
+            if let Some(tell) = closing {
+                inbox.close();
+                self.database = None;
+                let _gone = tell.send(());
+                return;
+            }
+        }
+    }
+
+    /// Does these in one transaction. If it fails, none was done, and all are told so.
+    fn do_all(&mut self, batch: Vec<Box<Doing>>, now: u64, news: &Notify) {
+        let mut told = Vec::with_capacity(batch.len());
+        let mut batch = batch.into_iter();
+        let done = self.transact(&mut batch, &mut told, now);
+        if done.is_err() {
+            self.database = None;
+        }
+        let error = done.as_ref().err().cloned();
+        // Those that were not begun.
+        told.extend(batch.map(|job| job(Err(error.clone().unwrap_or_else(unavailable)))));
+        for tell in told {
+            tell(done.as_ref().map(|_| ()).map_err(Clone::clone));
+        }
+        if done.is_ok_and(|there_is_more| there_is_more) {
+            news.notify_waiters();
+            // For one who is about to wait.
+            news.notify_one();
+        }
+    }
+
+    /// Whether there may be more to take.
+    fn transact(
+        &mut self,
+        batch: &mut impl Iterator<Item = Box<Doing>>,
+        told: &mut Vec<Box<Telling>>,
+        now: u64,
+    ) -> Result<bool, StoreError> {
+        if self.database.is_none() {
+            self.open_again()?;
+        }
+        let database = self.database.as_ref().ok_or_else(unavailable)?;
+        let transaction = database.begin_write().map_err(failed)?;
+        let done = Self::write(&mut self.board, &transaction, batch, told, now)?;
+        if done.has_changes {
+            transaction.commit().map_err(failed)?;
+        } else {
+            transaction.abort().map_err(failed)?;
+        }
+        Ok(done.has_news)
+    }
+
+    /// Does these, and writes down what they changed.
+    fn write(
+        board: &mut Board,
+        transaction: &WriteTransaction,
+        batch: &mut impl Iterator<Item = Box<Doing>>,
+        told: &mut Vec<Box<Telling>>,
+        now: u64,
+    ) -> Result<Written, StoreError> {
+        let tables = Tables::open(transaction)?;
+        board.advance(now);
+        let mut work = Work { board, tables, now, broken: None, has_news: false };
+        for job in batch {
+            told.push(job(Ok(&mut work)));
+            if let Some(error) = work.broken.take() {
+                return Err(error);
+            }
+        }
+        let Work { board, mut tables, has_news, .. } = work;
+        let changed = board.take_changed();
+        for id in &changed {
+            tables.write(id, board.record(id))?;
+        }
+        Ok(Written { has_changes: !changed.is_empty(), has_news })
+    }
+
+    /// After a failure the board may know what the file does not.
+    fn open_again(&mut self) -> Result<(), StoreError> {
+        if self.path.is_none() {
+            return Err(unavailable());
+        }
+        let database = file::open(self.path.as_deref())?;
+        let records = file::records(&database)?;
+        self.board = Board::restore(self.bounds, records.into_iter(), Some(&self.board));
+        self.database = Some(database);
+        Ok(())
+    }
+}
+
+struct Written {
+    has_changes: bool,
+    /// There may be more to take.
+    has_news: bool,
+}
+
+/// What is done in one transaction.
+pub(super) struct Work<'b, 't> {
+    board: &'b mut Board,
+    tables: Tables<'t>,
+    now: u64,
+    /// The file could not be read or written.
+    broken: Option<StoreError>,
+    has_news: bool,
+}
+
+impl Work<'_, '_> {
+    pub(super) fn submit(&mut self, submission: &Submission) -> Result<Submitted, StoreError> {
+        let bytes = submission.request.encode();
+        let size = (bytes.len() + submission.label.len()) as u64;
+        let submitted = self.board.submit(submission, size, fingerprint(&bytes), self.now)?;
+        if submitted == Submitted::New && self.is_waiting(&submission.id) {
+            let put = self.tables.put_request(&submission.id, &bytes);
+            self.sound(put)?;
+            self.has_news = true;
+        }
+        Ok(submitted)
+    }
+
+    pub(super) fn take(&mut self, most: usize, lease: Duration) -> Result<Taken, StoreError> {
+        let mut jobs = Vec::new();
+        while jobs.len() < most {
+            let Some(id) = self.board.take(lease, self.now) else { break };
+            let found = self.tables.request(&id);
+            let request = self.sound(found)?.as_ref().and_then(StoredRequest::decode);
+            let (Some(request), Some(record)) = (request, self.board.record(&id)) else {
+                let error = Err(malformed());
+                return self.sound(error);
+            };
+            let ticket = Ticket::new(id, record.number());
+            let (attempt, max_attempts) = record.attempts();
+            let mut job = Job::new(ticket, record.owner(), request, attempt);
+            job.max_attempts = max_attempts;
+            record.label().clone_into(&mut job.label);
+            jobs.push(job);
+        }
+        let next = self.board.next().map(|at| Duration::from_micros(at.saturating_sub(self.now)));
+        Ok(Taken::new(jobs, next))
+    }
+
+    pub(super) fn renew(&mut self, ticket: &Ticket, lease: Duration) -> bool {
+        self.board.renew(ticket, lease, self.now)
+    }
+
+    pub(super) fn settle(&mut self, ticket: &Ticket, ending: &Ending) -> Result<bool, StoreError> {
+        let response = match ending {
+            Ending::Done(response) | Ending::Failed(_, Some(response)) => Some(response.encode()),
+            _ => None,
+        };
+        let size = response.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        let settled = self.board.settle(ticket, ending, size, self.now);
+        if settled == Settled::Now {
+            self.has_news |= matches!(ending, Ending::Retry { .. } | Ending::Refused { .. });
+            if let Some(bytes) = response {
+                let put = self.tables.put_response(&ticket.id, &bytes);
+                self.sound(put)?;
+            }
+        }
+        Ok(settled != Settled::Lost)
+    }
+
+    pub(super) fn status(&self, owner: &Owner, id: &RequestId) -> Option<Status> {
+        self.board.status(owner, id)
+    }
+
+    pub(super) fn result(
+        &mut self,
+        owner: &Owner,
+        id: &RequestId,
+    ) -> Result<Option<(Status, Option<StoredResponse>)>, StoreError> {
+        let Some(status) = self.board.status(owner, id) else { return Ok(None) };
+        let found = self.tables.response(id);
+        let Some(bytes) = self.sound(found)? else { return Ok(Some((status, None))) };
+        let response = StoredResponse::decode(&bytes).ok_or_else(malformed)?;
+        Ok(Some((status, Some(response))))
+    }
+
+    pub(super) fn cancel(&mut self, owner: &Owner, id: &RequestId) -> Option<Canceled> {
+        self.board.cancel(owner, id, self.now)
+    }
+
+    pub(super) const fn counts(&self) -> Counts {
+        self.board.counts()
+    }
+
+    fn is_waiting(&self, id: &RequestId) -> bool {
+        self.board.record(id).is_some_and(|record| record.state() == State::Waiting)
+    }
+
+    /// Notes an error that concerns all of the transaction.
+    fn sound<T>(&mut self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(error) = &result {
+            self.broken = Some(error.clone());
+        }
+        result
+    }
+}
+
+fn unavailable() -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable)
+}
+
+/// As many travel in one transaction.
+const MOST_TOGETHER: usize = 256;

@@ -1,0 +1,194 @@
+use std::{
+    convert::Infallible,
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode,
+    header::{ALLOW, CACHE_CONTROL, LOCATION},
+};
+use tower_service::Service;
+
+use super::{
+    answer,
+    body::StoredBody,
+    error::StoreError,
+    id::{Owner, RequestId},
+    service::DeferredFuture,
+    settings::Settings,
+    status::{State, Status},
+    store::DeferredStore,
+};
+use crate::policy::{KeyOf, Subject};
+
+/// Tells owners how their deferred requests stand, and gives them their answers.
+///
+/// | request | answer |
+/// |---|---|
+/// | `GET /deferred/{id}` | 200, and how it stands as JSON; `Retry-After` until it has ended |
+/// | `GET /deferred/{id}/result` | the answer of the service, with its status, header fields and body |
+/// | … before it is there | 202, and how it stands |
+/// | … of one that has failed | its last answer, or 502 if it had none |
+/// | … of one that expired or was canceled | 410 |
+/// | `DELETE /deferred/{id}` | 204: it is canceled, or if it had ended, forgotten |
+/// | anything of somebody else's, or forgotten | 404 |
+///
+/// The id is taken from the end of the path, so it does not matter what a router does to its
+/// beginning. The answers say `no-store`, unless the service's own says something else.
+///
+/// What has been fetched stays, until its [time](super::DeferredLayer::keep) is over or it is
+/// deleted.
+pub struct DeferredResults<K, M> {
+    key: K,
+    store: M,
+    settings: Arc<Settings>,
+}
+
+impl<K, M> DeferredResults<K, M> {
+    pub(super) fn new(key: K, store: M, settings: Settings) -> Self {
+        Self { key, store, settings: Arc::new(settings) }
+    }
+}
+
+impl<K, M, B> Service<Request<B>> for DeferredResults<K, M>
+where
+    K: KeyOf<Request<B>>,
+    K::Future: Send + 'static,
+    M: DeferredStore,
+{
+    type Response = Response<StoredBody>;
+    type Error = Infallible;
+    type Future = DeferredFuture<Self::Response, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let subject = self.key.key_of(&request);
+        let asked = Asked::of(request.uri().path());
+        let method = request.method().clone();
+        let (store, settings) = (self.store.clone(), Arc::clone(&self.settings));
+        DeferredFuture::new(async move {
+            let (Some(asked), Subject::Counted(key)) = (asked, subject.await) else {
+                return Ok(unknown());
+            };
+            let owner = settings.owner(&key);
+            let told = match (method, asked) {
+                (Method::GET | Method::HEAD, Asked::Status(id)) => {
+                    status(&store, &settings, &owner, &id).await
+                }
+                (Method::GET | Method::HEAD, Asked::Result(id)) => {
+                    result(&store, &settings, &owner, &id).await
+                }
+                (Method::DELETE, Asked::Status(id)) => cancel(&store, &owner, &id).await,
+                (_, Asked::Status(_)) => Ok(not_allowed("GET, HEAD, DELETE")),
+                (_, Asked::Result(_)) => Ok(not_allowed("GET, HEAD")),
+            };
+            Ok(told.unwrap_or_else(|error| answer::failed(&error)))
+        })
+    }
+}
+
+/// What a path asks for.
+enum Asked {
+    Status(RequestId),
+    Result(RequestId),
+}
+
+impl Asked {
+    fn of(path: &str) -> Option<Self> {
+        let (before, last) = path.rsplit_once('/')?;
+        if last != "result" {
+            return last.parse().ok().map(Self::Status);
+        }
+        let id = before.rsplit_once('/').map_or(before, |(_, id)| id);
+        id.parse().ok().map(Self::Result)
+    }
+}
+
+type Told = Result<Response<StoredBody>, StoreError>;
+
+async fn status(
+    store: &impl DeferredStore,
+    settings: &Settings,
+    owner: &Owner,
+    id: &RequestId,
+) -> Told {
+    Ok(match store.status(owner, id).await? {
+        Some(status) => answer::standing(StatusCode::OK, &settings.at, &status),
+        None => unknown(),
+    })
+}
+
+async fn result(
+    store: &impl DeferredStore,
+    settings: &Settings,
+    owner: &Owner,
+    id: &RequestId,
+) -> Told {
+    let Some((status, response)) = store.result(owner, id).await? else { return Ok(unknown()) };
+    if let (State::Done | State::Failed, Some(response)) = (status.state, response) {
+        let mut response = response.into_response();
+        let unsaid = HeaderValue::from_static("no-store");
+        response.headers_mut().entry(CACHE_CONTROL).or_insert(unsaid);
+        return Ok(response);
+    }
+    Ok(without_result(settings, &status))
+}
+
+fn without_result(settings: &Settings, status: &Status) -> Response<StoredBody> {
+    match status.state {
+        State::Waiting | State::Running => {
+            let mut response = answer::standing(StatusCode::ACCEPTED, &settings.at, status);
+            let location = answer::location(&settings.at, &status.id);
+            response.headers_mut().insert(LOCATION, location);
+            response
+        }
+        State::Expired => answer::problem(StatusCode::GONE, "its time was over before its turn"),
+        State::Canceled => answer::problem(StatusCode::GONE, "it was canceled"),
+        State::Failed | State::Done => {
+            answer::problem(StatusCode::BAD_GATEWAY, "it has no answer to give")
+        }
+    }
+}
+
+async fn cancel(store: &impl DeferredStore, owner: &Owner, id: &RequestId) -> Told {
+    Ok(match store.cancel(owner, id).await? {
+        Some(_) => {
+            let mut response = Response::new(StoredBody::default());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            response
+        }
+        None => unknown(),
+    })
+}
+
+fn unknown() -> Response<StoredBody> {
+    answer::problem(StatusCode::NOT_FOUND, "there is no such request")
+}
+
+fn not_allowed(methods: &'static str) -> Response<StoredBody> {
+    let detail = "a deferred request is looked at or deleted";
+    let mut response = answer::problem(StatusCode::METHOD_NOT_ALLOWED, detail);
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    response
+}
+
+impl<K: Clone, M: Clone> Clone for DeferredResults<K, M> {
+    fn clone(&self) -> Self {
+        Self {
+            key: self.key.clone(),
+            store: self.store.clone(),
+            settings: Arc::clone(&self.settings),
+        }
+    }
+}
+
+impl<K, M: fmt::Debug> fmt::Debug for DeferredResults<K, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeferredResults").field("store", &self.store).finish_non_exhaustive()
+    }
+}

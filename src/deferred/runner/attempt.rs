@@ -1,0 +1,190 @@
+//! One attempt: the service is called, the lease renewed, the end settled.
+
+use std::{
+    error::Error,
+    future::{Future, poll_fn},
+    pin::pin,
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use futures::future::{Either, select};
+use http::{HeaderValue, Request, Response};
+use http_body::Body;
+use tokio::time::sleep;
+use tower_service::Service;
+
+use super::{
+    super::{
+        body::StoredBody,
+        message::StoredResponse,
+        prefer::IDEMPOTENCY_KEY,
+        status::{Failure, State},
+        store::{DeferredStore, Ending, Job},
+        verdict::Verdict,
+    },
+    Deferral, Ended, Rules,
+};
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+pub(super) struct Attempt<M> {
+    pub(super) store: M,
+    pub(super) rules: Rules,
+    pub(super) job: Job,
+}
+
+/// What came of a call.
+enum Came {
+    Answer(StoredResponse),
+    /// An answer without its body, which is too long.
+    TooLarge(StoredResponse),
+    Nothing(BoxError),
+}
+
+impl<M: DeferredStore> Attempt<M> {
+    pub(super) async fn run<S, B>(mut self, service: S)
+    where
+        S: Service<Request<StoredBody>, Response = Response<B>>,
+        S::Error: Into<BoxError>,
+        B: Body<Data = Bytes>,
+        B::Error: Into<BoxError>,
+    {
+        let deferral = Deferral {
+            id: self.job.ticket.id,
+            owner: self.job.owner,
+            attempt: self.job.attempt,
+            label: self.job.label.as_str().into(),
+        };
+        let mut request = self.job.request.clone().into_request();
+        let key = HeaderValue::try_from(deferral.id.to_string()).expect("an id is ASCII");
+        request.headers_mut().insert(IDEMPOTENCY_KEY.clone(), key);
+        request.extensions_mut().insert(deferral.clone());
+        let call = call(service, request, self.rules.max_result_bytes);
+        let Some(came) = self.while_ours(call).await else { return };
+        // Its body is not needed any more.
+        self.job.request.body = Bytes::new();
+        let ending = self.ending(came);
+        if self.settle(&ending).await {
+            self.tell(deferral, ending).await;
+        }
+    }
+
+    /// Renews the lease until `work` is done. `None`: the request is ours no longer.
+    async fn while_ours<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        let lease = self.rules.lease;
+        loop {
+            let third = pin!(sleep(lease / 3));
+            match select(work, third).await {
+                Either::Left((done, _)) => return Some(done),
+                Either::Right(((), going_on)) => work = going_on,
+            }
+            let renewal = self.store.renew(&self.job.ticket, lease);
+            // The work goes on meanwhile.
+            match select(work, pin!(renewal)).await {
+                Either::Left((done, _)) => return Some(done),
+                Either::Right((Ok(false), _)) => return None,
+                // A store that is away may be back before the lease is over.
+                Either::Right((Ok(true) | Err(_), going_on)) => work = going_on,
+            }
+        }
+    }
+
+    fn ending(&self, came: Came) -> Ending {
+        let (verdict, response) = match came {
+            Came::Answer(response) => ((self.rules.verdict)(Ok(&response)), Some(response)),
+            Came::TooLarge(response) => match (self.rules.verdict)(Ok(&response)) {
+                Verdict::Done => return Ending::Failed(Failure::TooLarge, None),
+                verdict => (verdict, None),
+            },
+            Came::Nothing(error) => ((self.rules.verdict)(Err(&*error)), None),
+        };
+        match (verdict, response) {
+            (Verdict::Done, Some(response)) => Ending::Done(response),
+            // There is nothing that could be given.
+            (Verdict::Done, None) => Ending::Failed(Failure::Attempts, None),
+            (Verdict::Failed, response) => Ending::Failed(Failure::Refused, response),
+            (Verdict::Refused { after }, _) => {
+                Ending::Refused { after: after.unwrap_or_else(|| self.backoff()) }
+            }
+            (Verdict::Retry { .. }, response) if self.job.attempt >= self.job.max_attempts => {
+                Ending::Failed(Failure::Attempts, response)
+            }
+            (Verdict::Retry { after }, _) => {
+                Ending::Retry { after: after.unwrap_or_else(|| self.backoff()) }
+            }
+        }
+    }
+
+    fn backoff(&self) -> Duration {
+        let (first, most) = self.rules.backoff;
+        let doubled = 1_u32.checked_shl(self.job.attempt.saturating_sub(1)).unwrap_or(u32::MAX);
+        let wait = first.saturating_mul(doubled).min(most);
+        // An id is random. Another one waits for another time.
+        let [part, ..] = *self.job.ticket.id.as_bytes();
+        wait.saturating_add(wait / 1_024 * u32::from(part))
+    }
+
+    /// Whether it was settled. An answer is not given up because the store is away: asked again it
+    /// would cost again.
+    async fn settle(&self, ending: &Ending) -> bool {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.store.settle(&self.job.ticket, ending.clone()).await {
+                Ok(settled) => return settled,
+                Err(_) => sleep(pause).await,
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn tell(&self, deferral: Deferral, ending: Ending) {
+        let Some(on_end) = &self.rules.on_end else { return };
+        let ended = match ending {
+            Ending::Done(response) => {
+                Ended { deferral, state: State::Done, failure: None, response: Some(response) }
+            }
+            Ending::Failed(failure, response) => {
+                Ended { deferral, state: State::Failed, failure: Some(failure), response }
+            }
+            Ending::Refused { .. } | Ending::Retry { .. } => return,
+        };
+        on_end(ended).await;
+    }
+}
+
+async fn call<S, B>(mut service: S, request: Request<StoredBody>, bound: usize) -> Came
+where
+    S: Service<Request<StoredBody>, Response = Response<B>>,
+    S::Error: Into<BoxError>,
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    if let Err(error) = poll_fn(|context| service.poll_ready(context)).await {
+        return Came::Nothing(error.into());
+    }
+    let response = match service.call(request).await {
+        Ok(response) => response,
+        Err(error) => return Came::Nothing(error.into()),
+    };
+    let (parts, body) = response.into_parts();
+    let mut body = pin!(body);
+    let mut read = BytesMut::new();
+    while let Some(frame) = poll_fn(|context| body.as_mut().poll_frame(context)).await {
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(error) => return Came::Nothing(error.into()),
+        };
+        let Some(data) = frame.data_ref() else { continue };
+        if data.len() > bound - read.len() {
+            return Came::TooLarge(StoredResponse::new(parts, Bytes::new()));
+        }
+        read.extend_from_slice(data);
+    }
+    Came::Answer(StoredResponse::new(parts, read.freeze()))
+}
+
+/// Between two tries to settle.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
