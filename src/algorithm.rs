@@ -17,6 +17,8 @@
 #[cfg(feature = "calendar")]
 mod calendar;
 mod fixed_window;
+#[cfg(any(feature = "quota-service", feature = "remote"))]
+mod form;
 mod leaky_bucket;
 mod lease_bucket;
 mod meter;
@@ -33,6 +35,8 @@ use std::fmt::Debug;
 
 #[cfg(feature = "calendar")]
 pub use self::calendar::Calendar;
+#[cfg(any(feature = "quota-service", feature = "remote"))]
+pub(crate) use self::form::PlanForm;
 #[cfg(feature = "redis")]
 pub(crate) use self::meter::MeterNumbers;
 pub use self::{

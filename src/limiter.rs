@@ -150,7 +150,10 @@ impl<A: Algorithm, B: Backend<A>> Limiter<A, B> {
     /// As [`decide`](Self::decide).
     #[inline(always)]
     pub fn demand(&self, key: &Key, demand: &Demand) -> MaybeReady<B::Decide> {
-        self.with_algorithm(|algorithm| self.backend.decide(algorithm, key, demand))
+        match self.current() {
+            Some(limit) => self.backend.decide(limit.algorithm(), key, demand),
+            None => self.backend.decide(self.changed_limit().algorithm(), key, demand),
+        }
     }
 
     /// Answers a demand for `key` by another limit than this limiter's: that of the caller's plan.
@@ -287,14 +290,10 @@ impl<A: Algorithm, B: Backend<A>> Limiter<A, B> {
         &self.backend
     }
 
-    /// Runs `then` with the algorithm in force, without a clone unless it has changed.
+    /// The limit in force, if it is the one that this handle knows: it need not be cloned then.
     #[inline(always)]
-    fn with_algorithm<T>(&self, then: impl FnOnce(&A) -> T) -> T {
-        if self.is_current() {
-            then(self.limit.algorithm())
-        } else {
-            then(self.changed_limit().algorithm())
-        }
+    fn current(&self) -> Option<&Limit<A>> {
+        self.is_current().then_some(&self.limit)
     }
 
     #[inline]

@@ -116,6 +116,14 @@ impl Plan {
     }
 }
 
+#[cfg(feature = "remote")]
+impl Plan {
+    /// The limits: their names, the dimensions that they count, and the rules.
+    pub(super) fn limits(&self) -> impl Iterator<Item = (&PolicyName, usize, &Rule)> {
+        self.limits.iter().map(|limit| (&limit.name, limit.dimension, &limit.rule))
+    }
+}
+
 #[cfg(feature = "redis")]
 impl Plan {
     /// The limits, each with the dimension that it counts.

@@ -16,7 +16,7 @@ use tower_service::Service;
 use super::{
     body::AnswerBody, exchange::Exchange, flight::Flights, key::Credentials, store::AnswerStore,
 };
-use crate::{http::PeekedBody, policy::KeyOf};
+use crate::{http::PeekedBody, observe::answers::Answers, policy::KeyOf};
 
 /// The service of [`AnswerCacheLayer`](super::AnswerCacheLayer).
 ///
@@ -53,6 +53,7 @@ pub(super) struct Settings<P, K, M> {
     pub(super) max_request_bytes: usize,
     pub(super) max_answer_bytes: usize,
     pub(super) flights: Arc<Flights>,
+    pub(super) observer: Answers,
 }
 
 impl<P, K, M> Settings<P, K, M> {
@@ -69,6 +70,7 @@ impl<P, K, M> Settings<P, K, M> {
             max_request_bytes: self.max_request_bytes,
             max_answer_bytes: self.max_answer_bytes,
             flights: self.flights,
+            observer: self.observer,
         }
     }
 
@@ -85,6 +87,7 @@ impl<P, K, M> Settings<P, K, M> {
             max_request_bytes: self.max_request_bytes,
             max_answer_bytes: self.max_answer_bytes,
             flights: self.flights,
+            observer: self.observer,
         }
     }
 

@@ -27,7 +27,7 @@ pub enum Fallback {
 
 impl Fallback {
     /// Its name in metrics and events.
-    pub(super) const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Refuse => "refuse",
             Self::Admit => "admit",

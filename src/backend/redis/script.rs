@@ -13,6 +13,7 @@ mod meter;
 mod plan;
 mod windows;
 
+pub(super) use self::plan::JOINT;
 use redis::Value;
 
 use crate::{
@@ -37,6 +38,9 @@ pub mod sealed {
 
     /// What the script of an algorithm takes and gives.
     pub trait Steps: Algorithm {
+        /// The place of the algorithm among those of a plan's script, from one.
+        const KIND: u64;
+
         /// The script.
         const SOURCE: &'static str;
 
@@ -144,7 +148,7 @@ pub(super) struct Verdict<A: Algorithm> {
     granted: Option<u64>,
     limit: A,
     pub(super) state: A::State,
-    now: Timestamp,
+    pub(super) now: Timestamp,
 }
 
 impl<A: Scripted> Verdict<A> {
@@ -172,6 +176,10 @@ impl<A: Scripted> Verdict<A> {
         let (other, state) = limit.read(fields)?;
         let limit = other.unwrap_or_else(|| limit.clone());
         Ok(Ok(Some(Self { granted, limit, state, now })))
+    }
+
+    pub(super) const fn is_granted(&self) -> bool {
+        self.granted.is_some()
     }
 
     /// The decision on the next of the demands that this is the verdict on.

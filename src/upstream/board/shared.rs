@@ -93,9 +93,9 @@ impl<S: Source> Keeper<S> {
     async fn run(mut self) {
         loop {
             // First it is listened, then read: nothing is missed between.
-            let listening = self.call.source().listen(&self.name);
+            let listening = self.call.source().listen(self.name.to_string());
             let heard = match timeout(PATIENCE, listening).await {
-                Ok(Ok(Some(messages))) => self.follow(messages, REFRESH).await,
+                Ok(Ok(Some(messages))) => self.follow(messages.map(drop).boxed(), REFRESH).await,
                 Ok(Ok(None)) => self.follow(futures::stream::pending().boxed(), POLL).await,
                 Ok(Err(_)) | Err(_) => Ok(()),
             };

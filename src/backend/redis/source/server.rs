@@ -1,14 +1,15 @@
 use std::{fmt, time::Duration};
 
-use futures::{StreamExt, stream::BoxStream};
 use redis::{
     AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisResult,
-    aio::MultiplexedConnection, io::tcp::TcpSettings,
+    aio::{MultiplexedConnection, PubSubStream},
+    io::tcp::TcpSettings,
 };
 
 use super::{
     Source,
     kept::{Kept, SharedConnection},
+    subscribe,
 };
 
 /// One server, by one connection that all calls share.
@@ -54,14 +55,16 @@ impl Source for Server {
         self.kept.get(open).await
     }
 
+    fn id(&self) -> Option<usize> {
+        Some(self.kept.id())
+    }
+
     fn lost(&self, connection: &Self::Connection) {
         self.kept.lose(connection);
     }
 
-    async fn listen(&self, channel: &str) -> RedisResult<Option<BoxStream<'static, ()>>> {
-        let mut listener = self.client.get_async_pubsub().await?;
-        listener.subscribe(channel).await?;
-        Ok(Some(listener.into_on_message().map(drop).boxed()))
+    async fn listen(&self, channel: String) -> RedisResult<Option<PubSubStream>> {
+        subscribe(&self.client, channel).await
     }
 }
 
