@@ -10,8 +10,8 @@ const BOB: &str = SECRETS[3];
 fn what_is_wrong_is_told_with_its_line_and_a_remedy() {
     let good = configuration(([127, 0, 0, 1], 9).into(), "");
     for (from, to, says) in [
-        ("plan = \"small\"", "plan = \"smal\"", "there is no plan `smal`"),
-        ("plan = \"small\"", "plan = \"smal\"", "or use one of: large, small"),
+        ("plan = \"small\"", "plan = \"tiny\"", "there is no plan `tiny`"),
+        ("plan = \"small\"", "plan = \"tiny\"", "or use one of: large, small"),
         ("[\"one\"]", "[\"three\"]", "there is no account `three`"),
         ("provider = \"anth\"", "provider = \"x\"", "there is no provider `x`"),
         ("profile = \"openai\"", "profile = \"opanai\"", "there is no profile `opanai`"),
@@ -105,9 +105,9 @@ async fn a_change_is_put_in_force_and_nothing_is_forgotten() {
     assert_eq!(gateway.status().await["totals"]["admitted"], 3);
 
     // One that is wrong changes nothing, and says where.
-    fs::write(&gateway.file, first.replace("plan = \"small\"", "plan = \"smal\""))
+    fs::write(&gateway.file, first.replace("plan = \"small\"", "plan = \"tiny\""))
         .expect("as above");
-    gateway.says("there is no plan `smal`").await;
+    gateway.says("there is no plan `tiny`").await;
     assert_eq!(gateway.chat(BOB, "gpt", "Hello").await.status(), 429);
     let news = gateway.status().await["news"].to_string();
     assert!(news.contains("the old one stays"), "{news}");

@@ -7,7 +7,7 @@ const BOB: &str = SECRETS[3];
 const CAROL: &str = SECRETS[4];
 
 #[tokio::test]
-async fn a_tenant_cannot_spend_what_is_anothers() {
+async fn a_tenant_cannot_spend_what_another_has() {
     let upstream = provider().build();
     let gateway = Gateway::start(&configuration(on_a_socket(&upstream).await, "")).await;
     for expected in [200, 200, 429, 429] {
