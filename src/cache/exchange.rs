@@ -110,8 +110,8 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
     }
 
     fn key_of(&self, scope: &Key, parts: &request::Parts, body: &[u8]) -> Option<AnswerKey> {
-        let Settings { headers, ignored, .. } = &*self.settings;
-        AnswerKey::new(scope, parts, headers, body, ignored).ok()
+        let Settings { headers, ignored, is_any_host, .. } = &*self.settings;
+        AnswerKey::new(scope, parts, headers, body, ignored, *is_any_host).ok()
     }
 
     /// The store first, then whoever asks the same, then the service.

@@ -4,6 +4,7 @@ use http::{
     HeaderMap, HeaderName, Request,
     header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, HOST, PROXY_AUTHORIZATION},
     request,
+    uri::PathAndQuery,
 };
 use sha2::{Digest, Sha256};
 
@@ -41,13 +42,19 @@ impl AnswerKey {
         headers: &[HeaderName],
         body: &[u8],
         ignored: &[String],
+        is_any_host: bool,
     ) -> Result<Self, NotCanonical> {
         let mut hash = Hash(Sha256::new());
         hash.part(b"tower-quota answer 1");
         hash.part(scope.as_bytes());
         hash.part(request.method.as_str().as_bytes());
-        hash.part(request.uri.to_string().as_bytes());
-        hash.field(&request.headers, &HOST);
+        if is_any_host {
+            let target = request.uri.path_and_query().map_or("", PathAndQuery::as_str);
+            hash.part(target.as_bytes());
+        } else {
+            hash.part(request.uri.to_string().as_bytes());
+            hash.field(&request.headers, &HOST);
+        }
         for name in headers {
             hash.field(&request.headers, name);
         }

@@ -103,6 +103,7 @@ where
                 stale_for: Duration::ZERO,
                 headers: vec![ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE],
                 ignored: Vec::new(),
+                is_any_host: false,
                 max_request_bytes: MAX_BODY,
                 max_answer_bytes: MAX_BODY,
                 flights: Arc::new(Flights::default()),
@@ -170,6 +171,14 @@ impl<P, K, M> AnswerCacheLayer<P, K, M> {
     /// that does not change the answer, such as the name of an end user. The service sees it still.
     pub fn ignore_member(mut self, name: impl Into<String>) -> Self {
         self.settings.ignored.push(name.into());
+        self
+    }
+
+    /// Takes two requests for the same that differ in the host that they were sent to, by `Host` or by
+    /// their target. By default they are two questions: a server can answer by its name. For a fleet
+    /// whose instances have a name each.
+    pub fn any_host(mut self) -> Self {
+        self.settings.is_any_host = true;
         self
     }
 

@@ -56,7 +56,7 @@
 //! ACL SETUSER answers on >PASSWORD resetchannels ~tq:answers:* -@all +evalsha +script|load +strlen +pttl +getrange +get +set +pexpire +del
 //! ```
 //!
-//! On a cluster add `+cluster|slots`. Give answers a server, or a database of their own, that may evict:
+//! On a cluster add `+cluster|slots`. Give answers a server of their own, that may evict:
 //! `maxmemory-policy allkeys-lfu`. What limits requests must not be evicted, so never the same one.
 
 mod builder;

@@ -112,6 +112,20 @@ async fn everything_else_that_is_chosen_tells_questions_apart() {
 }
 
 #[tokio::test]
+async fn hosts_do_not_tell_questions_apart_where_that_is_said() {
+    let upstream = Upstream::numbered();
+    let of = |target: &str, host: &str| {
+        let question = Request::post(target).body(Full::from("a")).expect("a request");
+        with(question, "host", host)
+    };
+    let any = cache(&layer().any_host(), &upstream);
+    assert_eq!(read(&any, of("/a?x=1", "one")).await, "answer 1");
+    assert_eq!(read(&any, of("/a?x=1", "two:8080")).await, "answer 1");
+    assert_eq!(read(&any, of("http://three/a?x=1", "three")).await, "answer 1");
+    assert_eq!(read(&any, of("/a?x=2", "one")).await, "answer 2", "the rest of the target does");
+}
+
+#[tokio::test]
 async fn methods_tell_questions_apart() {
     let upstream = Upstream::numbered();
     let layer = tower_quota::cache::AnswerCacheLayer::new(|_: &http::request::Parts| true);
