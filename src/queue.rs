@@ -78,21 +78,18 @@ impl<A: Algorithm, B: Backend<A>> Queue<A, B> {
     /// # async fn main() -> Result<(), tower_quota::queue::QueueError> {
     /// use std::time::Duration;
     /// use tower_quota::{Key, Limit, Limiter, Quota, algorithm::TokenBucket, backend::Local};
-    /// use tower_quota::queue::Queue;
+    /// use tower_quota::queue::{Ask, Queue};
     ///
-    /// let free = TokenBucket::new(Quota::per_minute(60)).burst(1);
-    /// let paid = Limit::unnamed(TokenBucket::new(Quota::per_minute(600)).burst(1));
+    /// let free = TokenBucket::new(Quota::per_hour(1));
+    /// let paid = Limit::unnamed(TokenBucket::new(Quota::per_hour(1)).burst(2));
     /// let queue = Queue::new(Limiter::new(free, Local::new()));
-    /// for (user, limit, wait) in [("alice", None, 1_000), ("bob", Some(&paid), 100)] {
-    ///     let user = Key::from(user);
-    ///     let acquire = || match limit {
-    ///         None => queue.acquire(&user, 1),
-    ///         Some(limit) => queue.acquire_under(limit, &user, 1),
-    ///     };
-    ///     acquire().await?;
-    ///     let waited = acquire().await?.waited;
-    ///     assert!(waited >= Duration::from_millis(wait) && waited <= Duration::from_millis(wait + 2));
-    /// }
+    /// let now = || Ask::new(1).max_wait(Duration::ZERO);
+    ///
+    /// let (alice, bob) = (Key::from("alice"), Key::from("bob"));
+    /// queue.acquire(&alice, now()).await?;
+    /// assert!(queue.acquire(&alice, now()).await.is_err());
+    /// queue.acquire_under(&paid, &bob, now()).await?;
+    /// assert!(queue.acquire_under(&paid, &bob, now()).await.is_ok());
     /// # Ok(()) }
     /// ```
     ///

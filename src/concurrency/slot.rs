@@ -115,10 +115,15 @@ impl Slot {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        if let Self::Here { shared, key, weight } = self {
-            shared.observer.released(*weight);
-            let wakers = shared.lock().release(key, *weight);
-            wake_all(wakers);
+        match self {
+            Self::Here { shared, key, weight } => {
+                shared.observer.released(*weight);
+                let wakers = shared.lock().release(key, *weight);
+                wake_all(wakers);
+            }
+            // A holding gives itself back.
+            #[cfg(feature = "redis")]
+            Self::There(_) | Self::Uncounted { .. } => {}
         }
     }
 }

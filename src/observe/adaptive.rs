@@ -78,7 +78,7 @@ impl AdaptiveObserver {
 
     /// Notes what became of a request, after a wait if it waited.
     pub(crate) fn ended(&self, end: SendEnd, waited: Option<Duration>) {
-        let _ = (end, waited);
+        let _ = (end, waited, &self.policy);
         #[cfg(feature = "metrics")]
         self.handles().ended(end, waited);
         #[cfg(feature = "tracing")]

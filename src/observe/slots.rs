@@ -12,7 +12,10 @@ pub(crate) enum SlotEnd {
     Refused,
     Left,
     /// Of a server: it could not be asked.
-    #[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "only a server fails"))]
+    #[cfg_attr(
+        not(any(feature = "metrics", feature = "redis")),
+        expect(dead_code, reason = "only a server fails")
+    )]
     Errored,
 }
 
@@ -79,7 +82,7 @@ impl SlotObserver {
     /// Notes how it ended for one who came, and how long it waited if it did.
     #[inline]
     pub(crate) fn ended(&self, end: SlotEnd, waited: Option<Duration>) {
-        let _ = (end, waited);
+        let _ = (end, waited, &self.policy);
         #[cfg(feature = "metrics")]
         self.handles().ended(end, waited);
         #[cfg(feature = "tracing")]

@@ -7,6 +7,7 @@ use tower_quota::{
 };
 
 use crate::{
+    events,
     servers::{Proxy, Standalone},
     support::{server, slots, until_idle, usage_when},
 };
@@ -42,6 +43,33 @@ async fn a_holder_that_cannot_renew_knows_it_before_anybody_else_has_its_slot() 
         }
     };
     drop(tokio::time::timeout(LONG, another).await.expect("there is one"));
+}
+
+#[tokio::test]
+async fn a_loss_is_told_once_and_names_no_key() {
+    let running = Standalone::start();
+    let proxy = Proxy::start(running.addr());
+    let limiter = slots(server(&proxy.url()), 2).timeout(Duration::from_millis(50)).build();
+    let held = limiter.acquire(&Key::from("alice-4711"), 2).await.expect("there are two");
+    events::listen();
+    proxy.black_hole();
+    tokio::time::timeout(LONG, held.lost()).await.expect("it is told");
+    let lost = async {
+        loop {
+            let told = events::told();
+            assert!(told.iter().all(|line| !line.contains("4711")), "{told:?}");
+            if let Some(line) = told.into_iter().find(|line| line.contains("has lost its slots")) {
+                return line;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let line = tokio::time::timeout(LONG, lost).await.expect("it is told");
+    assert!(line.starts_with("WARN") && line.contains("policy=slots"), "{line}");
+    assert!(line.contains("slots=2"), "{line}");
+    drop(held);
+    tokio::task::yield_now().await;
+    assert!(events::told().iter().all(|line| !line.contains("has lost its slots")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,7 @@
 //! Slots on a server: never more than there are, whoever holds them and however that ends.
 
+#[path = "../support/events.rs"]
+mod events;
 #[path = "../support/servers/mod.rs"]
 mod servers;
 

@@ -12,7 +12,7 @@ use futures::{StreamExt, future::join_all};
 use tokio::{
     runtime::Handle,
     task::JoinHandle,
-    time::{sleep, timeout_at},
+    time::{sleep, timeout, timeout_at},
 };
 
 use super::{
@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     backend::redis::slots::{SlotJob, SlotPlace, SlotServer},
+    error::{BackendError, BackendErrorKind},
     time::timer_now,
 };
 
@@ -115,9 +116,14 @@ impl Shared {
         }
     }
 
-    /// What the server says. After a failure it is asked again soon.
+    /// What the server says. After a failure it is asked again soon: a call that may take longer than a
+    /// third of the loan is not waited for that long, or there would be no second one.
     async fn keep_up(&self, place: &Place, job: SlotJob) -> Option<SlotPlace> {
-        let answer = self.ask(&place.key, job, place.weight, place.number).await;
+        let asked = self.ask(&place.key, job, place.weight, place.number);
+        let answer = match timeout(self.settings.lease / 3, asked).await {
+            Ok(answer) => answer,
+            Err(_) => Err(BackendError::new(BackendErrorKind::TimedOut)),
+        };
         if answer.is_err() {
             let soon = (self.settings.lease / 12).min(SOON);
             self.roster.postpone(place.number, timer_now() + soon);
