@@ -126,6 +126,7 @@ impl RuleLimit {
         Self {
             limit: Limit::new(policy, plan),
             requests: quota.limit(),
+            period: quota.period(),
             unit: Unit::lasting(quota.period()),
             name: name.map(Into::into),
         }

@@ -70,6 +70,7 @@ impl Unit {
 pub struct RuleLimit {
     pub(super) limit: Limit<Plan>,
     pub(super) requests: u64,
+    pub(super) period: Duration,
     pub(super) unit: Option<Unit>,
     pub(super) name: Option<Arc<str>>,
 }

@@ -126,14 +126,11 @@ impl LimitStatus {
     }
 
     /// The time until it is worth asking again: of who is over until the same would pass, and if
-    /// it never would, until all has come back.
+    /// it never would, for a period at least.
     pub(super) fn wait(&self) -> Duration {
         match self.retry_after {
             Some(RetryAfter::After(wait)) => wait,
-            Some(RetryAfter::Never) => {
-                let window = self.limit.limit.policies().first().map(|policy| policy.window);
-                self.snapshot.reset_after.max(window.unwrap_or_default())
-            }
+            Some(RetryAfter::Never) => self.snapshot.reset_after.max(self.limit.period),
             None => self.snapshot.reset_after,
         }
     }

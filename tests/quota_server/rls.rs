@@ -278,6 +278,7 @@ async fn f16_who_is_over_by_a_moment_is_told_a_second_at_least() {
         descriptors = [
             { key = "user", rate_limit = { quota = "1000/s", algorithm = "token-bucket", burst = 1 } },
             { key = "closed", rate_limit = { unit = "day", requests_per_unit = 0 } },
+            { key = "shut", rate_limit = { quota = "0/day", algorithm = "token-bucket" } },
         ]
     "#;
     let client = Client::of(&service(rules).0).await;
@@ -286,8 +287,11 @@ async fn f16_who_is_over_by_a_moment_is_told_a_second_at_least() {
     assert_eq!(told(&answer), (Code::OverLimit, vec![(Code::OverLimit, 0)]));
     assert_eq!(answer.statuses[0].duration_until_reset.map(|reset| reset.seconds), Some(1));
     // What never passes is not asked again before the unit is over.
-    let closed = client.ask(request("edge", [descriptor(&[("closed", "")])])).await;
-    assert_eq!(closed.statuses[0].duration_until_reset.map(|reset| reset.seconds), Some(86_400));
+    for key in ["closed", "shut"] {
+        let closed = client.ask(request("edge", [descriptor(&[(key, "")])])).await;
+        let reset = closed.statuses[0].duration_until_reset.map(|reset| reset.seconds);
+        assert_eq!((told(&closed).0, reset), (Code::OverLimit, Some(86_400)), "{key}");
+    }
 }
 
 #[tokio::test]

@@ -311,3 +311,15 @@ async fn a_reservation_that_is_not_settled_expires_and_counts_in_full() {
     let verdict = service.inspect(&look).await.expect("a verdict");
     assert_eq!(left(&verdict, 0), Some(60));
 }
+
+#[test]
+fn the_rules_of_the_guide_and_of_the_example_are_rules() {
+    let guide = include_str!("../../src/guide/quota_service.md");
+    let (_, rules) = guide.split_once("```toml\n").expect("rules in the guide");
+    let (rules, _) = rules.split_once("```").expect("their end");
+    let example = include_str!("../../examples/quota_server/rules.toml");
+    for rules in [rules, example] {
+        let rules = rules.parse::<Rules>();
+        assert!(rules.is_ok(), "{rules:?}");
+    }
+}

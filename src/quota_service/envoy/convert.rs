@@ -72,8 +72,9 @@ fn status(status: &Status) -> proto::DescriptorStatus {
 }
 
 fn limited(status: &LimitStatus) -> proto::DescriptorStatus {
-    // Envoy cuts off what is not a whole second.
-    let secs = ceil_secs(status.wait()).max(u64::from(status.over_limit));
+    // Envoy cuts off what is not a whole second. Who is over has to wait for some time, so it is
+    // never none.
+    let secs = ceil_secs(status.wait());
     proto::DescriptorStatus {
         code: code(status.over_limit),
         current_limit: Some(current_limit(&status.limit)),
