@@ -8,6 +8,9 @@
 //! | [`ClientThrottleLayer`] | refuses a growing share at once, before it is sent | the other side is overloaded: each refusal costs it work, and callers rather fail than wait |
 //! | [`AdaptiveLayer`] | sends at a rate that it finds, and lets requests wait | the other side has a limit that nobody tells, and callers rather wait than fail |
 //!
+//! The other side is one, or with a `key` one for each host, tenant or model. For clients of
+//! `reqwest-middleware` there are `AdaptiveMiddleware` and `ClientThrottleMiddleware`.
+//!
 //! They converge; they do not promise. Where the limit is known, one of the four layers keeps
 //! within it from the first request on, and needs no refusal to find out.
 //!
@@ -21,13 +24,15 @@ mod bucket;
 mod classify;
 mod cubic;
 mod future;
+pub(crate) mod gate;
 mod layer;
 mod measured;
 mod pace;
 mod random;
 mod rate;
 mod service;
-mod throttle;
+mod sides;
+pub(crate) mod throttle;
 mod window;
 
 pub use self::{

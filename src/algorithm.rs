@@ -17,6 +17,8 @@
 #[cfg(feature = "calendar")]
 mod calendar;
 mod fixed_window;
+#[cfg(any(feature = "quota-service", feature = "remote"))]
+mod form;
 mod leaky_bucket;
 mod lease_bucket;
 mod meter;
@@ -33,6 +35,8 @@ use std::fmt::Debug;
 
 #[cfg(feature = "calendar")]
 pub use self::calendar::Calendar;
+#[cfg(any(feature = "quota-service", feature = "remote"))]
+pub(crate) use self::form::PlanForm;
 #[cfg(feature = "redis")]
 pub(crate) use self::meter::MeterNumbers;
 pub use self::{
@@ -112,9 +116,20 @@ pub trait Algorithm: Clone + Debug + PartialEq + Send + Sync + 'static {
     /// layers make at their start.
     fn capacity(&self) -> Cost;
 
+    /// Takes what is above `left` from the limit at the place `policy`, which does not matter to one
+    /// that is alone.
+    fn lower(&self, state: &mut Self::State, now: Timestamp, policy: usize, left: u64) -> Decision {
+        let _ = policy;
+        let there = self.available(state, now, Cost::ONE);
+        self.decide(state, now, Cost::new(there.saturating_sub(left)))
+    }
+
     /// Answers a demand of any kind.
     fn answer(&self, state: &mut Self::State, now: Timestamp, demand: &Demand) -> Decision {
         let cost = match demand.mode {
+            DemandMode::LowerTo { policy } => {
+                return self.lower(state, now, policy, demand.most);
+            }
             DemandMode::Take | DemandMode::Peek => demand.each.times(demand.most),
             DemandMode::TakeUpTo => {
                 let granted = self.available(state, now, demand.each).max(1).min(demand.most);

@@ -3,16 +3,24 @@
 mod erased;
 #[cfg(feature = "local")]
 pub mod guarded;
+mod joint;
 #[cfg(feature = "local")]
 pub mod leased;
 #[cfg(feature = "local")]
 pub mod local;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(feature = "remote")]
+pub mod remote;
+#[cfg(any(feature = "quota-service", feature = "remote"))]
+pub(crate) mod wire;
 
 use std::future::Future;
 
-pub use self::erased::DynBackend;
+pub(crate) use self::joint::Carried;
+#[cfg(feature = "remote")]
+pub use self::remote::{Remote, RemoteBuilder};
+pub use self::{erased::DynBackend, joint::Joint};
 #[cfg(feature = "local")]
 pub use self::{
     guarded::{Guarded, GuardedBuilder},
@@ -67,6 +75,13 @@ pub trait Backend<A: Algorithm>: Clone + Send + Sync + 'static {
         charge: &Charge,
         actual: Cost,
     ) -> MaybeReady<Self::Settle>;
+
+    /// A demand for all of `cost`, to be decided on together with others, where the backend's server
+    /// can do that. `None`: it is decided on by itself.
+    fn joint(&self, algorithm: &A, key: &Key, cost: Cost) -> Option<Joint> {
+        let _ = (algorithm, key, cost);
+        None
+    }
 
     /// What tells this backend's states from those of others, if it can be told. Layers find by it
     /// that one request was counted twice.

@@ -31,19 +31,24 @@
 //!
 //! `Cache-Status` (RFC 9211), after those of caches further in: `hit` with the seconds for which it
 //! is fresh, or why it went on (`fwd=miss`, `stale`, `request`, `bypass`), with `collapsed` if
-//! another's request served it. Whether the answer is `stored` is not known when that is written.
+//! another's request served it, and `stored` if the answer was kept by the time that its head went
+//! out: one that was there as a whole, in this process. Of all others it is not known then.
 //! `Age` counts what the response brought. What was true of one response only is taken away: fields
 //! of rate limits, `Retry-After`, request ids.
 //!
 //! # Elsewhere
 //!
-//! Answers are kept where an [`AnswerStore`] keeps them; [`MemoryStore`] does in this process. Asking
-//! once is a matter of this process: instances with one store ask once each.
+//! Answers are kept where an [`AnswerStore`] keeps them: in this process, where each instance asks once
+//! ([`MemoryStore`]), or on a server ([`redis`], with that feature), where all instances together do. A
+//! store of your own takes answers as bytes by [`Answer::encode`].
+//!
+//! The [guide](crate::guide::caching) has what goes wrong.
 
 mod answer;
 mod body;
 mod broken;
 mod canonical;
+mod codec;
 mod directives;
 mod drive;
 mod exchange;
@@ -51,21 +56,27 @@ mod flight;
 mod key;
 mod layer;
 mod memory;
-mod request_body;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod service;
 mod status;
 mod store;
+mod turn;
 
 pub use self::{
     answer::Answer,
     body::AnswerBody,
     broken::BrokenAnswer,
     canonical::{NotCanonical, canonical_json},
+    codec::MalformedAnswer,
     directives::FreshFor,
     key::{AnswerKey, Credentials},
     layer::AnswerCacheLayer,
     memory::MemoryStore,
-    request_body::RequestBody,
     service::{AnswerCache, AnswerFuture},
-    store::{AnswerStore, Found},
+    store::{AnswerStore, Found, StoreSize},
+    turn::{Asking, Claim, Turn, TurnEnd},
 };
+
+/// A request's body after the cache has looked at it.
+pub type RequestBody<B> = crate::http::PeekedBody<B>;

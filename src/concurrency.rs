@@ -11,7 +11,8 @@
 //! | it holds | from when a request is let through until its response, or for HTTP [until the end of its body](crate::http::UntilBodyEnd) |
 //! | it costs | an entry for each key with a request in progress or waiting; a key that is idle leaves nothing |
 //!
-//! The slots are those of this process. By Little's law a rate `r` and a mean time `t` in service
+//! The slots are those of this process, or with the feature `redis` those that all instances share on a
+//! server: see `SharedConcurrencyLimiter`. By Little's law a rate `r` and a mean time `t` in service
 //! need `r × t` slots.
 
 mod acquire;
@@ -21,7 +22,10 @@ mod hold;
 mod layer;
 mod limiter;
 mod service;
+#[cfg(feature = "redis")]
+mod shared;
 mod slot;
+mod slots;
 mod table;
 
 pub use self::{
@@ -32,4 +36,10 @@ pub use self::{
     limiter::{ConcurrencyBuilder, ConcurrencyLimiter},
     service::Concurrency,
     slot::Slot,
+    slots::{SlotWait, Slots},
+};
+#[cfg(feature = "redis")]
+pub use self::{
+    shared::{SharedAcquire, SharedConcurrencyBuilder, SharedConcurrencyLimiter, SlotUsage},
+    slots::SharedSlotWait,
 };

@@ -28,6 +28,12 @@ pub enum DemandMode {
     TakeUpTo,
     /// Nothing is taken: the answer says what a `Take` would do.
     Peek,
+    /// Whatever one limit has above as much as is wanted is taken from it, and from it alone. See
+    /// [`Demand::lower_to`].
+    LowerTo {
+        /// The place of the limit among the limiter's [`Policies`](crate::Policies).
+        policy: usize,
+    },
 }
 
 impl Demand {
@@ -52,6 +58,16 @@ impl Demand {
     /// What a demand for `cost` would be told now.
     pub const fn peek(cost: Cost) -> Self {
         Self { each: cost, most: 1, mode: DemandMode::Peek }
+    }
+
+    /// Takes whatever there is above `left` from the limit at the place `policy`: whoever holds the
+    /// true count says that there is no more.
+    ///
+    /// To say it twice is the same as to say it once, and what is below already stays as it is. So
+    /// any number of instances may pass on what they were told, in any order, and never raise what
+    /// is left. It is refused, and changes nothing, where the key is in debt.
+    pub const fn lower_to(policy: usize, left: u64) -> Self {
+        Self { each: Cost::ONE, most: left, mode: DemandMode::LowerTo { policy } }
     }
 }
 

@@ -40,6 +40,11 @@ pub enum ConfigError {
         /// The text.
         text: String,
     },
+    /// A limit was set that the profile of the provider does not have.
+    UnknownLimit {
+        /// Its name.
+        name: String,
+    },
     /// A text that is not the name of a time zone that this machine knows.
     UnknownTimeZone {
         /// The text.
@@ -119,6 +124,10 @@ impl fmt::Display for ConfigError {
             Self::MalformedQuota { text } => {
                 write!(f, "{text:?} is not a quota: write `100/s`, `60/min` or `1000/30 days`")
             }
+            Self::UnknownLimit { name } => write!(
+                f,
+                "the profile has no limit named {name:?}: `Profile::limits` tells those it has"
+            ),
             Self::UnknownTimeZone { name } => {
                 write!(f, "{name:?} is not a known time zone: write one like `Europe/Berlin`")
             }

@@ -22,6 +22,8 @@ mod keys;
 mod measured;
 mod networks;
 mod node;
+#[cfg(any(feature = "cache", feature = "upstream"))]
+mod peeked;
 mod peer;
 mod problem;
 mod proxies;
@@ -33,6 +35,8 @@ mod slot_body;
 pub use self::classifier::StatusClassifier;
 #[cfg(feature = "deferred")]
 pub(crate) use self::classifier::hinted_wait;
+#[cfg(any(feature = "cache", feature = "upstream"))]
+pub use self::peeked::PeekedBody;
 #[cfg(feature = "local")]
 pub use self::slot_body::{SlotBody, UntilBodyEnd};
 pub use self::{

@@ -154,13 +154,13 @@ macro_rules! shared_layer_items {
             }
         }
 
-        impl<$($generic: Algorithm,)? B, K, C, R> $layer<$($generic,)? B, K, C, R>
+        impl<$($generic: Algorithm,)? B, K, C, R, L> $layer<$($generic,)? B, K, C, R, L>
         where
             B: Backend<$algorithm>,
         {
             /// Lets a request wait its turn instead of being refused, at most so long: first come,
             /// first served, a line for each key. Make all other settings before.
-            pub fn wait(self, max_wait: Duration) -> WaitingLayer<$algorithm, B, K, C, R> {
+            pub fn wait(self, max_wait: Duration) -> WaitingLayer<$algorithm, B, K, C, R, UpToMaxWait, L> {
                 self.queue(|queue| queue.max_wait(max_wait))
             }
 
@@ -169,7 +169,7 @@ macro_rules! shared_layer_items {
             pub fn queue(
                 self,
                 settings: impl FnOnce(QueueBuilder<$algorithm, B>) -> QueueBuilder<$algorithm, B>,
-            ) -> WaitingLayer<$algorithm, B, K, C, R> {
+            ) -> WaitingLayer<$algorithm, B, K, C, R, UpToMaxWait, L> {
                 if let Err(error) = self.check() {
                     observe::misused(&error);
                 }
@@ -215,6 +215,6 @@ mod shared {
         policy::{Fail, Global, OnBackendError, OnMissingKey, Policy, SameForAll, Uniform},
         queue::QueueBuilder,
         service::RateLimit,
-        waiting::WaitingLayer,
+        waiting::{UpToMaxWait, WaitingLayer},
     };
 }

@@ -14,6 +14,8 @@ pub mod name;
 mod observe;
 mod quota;
 mod rejection;
+#[cfg(feature = "local")]
+mod sync;
 pub mod time;
 
 pub mod algorithm;
@@ -47,6 +49,8 @@ pub mod cache;
 pub mod deferred;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "quota-service")]
+pub mod quota_service;
 #[cfg(feature = "reqwest")]
 pub mod reqwest;
 #[cfg(feature = "testing")]
@@ -83,6 +87,9 @@ pub mod guide {
     pub mod http {}
     #[doc = include_str!("guide/changing_limits.md")]
     pub mod changing_limits {}
+    #[cfg(all(feature = "cache", feature = "redis"))]
+    #[doc = include_str!("guide/caching.md")]
+    pub mod caching {}
     #[doc = include_str!("guide/failure.md")]
     pub mod failure {}
     #[cfg(feature = "deferred")]
@@ -94,6 +101,15 @@ pub mod guide {
     #[cfg(feature = "redis")]
     #[doc = include_str!("guide/redis.md")]
     pub mod redis {}
+    #[cfg(all(feature = "envoy-rls", feature = "redis", feature = "remote"))]
+    #[doc = include_str!("guide/quota_service.md")]
+    pub mod quota_service {}
+    #[cfg(feature = "upstream")]
+    #[doc = include_str!("guide/upstream.md")]
+    pub mod upstream {}
+    #[cfg(all(feature = "cache", feature = "deferred", feature = "upstream"))]
+    #[doc = include_str!("guide/gateway.md")]
+    pub mod gateway {}
     #[doc = include_str!("guide/observing.md")]
     pub mod observing {}
     #[doc = include_str!("../DESIGN.md")]

@@ -114,6 +114,35 @@ impl<A: Algorithm, B: Backend<A>> Limiter<A, B> {
         self.demand(key, &Demand::up_to(most, Cost::ONE))
     }
 
+    /// Takes whatever the limit at the place `policy` among [`policies`](Limit::policies) has above
+    /// `left`: somebody who counts the same, and knows better, says that there is no more.
+    ///
+    /// Said twice it is as said once, and it never raises what is left. What was taken is in the
+    /// charge. It is refused where the key is in debt, which is less than anything left.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_quota::BackendError> {
+    /// use tower_quota::{Key, Limiter, Quota, algorithm::TokenBucket, backend::Local};
+    ///
+    /// let limiter = Limiter::new(TokenBucket::new(Quota::per_hour(100)), Local::new());
+    /// let account = Key::from("account");
+    /// for _ in 0..2 {
+    ///     // `x-ratelimit-remaining: 40`: somebody else uses the account too.
+    ///     let lowered = limiter.lower(&account, 0, 40).await?;
+    ///     assert_eq!(lowered.snapshot().remaining, 40);
+    /// }
+    /// limiter.lower(&account, 0, 70).await?;
+    /// assert_eq!(limiter.peek(&account, 0).await?.snapshot().remaining, 40);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`decide`](Self::decide).
+    pub fn lower(&self, key: &Key, policy: usize, left: u64) -> MaybeReady<B::Decide> {
+        self.demand(key, &Demand::lower_to(policy, left))
+    }
+
     /// Answers any demand for `key`.
     ///
     /// # Errors
@@ -121,7 +150,10 @@ impl<A: Algorithm, B: Backend<A>> Limiter<A, B> {
     /// As [`decide`](Self::decide).
     #[inline(always)]
     pub fn demand(&self, key: &Key, demand: &Demand) -> MaybeReady<B::Decide> {
-        self.with_algorithm(|algorithm| self.backend.decide(algorithm, key, demand))
+        match self.current() {
+            Some(limit) => self.backend.decide(limit.algorithm(), key, demand),
+            None => self.backend.decide(self.changed_limit().algorithm(), key, demand),
+        }
     }
 
     /// Answers a demand for `key` by another limit than this limiter's: that of the caller's plan.
@@ -258,14 +290,10 @@ impl<A: Algorithm, B: Backend<A>> Limiter<A, B> {
         &self.backend
     }
 
-    /// Runs `then` with the algorithm in force, without a clone unless it has changed.
+    /// The limit in force, if it is the one that this handle knows: it need not be cloned then.
     #[inline(always)]
-    fn with_algorithm<T>(&self, then: impl FnOnce(&A) -> T) -> T {
-        if self.is_current() {
-            then(self.limit.algorithm())
-        } else {
-            then(self.changed_limit().algorithm())
-        }
+    fn current(&self) -> Option<&Limit<A>> {
+        self.is_current().then_some(&self.limit)
     }
 
     #[inline]

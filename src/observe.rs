@@ -3,13 +3,25 @@
 //! Both are features; without them everything here is nothing. Names, units and labels are listed
 //! in the guide. No key is ever a label or a field: their number has no bound, and some are secret.
 
+#[cfg(feature = "local")]
+pub(crate) mod adaptive;
+#[cfg(feature = "cache")]
+pub(crate) mod answers;
 #[cfg(feature = "redis")]
 pub(crate) mod checks;
+#[cfg(feature = "local")]
+pub(crate) mod leases;
 #[cfg(feature = "metrics")]
 mod meters;
 pub(crate) mod nesting;
 #[cfg(feature = "local")]
 pub(crate) mod outages;
+#[cfg(feature = "local")]
+pub(crate) mod queues;
+#[cfg(feature = "local")]
+pub(crate) mod slots;
+#[cfg(feature = "upstream")]
+pub(crate) mod upstream;
 
 use std::time::Duration;
 

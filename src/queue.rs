@@ -8,6 +8,8 @@ mod error;
 mod forecast;
 mod line;
 mod lines;
+#[cfg(all(test, shuttle))]
+mod model;
 mod order;
 mod schedule;
 mod shared;
@@ -25,7 +27,13 @@ pub use self::{
     order::{Order, Priority},
     stats::{Counts, LineStats},
 };
-use crate::{algorithm::Algorithm, backend::Backend, key::Key, limiter::Limiter, time::timer_now};
+use crate::{
+    algorithm::Algorithm,
+    backend::Backend,
+    key::Key,
+    limiter::{Limit, Limiter},
+    time::timer_now,
+};
 
 /// A limiter whose callers wait their turn. Made by [`QueueBuilder`].
 ///
@@ -55,7 +63,48 @@ impl<A: Algorithm, B: Backend<A>> Queue<A, B> {
     ///
     /// If it has to wait outside a Tokio runtime with its timer enabled.
     pub fn acquire(&self, key: &Key, ask: impl Into<Ask>) -> Acquire<A, B> {
-        Acquire::new(Arc::clone(&self.0), key.clone(), ask.into())
+        Acquire::new(Arc::clone(&self.0), key.clone(), None, ask.into())
+    }
+
+    /// Waits as [`acquire`](Self::acquire) does, by another limit than the limiter's: that of the
+    /// caller's plan. A charge that was made so is [settled under](Limiter::settle_under) it.
+    ///
+    /// The line of a key is one, whatever limits those who wait in it have: its front is asked for by its
+    /// own, and nobody passes it. So let the limit follow from the key, as for
+    /// [`LimitOf`](crate::policy::LimitOf).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), tower_quota::queue::QueueError> {
+    /// use std::time::Duration;
+    /// use tower_quota::{Key, Limit, Limiter, Quota, algorithm::TokenBucket, backend::Local};
+    /// use tower_quota::queue::Queue;
+    ///
+    /// let free = TokenBucket::new(Quota::per_minute(60)).burst(1);
+    /// let paid = Limit::unnamed(TokenBucket::new(Quota::per_minute(600)).burst(1));
+    /// let queue = Queue::new(Limiter::new(free, Local::new()));
+    /// for (user, limit, wait) in [("alice", None, 1_000), ("bob", Some(&paid), 100)] {
+    ///     let user = Key::from(user);
+    ///     let acquire = || match limit {
+    ///         None => queue.acquire(&user, 1),
+    ///         Some(limit) => queue.acquire_under(limit, &user, 1),
+    ///     };
+    ///     acquire().await?;
+    ///     let waited = acquire().await?.waited;
+    ///     assert!(waited >= Duration::from_millis(wait) && waited <= Duration::from_millis(wait + 2));
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire); denials are by that limit.
+    ///
+    /// # Panics
+    ///
+    /// As [`acquire`](Self::acquire).
+    pub fn acquire_under(&self, limit: &Limit<A>, key: &Key, ask: impl Into<Ask>) -> Acquire<A, B> {
+        Acquire::new(Arc::clone(&self.0), key.clone(), Some(limit.clone()), ask.into())
     }
 
     /// Tells the line of `key` that something was given back, by
@@ -68,14 +117,35 @@ impl<A: Algorithm, B: Backend<A>> Queue<A, B> {
     /// The line of `key` as it is. It looks at each waiter.
     pub fn stats(&self, key: &Key) -> LineStats {
         let shard = self.0.lines.lock(key);
-        let Some(line) = shard.get(key) else { return LineStats::default() };
-        let came = line.schedule.in_order().map(|(_, entry)| entry.value.came).min();
-        LineStats {
-            depth: line.schedule.len(),
-            units: u64::try_from(line.schedule.units()).unwrap_or(u64::MAX),
-            oldest_wait: came
-                .map_or_else(Default::default, |came| timer_now().saturating_duration_since(came)),
-        }
+        shard.get(key).map_or_else(LineStats::default, |line| line.stats(timer_now()))
+    }
+
+    /// All lines together, as they are, and notes in the metrics how long the oldest has waited: that
+    /// is true of a moment, so it is looked at when somebody asks. Call it before metrics are read, or
+    /// every few seconds. It looks at each waiter.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
+    /// use std::time::Duration;
+    /// use tower_quota::{Key, Limiter, Quota, algorithm::TokenBucket, backend::Local, queue::Queue};
+    ///
+    /// let limit = TokenBucket::new(Quota::per_minute(1));
+    /// let queue = Queue::new(Limiter::new(limit, Local::new()));
+    /// for _ in 0..3 {
+    ///     let queue = queue.clone();
+    ///     tokio::spawn(async move { queue.acquire(&Key::from("alice"), 1).await });
+    /// }
+    /// tokio::time::sleep(Duration::from_secs(5)).await;
+    /// let stats = queue.report();
+    /// assert_eq!((stats.depth, stats.units), (2, 2));
+    /// assert!(stats.oldest_wait >= Duration::from_secs(5));
+    /// # }
+    /// ```
+    pub fn report(&self) -> LineStats {
+        let mut all = LineStats::default();
+        self.0.lines.each(|line| all = all.with(line.stats(timer_now())));
+        self.0.report(all.oldest_wait);
+        all
     }
 
     /// What the queue has done so far.

@@ -5,6 +5,8 @@
 //! | [`RateLimitMiddleware`] | fails at once with a [`Rejection`](crate::Rejection) |
 //! | [`WaitingMiddleware`] | waits its turn, if it comes in time |
 //! | [`ConcurrencyMiddleware`] | waits until fewer are in progress |
+//! | [`AdaptiveMiddleware`] | waits, at a rate that it finds: the other side tells no limit |
+//! | [`ClientThrottleMiddleware`] | fails at once, in a share that it finds |
 //!
 //! A client that is kept inside "60 a minute, 3 at once":
 //!
@@ -29,6 +31,8 @@
 //! counts attempts.
 
 #[cfg(feature = "local")]
+mod adaptive;
+#[cfg(feature = "local")]
 mod concurrency;
 mod rate_limit;
 #[cfg(feature = "local")]
@@ -36,4 +40,8 @@ mod waiting;
 
 pub use self::rate_limit::RateLimitMiddleware;
 #[cfg(feature = "local")]
-pub use self::{concurrency::ConcurrencyMiddleware, waiting::WaitingMiddleware};
+pub use self::{
+    adaptive::{AdaptiveMiddleware, ClientThrottleMiddleware},
+    concurrency::ConcurrencyMiddleware,
+    waiting::WaitingMiddleware,
+};

@@ -20,6 +20,8 @@ mod layer;
 mod service;
 mod settle;
 
+#[cfg(feature = "upstream")]
+pub(crate) use self::settle::Open;
 pub use self::{
     future::ReserveFuture,
     layer::ReserveLayer,

@@ -27,8 +27,15 @@
 #![cfg_attr(feature = "deferred", doc = "[`mod@deferred`]")]
 #![cfg_attr(not(feature = "deferred"), doc = "`deferred`")]
 //! that of every store of deferred requests.
+//!
+#![cfg_attr(
+    all(feature = "axum", feature = "local"),
+    doc = "[`strict_upstream`] is a large-model API that counts what its callers do wrong."
+)]
 
 pub mod conformance;
 #[cfg(feature = "deferred")]
 pub mod deferred;
 mod random;
+#[cfg(all(feature = "axum", feature = "local"))]
+pub mod strict_upstream;

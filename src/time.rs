@@ -10,6 +10,8 @@ mod manual;
 #[cfg(feature = "local")]
 mod monotonic;
 mod system;
+#[cfg(feature = "upstream")]
+mod timer;
 
 use std::time::Duration;
 
@@ -20,6 +22,8 @@ pub use self::manual::ManualClock;
 #[cfg(feature = "local")]
 pub use self::monotonic::MonotonicClock;
 pub use self::system::SystemClock;
+#[cfg(feature = "upstream")]
+pub(crate) use self::timer::TimerClock;
 
 /// An instant: whole nanoseconds since the Unix epoch, up to the year 2554.
 ///

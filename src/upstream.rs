@@ -1,7 +1,11 @@
-//! Staying inside the limits of somebody else: what answers say, and what calls cost.
+//! Staying inside the limits of somebody else.
 //!
-//! Nothing here sends, waits or reads a clock. A [`Profile`] says what is to be known of a provider,
-//! as data. By it
+//! [`UpstreamLayer`] stands before a client and sends by an [`Account`] what its limits allow: it
+//! estimates, waits, observes and settles. A [`Pool`] has several accounts, a [`Board`] tells a fleet
+//! what one of its instances was told. The [guide](crate::guide::upstream) begins with them.
+//!
+//! What they are made of can be had alone: nothing of it sends, waits or reads a clock. A [`Profile`]
+//! says what is to be known of a provider, as data. By it
 //!
 //! - [`Profile::estimate`] and [`Profile::reserved`] say what a request will cost, before it is sent;
 //!   [`Learned`] corrects them by what calls came to;
@@ -51,33 +55,47 @@
 //! Wrong: to wait for the `retryDelay` of 36 seconds and send the next request into the same refusal,
 //! which many a provider counts too.
 
+mod account;
+mod board;
 mod dimension;
 mod estimate;
 mod event_stream;
 mod events;
+mod exchange;
 mod form;
 mod ietf;
+mod layer;
 mod learned;
+mod metering;
 mod midnight;
+mod model;
 mod number;
 mod observation;
 mod paths;
+mod pool;
 mod profile;
 mod reading;
 mod refusal;
 mod scan;
+mod service;
 mod standing;
 mod usage;
 mod window;
 
 pub use self::{
+    account::{Account, AccountBuilder},
+    board::{Board, KnownLimit, Notice},
     dimension::Dimension,
     estimate::Estimate,
     form::Form,
+    layer::UpstreamLayer,
     learned::Learned,
+    metering::Metering,
     observation::{Answer, Class, Observation, Report, Source, Stop},
+    pool::Pool,
     profile::{Profile, ProfileError},
     reading::UsageReading,
+    service::{Upstream, UpstreamBody, UpstreamFuture},
     standing::{LimitStanding, Standing, Ticket},
     usage::Usage,
     window::infer_window,

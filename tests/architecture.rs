@@ -14,6 +14,7 @@ const FLOORS: &[&[&str]] = &[
         "observe",
         "quota",
         "rejection",
+        "sync",
         "time",
     ],
     &["algorithm"],
@@ -23,7 +24,7 @@ const FLOORS: &[&[&str]] = &[
     &["policy"],
     &["service"],
     &["adaptive", "concurrency", "layer", "reserve", "waiting"],
-    &["axum", "cache", "deferred", "http", "reqwest", "testing", "upstream"],
+    &["axum", "cache", "deferred", "http", "quota_service", "reqwest", "testing", "upstream"],
 ];
 
 #[test]

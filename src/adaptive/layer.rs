@@ -1,11 +1,18 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::{
+    gate::Settings,
     pace::{Pace, Patience},
     rate::SendRate,
-    service::{Adaptive, Settings},
+    service::Adaptive,
+    sides::Sides,
 };
-use crate::policy::Fail;
+use crate::{
+    key::Key,
+    name::PolicyName,
+    observe::adaptive::AdaptiveObserver,
+    policy::{Fail, Global, OnMissingKey, Policy, Uniform},
+};
 
 /// Sends at the rate that the other side takes, and lets requests wait for their turns.
 ///
@@ -69,14 +76,11 @@ use crate::policy::Fail;
 /// # is_service(client);
 /// ```
 ///
-/// Wrong: one layer for several hosts. Each has a limit of its own, and the slowest would hold back
-/// all. Give each host's client a layer.
+/// Wrong: several hosts as if they were one. Each has a limit of its own, and the slowest would hold back
+/// all. Tell them apart by a [`key`](Self::key), or give each host's client a layer.
 #[must_use = "a layer does nothing until it wraps a service"]
-pub struct AdaptiveLayer<C, R = Fail> {
-    pace: Arc<Pace>,
-    classify: C,
-    answer: R,
-    patience: Patience,
+pub struct AdaptiveLayer<C, R = Fail, K = Global> {
+    settings: Settings<C, R, K>,
 }
 
 impl<C> AdaptiveLayer<C> {
@@ -84,90 +88,152 @@ impl<C> AdaptiveLayer<C> {
     pub const DEFAULT_MAX_WAIT: Duration = Duration::from_secs(30);
     /// How many requests wait at most unless told otherwise.
     pub const DEFAULT_MAX_WAITING: usize = 1_024;
+    /// Of how many keys something is remembered unless told otherwise.
+    pub const DEFAULT_MAX_KEYS: usize = Sides::<Pace>::DEFAULT_MAX_KEYS;
 
     /// Learns from the answers by `classify`. The other side is one for all services of this layer
     /// and its clones.
     pub fn new(classify: C) -> Self {
         Self {
-            pace: Arc::new(Pace::new()),
-            classify,
-            answer: Fail,
-            patience: Patience {
-                max_wait: Self::DEFAULT_MAX_WAIT,
-                max_waiting: Self::DEFAULT_MAX_WAITING,
+            settings: Settings {
+                classify,
+                policy: Policy::default(),
+                sides: Arc::new(Sides::new(Self::DEFAULT_MAX_KEYS, Pace::new)),
+                patience: Patience {
+                    max_wait: Self::DEFAULT_MAX_WAIT,
+                    max_waiting: Self::DEFAULT_MAX_WAITING,
+                },
+                observer: Arc::new(AdaptiveObserver::new(PolicyName::DEFAULT)),
             },
         }
     }
 }
 
-impl<C, R> AdaptiveLayer<C, R> {
-    /// Sets how long a request waits at most: half a minute by default. Zero refuses whatever
-    /// cannot go at once.
-    pub fn max_wait(mut self, max_wait: Duration) -> Self {
-        self.patience.max_wait = max_wait;
+impl<C, R, K> AdaptiveLayer<C, R, K> {
+    /// Tells sides apart: each key has a rate and a queue of its own, such as each host that is called.
+    /// By default all requests go to one side.
+    ///
+    /// ```
+    /// use http::{Request, Response};
+    /// use tower::{ServiceBuilder, service_fn};
+    /// use tower_quota::{Key, adaptive::AdaptiveLayer, http::StatusClassifier};
+    ///
+    /// let by_host = AdaptiveLayer::new(StatusClassifier::new())
+    ///     .key(|request: &Request<String>| request.uri().host().map(Key::from))
+    ///     .max_keys(100);
+    /// let client = ServiceBuilder::new().layer(by_host).service(service_fn(
+    ///     |_: Request<String>| async { Ok::<_, tower::BoxError>(Response::new(String::new())) },
+    /// ));
+    /// # fn is_service<S: tower::Service<Request<String>>>(_: S) {}
+    /// # is_service(client);
+    /// ```
+    pub fn key<K2>(self, key: K2) -> AdaptiveLayer<C, R, K2> {
+        self.with_policy(|policy| policy.key(key))
+    }
+
+    /// Sets of how many keys something is remembered: 1,024 by default. Beyond them the one is forgotten
+    /// that was not called for the longest time; it is as if it had never been called.
+    pub fn max_keys(mut self, max_keys: usize) -> Self {
+        self.settings.sides = Arc::new(Sides::new(max_keys, Pace::new));
         self
     }
 
-    /// Sets how many requests wait at most: 1,024 by default.
+    /// Decides what happens to a request without a key. By default all such requests go to one side.
+    pub fn on_missing_key(mut self, then: OnMissingKey) -> Self {
+        self.settings.policy.exceptions.on_missing_key = then;
+        self
+    }
+
+    /// What it is called in metrics and events; `default` unless told otherwise.
+    pub fn name(mut self, name: PolicyName) -> Self {
+        self.settings.observer = Arc::new(AdaptiveObserver::new(name));
+        self
+    }
+
+    /// Sets how long a request waits at most: half a minute by default. Zero refuses whatever
+    /// cannot go at once.
+    pub fn max_wait(mut self, max_wait: Duration) -> Self {
+        self.settings.patience.max_wait = max_wait;
+        self
+    }
+
+    /// Sets how many requests to one side wait at most: 1,024 by default.
     pub fn max_waiting(mut self, max_waiting: usize) -> Self {
-        self.patience.max_waiting = max_waiting;
+        self.settings.patience.max_waiting = max_waiting;
         self
     }
 
     /// Tells callers of a refusal by `answer`. By default a refusal is the service's error.
-    pub fn answer<R2>(self, answer: R2) -> AdaptiveLayer<C, R2> {
-        let Self { pace, classify, patience, .. } = self;
-        AdaptiveLayer { pace, classify, answer, patience }
+    pub fn answer<R2>(self, answer: R2) -> AdaptiveLayer<C, R2, K> {
+        self.with_policy(|policy| policy.answer(answer))
     }
 
-    /// The rate at which requests are let go; `None` while nothing is held back.
+    fn with_policy<R2, K2>(
+        self,
+        change: impl FnOnce(Policy<K, Uniform, R>) -> Policy<K2, Uniform, R2>,
+    ) -> AdaptiveLayer<C, R2, K2> {
+        let Settings { classify, policy, sides, patience, observer } = self.settings;
+        let policy = change(policy);
+        AdaptiveLayer { settings: Settings { classify, policy, sides, patience, observer } }
+    }
+
+    /// The rate at which requests without a key of their own are let go; `None` while nothing is held
+    /// back.
     pub fn rate(&self) -> Option<SendRate> {
-        self.pace.bucket().rate()
+        self.rate_of(&Key::GLOBAL)
     }
 
-    /// The rate at which answers came.
+    /// The rate at which requests of `key` are let go; `None` while nothing is held back.
+    pub fn rate_of(&self, key: &Key) -> Option<SendRate> {
+        self.settings.sides.known(key)?.bucket().rate()
+    }
+
+    /// The rate at which answers to requests without a key of their own came.
     pub fn measured_rate(&self) -> SendRate {
-        self.pace.bucket().measured_rate()
+        self.settings.sides.global().bucket().measured_rate()
     }
 
-    /// How many requests wait.
+    /// How many requests without a key of their own wait.
     pub fn waiting(&self) -> usize {
-        self.pace.waiting()
+        self.waiting_of(&Key::GLOBAL)
+    }
+
+    /// How many requests of `key` wait.
+    pub fn waiting_of(&self, key: &Key) -> usize {
+        self.settings.sides.known(key).map_or(0, |pace| pace.waiting())
+    }
+
+    /// Of how many keys something is remembered.
+    pub fn keys(&self) -> usize {
+        self.settings.sides.keys()
+    }
+
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn into_settings(self) -> Settings<C, R, K> {
+        self.settings
     }
 }
 
-impl<S, C: Clone, R: Clone> tower_layer::Layer<S> for AdaptiveLayer<C, R> {
-    type Service = Adaptive<S, C, R>;
+impl<S, C: Clone, R: Clone, K: Clone> tower_layer::Layer<S> for AdaptiveLayer<C, R, K> {
+    type Service = Adaptive<S, C, R, K>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Adaptive::new(
-            inner,
-            Settings {
-                pace: Arc::clone(&self.pace),
-                classify: self.classify.clone(),
-                answer: self.answer.clone(),
-                patience: self.patience,
-            },
-        )
+        Adaptive::new(inner, Arc::new(self.settings.clone()))
     }
 }
 
-impl<C: Clone, R: Clone> Clone for AdaptiveLayer<C, R> {
+impl<C: Clone, R: Clone, K: Clone> Clone for AdaptiveLayer<C, R, K> {
     fn clone(&self) -> Self {
-        Self {
-            pace: Arc::clone(&self.pace),
-            classify: self.classify.clone(),
-            answer: self.answer.clone(),
-            patience: self.patience,
-        }
+        Self { settings: self.settings.clone() }
     }
 }
 
-impl<C, R> fmt::Debug for AdaptiveLayer<C, R> {
+impl<C, R, K> fmt::Debug for AdaptiveLayer<C, R, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AdaptiveLayer")
             .field("rate", &self.rate())
             .field("waiting", &self.waiting())
+            .field("keys", &self.keys())
             .finish_non_exhaustive()
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep};
 
-use super::{bucket::AdaptiveBucket, classify::Outcome};
+use super::{bucket::AdaptiveBucket, classify::Outcome, rate::SendRate};
 use crate::{
     rejection::Throttled,
     time::{Timestamp, timer_now},
@@ -80,14 +80,16 @@ impl Pace {
         Entry::Wait(Waiter { pace: Arc::clone(self), ticket, deadline, sleep })
     }
 
-    /// Learns from an answer. Who waits first looks at the rate again.
-    pub(super) fn settle(&self, sent: Sent, outcome: Outcome) {
+    /// Learns from an answer, and tells the rate from now on if there is one. Who waits first looks at it
+    /// again.
+    pub(super) fn settle(&self, sent: Sent, outcome: Outcome) -> Option<SendRate> {
         let now = self.now();
         let mut state = self.state.lock();
         state.bucket.settle(sent.at, outcome, now);
-        let first = state.first_waker();
+        let (rate, first) = (state.bucket.rate(), state.first_waker());
         drop(state);
         wake(first);
+        rate
     }
 
     pub(super) fn bucket(&self) -> AdaptiveBucket {

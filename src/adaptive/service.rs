@@ -6,12 +6,11 @@ use std::{
 
 use tower_service::Service;
 
-use super::{
-    classify::Classify,
-    future::AdaptiveFuture,
-    pace::{Entry, Pace, Patience},
+use super::{classify::Classify, future::AdaptiveFuture, gate::Settings};
+use crate::{
+    policy::{Answer, Global, KeyOf, Policy},
+    service::gated::Gated,
 };
-use crate::{policy::Answer, rejection::Rejection};
 
 /// The service of [`AdaptiveLayer`](super::AdaptiveLayer).
 ///
@@ -28,21 +27,14 @@ use crate::{policy::Answer, rejection::Rejection};
 ///
 /// A response future that is dropped while it waits gives up its place, and those behind move up.
 /// Once the inner service has been called the token is spent; what is dropped then teaches nothing.
-pub struct Adaptive<S, C, R> {
+pub struct Adaptive<S, C, R, K = Global> {
     inner: S,
-    settings: Arc<Settings<C, R>>,
+    settings: Arc<Settings<C, R, K>>,
 }
 
-pub(super) struct Settings<C, R> {
-    pub(super) pace: Arc<Pace>,
-    pub(super) classify: C,
-    pub(super) answer: R,
-    pub(super) patience: Patience,
-}
-
-impl<S, C, R> Adaptive<S, C, R> {
-    pub(super) fn new(inner: S, settings: Settings<C, R>) -> Self {
-        Self { inner, settings: Arc::new(settings) }
+impl<S, C, R, K> Adaptive<S, C, R, K> {
+    pub(super) const fn new(inner: S, settings: Arc<Settings<C, R, K>>) -> Self {
+        Self { inner, settings }
     }
 
     /// The inner service.
@@ -61,48 +53,37 @@ impl<S, C, R> Adaptive<S, C, R> {
     }
 }
 
-impl<S, Req, C, R> Service<Req> for Adaptive<S, C, R>
+impl<S, Req, C, R, K> Service<Req> for Adaptive<S, C, R, K>
 where
     S: Service<Req> + Clone,
     C: Classify<S::Response, S::Error>,
     R: Answer<Req, S::Response, S::Error>,
+    K: KeyOf<Req>,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = AdaptiveFuture<S, Req, C, R>;
+    type Future = AdaptiveFuture<S, Req, C, R, K>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        match self.settings.pace.enter(self.settings.patience) {
-            Entry::Go(sent) => {
-                let response = self.inner.call(request);
-                AdaptiveFuture::running(response, sent, Arc::clone(&self.settings))
-            }
-            Entry::Wait(waiter) => {
-                let clone = self.inner.clone();
-                let ready = std::mem::replace(&mut self.inner, clone);
-                AdaptiveFuture::waiting(waiter, ready, request, Arc::clone(&self.settings))
-            }
-            Entry::Refuse(throttled) => {
-                // What its readiness holds is free again: who was refused may not call again.
-                self.inner = self.inner.clone();
-                let rejection = Rejection::Throttled(throttled);
-                AdaptiveFuture::answered(self.settings.answer.refuse(&request, rejection))
-            }
-        }
+        let settings = Arc::clone(&self.settings);
+        let Policy { key, answer, .. } = &settings.policy;
+        let key = key.key_of(&request);
+        let gated = Gated::begin(&mut self.inner, &mut self.settings, answer, key, request);
+        AdaptiveFuture { gated, settings }
     }
 }
 
-impl<S: Clone, C, R> Clone for Adaptive<S, C, R> {
+impl<S: Clone, C, R, K> Clone for Adaptive<S, C, R, K> {
     fn clone(&self) -> Self {
         Self { inner: self.inner.clone(), settings: Arc::clone(&self.settings) }
     }
 }
 
-impl<S: fmt::Debug, C, R> fmt::Debug for Adaptive<S, C, R> {
+impl<S: fmt::Debug, C, R, K> fmt::Debug for Adaptive<S, C, R, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Adaptive").field("inner", &self.inner).finish_non_exhaustive()
     }

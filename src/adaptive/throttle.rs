@@ -1,25 +1,17 @@
-use std::{
-    fmt,
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-};
+mod gate;
+mod service;
 
-use parking_lot::Mutex;
-use pin_project_lite::pin_project;
-use tokio::time::Instant;
-use tower_service::Service;
+use std::{fmt, sync::Arc};
 
-use super::{
-    classify::{Classify, Outcome},
-    random::Random,
-    window::AcceptWindow,
-};
+pub(crate) use self::gate::Settings;
+use self::gate::Throttle;
+pub use self::service::{ClientThrottle, ClientThrottleFuture};
+use super::{classify::Outcome, random::Random, sides::Sides, window::AcceptWindow};
 use crate::{
-    policy::{Answer, Fail},
-    rejection::{Rejection, Throttled},
-    time::{Timestamp, timer_now},
+    key::Key,
+    name::PolicyName,
+    observe::adaptive::AdaptiveObserver,
+    policy::{Fail, Global, OnMissingKey, Policy, Uniform},
 };
 
 /// Refuses a share of the requests at once while the other side refuses too many.
@@ -78,236 +70,154 @@ use crate::{
 ///
 /// Wrong: outside of a layer that retries. It would count what was asked for, not what was sent.
 #[must_use = "a layer does nothing until it wraps a service"]
-pub struct ClientThrottleLayer<C, R = Fail> {
-    gate: Arc<Gate>,
-    classify: C,
-    answer: R,
-    dropped: Outcome,
-}
-
-/// What clones share.
-#[derive(Debug)]
-struct Gate {
-    began: Instant,
-    state: Mutex<(AcceptWindow, Random)>,
+pub struct ClientThrottleLayer<C, R = Fail, K = Global> {
+    settings: Settings<C, R, K>,
+    /// What a side begins with.
+    window: AcceptWindow,
+    random: Random,
+    max_keys: usize,
 }
 
 impl<C> ClientThrottleLayer<C> {
+    /// Of how many keys something is remembered unless told otherwise.
+    pub const DEFAULT_MAX_KEYS: usize = Sides::<Throttle>::DEFAULT_MAX_KEYS;
+
     /// Learns from the answers by `classify`. The other side is one for all services of this layer
     /// and its clones.
     pub fn new(classify: C) -> Self {
-        let gate = Gate::new(AcceptWindow::default(), Random::unpredictable());
-        Self { gate: Arc::new(gate), classify, answer: Fail, dropped: Outcome::Ignored }
+        let (window, random) = (AcceptWindow::default(), Random::unpredictable());
+        let max_keys = Self::DEFAULT_MAX_KEYS;
+        let settings = Settings {
+            classify,
+            policy: Policy::default(),
+            sides: sides(&window, &random, max_keys),
+            dropped: Outcome::Ignored,
+            observer: Arc::new(AdaptiveObserver::new(PolicyName::DEFAULT)),
+        };
+        Self { settings, window, random, max_keys }
     }
 }
 
-impl<C, R> ClientThrottleLayer<C, R> {
+/// Sides that begin with this window. Each draws in an order of its own.
+fn sides(window: &AcceptWindow, random: &Random, max_keys: usize) -> Arc<Sides<Throttle>> {
+    let (window, seeds) = (window.clone(), parking_lot::Mutex::new(random.clone()));
+    let make = move || Throttle::new(window.clone(), Random::new(seeds.lock().draw()));
+    Arc::new(Sides::new(max_keys, make))
+}
+
+impl<C, R, K> ClientThrottleLayer<C, R, K> {
+    /// Tells sides apart: each key has a window of its own, such as each host that is called. By default
+    /// all requests go to one side.
+    pub fn key<K2>(self, key: K2) -> ClientThrottleLayer<C, R, K2> {
+        self.with_policy(|policy| policy.key(key))
+    }
+
+    /// Sets of how many keys something is remembered: 1,024 by default. Beyond them the one is forgotten
+    /// that was not called for the longest time; it is as if it had never been called.
+    pub fn max_keys(self, max_keys: usize) -> Self {
+        Self { max_keys, ..self }.anew()
+    }
+
+    /// Decides what happens to a request without a key. By default all such requests go to one side.
+    pub fn on_missing_key(mut self, then: OnMissingKey) -> Self {
+        self.settings.policy.exceptions.on_missing_key = then;
+        self
+    }
+
+    /// What it is called in metrics and events; `default` unless told otherwise.
+    pub fn name(mut self, name: PolicyName) -> Self {
+        self.settings.observer = Arc::new(AdaptiveObserver::new(name));
+        self
+    }
+
     /// Counts in another window, from now on. By default it is the book's.
     pub fn window(self, window: AcceptWindow) -> Self {
-        let (_, random) = self.gate.state.lock().clone();
-        Self { gate: Arc::new(Gate::new(window, random)), ..self }
+        Self { window, ..self }.anew()
     }
 
     /// Draws from this seed, so that a test refuses the same requests each time.
     pub fn seed(self, seed: u64) -> Self {
-        let (window, _) = self.gate.state.lock().clone();
-        Self { gate: Arc::new(Gate::new(window, Random::new(seed))), ..self }
+        Self { random: Random::new(seed), ..self }.anew()
     }
 
     /// Decides what a request says that is dropped before its answer is there. By default nothing:
     /// its caller may just have gone. Where a time-out around this layer is what the overload looks
     /// like, it is [`Outcome::Throttled`].
-    pub fn on_drop(self, dropped: Outcome) -> Self {
-        Self { dropped, ..self }
+    pub fn on_drop(mut self, dropped: Outcome) -> Self {
+        self.settings.dropped = dropped;
+        self
     }
 
     /// Tells callers of a refusal by `answer`. By default a refusal is the service's error.
-    pub fn answer<R2>(self, answer: R2) -> ClientThrottleLayer<C, R2> {
-        let Self { gate, classify, dropped, .. } = self;
-        ClientThrottleLayer { gate, classify, answer, dropped }
+    pub fn answer<R2>(self, answer: R2) -> ClientThrottleLayer<C, R2, K> {
+        self.with_policy(|policy| policy.answer(answer))
     }
 
-    /// The requests in the window.
+    /// The requests in the window of those without a key of their own.
     pub fn requests(&self) -> u64 {
-        self.gate.state.lock().0.requests(self.gate.now())
+        self.settings.sides.global().requests()
     }
 
-    /// The requests in the window that the other side accepted.
+    /// Those of them that the other side accepted.
     pub fn accepts(&self) -> u64 {
-        self.gate.state.lock().0.accepts(self.gate.now())
+        self.settings.sides.global().accepts()
+    }
+
+    /// The requests in the window of `key`, and those of them that the other side accepted.
+    pub fn counts_of(&self, key: &Key) -> (u64, u64) {
+        let side = self.settings.sides.known(key);
+        side.map_or((0, 0), |side| (side.requests(), side.accepts()))
+    }
+
+    /// Of how many keys something is remembered.
+    pub fn keys(&self) -> usize {
+        self.settings.sides.keys()
+    }
+
+    fn anew(mut self) -> Self {
+        self.settings.sides = sides(&self.window, &self.random, self.max_keys);
+        self
+    }
+
+    fn with_policy<R2, K2>(
+        self,
+        change: impl FnOnce(Policy<K, Uniform, R>) -> Policy<K2, Uniform, R2>,
+    ) -> ClientThrottleLayer<C, R2, K2> {
+        let Self { settings, window, random, max_keys } = self;
+        let Settings { classify, policy, sides, dropped, observer } = settings;
+        let policy = change(policy);
+        let settings = Settings { classify, policy, sides, dropped, observer };
+        ClientThrottleLayer { settings, window, random, max_keys }
+    }
+
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn into_settings(self) -> Settings<C, R, K> {
+        self.settings
     }
 }
 
-impl Gate {
-    fn new(window: AcceptWindow, random: Random) -> Self {
-        Self { began: timer_now(), state: Mutex::new((window, random)) }
-    }
-
-    fn now(&self) -> Timestamp {
-        Timestamp::MIN.saturating_add(timer_now().saturating_duration_since(self.began))
-    }
-
-    fn admits(&self) -> bool {
-        let now = self.now();
-        let (window, random) = &mut *self.state.lock();
-        window.admit(random.draw(), now)
-    }
-
-    fn settle(&self, outcome: Outcome) {
-        let accepted = match outcome {
-            Outcome::Accepted => true,
-            Outcome::Throttled(_) => false,
-            Outcome::Ignored => return,
-        };
-        self.state.lock().0.record(accepted, self.now());
-    }
-}
-
-impl<S, C: Clone, R: Clone> tower_layer::Layer<S> for ClientThrottleLayer<C, R> {
-    type Service = ClientThrottle<S, C, R>;
+impl<S, C: Clone, R: Clone, K: Clone> tower_layer::Layer<S> for ClientThrottleLayer<C, R, K> {
+    type Service = ClientThrottle<S, C, R, K>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        ClientThrottle { inner, settings: Arc::new(self.clone()) }
+        ClientThrottle::new(inner, Arc::new(self.settings.clone()))
     }
 }
 
-impl<C: Clone, R: Clone> Clone for ClientThrottleLayer<C, R> {
+impl<C: Clone, R: Clone, K: Clone> Clone for ClientThrottleLayer<C, R, K> {
     fn clone(&self) -> Self {
-        Self {
-            gate: Arc::clone(&self.gate),
-            classify: self.classify.clone(),
-            answer: self.answer.clone(),
-            dropped: self.dropped,
-        }
+        let Self { settings, window, random, max_keys } = self;
+        let (window, random) = (window.clone(), random.clone());
+        Self { settings: settings.clone(), window, random, max_keys: *max_keys }
     }
 }
 
-impl<C, R> fmt::Debug for ClientThrottleLayer<C, R> {
+impl<C, R, K> fmt::Debug for ClientThrottleLayer<C, R, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientThrottleLayer")
             .field("requests", &self.requests())
             .field("accepts", &self.accepts())
+            .field("keys", &self.keys())
             .finish_non_exhaustive()
-    }
-}
-
-/// The service of [`ClientThrottleLayer`].
-///
-/// # Readiness
-///
-/// It is ready when the inner service is. A request that is refused waits for it too.
-///
-/// # Clone
-///
-/// Clones learn together, and so do all services that one layer and its clones make.
-///
-/// # Cancel safety
-///
-/// A response future that is dropped is counted as [`on_drop`](ClientThrottleLayer::on_drop) says.
-pub struct ClientThrottle<S, C, R> {
-    inner: S,
-    settings: Arc<ClientThrottleLayer<C, R>>,
-}
-
-impl<S, Req, C, R> Service<Req> for ClientThrottle<S, C, R>
-where
-    S: Service<Req> + Clone,
-    C: Classify<S::Response, S::Error>,
-    R: Answer<Req, S::Response, S::Error>,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = ClientThrottleFuture<S::Future, C, R, S::Response, S::Error>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Req) -> Self::Future {
-        let state = if self.settings.gate.admits() {
-            let attempt = Attempt { settings: Some(Arc::clone(&self.settings)) };
-            State::Running { response: self.inner.call(request), attempt }
-        } else {
-            // What its readiness holds is free again: who was refused may not call again.
-            self.inner = self.inner.clone();
-            let rejection = Rejection::Throttled(Throttled::new(None));
-            State::Answered { answer: Some(self.settings.answer.refuse(&request, rejection)) }
-        };
-        ClientThrottleFuture { state }
-    }
-}
-
-impl<S: Clone, C, R> Clone for ClientThrottle<S, C, R> {
-    fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), settings: Arc::clone(&self.settings) }
-    }
-}
-
-impl<S: fmt::Debug, C, R> fmt::Debug for ClientThrottle<S, C, R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientThrottle").field("inner", &self.inner).finish_non_exhaustive()
-    }
-}
-
-pin_project! {
-    /// The future of [`ClientThrottle`]'s response.
-    #[must_use = "futures do nothing unless polled"]
-    pub struct ClientThrottleFuture<F, C, R, T, E> {
-        #[pin]
-        state: State<F, C, R, T, E>,
-    }
-}
-
-pin_project! {
-    #[project = StateProjection]
-    enum State<F, C, R, T, E> {
-        Running { #[pin] response: F, attempt: Attempt<C, R> },
-        Answered { answer: Option<Result<T, E>> },
-    }
-}
-
-/// A request on its way. Dropped before its answer is there, it is counted as was set.
-struct Attempt<C, R> {
-    settings: Option<Arc<ClientThrottleLayer<C, R>>>,
-}
-
-impl<F, C, R, T, E> Future for ClientThrottleFuture<F, C, R, T, E>
-where
-    F: Future<Output = Result<T, E>>,
-    C: Classify<T, E>,
-{
-    type Output = Result<T, E>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
-            StateProjection::Running { response, attempt } => {
-                let result = ready!(response.poll(context));
-                if let Some(settings) = attempt.settings.take() {
-                    settings.gate.settle(settings.classify.classify(result.as_ref()));
-                }
-                Poll::Ready(result)
-            }
-            StateProjection::Answered { answer } => {
-                Poll::Ready(answer.take().expect("a future is not polled after it is ready"))
-            }
-        }
-    }
-}
-
-impl<C, R> Drop for Attempt<C, R> {
-    fn drop(&mut self) {
-        if let Some(settings) = self.settings.take() {
-            settings.gate.settle(settings.dropped);
-        }
-    }
-}
-
-impl<F, C, R, T, E> fmt::Debug for ClientThrottleFuture<F, C, R, T, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match &self.state {
-            State::Running { .. } => "Running",
-            State::Answered { .. } => "Answered",
-        };
-        f.debug_tuple("ClientThrottleFuture").field(&state).finish()
     }
 }

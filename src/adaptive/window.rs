@@ -98,12 +98,10 @@ impl AcceptWindow {
     /// sent is counted.
     pub fn admit(&mut self, random: u64, now: Timestamp) -> bool {
         self.advance(now);
-        let Counts { requests, accepts } = self.total;
-        let bounded = u128::from(self.multiplier_percent) * u128::from(accepts);
-        let excess = (u128::from(requests) * 100).saturating_sub(bounded);
-        // `random / 2^64 < excess / (100 × (requests + 1))`, multiplied out. The counts are below
-        // 2^50, so nothing overflows.
-        let rejected = u128::from(random) * (u128::from(requests) + 1) * 100 < excess << 64;
+        let (excess, of) = self.odds();
+        // `random / 2^64 < excess / of`, multiplied out. The counts are below 2^50, so nothing
+        // overflows.
+        let rejected = u128::from(random) * of < excess << 64;
         if rejected {
             self.count(false);
         }
@@ -126,6 +124,22 @@ impl AcceptWindow {
     pub fn accepts(&mut self, now: Timestamp) -> u64 {
         self.advance(now);
         self.total.accepts
+    }
+
+    /// The share of requests that are not sent, in millionths.
+    pub fn refused_millionths(&mut self, now: Timestamp) -> u32 {
+        self.advance(now);
+        let (excess, of) = self.odds();
+        // Less than one.
+        (excess * 1_000_000 / of) as u32
+    }
+
+    /// The odds that a request is not sent: so many of so many.
+    fn odds(&self) -> (u128, u128) {
+        let Counts { requests, accepts } = self.total;
+        let bounded = u128::from(self.multiplier_percent) * u128::from(accepts);
+        let excess = (u128::from(requests) * 100).saturating_sub(bounded);
+        (excess, (u128::from(requests) + 1) * 100)
     }
 
     fn count(&mut self, accepted: bool) {

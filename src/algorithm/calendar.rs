@@ -51,6 +51,19 @@ impl Calendar {
         Ok(Self { unit, zone })
     }
 
+    /// The form in which its windows travel.
+    #[cfg(feature = "remote")]
+    pub(super) fn form(&self) -> super::window::WindowsForm {
+        use super::window::WindowsForm;
+
+        let time_zone = self.zone.iana_name().expect("a zone that was found by its name has one");
+        let time_zone = time_zone.to_owned();
+        match self.unit {
+            CalendarUnit::Day => WindowsForm::Days { time_zone },
+            CalendarUnit::Month => WindowsForm::Months { time_zone },
+        }
+    }
+
     /// The usual length of a window: what is said of the quota, not what is enforced.
     pub(super) const fn period(&self) -> Duration {
         Duration::from_secs(match self.unit {

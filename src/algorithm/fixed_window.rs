@@ -1,9 +1,13 @@
 use std::time::Duration;
 
+#[cfg(any(feature = "quota-service", feature = "remote"))]
+use super::window::WindowsForm;
 use super::{
     Algorithm, Portion, Share, times,
     window::{WindowState, Windows},
 };
+#[cfg(feature = "quota-service")]
+use crate::error::ConfigError;
 use crate::{
     cost::Cost,
     decision::{Charge, Decision, PolicySet, RetryAfter, Snapshot},
@@ -121,6 +125,35 @@ impl FixedWindow {
     /// Where a calendar's windows begin around `now`.
     pub(crate) fn borders_around(&self, now: Timestamp) -> Option<[Timestamp; 4]> {
         self.windows.borders_around(now)
+    }
+}
+
+#[cfg(any(feature = "quota-service", feature = "remote"))]
+impl FixedWindow {
+    /// What it is made of: the limit and the windows.
+    #[cfg(feature = "remote")]
+    pub(super) fn form(&self) -> (u64, WindowsForm) {
+        (self.limit, self.windows.form())
+    }
+
+    /// The window of this form.
+    #[cfg(feature = "quota-service")]
+    pub(super) fn of_form(limit: u64, windows: WindowsForm) -> Result<Self, ConfigError> {
+        let quota = |period| Quota::new(limit, Duration::from_nanos(period));
+        Ok(match windows {
+            WindowsForm::Aligned { length, offset } => {
+                Self::new(quota(length)?).offset(Duration::from_nanos(offset))
+            }
+            WindowsForm::FirstHit { length } => Self::from_first_hit(quota(length)?),
+            #[cfg(feature = "calendar")]
+            WindowsForm::Days { time_zone } => {
+                Self::calendar(limit, super::Calendar::days(&time_zone)?)
+            }
+            #[cfg(feature = "calendar")]
+            WindowsForm::Months { time_zone } => {
+                Self::calendar(limit, super::Calendar::months(&time_zone)?)
+            }
+        })
     }
 }
 

@@ -84,6 +84,14 @@ impl LeakyBucket {
     }
 }
 
+#[cfg(feature = "remote")]
+impl LeakyBucket {
+    /// What it is made of: the rate, the depth and the longest wait.
+    pub(super) const fn form(&self) -> (Quota, u64, Option<Duration>) {
+        (self.quota, self.meter.capacity(), self.max_wait)
+    }
+}
+
 impl Algorithm for LeakyBucket {
     type State = MeterState;
 

@@ -31,8 +31,8 @@ use crate::{
 pub(super) struct Meter {
     /// Nanoseconds.
     tick: u64,
-    /// Parts that drain in a tick. Never zero.
-    drain: u64,
+    /// Parts that drain in a tick.
+    drain: NonZeroU64,
     /// Parts in a unit.
     unit: NonZeroU64,
     /// Units that it holds.
@@ -86,7 +86,7 @@ impl Meter {
     fn with(bounds: &Bounds, quota: Quota, capacity: u64) -> Self {
         if quota.limit() == 0 || capacity == 0 {
             let tick = bounds.least_tick;
-            let (drain, unit) = (tick, NonZeroU64::MIN);
+            let (drain, unit) = (NonZeroU64::new(tick).unwrap_or(NonZeroU64::MIN), NonZeroU64::MIN);
             return Self { tick, drain, unit, capacity: 0, most: u64::MAX };
         }
         let exact = Self::exact(bounds, quota, capacity);
@@ -101,7 +101,8 @@ impl Meter {
             .find_map(|tick| {
                 let period = quota.period_nanos() / tick;
                 let divisor = gcd(quota.limit(), period);
-                let (drain, unit) = (quota.limit() / divisor, NonZeroU64::new(period / divisor)?);
+                let drain = NonZeroU64::new(quota.limit() / divisor)?;
+                let unit = NonZeroU64::new(period / divisor)?;
                 let fits = u128::from(capacity) * u128::from(unit.get()) <= bounds.most_parts;
                 fits.then_some(Self { tick, drain, unit, capacity, most: u64::MAX })
             })
@@ -116,15 +117,15 @@ impl Meter {
             tick *= 10;
         }
         let drain = (parts_per_period * tick / period).clamp(1, bounds.most_parts);
-        let (tick, drain) = (tick as u64, drain as u64);
-        let unit = NonZeroU64::new(unit as u64).unwrap_or(NonZeroU64::MIN);
+        let not_zero = |number: u128| NonZeroU64::new(number as u64).unwrap_or(NonZeroU64::MIN);
+        let (tick, drain, unit) = (tick as u64, not_zero(drain), not_zero(unit));
         Self { tick, drain, unit, capacity, most: u64::MAX }
     }
 
     /// The same meter, but nothing is admitted while draining it takes longer than `wait`.
     pub(super) fn within(self, wait: Duration) -> Self {
         let ticks = crate::time::saturating_nanos(wait) / self.tick;
-        Self { most: ticks.saturating_mul(self.drain), ..self }
+        Self { most: ticks.saturating_mul(self.drain.get()), ..self }
     }
 
     /// The units that it holds.
@@ -153,7 +154,7 @@ impl Meter {
         let used = if state.unit == self.unit { state.used } else { self.converted(state) };
         let (tick, written) = (self.tick_of(now), self.tick_of(state.at));
         if tick >= written {
-            let drained = (tick - written).saturating_mul(self.drain);
+            let drained = (tick - written).saturating_mul(self.drain.get());
             return Standing { tick, used: used.saturating_sub(drained) };
         }
         // The clock went back. The state waits for it, but not for longer than it would take to
@@ -246,7 +247,7 @@ impl Meter {
     /// The note by which a leaky bucket knows that nobody came after a charge: where its turn ends,
     /// in parts since the epoch. That stays the same while time passes.
     pub(super) const fn mark(&self, state: &MeterState) -> u64 {
-        self.tick_of(state.at).wrapping_mul(self.drain).wrapping_add(state.used)
+        self.tick_of(state.at).wrapping_mul(self.drain.get()).wrapping_add(state.used)
     }
 
     /// How many units fit now; `None` if there is debt.
@@ -297,14 +298,14 @@ impl Meter {
     #[cfg(feature = "local")]
     pub(super) fn nanos_of(&self, units: u64) -> u64 {
         let parts = u128::from(units) * u128::from(self.unit.get());
-        let nanos = parts.saturating_mul(self.tick.into()) / u128::from(self.drain);
+        let nanos = parts.saturating_mul(self.tick.into()) / u128::from(self.drain.get());
         u64::try_from(nanos).unwrap_or(u64::MAX)
     }
 
     /// How many times `each` drains in `nanos`, rounded up.
     #[cfg(feature = "local")]
     pub(super) fn times_in(&self, nanos: u64, each: u64) -> u64 {
-        let parts = u128::from(nanos) * u128::from(self.drain);
+        let parts = u128::from(nanos) * u128::from(self.drain.get());
         let one = u128::from(each.max(1)) * u128::from(self.unit.get());
         u64::try_from(parts.div_ceil(one.saturating_mul(self.tick.into()))).unwrap_or(u64::MAX)
     }
@@ -331,9 +332,12 @@ impl Meter {
     }
 
     #[inline(always)]
-    const fn ticks_to_drain(&self, parts: u64) -> u64 {
+    fn ticks_to_drain(&self, parts: u64) -> u64 {
         // The common rates (a divisor of 10^9 a second) drain one part a nanosecond.
-        if self.drain == 1 { parts } else { parts.div_ceil(self.drain) }
+        if self.drain.get() == 1 {
+            return parts;
+        }
+        parts / self.drain + u64::from(parts % self.drain > 0)
     }
 
     /// What `state` has in use, in the parts of this meter, rounded up.

@@ -116,6 +116,14 @@ impl Plan {
     }
 }
 
+#[cfg(feature = "remote")]
+impl Plan {
+    /// The limits: their names, the dimensions that they count, and the rules.
+    pub(super) fn limits(&self) -> impl Iterator<Item = (&PolicyName, usize, &Rule)> {
+        self.limits.iter().map(|limit| (&limit.name, limit.dimension, &limit.rule))
+    }
+}
+
 #[cfg(feature = "redis")]
 impl Plan {
     /// The limits, each with the dimension that it counts.
@@ -235,6 +243,24 @@ impl Algorithm for Plan {
     fn refund(&self, state: &mut PlanState, now: Timestamp, charge: &Charge, cost: Cost) {
         for (_, limit, state) in self.each(state, now) {
             limit.rule.refund(state, now, charge, Self::cost_in(limit, cost));
+        }
+    }
+
+    fn lower(&self, state: &mut PlanState, now: Timestamp, policy: usize, left: u64) -> Decision {
+        if policy >= self.limits.len() {
+            return self.decide(&mut state.clone(), now, Cost::ZERO);
+        }
+        let mut limits = self.each(state, now).skip(policy);
+        let (_, limit, state) = limits.next().expect("the plan has a limit at this place");
+        match limit.rule.lower(state, now, 0, left) {
+            Decision::Allow { snapshot, mut charge } => {
+                charge.cost = Cost::ZERO.with(limit.dimension, charge.cost.units());
+                Decision::Allow { snapshot: Snapshot { policy, ..snapshot }, charge }
+            }
+            Decision::Deny { snapshot, retry_after, .. } => {
+                let violated = PolicySet::EMPTY.with(policy);
+                Decision::Deny { snapshot: Snapshot { policy, ..snapshot }, retry_after, violated }
+            }
         }
     }
 

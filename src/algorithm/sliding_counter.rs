@@ -124,6 +124,14 @@ impl SlidingCounterState {
     }
 }
 
+#[cfg(feature = "remote")]
+impl SlidingCounter {
+    /// What it is made of: the limit and the period.
+    pub(super) const fn form(&self) -> (u64, Duration) {
+        (self.limit, self.period)
+    }
+}
+
 impl Algorithm for SlidingCounter {
     type State = SlidingCounterState;
 

@@ -171,6 +171,14 @@ struct Standing {
     full: bool,
 }
 
+#[cfg(feature = "remote")]
+impl SlidingLog {
+    /// What it is made of: the limit, the period and the most entries.
+    pub(super) const fn form(&self) -> (u64, Duration, usize) {
+        (self.limit, self.period, self.max_entries)
+    }
+}
+
 impl Algorithm for SlidingLog {
     type State = SlidingLogState;
 

@@ -210,6 +210,14 @@ impl SlidingWindowState {
     }
 }
 
+#[cfg(feature = "remote")]
+impl SlidingWindow {
+    /// What it is made of: the limit, the period and the segments.
+    pub(super) const fn form(&self) -> (u64, Duration, u64) {
+        (self.limit, self.period, self.segments)
+    }
+}
+
 impl Algorithm for SlidingWindow {
     type State = SlidingWindowState;
 

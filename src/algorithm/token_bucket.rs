@@ -99,6 +99,14 @@ impl TokenBucket {
     }
 }
 
+#[cfg(feature = "remote")]
+impl TokenBucket {
+    /// What it is made of: the rate and the burst.
+    pub(super) const fn form(&self) -> (Quota, u64) {
+        (self.quota, self.meter.capacity())
+    }
+}
+
 impl Algorithm for TokenBucket {
     type State = MeterState;
 

@@ -14,6 +14,28 @@ pub(super) enum Windows {
     Calendar(super::calendar::Calendar),
 }
 
+#[cfg(any(feature = "quota-service", feature = "remote"))]
+/// Windows in the form in which they travel. Times are nanoseconds.
+#[derive(Debug, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", tag = "kind")]
+pub(super) enum WindowsForm {
+    Aligned {
+        length: u64,
+        offset: u64,
+    },
+    FirstHit {
+        length: u64,
+    },
+    #[cfg(feature = "calendar")]
+    Days {
+        time_zone: String,
+    },
+    #[cfg(feature = "calendar")]
+    Months {
+        time_zone: String,
+    },
+}
+
 /// The use of one window.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct WindowState {
@@ -146,6 +168,21 @@ impl Windows {
         match windows.saturating_sub(1) {
             0 => window.end,
             later => self.border(window.end, later),
+        }
+    }
+}
+
+#[cfg(feature = "remote")]
+impl Windows {
+    /// The form in which they travel.
+    pub(super) fn form(&self) -> WindowsForm {
+        match self {
+            Self::Aligned { length, offset } => {
+                WindowsForm::Aligned { length: *length, offset: *offset }
+            }
+            Self::FirstHit { length } => WindowsForm::FirstHit { length: *length },
+            #[cfg(feature = "calendar")]
+            Self::Calendar(calendar) => calendar.form(),
         }
     }
 }

@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use futures::future::BoxFuture;
 
-use super::Backend;
+use super::{Backend, Joint};
 use crate::{
     algorithm::Algorithm,
     cost::Cost,
@@ -52,6 +52,10 @@ impl<A: Algorithm> Backend<A> for DynBackend<A> {
         self.0.settle(algorithm, key, charge, actual)
     }
 
+    fn joint(&self, algorithm: &A, key: &Key, cost: Cost) -> Option<Joint> {
+        self.0.joint(algorithm, key, cost)
+    }
+
     fn state_id(&self) -> Option<usize> {
         self.0.state_id()
     }
@@ -79,6 +83,7 @@ type BoxReady<T> = MaybeReady<BoxFuture<'static, Result<T, BackendError>>>;
 trait ErasedBackend<A: Algorithm>: Send + Sync {
     fn decide(&self, algorithm: &A, key: &Key, demand: &Demand) -> BoxReady<Decision>;
     fn settle(&self, algorithm: &A, key: &Key, charge: &Charge, actual: Cost) -> BoxReady<()>;
+    fn joint(&self, algorithm: &A, key: &Key, cost: Cost) -> Option<Joint>;
     fn state_id(&self) -> Option<usize>;
     fn state_of(&self, algorithm: &A, key: &Key) -> Option<(A::State, Timestamp)>;
 }
@@ -90,6 +95,10 @@ impl<A: Algorithm, B: Backend<A>> ErasedBackend<A> for B {
 
     fn settle(&self, algorithm: &A, key: &Key, charge: &Charge, actual: Cost) -> BoxReady<()> {
         boxed(Backend::settle(self, algorithm, key, charge, actual))
+    }
+
+    fn joint(&self, algorithm: &A, key: &Key, cost: Cost) -> Option<Joint> {
+        Backend::joint(self, algorithm, key, cost)
     }
 
     fn state_id(&self) -> Option<usize> {

@@ -89,12 +89,12 @@
 //! [the guide](crate::guide::observing) lists the metrics. [`Guarded::state`] and
 //! [`Guarded::counts`] need no feature.
 
-mod breaker;
+pub(crate) mod breaker;
 mod builder;
 mod call;
 mod deadline;
 mod fallback;
-mod shared;
+pub(crate) mod shared;
 
 use std::{
     fmt,
@@ -116,7 +116,7 @@ use self::{
     deadline::Deadline,
     shared::Shared,
 };
-use super::{Backend, Local};
+use super::{Backend, Joint, Local};
 use crate::{
     algorithm::{Algorithm, Share},
     cost::Cost,
@@ -308,6 +308,20 @@ impl<A: Share, B: Backend<A>, C: Clock> Backend<A> for Guarded<A, B, C> {
                 Arc::clone(shared),
             )),
         }
+    }
+
+    /// What is decided on together is guarded as the rest: if the server does not answer in time,
+    /// each of the limits is decided on by its own fallback.
+    fn joint(&self, algorithm: &A, key: &Key, cost: Cost) -> Option<Joint> {
+        let shared = Arc::clone(&self.shared);
+        if !shared.breaker.is_closed() {
+            return None;
+        }
+        let joint = self.backend.joint(algorithm, key, cost)?;
+        let (algorithm, key) = (algorithm.clone(), key.clone());
+        Some(joint.heard_by(self.shared.timeout, move |answer| {
+            shared.decided(None, answer, &algorithm, &key, &Demand::exactly(cost))
+        }))
     }
 
     fn state_id(&self) -> Option<usize> {

@@ -38,6 +38,7 @@ use crate::{
     error::BackendError,
     key::Key,
     maybe_ready::MaybeReady,
+    name::PolicyName,
     time::{Clock, MonotonicClock},
 };
 
@@ -122,8 +123,9 @@ struct Shared<C> {
     counters: Arc<Counters>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Settings {
+    name: PolicyName,
     hold: Duration,
     jitter: Duration,
     largest_cost: u64,
@@ -134,6 +136,7 @@ impl<B> Leased<B> {
     /// Leases of `backend` that are held for `hold`: between 50 and 500 milliseconds for most.
     pub fn new(backend: B, hold: Duration) -> Self {
         let settings = Settings {
+            name: PolicyName::DEFAULT,
             hold,
             jitter: Duration::ZERO,
             largest_cost: 1,
@@ -146,7 +149,8 @@ impl<B> Leased<B> {
 impl<B, C> Leased<B, C> {
     fn of(backend: B, clock: C, settings: Settings) -> Self {
         let seats = Seats::new(settings.most_keys);
-        let shared = Shared { clock, settings, seats, counters: Arc::default() };
+        let counters = Arc::new(Counters::new(settings.name.clone()));
+        let shared = Shared { clock, settings, seats, counters };
         Self { backend, shared: Arc::new(shared) }
     }
 
@@ -181,18 +185,28 @@ impl<B, C> Leased<B, C> {
         self.with(|settings| settings.most_keys = most_keys)
     }
 
+    /// The backend's name in metrics, the [default](PolicyName::DEFAULT) unless it is said. Leases that
+    /// were drawn are not taken along.
+    #[must_use]
+    pub fn name(self, name: PolicyName) -> Self
+    where
+        C: Clone,
+    {
+        self.with(|settings| settings.name = name)
+    }
+
     /// The clock that holds are measured by. It must not go backwards, and not stand still while
     /// the machine runs. Leases that were drawn are not taken along.
     #[must_use]
     pub fn clock<D>(self, clock: D) -> Leased<B, D> {
-        Leased::of(self.backend, clock, self.shared.settings)
+        Leased::of(self.backend, clock, self.shared.settings.clone())
     }
 
     fn with(self, change: impl FnOnce(&mut Settings)) -> Self
     where
         C: Clone,
     {
-        let mut settings = self.shared.settings;
+        let mut settings = self.shared.settings.clone();
         change(&mut settings);
         Self::of(self.backend, self.shared.clock.clone(), settings)
     }

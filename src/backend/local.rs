@@ -22,7 +22,6 @@
 mod meaning;
 mod shard;
 mod slot;
-mod sync;
 mod table;
 
 use std::{fmt, future::Pending, sync::Arc};
@@ -251,7 +250,8 @@ impl<A: Algorithm, C: Clock> Store<A, C> {
         if key.is_global() {
             self.decide_single(algorithm, demand, done)
         } else {
-            self.decide_keyed(algorithm, key, demand, done)
+            let demand = *demand;
+            self.decide_keyed(algorithm, key, &demand, done)
         }
     }
 
@@ -263,7 +263,9 @@ impl<A: Algorithm, C: Clock> Store<A, C> {
         {
             return done(Ok(decision));
         }
-        done(Ok(self.decide_single_otherwise(algorithm, demand).rebuilt()))
+        // A copy: what only this way needs in memory is not put there by the other.
+        let demand = *demand;
+        done(Ok(self.decide_single_otherwise(algorithm, &demand).rebuilt()))
     }
 
     #[inline(never)]

@@ -40,9 +40,12 @@ pub(crate) mod call;
 mod caller;
 mod check;
 mod coalesce;
+mod joint;
 pub(crate) mod name;
 mod refusals;
 pub mod script;
+#[cfg(feature = "local")]
+pub(crate) mod slots;
 pub mod source;
 
 use std::{
@@ -57,6 +60,8 @@ use std::{
 
 pub use redis::RedisError;
 
+#[cfg(feature = "upstream")]
+pub(crate) use self::call::Call;
 #[cfg(feature = "redis-cluster")]
 pub use self::source::Cluster;
 #[cfg(feature = "redis-sentinel")]
@@ -74,7 +79,7 @@ pub use self::{
     script::Scripted,
     source::{Server, Source},
 };
-use super::Backend;
+use super::{Backend, Joint};
 use crate::{
     cost::Cost,
     decision::{Charge, Decision, Demand},
@@ -286,6 +291,12 @@ impl<A: Scripted, S: Source> Backend<A> for Redis<A, S> {
         let algorithm = algorithm.on_server();
         let receipt = self.submit(name, algorithm, Job::Settle(*charge, actual));
         MaybeReady::pending(Settle { receipt })
+    }
+
+    /// With limits whose [source](Source::id) is the same, on a cluster where their keys have the same
+    /// slot too.
+    fn joint(&self, algorithm: &A, key: &Key, cost: Cost) -> Option<Joint> {
+        self.jointly(algorithm, self.caller().names.of(key), cost)
     }
 
     fn state_id(&self) -> Option<usize> {

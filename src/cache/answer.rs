@@ -1,6 +1,8 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+#[cfg(feature = "redis")]
+use http::HeaderValue;
 use http::{HeaderMap, StatusCode, Version};
 use http_body::Frame;
 
@@ -48,8 +50,25 @@ impl Answer {
                 Part::Trailers(trailers) => Part::Trailers(trailers.clone()),
             })
             .collect();
+        Self::of_parts(head, parts, fresh_for)
+    }
+
+    /// An answer of these parts as they are.
+    pub(super) fn of_parts(head: Head, parts: Box<[Part]>, fresh_for: Duration) -> Self {
         let weight = head.weight() + parts.iter().map(Part::weight).sum::<usize>();
         Self { head, parts, fresh_for, weight }
+    }
+
+    /// One without fields and body, for a try.
+    #[cfg(feature = "redis")]
+    pub(super) fn empty() -> Self {
+        let head = Head {
+            status: StatusCode::NO_CONTENT,
+            version: Version::HTTP_11,
+            headers: HeaderMap::new(),
+            length: Some(0),
+        };
+        Self::of_parts(head, Box::default(), Duration::from_secs(1))
     }
 
     /// How long after it was made it may be given without a look at the service.
@@ -70,6 +89,18 @@ impl Answer {
     /// Its header fields.
     pub const fn headers(&self) -> &HeaderMap {
         &self.head.headers
+    }
+
+    /// Whether one of its fields is marked as sensitive.
+    #[cfg(feature = "redis")]
+    pub(super) fn is_sensitive(&self) -> bool {
+        let trailers = self.parts.iter().filter_map(|part| match part {
+            Part::Trailers(trailers) => Some(trailers),
+            Part::Data(_) => None,
+        });
+        std::iter::once(&self.head.headers)
+            .chain(trailers)
+            .any(|fields| fields.values().any(HeaderValue::is_sensitive))
     }
 
     pub(super) const fn head(&self) -> &Head {
@@ -127,4 +158,4 @@ fn weight_of(headers: &HeaderMap) -> usize {
 /// of a million empty frames from weighing nothing.
 const AROUND_ANSWER: usize = 512;
 pub(super) const AROUND_PART: usize = 128;
-const AROUND_FIELD: usize = 128;
+pub(super) const AROUND_FIELD: usize = 128;

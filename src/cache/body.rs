@@ -27,7 +27,7 @@ pin_project! {
 pin_project! {
     #[project = KindProjection]
     enum Kind<B> {
-        Empty,
+        Own { text: Bytes },
         Passed { #[pin] body: B },
         Shared { reader: Reader },
         Kept { answer: Arc<Answer>, next: usize, unsent: u64 },
@@ -36,7 +36,7 @@ pin_project! {
 
 impl<B> AnswerBody<B> {
     pub(super) const fn empty() -> Self {
-        Self { kind: Kind::Empty }
+        Self { kind: Kind::EMPTY }
     }
 
     pub(super) const fn passed(body: B) -> Self {
@@ -50,6 +50,24 @@ impl<B> AnswerBody<B> {
     pub(super) fn kept(answer: Arc<Answer>) -> Self {
         let unsent = answer.parts().iter().map(|part| part.len() as u64).sum();
         Self { kind: Kind::Kept { answer, next: 0, unsent } }
+    }
+}
+
+impl<B> Kind<B> {
+    const EMPTY: Self = Self::Own { text: Bytes::new() };
+}
+
+/// Empty: with the next one it lets a layer that answers by itself, as a limit does, stand outside.
+impl<B> Default for AnswerBody<B> {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+/// A text in one frame.
+impl<B> From<String> for AnswerBody<B> {
+    fn from(text: String) -> Self {
+        Self { kind: Kind::Own { text: text.into() } }
     }
 }
 
@@ -67,7 +85,10 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let mut kind = self.project().kind;
         let frame = match kind.as_mut().project() {
-            KindProjection::Empty => return Poll::Ready(None),
+            KindProjection::Own { text } => {
+                let text = std::mem::take(text);
+                return Poll::Ready((!text.is_empty()).then(|| Ok(Frame::data(text))));
+            }
             KindProjection::Passed { body } => {
                 return body.poll_frame(context).map_err(Into::into);
             }
@@ -81,14 +102,14 @@ where
         };
         if !matches!(frame, Some(Ok(_))) {
             // Whoever is at the end does not keep the flight.
-            kind.set(Kind::Empty);
+            kind.set(Kind::EMPTY);
         }
         Poll::Ready(frame.map(|part| part.map(Part::into_frame).map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
-            Kind::Empty => true,
+            Kind::Own { text } => text.is_empty(),
             Kind::Passed { body } => body.is_end_stream(),
             Kind::Shared { reader } => reader.is_at_end(),
             Kind::Kept { answer, next, .. } => *next == answer.parts().len(),
@@ -97,7 +118,7 @@ where
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Own { text } => SizeHint::with_exact(text.len() as u64),
             Kind::Passed { body } => body.size_hint(),
             Kind::Shared { reader } => reader.size_hint(),
             Kind::Kept { answer, unsent, .. } => match answer.head().length {
@@ -112,7 +133,7 @@ where
 impl<B> fmt::Debug for AnswerBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match &self.kind {
-            Kind::Empty => "Empty",
+            Kind::Own { .. } => "Own",
             Kind::Passed { .. } => "Passed",
             Kind::Shared { .. } => "Shared",
             Kind::Kept { .. } => "Kept",

@@ -228,14 +228,19 @@ impl Parser<'_> {
         let start = self.scalars.len();
         self.scalars.push(b'"');
         loop {
+            // Most of a string stands for itself, and is copied at once.
+            let rest = &self.text[self.at..];
+            let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
+            let plain = rest.iter().position(is_special).unwrap_or(rest.len());
+            self.scalars.extend_from_slice(&rest[..plain]);
+            self.at += plain;
             match self.next()? {
                 b'"' => break,
                 b'\\' => {
                     let character = self.escape()?;
                     push_escaped(character, &mut self.scalars);
                 }
-                0..0x20 => return Err(self.error()),
-                byte => self.scalars.push(byte),
+                _ => return Err(self.error()),
             }
         }
         self.scalars.push(b'"');
@@ -359,7 +364,11 @@ fn push_escaped(character: char, out: &mut Vec<u8>) {
         '"' => out.extend_from_slice(b"\\\""),
         '\\' => out.extend_from_slice(b"\\\\"),
         '\0'..='\u{1f}' => {
-            out.extend_from_slice(format!("\\u{:04x}", u32::from(character)).as_bytes());
+            // Two digits are enough, and they fit.
+            let code = character as u8;
+            let digit = |number: u8| if number < 10 { b'0' + number } else { b'a' + number - 10 };
+            out.extend_from_slice(b"\\u00");
+            out.extend([digit(code >> 4), digit(code & 0xf)]);
         }
         _ => out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
     }

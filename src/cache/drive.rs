@@ -1,6 +1,13 @@
 //! What the task does that asks a question: it calls the service, and reads the answer for all.
 
-use std::{error::Error, future::poll_fn, pin::pin, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::{
@@ -16,13 +23,18 @@ use super::{
     directives::{Use, is_grpc_success},
     flight::Leader,
     key::AnswerKey,
-    request_body::RequestBody,
     service::Settings,
     store::AnswerStore,
+    turn::{Turn, TurnEnd},
+};
+use crate::{
+    http::PeekedBody,
+    observe::answers::{Fate, StoreCall},
 };
 
 pub(super) struct Drive<P, K, M> {
     pub(super) leader: Leader,
+    pub(super) turn: Turn,
     pub(super) key: AnswerKey,
     pub(super) ttl: Duration,
     pub(super) settings: Arc<Settings<P, K, M>>,
@@ -30,8 +42,8 @@ pub(super) struct Drive<P, K, M> {
 
 /// What the one who asked is told.
 pub(super) enum Led<B> {
-    /// The answer is read by all; these are the extensions of its head.
-    Shared(Extensions),
+    /// The answer is read by all; these are the extensions of its head, and whether it is kept.
+    Shared(Extensions, bool),
     /// The answer is for nobody else.
     Alone(Response<B>),
 }
@@ -41,10 +53,10 @@ impl<P, K, M: AnswerStore> Drive<P, K, M> {
     pub(super) async fn run<S, ReqBody, ResBody>(
         self,
         inner: S,
-        request: Request<RequestBody<ReqBody>>,
+        request: Request<PeekedBody<ReqBody>>,
         tell: oneshot::Sender<Result<Led<ResBody>, S::Error>>,
     ) where
-        S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
+        S: Service<Request<PeekedBody<ReqBody>>, Response = Response<ResBody>>,
         ReqBody: Body,
         ResBody: Body<Data = Bytes>,
         ResBody::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -58,12 +70,12 @@ impl<P, K, M: AnswerStore> Drive<P, K, M> {
     }
 
     async fn ask<S, ReqBody, ResBody>(
-        self,
+        mut self,
         mut inner: S,
-        request: Request<RequestBody<ReqBody>>,
+        request: Request<PeekedBody<ReqBody>>,
         tell: oneshot::Sender<Result<Led<ResBody>, S::Error>>,
     ) where
-        S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
+        S: Service<Request<PeekedBody<ReqBody>>, Response = Response<ResBody>>,
         ReqBody: Body,
         ResBody: Body<Data = Bytes>,
         ResBody::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -76,17 +88,20 @@ impl<P, K, M: AnswerStore> Drive<P, K, M> {
         let response = match called.await {
             Ok(response) => response,
             // Whoever has gone meanwhile does not miss it.
-            Err(error) => return self.tell(tell, Err(error)),
+            Err(error) => return self.tell(Fate::Unsuccessful, tell, Err(error)),
         };
         let (mut parts, body) = response.into_parts();
         let fresh_for = match Use::of(&parts, self.ttl, |name| self.settings.tells_apart_by(name)) {
             Use::Shared(fresh_for) => fresh_for,
             Use::Private => {
                 self.leader.keep_private();
-                return self.tell(tell, Ok(Led::Alone(Response::from_parts(parts, body))));
+                self.turn.end(TurnEnd::Unshared);
+                let response = Response::from_parts(parts, body);
+                return self.tell(Fate::Private, tell, Ok(Led::Alone(response)));
             }
             Use::Unsuccessful => {
-                return self.tell(tell, Ok(Led::Alone(Response::from_parts(parts, body))));
+                let response = Response::from_parts(parts, body);
+                return self.tell(Fate::Unsuccessful, tell, Ok(Led::Alone(response)));
             }
         };
         let extensions = std::mem::take(&mut parts.extensions);
@@ -94,23 +109,53 @@ impl<P, K, M: AnswerStore> Drive<P, K, M> {
         let promised = if has_body { promised_length(&parts.headers) } else { None };
         let (status, version, headers) = (parts.status, parts.version, parts.headers);
         self.leader.head(Arc::new(Head { status, version, headers, length }));
-        drop(tell.send(Ok(Led::Shared(extensions))));
 
-        let Some(read) = self.read(body).await else { return };
-        let is_whole = [length, promised].iter().flatten().all(|length| *length == read);
-        if is_whole && !fresh_for.is_zero() {
-            self.keep(fresh_for).await;
+        let mut rest = pin!(self.finish(body, [length, promised], fresh_for));
+        // An answer that is there as a whole is kept by now, and its head says so.
+        let first = poll_fn(|context| Poll::Ready(rest.as_mut().poll(context))).await;
+        let is_stored = first == Poll::Ready(Fate::Stored);
+        drop(tell.send(Ok(Led::Shared(extensions, is_stored))));
+        if first.is_pending() {
+            rest.await;
         }
     }
 
     /// Leaves the place, and tells the one who asked.
-    fn tell<T>(self, tell: oneshot::Sender<T>, what: T) {
+    fn tell<T>(self, fate: Fate, tell: oneshot::Sender<T>, what: T) {
+        self.settings.observer.answered(fate);
         drop(self.leader);
         drop(tell.send(what));
     }
 
-    /// Reads the body for all, and says how long it was, unless it may not be kept.
-    async fn read<B>(&self, body: B) -> Option<u64>
+    /// Reads the body for all, and keeps the answer before the flight and the turn are over: who
+    /// comes then finds one or the other.
+    async fn finish<B>(&mut self, body: B, lengths: [Option<u64>; 2], fresh_for: Duration) -> Fate
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let fate = match self.read(body).await {
+            Ok(read) if lengths.iter().flatten().all(|length| *length == read) => {
+                self.keep(fresh_for).await
+            }
+            Ok(_) => Fate::Broken,
+            Err(fate) => fate,
+        };
+        self.turn.end(match fate {
+            Fate::Stored => TurnEnd::Kept,
+            Fate::Broken | Fate::Unsuccessful => TurnEnd::Failed,
+            _ => TurnEnd::Unshared,
+        });
+        self.settings.observer.answered(fate);
+        fate
+    }
+
+    /// Reads the body for all, and says how long it was.
+    ///
+    /// # Errors
+    ///
+    /// Why it may not be kept.
+    async fn read<B>(&mut self, body: B) -> Result<u64, Fate>
     where
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -127,25 +172,40 @@ impl<P, K, M: AnswerStore> Drive<P, K, M> {
                         is_success &= is_grpc_success(trailers);
                     }
                     length += part.len() as u64;
-                    self.leader.part(part, body.is_end_stream());
+                    if !self.leader.part(part, body.is_end_stream()) {
+                        // It will not be kept: nobody elsewhere has to wait for its end.
+                        self.turn.end(TurnEnd::Unshared);
+                    }
                 }
                 Some(Err(error)) => {
                     self.leader.break_off(Arc::from(error.into()));
-                    return None;
+                    return Err(Fate::Broken);
                 }
                 None => break,
             }
         }
         self.leader.end();
-        is_success.then_some(length)
+        if is_success { Ok(length) } else { Err(Fate::Unsuccessful) }
     }
 
-    /// Keeps the answer before the flight is over: who comes then finds one or the other.
-    async fn keep(&self, fresh_for: Duration) {
-        if let Some(answer) = self.leader.answer(fresh_for) {
-            let keep = fresh_for.saturating_add(self.settings.stale_for);
-            // Nobody waits for it, and all have been answered.
-            drop(self.settings.store.put(&self.key, answer, keep).await);
+    async fn keep(&self, fresh_for: Duration) -> Fate {
+        let Settings { store, stale_for, observer, .. } = &*self.settings;
+        if fresh_for.is_zero() {
+            return Fate::NotFresh;
+        }
+        let Some(answer) = self.leader.answer(fresh_for) else { return Fate::TooLarge };
+        // Nobody waits for it, and all have been answered.
+        match store.put(&self.key, answer, fresh_for.saturating_add(*stale_for)).await {
+            Ok(()) => {
+                if let Some(size) = store.size() {
+                    observer.holds(size.entries, size.bytes);
+                }
+                Fate::Stored
+            }
+            Err(error) => {
+                observer.store_failed(StoreCall::Put, &error);
+                Fate::StoreFailed
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures::channel::oneshot;
 use http::{Request, Response, StatusCode, request};
 use http_body::Body;
+use tokio::time::Instant;
 use tower_service::Service;
 
 use super::{
@@ -15,12 +16,19 @@ use super::{
     drive::{Drive, Led},
     flight::{Leader, Outcome, Reader, Role},
     key::AnswerKey,
-    request_body::RequestBody,
     service::Settings,
     status::{CacheStatus, Forward, strip, write_age},
     store::{AnswerStore, Found},
+    turn::{Asking, Claim, Turn},
 };
-use crate::{key::Key, maybe_ready::MaybeReady, policy::Subject};
+use crate::{
+    http::PeekedBody,
+    key::Key,
+    maybe_ready::MaybeReady,
+    observe::answers::{Served, StoreCall},
+    policy::Subject,
+    time::timer_now,
+};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 type Answered<B, E> = Result<Response<AnswerBody<B>>, E>;
@@ -28,7 +36,7 @@ type Answered<B, E> = Result<Response<AnswerBody<B>>, E>;
 /// A service that can be asked in a task of its own.
 pub(super) trait Answers<ReqBody: Body, ResBody>:
     Service<
-        Request<RequestBody<ReqBody>>,
+        Request<PeekedBody<ReqBody>>,
         Response = Response<ResBody>,
         Error: Send + 'static,
         Future: Send,
@@ -40,7 +48,7 @@ pub(super) trait Answers<ReqBody: Body, ResBody>:
 
 impl<S, ReqBody: Body, ResBody> Answers<ReqBody, ResBody> for S where
     S: Service<
-            Request<RequestBody<ReqBody>>,
+            Request<PeekedBody<ReqBody>>,
             Response = Response<ResBody>,
             Error: Send + 'static,
             Future: Send,
@@ -86,18 +94,18 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
         let (parts, body) = request.into_parts();
         let wish = Wish::of(&parts);
         if wish.bypass || !(self.settings.concerns)(&parts) {
-            return self.pass(parts, RequestBody::unread(body), Forward::Bypass).await;
+            return self.pass(parts, PeekedBody::unread(body), Forward::Bypass).await;
         }
         let Subject::Counted(scope) = subject.await else {
-            return self.pass(parts, RequestBody::unread(body), Forward::Bypass).await;
+            return self.pass(parts, PeekedBody::unread(body), Forward::Bypass).await;
         };
-        let body = match RequestBody::read(body, self.settings.max_request_bytes).await {
+        let body = match PeekedBody::read(body, self.settings.max_request_bytes).await {
             Ok(body) => body,
             Err(body) => return self.pass(parts, body, Forward::Bypass).await,
         };
         match self.key_of(&scope, &parts, &body) {
             Some(key) => self.ask(Question { key, parts, body, wish }).await,
-            None => self.pass(parts, RequestBody::of_bytes(body), Forward::Bypass).await,
+            None => self.pass(parts, PeekedBody::of_bytes(body), Forward::Bypass).await,
         }
     }
 
@@ -118,37 +126,46 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
     {
         let Question { key, wish, .. } = question;
         let bound = self.settings.max_answer_bytes;
+        let begun = timer_now();
         loop {
             let why = match self.settings.look_up(&key, wish).await {
-                Looked::Fresh(found) => return Ok(kept(&found)),
+                Looked::Fresh(found) => return Ok(self.settings.hit(&found)),
                 Looked::Stale(found) => {
+                    let response = self.settings.hit(&found);
                     self.renew(question);
-                    return Ok(kept(&found));
+                    return Ok(response);
                 }
                 Looked::Nothing(why) => why,
             };
             if wish.only_cached {
+                self.settings.observer.served(Served::NotCached);
                 return Ok(not_cached(why));
             }
             if wish.is_new_only() {
+                self.settings.observer.served(Served::Miss);
                 let (leader, reader) = self.settings.flights.begin(key, bound);
-                return self.lead(question, leader, reader, why).await;
+                return self.lead(question, leader, reader, Turn::free(), why).await;
             }
             match self.settings.flights.join(key, bound) {
                 Role::Leader(leader, reader) => {
-                    // Who asked before may have been answered since we looked.
-                    if let Looked::Fresh(found) = self.settings.look_up(&key, wish).await {
-                        return Ok(kept(&found));
-                    }
-                    return self.lead(question, leader, reader, why).await;
+                    // Who asked before may have been answered since we looked, and somebody
+                    // elsewhere may be asking.
+                    return match self.settings.claim(&key, wish, begun).await {
+                        Err(found) => Ok(self.settings.hit(&found)),
+                        Ok(turn) => {
+                            self.settings.observer.served(Served::Miss);
+                            self.lead(question, leader, reader, turn, why).await
+                        }
+                    };
                 }
                 Role::Follower(reader) => match reader.head().await {
                     Outcome::Head(head) => {
+                        self.settings.observer.served(Served::Collapsed);
                         return Ok(shared(&head, reader, CacheStatus::Collapsed(why)));
                     }
                     Outcome::Alone => {
                         let Question { parts, body, .. } = question;
-                        return self.pass(parts, RequestBody::of_bytes(body), why).await;
+                        return self.pass(parts, PeekedBody::of_bytes(body), why).await;
                     }
                     // The one that asked has nothing for us. It may be our turn.
                     Outcome::Retry => {}
@@ -163,6 +180,7 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
         question: Question,
         leader: Leader,
         reader: Reader,
+        turn: Turn,
         why: Forward,
     ) -> Answered<ResBody, S::Error>
     where
@@ -176,15 +194,17 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
         let Question { key, parts, body, .. } = question;
         let ttl = parts.extensions.get::<FreshFor>().map_or(self.settings.ttl, |ttl| ttl.0);
         let (tell, told) = oneshot::channel();
-        let drive = Drive { leader, key, ttl, settings: self.settings };
-        let request = Request::from_parts(parts, RequestBody::of_bytes(body));
+        let drive = Drive { leader, turn, key, ttl, settings: self.settings };
+        let request = Request::from_parts(parts, PeekedBody::of_bytes(body));
         let task = tokio::spawn(drive.run(self.inner, request, tell));
         match told.await {
-            Ok(Ok(Led::Shared(extensions))) => {
+            Ok(Ok(Led::Shared(extensions, is_stored))) => {
                 let Outcome::Head(head) = reader.head().await else {
                     unreachable!("the head is there before the leader is told")
                 };
-                let mut response = shared(&head, reader, CacheStatus::Forwarded(why));
+                let status =
+                    if is_stored { CacheStatus::Stored(why) } else { CacheStatus::Forwarded(why) };
+                let mut response = shared(&head, reader, status);
                 *response.extensions_mut() = extensions;
                 Ok(response)
             }
@@ -214,11 +234,10 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
             return;
         };
         let renewed = async move {
-            // Who renewed it before may have finished since we looked.
-            if let Looked::Fresh(_) = self.settings.look_up(&question.key, question.wish).await {
-                return;
-            }
-            if let Ok(response) = self.lead(question, leader, reader, Forward::Stale).await {
+            // Who renewed it before may have finished since we looked, or somebody elsewhere does.
+            let claim = self.settings.store.claim(&question.key, Asking::default()).await;
+            let Ok(Claim::Ask(turn)) = claim else { return };
+            if let Ok(response) = self.lead(question, leader, reader, turn, Forward::Stale).await {
                 let mut body = Box::pin(response.into_body());
                 while let Some(Ok(_)) = poll_fn(|context| body.as_mut().poll_frame(context)).await {
                 }
@@ -232,13 +251,17 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
     async fn pass<ReqBody, ResBody>(
         mut self,
         parts: request::Parts,
-        body: RequestBody<ReqBody>,
+        body: PeekedBody<ReqBody>,
         why: Forward,
     ) -> Answered<ResBody, S::Error>
     where
-        S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
+        S: Service<Request<PeekedBody<ReqBody>>, Response = Response<ResBody>>,
         ReqBody: Body,
     {
+        self.settings.observer.served(match why {
+            Forward::Bypass => Served::Bypass,
+            _ => Served::Miss,
+        });
         poll_fn(|context| self.inner.poll_ready(context)).await?;
         let response = self.inner.call(Request::from_parts(parts, body)).await?;
         Ok(passed(response, why))
@@ -250,9 +273,14 @@ impl<P, K, M: AnswerStore> Settings<P, K, M> {
         if wish.is_new_only() {
             return Looked::Nothing(Forward::Request);
         }
-        // A store that cannot say is as good as an empty one.
-        let Ok(Some(found)) = self.store.get(key).await else {
-            return Looked::Nothing(Forward::Miss);
+        let found = match self.store.get(key).await {
+            Ok(Some(found)) => found,
+            Ok(None) => return Looked::Nothing(Forward::Miss),
+            // A store that cannot say is as good as an empty one.
+            Err(error) => {
+                self.observer.store_failed(StoreCall::Get, &error);
+                return Looked::Nothing(Forward::Miss);
+            }
         };
         let is_young = wish.max_age.is_none_or(|oldest| found.age() <= oldest);
         match (found.is_fresh(), is_young) {
@@ -263,7 +291,35 @@ impl<P, K, M: AnswerStore> Settings<P, K, M> {
             (false, _) => Looked::Stale(found),
         }
     }
+
+    /// Waits for leave to ask.
+    ///
+    /// # Errors
+    ///
+    /// Instead there is an answer.
+    async fn claim(&self, key: &AnswerKey, wish: Wish, begun: Instant) -> Result<Turn, Found> {
+        loop {
+            let waited = timer_now().saturating_duration_since(begun);
+            match self.store.claim(key, Asking { oldest: wish.max_age, waited }).await {
+                Ok(Claim::Found(found)) => return Err(found),
+                Ok(Claim::Ask(turn)) => return Ok(turn),
+                Ok(Claim::Wait(pause)) => tokio::time::sleep(pause.max(SHORTEST_PAUSE)).await,
+                Err(error) => {
+                    self.observer.store_failed(StoreCall::Claim, &error);
+                    return Ok(Turn::free());
+                }
+            }
+        }
+    }
+
+    fn hit<B>(&self, found: &Found) -> Response<AnswerBody<B>> {
+        self.observer.served(if found.is_fresh() { Served::Hit } else { Served::Stale });
+        kept(found)
+    }
 }
+
+/// A store that says nothing better.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 
 /// What the store has for a request.
 enum Looked {

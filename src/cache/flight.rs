@@ -196,8 +196,9 @@ impl Leader {
         });
     }
 
-    /// A part of the answer is there, and whether it is the last.
-    pub(super) fn part(&self, part: Part, is_last: bool) {
+    /// A part of the answer is there, and whether it is the last. Tells whether the answer is held
+    /// as a whole still.
+    pub(super) fn part(&self, part: Part, is_last: bool) -> bool {
         self.flight.tell(|state| {
             state.weight += part.weight();
             state.parts.push_back(part);
@@ -205,7 +206,8 @@ impl Leader {
             if is_last {
                 state.phase = Phase::Ended;
             }
-        });
+            state.is_whole
+        })
     }
 
     /// The answer is over.

@@ -23,6 +23,10 @@ use crate::{
 pub struct AnswerKey([u8; 32]);
 
 impl AnswerKey {
+    /// No question has it, unless somebody inverts SHA-256.
+    #[cfg(feature = "redis")]
+    pub(super) const RESERVED: Self = Self([0; 32]);
+
     /// Its bytes, for a store elsewhere.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0

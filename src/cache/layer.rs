@@ -12,7 +12,7 @@ use super::{
     memory::MemoryStore,
     service::{AnswerCache, Settings},
 };
-use crate::policy::Global;
+use crate::{name::PolicyName, observe::answers::Answers, policy::Global};
 
 /// Answers a question that was answered before, and asks once what many ask at the same time.
 ///
@@ -106,6 +106,7 @@ where
                 max_request_bytes: MAX_BODY,
                 max_answer_bytes: MAX_BODY,
                 flights: Arc::new(Flights::default()),
+                observer: Answers::new(PolicyName::DEFAULT),
             },
         }
     }
@@ -139,6 +140,12 @@ impl<P, K, M> AnswerCacheLayer<P, K, M> {
     /// Gives one tenant's answers to all: where the answer does not depend on who asks.
     pub fn shared(self) -> AnswerCacheLayer<P, Global, M> {
         self.key(Global)
+    }
+
+    /// What the cache is called in metrics and events; `default` unless told otherwise.
+    pub fn name(mut self, name: PolicyName) -> Self {
+        self.settings.observer = Answers::new(name);
+        self
     }
 
     /// Keeps the answers in `store`.

@@ -9,7 +9,7 @@ use moka::{Expiry, sync::Cache};
 use super::{
     answer::Answer,
     key::AnswerKey,
-    store::{AnswerStore, Found},
+    store::{AnswerStore, Found, StoreSize},
 };
 use crate::{
     error::BackendError,
@@ -110,6 +110,10 @@ impl<C: Clock> AnswerStore for MemoryStore<C> {
         // Otherwise the cache makes room some answers later.
         self.answers.run_pending_tasks();
         Ok(())
+    }
+
+    fn size(&self) -> Option<StoreSize> {
+        Some(StoreSize::new(self.answers.entry_count(), self.answers.weighted_size()))
     }
 }
 

@@ -14,10 +14,9 @@ use http_body::Body;
 use tower_service::Service;
 
 use super::{
-    body::AnswerBody, exchange::Exchange, flight::Flights, key::Credentials,
-    request_body::RequestBody, store::AnswerStore,
+    body::AnswerBody, exchange::Exchange, flight::Flights, key::Credentials, store::AnswerStore,
 };
-use crate::policy::KeyOf;
+use crate::{http::PeekedBody, observe::answers::Answers, policy::KeyOf};
 
 /// The service of [`AnswerCacheLayer`](super::AnswerCacheLayer).
 ///
@@ -54,6 +53,7 @@ pub(super) struct Settings<P, K, M> {
     pub(super) max_request_bytes: usize,
     pub(super) max_answer_bytes: usize,
     pub(super) flights: Arc<Flights>,
+    pub(super) observer: Answers,
 }
 
 impl<P, K, M> Settings<P, K, M> {
@@ -70,6 +70,7 @@ impl<P, K, M> Settings<P, K, M> {
             max_request_bytes: self.max_request_bytes,
             max_answer_bytes: self.max_answer_bytes,
             flights: self.flights,
+            observer: self.observer,
         }
     }
 
@@ -86,6 +87,7 @@ impl<P, K, M> Settings<P, K, M> {
             max_request_bytes: self.max_request_bytes,
             max_answer_bytes: self.max_answer_bytes,
             flights: self.flights,
+            observer: self.observer,
         }
     }
 
@@ -118,10 +120,7 @@ impl<S, P, K, M> AnswerCache<S, P, K, M> {
 
 impl<S, P, K, M, ReqBody, ResBody> Service<Request<ReqBody>> for AnswerCache<S, P, K, M>
 where
-    S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>
-        + Clone
-        + Send
-        + 'static,
+    S: Service<Request<PeekedBody<ReqBody>>, Response = Response<ResBody>> + Clone + Send + 'static,
     S::Future: Send,
     S::Error: Send + 'static,
     P: Fn(&request::Parts) -> bool + Send + Sync + 'static,

@@ -13,6 +13,8 @@ pub(super) enum CacheStatus {
     Hit { ttl: i64 },
     /// It went on to the service.
     Forwarded(Forward),
+    /// It went on to the service, and the answer is kept by now.
+    Stored(Forward),
     /// Another request like it had gone on to the service, and its answer serves both.
     Collapsed(Forward),
 }
@@ -32,26 +34,26 @@ pub(super) enum Forward {
 
 impl CacheStatus {
     pub(super) fn write(self, headers: &mut HeaderMap) {
-        let value = match self {
-            Self::Hit { ttl } => {
-                HeaderValue::try_from(format!("tower-quota;hit;ttl={ttl}")).expect("it is ASCII")
-            }
-            Self::Forwarded(Forward::Bypass) => HeaderValue::from_static("tower-quota;fwd=bypass"),
-            Self::Forwarded(Forward::Miss) => HeaderValue::from_static("tower-quota;fwd=miss"),
-            Self::Forwarded(Forward::Request) => {
-                HeaderValue::from_static("tower-quota;fwd=request")
-            }
-            Self::Forwarded(Forward::Stale) => HeaderValue::from_static("tower-quota;fwd=stale"),
-            Self::Collapsed(Forward::Request) => {
-                HeaderValue::from_static("tower-quota;fwd=request;collapsed")
-            }
-            Self::Collapsed(Forward::Stale) => {
-                HeaderValue::from_static("tower-quota;fwd=stale;collapsed")
-            }
-            Self::Collapsed(_) => HeaderValue::from_static("tower-quota;fwd=miss;collapsed"),
+        let member = match self {
+            Self::Hit { ttl } => format!("tower-quota;hit;ttl={ttl}"),
+            Self::Forwarded(why) => format!("tower-quota;fwd={}", why.name()),
+            Self::Stored(why) => format!("tower-quota;fwd={};stored", why.name()),
+            Self::Collapsed(why) => format!("tower-quota;fwd={};collapsed", why.name()),
         };
+        let value = HeaderValue::try_from(member).expect("it is ASCII");
         // The member nearest to the user is the last: caches further in have written before.
         headers.append(CACHE_STATUS, value);
+    }
+}
+
+impl Forward {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Bypass => "bypass",
+            Self::Miss => "miss",
+            Self::Request => "request",
+            Self::Stale => "stale",
+        }
     }
 }
 

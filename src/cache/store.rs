@@ -1,6 +1,10 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
-use super::{answer::Answer, key::AnswerKey};
+use super::{
+    answer::Answer,
+    key::AnswerKey,
+    turn::{Asking, Claim, Turn},
+};
 use crate::error::BackendError;
 
 /// Keeps answers: in this process, or elsewhere.
@@ -33,6 +37,50 @@ pub trait AnswerStore: Clone + Send + Sync + 'static {
         answer: Answer,
         keep: Duration,
     ) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// Looks once more for an answer, and otherwise for leave to ask: of those who ask the same in
+    /// one process, one calls this, and again for as long as it is told to wait.
+    ///
+    /// A store that several processes share makes all but one of them wait, and lets them go after
+    /// a time, come what may. Unless written otherwise, nobody waits.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be told. The request goes on to the service.
+    fn claim(
+        &self,
+        key: &AnswerKey,
+        asking: Asking,
+    ) -> impl Future<Output = Result<Claim, BackendError>> + Send {
+        async move {
+            Ok(match self.get(key).await? {
+                Some(found) if asking.is_met_by(&found) => Claim::Found(found),
+                _ => Claim::Ask(Turn::free()),
+            })
+        }
+    }
+
+    /// What the store holds by now, where that is known without asking around.
+    fn size(&self) -> Option<StoreSize> {
+        None
+    }
+}
+
+/// How much a store holds.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct StoreSize {
+    /// Answers.
+    pub entries: u64,
+    /// What they weigh.
+    pub bytes: u64,
+}
+
+impl StoreSize {
+    /// So many answers that weigh so much.
+    pub const fn new(entries: u64, bytes: u64) -> Self {
+        Self { entries, bytes }
+    }
 }
 
 /// An answer that was kept.

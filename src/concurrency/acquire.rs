@@ -5,8 +5,10 @@ use std::{
     task::{Context, Poll},
 };
 
+use tokio::time::Instant;
+
 use super::slot::{Shared, Slot, wake_all};
-use crate::{key::Key, rejection::Busy};
+use crate::{key::Key, observe::slots::SlotEnd, rejection::Busy, time::timer_now};
 
 /// The future of a [`Slot`].
 ///
@@ -30,6 +32,7 @@ struct Place {
     key: Key,
     weight: u64,
     ticket: u64,
+    came: Instant,
 }
 
 impl Acquire {
@@ -37,8 +40,9 @@ impl Acquire {
         Self { state: State::Ready(result) }
     }
 
-    pub(super) const fn waiting(shared: Shared, key: Key, weight: u64, ticket: u64) -> Self {
-        Self { state: State::Waiting(Place { shared, key, weight, ticket }) }
+    pub(super) fn waiting(shared: Shared, key: Key, weight: u64, ticket: u64) -> Self {
+        shared.observer.waits();
+        Self { state: State::Waiting(Place { shared, key, weight, ticket, came: timer_now() }) }
     }
 
     /// What is there already.
@@ -74,7 +78,9 @@ impl Future for Acquire {
             // ## Waiting => Done
             //
             // The slots were taken for it. From here on the slot gives them back.
-            State::Waiting(Place { shared, key, weight, .. }) => {
+            State::Waiting(Place { shared, key, weight, came, .. }) => {
+                let waited = timer_now().saturating_duration_since(came);
+                shared.observer.ended(SlotEnd::AfterWait, Some(waited));
                 Poll::Ready(Ok(Slot::taken(shared, key, weight)))
             }
             State::Done => panic!("a future is not polled after it is ready"),
@@ -84,7 +90,9 @@ impl Future for Acquire {
 
 impl Drop for Acquire {
     fn drop(&mut self) {
-        if let State::Waiting(Place { shared, key, weight, ticket }) = &self.state {
+        if let State::Waiting(Place { shared, key, weight, ticket, came }) = &self.state {
+            let waited = timer_now().saturating_duration_since(*came);
+            shared.observer.ended(SlotEnd::Left, Some(waited));
             let (_own, wakers) = shared.lock().cancel(key, *ticket, *weight);
             wake_all(wakers);
         }

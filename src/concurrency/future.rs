@@ -9,7 +9,7 @@ use std::{
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{gate::Settings, hold::Hold};
+use super::{gate::Settings, hold::Hold, limiter::ConcurrencyLimiter, slots::Slots};
 use crate::{
     policy::{Answer, CostOf, KeyOf},
     service::gated::Gated,
@@ -20,42 +20,45 @@ pin_project! {
     ///
     /// A request that has to wait does so in a box of its own.
     #[must_use = "futures do nothing unless polled"]
-    pub struct ConcurrencyFuture<S, Req, K, C, R, H>
+    pub struct ConcurrencyFuture<S, Req, K, C, R, H, L = ConcurrencyLimiter>
     where
         S: Service<Req>,
         K: KeyOf<Req>,
         C: CostOf<Req>,
+        L: Slots,
     {
         #[pin]
-        pub(super) gated: Gated<S, Req, K::Future, Arc<Settings<K, C, R, H>>>,
-        pub(super) settings: Arc<Settings<K, C, R, H>>,
+        pub(super) gated: Gated<S, Req, K::Future, Arc<Settings<K, C, R, H, L>>>,
+        pub(super) settings: Arc<Settings<K, C, R, H, L>>,
     }
 }
 
-impl<S, Req, K, C, R, H> Future for ConcurrencyFuture<S, Req, K, C, R, H>
+impl<S, Req, K, C, R, H, L> Future for ConcurrencyFuture<S, Req, K, C, R, H, L>
 where
     S: Service<Req>,
     K: KeyOf<Req>,
     C: CostOf<Req>,
     R: Answer<Req, S::Response, S::Error>,
     H: Hold<S::Response>,
+    L: Slots,
 {
     type Output = Result<H::Response, S::Error>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let Settings { policy, hold, .. } = &**this.settings;
-        let (response, slot) = ready!(this.gated.poll(&policy.answer, context))?;
+        let (response, slot) = ready!(this.gated.poll(&policy.answer, context));
         // From here on the response holds the slot, or nobody does.
-        Poll::Ready(Ok(hold.hold(response, slot.flatten())))
+        Poll::Ready(response.map(|response| hold.hold(response, slot.flatten())))
     }
 }
 
-impl<S, Req, K, C, R, H> fmt::Debug for ConcurrencyFuture<S, Req, K, C, R, H>
+impl<S, Req, K, C, R, H, L> fmt::Debug for ConcurrencyFuture<S, Req, K, C, R, H, L>
 where
     S: Service<Req>,
     K: KeyOf<Req>,
     C: CostOf<Req>,
+    L: Slots,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("ConcurrencyFuture").field(&self.gated.stage()).finish()

@@ -2,13 +2,13 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
-use tokio::time::Sleep;
+use pin_project_lite::pin_project;
 
-use super::{acquire::Acquire, limiter::ConcurrencyLimiter, slot::Slot};
+use super::{slot::Slot, slots::Slots};
 use crate::{
     maybe_ready::MaybeReady,
     policy::{CostOf, Policy, Subject},
@@ -17,27 +17,30 @@ use crate::{
 };
 
 #[derive(Clone)]
-pub(super) struct Settings<K, C, R, H> {
-    pub(super) limiter: ConcurrencyLimiter,
+pub(super) struct Settings<K, C, R, H, L> {
+    pub(super) limiter: L,
     pub(super) policy: Policy<K, C, R>,
     pub(super) hold: H,
     pub(super) max_wait: Duration,
 }
 
-/// The wait for a slot. An exempt request has none.
-pub(super) struct Wait {
-    acquire: Acquire,
-    sleep: Pin<Box<Sleep>>,
+pin_project! {
+    /// The wait for a slot. An exempt request has none.
+    pub(super) struct Wait<W> {
+        #[pin]
+        wait: W,
+    }
 }
 
-impl<Req, K, C, R, H> Gate<Req> for Arc<Settings<K, C, R, H>>
+impl<Req, K, C, R, H, L> Gate<Req> for Arc<Settings<K, C, R, H, L>>
 where
     C: CostOf<Req>,
+    L: Slots,
 {
     type Pass = Option<Slot>;
-    type Wait = Wait;
+    type Wait = Wait<L::Wait>;
 
-    fn enter(&mut self, subject: Subject, request: &Req) -> MaybeReady<Wait> {
+    fn enter(&mut self, subject: Subject, request: &Req) -> MaybeReady<Self::Wait> {
         let Settings { limiter, policy, max_wait, .. } = &**self;
         let key = match subject.counted(policy.exceptions.on_missing_key) {
             Ok(Some(key)) => key,
@@ -45,32 +48,17 @@ where
             Err(rejection) => return MaybeReady::ready(Err(rejection)),
         };
         let weight = policy.cost.cost_of(request).units();
-        let taken = if max_wait.is_zero() {
-            limiter.try_acquire(&key, weight)
-        } else {
-            let mut acquire = limiter.acquire(&key, weight);
-            match acquire.take_ready() {
-                Some(taken) => taken,
-                None => {
-                    let sleep = Box::pin(tokio::time::sleep(*max_wait));
-                    return MaybeReady::pending(Wait { acquire, sleep });
-                }
-            }
-        };
-        MaybeReady::ready(taken.map(Some).map_err(Rejection::Busy))
+        match limiter.take_within(&key, weight, Some(*max_wait)).try_into_ready() {
+            Ok(taken) => MaybeReady::ready(taken.map(Some)),
+            Err(wait) => MaybeReady::pending(Wait { wait }),
+        }
     }
 }
 
-impl Future for Wait {
+impl<W: Future<Output = Result<Slot, Rejection>>> Future for Wait<W> {
     type Output = Result<Option<Slot>, Rejection>;
 
-    /// There is a slot, or the time is up: then the place goes with this future.
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Poll::Ready(taken) = Pin::new(&mut self.acquire).poll(context) {
-            return Poll::Ready(taken.map(Some).map_err(Rejection::Busy));
-        }
-        ready!(self.sleep.as_mut().poll(context));
-        let lack = self.acquire.lack().expect("it waits");
-        Poll::Ready(Err(Rejection::Busy(lack)))
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().wait.poll(context).map_ok(Some)
     }
 }

@@ -5,6 +5,7 @@ use super::{
     hold::UntilResponse,
     limiter::{ConcurrencyBuilder, ConcurrencyLimiter},
     service::Concurrency,
+    slots::Slots,
 };
 use crate::policy::{Fail, Global, OnMissingKey, Policy, Uniform};
 
@@ -35,7 +36,8 @@ use crate::policy::{Fail, Global, OnMissingKey, Policy, Uniform};
 /// # What it promises
 ///
 /// At no time more than `max_per_key` slots of a key are in use, nor more than `max_total` of all,
-/// in this process. A slot is free when its request is over, however it ends: response, error,
+/// in this process, or over all instances if they
+/// [share](Self::of) them. A slot is free when its request is over, however it ends: response, error,
 /// time-out, panic, client gone.
 ///
 /// A connection that was upgraded has no body: its slot is free when the response has been made.
@@ -71,8 +73,14 @@ use crate::policy::{Fail, Global, OnMissingKey, Policy, Uniform};
 /// and any number of bodies are under way.
 #[derive(Clone)]
 #[must_use = "a layer does nothing until it wraps a service"]
-pub struct ConcurrencyLayer<K = Global, C = Uniform, R = Fail, H = UntilResponse> {
-    settings: Settings<K, C, R, H>,
+pub struct ConcurrencyLayer<
+    K = Global,
+    C = Uniform,
+    R = Fail,
+    H = UntilResponse,
+    L = ConcurrencyLimiter,
+> {
+    settings: Settings<K, C, R, H, L>,
 }
 
 impl ConcurrencyLayer {
@@ -80,9 +88,11 @@ impl ConcurrencyLayer {
     pub fn new(max_per_key: u64) -> Self {
         Self::of(ConcurrencyBuilder::new(max_per_key).build())
     }
+}
 
-    /// The slots of this limiter.
-    pub fn of(limiter: ConcurrencyLimiter) -> Self {
+impl<L: Slots> ConcurrencyLayer<Global, Uniform, Fail, UntilResponse, L> {
+    /// The slots of this limiter: of this process, or of all instances.
+    pub fn of(limiter: L) -> Self {
         Self {
             settings: Settings {
                 limiter,
@@ -94,27 +104,27 @@ impl ConcurrencyLayer {
     }
 }
 
-impl<K, C, R, H> ConcurrencyLayer<K, C, R, H> {
+impl<K, C, R, H, L: Slots> ConcurrencyLayer<K, C, R, H, L> {
     /// Counts requests by key: each key has slots of its own. By default all requests are counted
     /// together.
-    pub fn key<K2>(self, key: K2) -> ConcurrencyLayer<K2, C, R, H> {
+    pub fn key<K2>(self, key: K2) -> ConcurrencyLayer<K2, C, R, H, L> {
         self.with_policy(|policy| policy.key(key))
     }
 
     /// Takes more than one slot for a request: the first dimension of what `weight` says, a closure
     /// or [`Uniform`].
-    pub fn weight<C2>(self, weight: C2) -> ConcurrencyLayer<K, C2, R, H> {
+    pub fn weight<C2>(self, weight: C2) -> ConcurrencyLayer<K, C2, R, H, L> {
         self.with_policy(|policy| policy.cost(weight))
     }
 
     /// Tells callers of a refusal by `answer`. By default a refusal is the service's error; HTTP
     /// and gRPC servers answer with [`TooManyRequests`](crate::http::TooManyRequests).
-    pub fn answer<R2>(self, answer: R2) -> ConcurrencyLayer<K, C, R2, H> {
+    pub fn answer<R2>(self, answer: R2) -> ConcurrencyLayer<K, C, R2, H, L> {
         self.with_policy(|policy| policy.answer(answer))
     }
 
     /// Holds slots as long as `hold` says. By default until the response is there.
-    pub fn hold<H2>(self, hold: H2) -> ConcurrencyLayer<K, C, R, H2> {
+    pub fn hold<H2>(self, hold: H2) -> ConcurrencyLayer<K, C, R, H2, L> {
         let Settings { limiter, policy, max_wait, .. } = self.settings;
         ConcurrencyLayer { settings: Settings { limiter, policy, hold, max_wait } }
     }
@@ -122,7 +132,7 @@ impl<K, C, R, H> ConcurrencyLayer<K, C, R, H> {
     fn with_policy<K2, C2, R2>(
         self,
         change: impl FnOnce(Policy<K, C, R>) -> Policy<K2, C2, R2>,
-    ) -> ConcurrencyLayer<K2, C2, R2, H> {
+    ) -> ConcurrencyLayer<K2, C2, R2, H, L> {
         let Settings { limiter, policy, hold, max_wait } = self.settings;
         ConcurrencyLayer { settings: Settings { limiter, policy: change(policy), hold, max_wait } }
     }
@@ -141,26 +151,27 @@ impl<K, C, R, H> ConcurrencyLayer<K, C, R, H> {
     }
 
     /// What gives the slots: to see how many are in use, or to take one without a service.
-    pub fn limiter(&self) -> ConcurrencyLimiter {
+    pub fn limiter(&self) -> L {
         self.settings.limiter.clone()
     }
 }
 
-impl<S, K, C, R, H> tower_layer::Layer<S> for ConcurrencyLayer<K, C, R, H>
+impl<S, K, C, R, H, L> tower_layer::Layer<S> for ConcurrencyLayer<K, C, R, H, L>
 where
     K: Clone,
     C: Clone,
     R: Clone,
     H: Clone,
+    L: Slots,
 {
-    type Service = Concurrency<S, K, C, R, H>;
+    type Service = Concurrency<S, K, C, R, H, L>;
 
     fn layer(&self, inner: S) -> Self::Service {
         Concurrency::new(inner, self.settings.clone())
     }
 }
 
-impl<K, C, R, H> fmt::Debug for ConcurrencyLayer<K, C, R, H> {
+impl<K, C, R, H, L: Slots> fmt::Debug for ConcurrencyLayer<K, C, R, H, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConcurrencyLayer")
             .field("limiter", &self.settings.limiter)

@@ -1,13 +1,11 @@
 use std::{fmt, sync::Arc};
 
-use parking_lot::Mutex;
-
 use super::{
     acquire::Acquire,
-    slot::{Shared, Slot},
+    slot::{Shared, Slot, Watched},
     table::{Limits, Table, Taken},
 };
-use crate::{key::Key, rejection::Busy};
+use crate::{key::Key, name::PolicyName, observe::slots::SlotEnd, rejection::Busy};
 
 /// Gives each key a number of slots, which requests hold while they are in progress.
 ///
@@ -45,10 +43,11 @@ pub struct ConcurrencyLimiter {
 }
 
 /// The settings of a [`ConcurrencyLimiter`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 #[must_use = "a limiter is made by `build`"]
 pub struct ConcurrencyBuilder {
     limits: Limits,
+    name: PolicyName,
 }
 
 impl ConcurrencyBuilder {
@@ -65,7 +64,12 @@ impl ConcurrencyBuilder {
             keys: Self::DEFAULT_MAX_KEYS,
             waiting_per_key: Self::DEFAULT_MAX_WAITING,
         };
-        Self { limits }
+        Self { limits, name: PolicyName::DEFAULT }
+    }
+
+    /// What the limit is called in metrics and events; `default` unless told otherwise.
+    pub fn name(self, name: PolicyName) -> Self {
+        Self { name, ..self }
     }
 
     /// Sets how many slots all keys together have. By default there is no such limit.
@@ -88,7 +92,8 @@ impl ConcurrencyBuilder {
 
     /// The limiter.
     pub fn build(self) -> ConcurrencyLimiter {
-        ConcurrencyLimiter { shared: Arc::new(Mutex::new(Table::new(self.limits))) }
+        let Self { limits, name } = self;
+        ConcurrencyLimiter { shared: Arc::new(Watched::new(Table::new(limits), name)) }
     }
 }
 
@@ -105,7 +110,9 @@ impl ConcurrencyLimiter {
     /// There are not so many free, or others wait for them.
     pub fn try_acquire(&self, key: &Key, weight: u64) -> Result<Slot, Busy> {
         let weight = weight.max(1);
-        self.shared.lock().try_take(key, weight)?;
+        let taken = self.shared.lock().try_take(key, weight);
+        self.note(taken.is_ok());
+        taken?;
         Ok(Slot::taken(Arc::clone(&self.shared), key.clone(), weight))
     }
 
@@ -121,10 +128,22 @@ impl ConcurrencyLimiter {
         let taken = self.shared.lock().take(key, weight);
         let shared = Arc::clone(&self.shared);
         match taken {
-            Ok(Taken::Now) => Acquire::ready(Ok(Slot::taken(shared, key.clone(), weight))),
+            Ok(Taken::Now) => {
+                self.note(true);
+                Acquire::ready(Ok(Slot::taken(shared, key.clone(), weight)))
+            }
             Ok(Taken::Later(ticket)) => Acquire::waiting(shared, key.clone(), weight, ticket),
-            Err(busy) => Acquire::ready(Err(busy)),
+            Err(busy) => {
+                self.note(false);
+                Acquire::ready(Err(busy))
+            }
         }
+    }
+
+    /// Notes how it ended for one who did not wait.
+    fn note(&self, acquired: bool) {
+        let end = if acquired { SlotEnd::AtOnce } else { SlotEnd::Refused };
+        self.shared.observer.ended(end, None);
     }
 
     /// The slots of `key` that are in use.

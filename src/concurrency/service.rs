@@ -6,7 +6,10 @@ use std::{
 
 use tower_service::Service;
 
-use super::{future::ConcurrencyFuture, gate::Settings, hold::Hold};
+use super::{
+    future::ConcurrencyFuture, gate::Settings, hold::Hold, limiter::ConcurrencyLimiter,
+    slots::Slots,
+};
 use crate::{
     policy::{Answer, CostOf, KeyOf, Policy},
     service::gated::Gated,
@@ -27,13 +30,13 @@ use crate::{
 ///
 /// A response future that is dropped while it waits gives up its place, one that is dropped later
 /// its slot.
-pub struct Concurrency<S, K, C, R, H> {
+pub struct Concurrency<S, K, C, R, H, L = ConcurrencyLimiter> {
     inner: S,
-    settings: Arc<Settings<K, C, R, H>>,
+    settings: Arc<Settings<K, C, R, H, L>>,
 }
 
-impl<S, K, C, R, H> Concurrency<S, K, C, R, H> {
-    pub(super) fn new(inner: S, settings: Settings<K, C, R, H>) -> Self {
+impl<S, K, C, R, H, L> Concurrency<S, K, C, R, H, L> {
+    pub(super) fn new(inner: S, settings: Settings<K, C, R, H, L>) -> Self {
         Self { inner, settings: Arc::new(settings) }
     }
 
@@ -53,17 +56,18 @@ impl<S, K, C, R, H> Concurrency<S, K, C, R, H> {
     }
 }
 
-impl<S, Req, K, C, R, H> Service<Req> for Concurrency<S, K, C, R, H>
+impl<S, Req, K, C, R, H, L> Service<Req> for Concurrency<S, K, C, R, H, L>
 where
     S: Service<Req> + Clone,
     K: KeyOf<Req>,
     C: CostOf<Req>,
     R: Answer<Req, S::Response, S::Error>,
     H: Hold<S::Response>,
+    L: Slots,
 {
     type Response = H::Response;
     type Error = S::Error;
-    type Future = ConcurrencyFuture<S, Req, K, C, R, H>;
+    type Future = ConcurrencyFuture<S, Req, K, C, R, H, L>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
@@ -78,13 +82,13 @@ where
     }
 }
 
-impl<S: Clone, K, C, R, H> Clone for Concurrency<S, K, C, R, H> {
+impl<S: Clone, K, C, R, H, L> Clone for Concurrency<S, K, C, R, H, L> {
     fn clone(&self) -> Self {
         Self { inner: self.inner.clone(), settings: Arc::clone(&self.settings) }
     }
 }
 
-impl<S: fmt::Debug, K, C, R, H> fmt::Debug for Concurrency<S, K, C, R, H> {
+impl<S: fmt::Debug, K, C, R, H, L: Slots> fmt::Debug for Concurrency<S, K, C, R, H, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Concurrency")
             .field("inner", &self.inner)

@@ -55,14 +55,19 @@ impl Default for StatusClassifier {
 
 impl<B, E> Classify<Response<B>, E> for StatusClassifier {
     fn classify(&self, result: Result<&Response<B>, &E>) -> Outcome {
-        let Ok(response) = result else { return self.on_error };
-        let headers = response.headers();
-        let is_throttled = matches!(
-            response.status(),
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
-        ) || headers
-            .get(&GRPC_STATUS)
-            .is_some_and(|status| matches!(status.as_bytes(), b"8" | b"14"));
+        self.outcome(result.ok().map(|response| (response.status(), response.headers())))
+    }
+}
+
+impl StatusClassifier {
+    /// What a response's head says; `None` is an error.
+    pub(crate) fn outcome(&self, head: Option<(StatusCode, &HeaderMap)>) -> Outcome {
+        let Some((status, headers)) = head else { return self.on_error };
+        let is_throttled =
+            matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+                || headers
+                    .get(&GRPC_STATUS)
+                    .is_some_and(|status| matches!(status.as_bytes(), b"8" | b"14"));
         if !is_throttled {
             return Outcome::Accepted;
         }

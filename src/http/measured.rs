@@ -50,18 +50,8 @@ where
     type Response = Response<MeasuredBody<B, F::Reading>>;
 
     fn settle(&self, response: Response<B>, reservation: Option<Reservation>) -> Self::Response {
-        let open = reservation.map(|reservation| {
-            let reading = self.0.measure(&response);
-            Open { reading, reservation: Some(reservation), left: length(&response) }
-        });
-        response.map(|body| {
-            let mut measured = MeasuredBody { body, open };
-            if measured.body.is_end_stream() {
-                // Nobody polls a body that has nothing: it may be dropped late.
-                measured.close(End::Whole);
-            }
-            measured
-        })
+        let measured = reservation.map(|reservation| (self.0.measure(&response), reservation));
+        MeasuredBody::measuring(response, measured)
     }
 }
 
@@ -103,6 +93,28 @@ impl<T: Reading> Open<T> {
 impl<T: Reading> Drop for Open<T> {
     fn drop(&mut self) {
         self.close(End::Dropped);
+    }
+}
+
+impl<B: Body, T: Reading> MeasuredBody<B, T> {
+    /// A response whose body is read to settle a reservation, if there is one.
+    pub(crate) fn measuring(
+        response: Response<B>,
+        measured: Option<(T, Reservation)>,
+    ) -> Response<Self> {
+        let open = measured.map(|(reading, reservation)| Open {
+            reading,
+            reservation: Some(reservation),
+            left: length(&response),
+        });
+        response.map(|body| {
+            let mut measured = Self { body, open };
+            if measured.body.is_end_stream() {
+                // Nobody polls a body that has nothing: it may be dropped late.
+                measured.close(End::Whole);
+            }
+            measured
+        })
     }
 }
 
@@ -167,6 +179,12 @@ where
 impl<B: Default, T: Reading> Default for MeasuredBody<B, T> {
     fn default() -> Self {
         Self { body: B::default(), open: None }
+    }
+}
+
+impl<B: From<String>, T: Reading> From<String> for MeasuredBody<B, T> {
+    fn from(text: String) -> Self {
+        Self { body: B::from(text), open: None }
     }
 }
 

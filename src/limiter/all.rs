@@ -5,7 +5,7 @@ use futures::future::{BoxFuture, FutureExt, join_all, try_join_all};
 use super::{Limit, Limiter};
 use crate::{
     algorithm::Algorithm,
-    backend::Backend,
+    backend::{Backend, Carried, Joint},
     cost::Cost,
     decision::{Charge, Decision, Demand, RetryAfter},
     error::BackendError,
@@ -46,8 +46,11 @@ use crate::{
 ///
 /// # How it decides
 ///
-/// First every limit is asked what it would say, all at once; if one would refuse, nothing is taken
-/// anywhere. Otherwise they are charged one after the other, in their order. Should one refuse now,
+/// Limits that live on one server and, if it is a cluster, in one slot, are one step: one call, in which
+/// all are charged or none. They must share its [`Source`](crate::backend::redis::Source).
+///
+/// Otherwise every limit is first asked what it would say, all at once; if one would refuse, nothing is
+/// taken anywhere. Then they are charged one after the other, in their order. Should one refuse now,
 /// because somebody came between, those before it are given back. So a refusal of the usual kind
 /// changes nothing, and one that lost a race charges the limits before it for the time of a round
 /// trip. It costs two round trips to remote backends, and none to those of this process.
@@ -131,6 +134,10 @@ impl All {
     /// That says nothing about the quota.
     pub async fn decide(self) -> Result<AllDecision, BackendError> {
         let Self { asked } = self;
+        let joint: Option<Vec<Joint>> = asked.iter().map(|one| one.joint()).collect();
+        if let Some(joint) = joint.filter(|joint| joint.len() > 1 && Joint::fit(joint)) {
+            return jointly(asked, joint).await;
+        }
         let mut decisions = try_join_all(asked.iter().map(|one| one.demand(Demand::peek))).await?;
         let mut taken = Vec::with_capacity(asked.len());
         if decisions.iter().all(Decision::is_allowed) {
@@ -151,14 +158,33 @@ impl All {
                 give_back(&asked, &taken).await?;
             }
         }
-        let standings = asked.iter().zip(decisions).map(|(one, decision)| one.standing(decision));
-        let standings: Vec<_> = standings.collect();
-        Ok(if taken.len() == asked.len() {
-            AllDecision::Allow(Charges { asked, taken, standings })
-        } else {
-            AllDecision::deny(standings)
-        })
+        Ok(AllDecision::of(asked, taken, decisions))
     }
+}
+
+/// What is one step for its server. If that does not answer, those who guard each limit have decided
+/// on it by itself, and what one of them took is given back if another refused.
+async fn jointly(
+    asked: Vec<Box<dyn Asked>>,
+    joint: Vec<Joint>,
+) -> Result<AllDecision, BackendError> {
+    let Carried { answers, as_one } = Joint::carry(joint).await;
+    let charges =
+        |decision: &Result<Decision, _>| decision.as_ref().ok().and_then(Decision::charge);
+    let taken: Vec<Option<Charge>> = answers.iter().map(charges).collect();
+    let is_taken = taken.len() == asked.len() && taken.iter().all(Option::is_some);
+    if !is_taken && !as_one {
+        let taken = asked.iter().zip(&taken);
+        let taken =
+            taken.filter_map(|(one, charge)| Some(one.settle(charge.as_ref()?, Cost::ZERO)));
+        let given_back = all_of(taken).await;
+        if answers.iter().all(Result::is_ok) {
+            given_back?;
+        }
+    }
+    let decisions = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let taken = if is_taken { taken.into_iter().flatten().collect() } else { Vec::new() };
+    Ok(AllDecision::of(asked, taken, decisions))
 }
 
 async fn give_back(asked: &[Box<dyn Asked>], taken: &[Charge]) -> Result<(), BackendError> {
@@ -173,6 +199,17 @@ async fn all_of(
 }
 
 impl AllDecision {
+    /// Allowed if all of the limits were charged.
+    fn of(asked: Vec<Box<dyn Asked>>, taken: Vec<Charge>, decisions: Vec<Decision>) -> Self {
+        let standings = asked.iter().zip(decisions).map(|(one, decision)| one.standing(decision));
+        let standings: Vec<_> = standings.collect();
+        if taken.len() == asked.len() {
+            Self::Allow(Charges { asked, taken, standings })
+        } else {
+            Self::deny(standings)
+        }
+    }
+
     fn deny(standings: Vec<Standing>) -> Self {
         let waits = standings.iter().enumerate().filter_map(|(place, standing)| {
             standing.decision.retry_after().map(|retry_after| (retry_after, place))
@@ -239,6 +276,8 @@ trait Asked: Send + Sync {
         mode: fn(Cost) -> Demand,
     ) -> BoxFuture<'static, Result<Decision, BackendError>>;
 
+    fn joint(&self) -> Option<Joint>;
+
     fn settle(&self, charge: &Charge, actual: Cost)
     -> BoxFuture<'static, Result<(), BackendError>>;
 
@@ -262,6 +301,10 @@ impl<A: Algorithm, B: Backend<A>> Asked for One<A, B> {
         mode: fn(Cost) -> Demand,
     ) -> BoxFuture<'static, Result<Decision, BackendError>> {
         self.backend.decide(self.limit.algorithm(), &self.key, &mode(self.cost)).boxed()
+    }
+
+    fn joint(&self) -> Option<Joint> {
+        self.backend.joint(self.limit.algorithm(), &self.key, self.cost)
     }
 
     fn settle(

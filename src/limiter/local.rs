@@ -20,7 +20,10 @@ impl<A: Algorithm, C: Clock> Limiter<A, Local<A, C>> {
     #[inline(always)]
     pub fn decide_now(&self, key: &Key, cost: impl Into<Cost>) -> Result<Decision, BackendError> {
         let demand = Demand::exactly(cost.into());
-        self.with_algorithm(|algorithm| self.backend.decide_now(algorithm, key, &demand))
+        match self.current() {
+            Some(limit) => self.backend.decide_now(limit.algorithm(), key, &demand),
+            None => self.decide_by_changed(key, demand),
+        }
     }
 
     /// Takes `cost` from the quota of `key` and says only whether it could: the cheapest decision,
@@ -32,7 +35,15 @@ impl<A: Algorithm, C: Clock> Limiter<A, Local<A, C>> {
     #[inline(always)]
     pub fn allows_now(&self, key: &Key, cost: impl Into<Cost>) -> Result<bool, BackendError> {
         let demand = Demand::exactly(cost.into());
-        self.with_algorithm(|algorithm| self.backend.allows_now(algorithm, key, &demand))
+        match self.current() {
+            Some(limit) => self.backend.allows_now(limit.algorithm(), key, &demand),
+            None => self.decide_by_changed(key, demand).map(|decision| decision.is_allowed()),
+        }
+    }
+
+    #[cold]
+    fn decide_by_changed(&self, key: &Key, demand: Demand) -> Result<Decision, BackendError> {
+        self.backend.decide_now(self.changed_limit().algorithm(), key, &demand)
     }
 
     /// The keys that have the least of their limit left, at most `count`, busiest first.

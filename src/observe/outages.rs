@@ -77,17 +77,17 @@ impl Outages {
             Switch::Opened { error, wait } => tracing::warn!(
                 target: "tower_quota", %backend, fallback, reason = error.kind().name(),
                 cause = super::error_chain(error), probe_after = ?wait,
-                "rate limit backend fails and is left alone"
+                "backend fails and is left alone"
             ),
             Switch::Probing => {
-                tracing::debug!(target: "tower_quota", %backend, "rate limit backend is tried");
+                tracing::debug!(target: "tower_quota", %backend, "backend is tried");
             }
             Switch::Reopened { wait } => tracing::debug!(
                 target: "tower_quota", %backend, probe_after = ?wait,
-                "rate limit backend still fails"
+                "backend still fails"
             ),
             Switch::Closed { after } => tracing::info!(
-                target: "tower_quota", %backend, ?after, "rate limit backend answers again"
+                target: "tower_quota", %backend, ?after, "backend answers again"
             ),
         }
     }
@@ -117,7 +117,7 @@ impl Outages {
         tracing::warn!(
             target: "tower_quota", backend = %self.backend, fallback = self.fallback,
             reason = error.kind().name(), cause = super::error_chain(error),
-            "rate limit backend failed; metrics count how often"
+            "backend failed; metrics count how often"
         );
     }
 

@@ -1,32 +1,29 @@
+mod stage;
+mod steps;
+
 use std::{
     fmt,
     future::Future,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep};
 
+use self::stage::{Next, Stage, Step, since, sleep};
 use super::{
     admitted::Admitted,
     ask::Ask,
     error::QueueError,
-    forecast::later,
     line::{Outcome, Wakes},
     lines::retire,
     shared::{Joined, Newcomer, Shared, until},
-    stats::count,
 };
 use crate::{
-    algorithm::Algorithm,
-    backend::Backend,
-    decision::{Charge, Decision, RetryAfter, Snapshot},
-    error::BackendError,
-    key::Key,
-    time::timer_now,
+    algorithm::Algorithm, backend::Backend, decision::Decision, error::BackendError, key::Key,
+    limiter::Limit, observe::queues::QueueEnd, time::timer_now,
 };
 
 pin_project! {
@@ -43,6 +40,8 @@ pin_project! {
     pub struct Acquire<A: Algorithm, B: Backend<A>> {
         shared: Arc<Shared<A, B>>,
         key: Key,
+        // The limit that it is decided by, if it is not the limiter's own.
+        limit: Option<Limit<A>>,
         ask: Ask,
         // The first poll.
         came: Option<Instant>,
@@ -62,44 +61,33 @@ pin_project! {
             let this = this.project();
             match std::mem::replace(this.stage, Stage::Done) {
                 Stage::New | Stage::Asked | Stage::Done => {}
-                Stage::Waiting(joined) => leave(this.shared, this.key, this.ask, joined),
-                Stage::Turn(turn) => this.shared.give_back(this.key, &turn.charge),
+                Stage::Waiting(joined) => {
+                    leave(this.shared, this.key, this.limit.as_ref(), this.ask, joined);
+                    this.shared.ended(QueueEnd::Left, this.came.map(since));
+                }
+                Stage::Turn(turn) => {
+                    this.shared.give_back(this.key, this.limit.as_ref(), &turn.charge);
+                }
             }
         }
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Stage {
-    /// It was not polled yet.
-    New,
-    /// Nobody waited when it came, so the backend was asked.
-    Asked,
-    /// It stands in line.
-    Waiting(Joined),
-    /// It was admitted, and starts when its turn comes.
-    Turn(Turn),
-    Done,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Turn {
-    snapshot: Snapshot,
-    charge: Charge,
-    start: Instant,
-    /// The place that it had in the line, if it stood there.
-    joined: Option<Joined>,
-}
-
 impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
-    pub(super) fn new(shared: Arc<Shared<A, B>>, key: Key, ask: Ask) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared<A, B>>,
+        key: Key,
+        limit: Option<Limit<A>>,
+        ask: Ask,
+    ) -> Self {
         let (stage, decision, sleep) = (Stage::New, None, None);
-        Self { shared, key, ask, came: None, latest: None, returns: 0, stage, decision, sleep }
+        let (came, latest, returns) = (None, None, 0);
+        Self { shared, key, limit, ask, came, latest, returns, stage, decision, sleep }
     }
 
     /// When its turn comes, as it was told when it joined the line, or was admitted with a delay.
     pub const fn promised(&self) -> Option<Instant> {
-        match self.stage {
+        match &self.stage {
             Stage::Waiting(joined) => Some(joined.promised),
             Stage::Turn(turn) => Some(turn.start),
             _ => None,
@@ -110,10 +98,41 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
 impl<A: Algorithm, B: Backend<A>> Future for Acquire<A, B> {
     type Output = Result<Admitted, QueueError>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.as_mut().project();
+        if matches!(this.stage, Stage::New) && this.shared.is_deserted() {
+            // ## New => end
+            //
+            // The common case: nobody waits, and there is enough. It takes no lock, no look at the clock
+            // and no step in between.
+            *this.returns = this.shared.returns();
+            let asked = this.shared.ask(this.key, this.limit.as_ref(), this.ask.cost);
+            let asked = match asked.try_into_ready() {
+                Ok(Ok(Decision::Allow { snapshot, charge })) if charge.delay.is_zero() => {
+                    *this.stage = Stage::Done;
+                    return Poll::Ready(Ok(this.shared.admit_at_once(snapshot, charge)));
+                }
+                asked => asked,
+            };
+            let next = this.asked(asked);
+            if let Some(ended) = this.go(next) {
+                return Poll::Ready(ended);
+            }
+        }
+        self.go_on(context)
+    }
+}
+
+impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
+    /// Goes through the stages, from where it is to its end or until it has to wait.
+    fn go_on(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Admitted, QueueError>> {
         loop {
             let this = self.as_mut().project();
-            let next = match *this.stage {
+            let next = match this.stage {
                 // ## New => (Asked | Waiting | Turn | end)
                 //
                 // Who comes while somebody waits joins the line; else the backend is asked.
@@ -128,54 +147,37 @@ impl<A: Algorithm, B: Backend<A>> Future for Acquire<A, B> {
                 // ## Waiting => (Turn | end)
                 //
                 // It was told, or has driven until it could tell itself.
-                Stage::Waiting(joined) => ready!(self.as_mut().wait(joined, context)),
+                Stage::Waiting(joined) => {
+                    let joined = *joined;
+                    ready!(self.as_mut().wait(joined, context))
+                }
                 // ## Turn => end
                 //
                 // Its turn has come. Until here, dropping this future gives it back.
                 Stage::Turn(turn) => {
+                    let turn = **turn;
                     if turn.start > timer_now() {
                         ready!(sleep(this.sleep, turn.start, context));
                     }
-                    self.as_mut().finish(turn)
+                    Ok(Next::Admitted(self.as_mut().project().finish(turn)))
                 }
                 Stage::Done => panic!("a future is not polled after it is ready"),
             };
-            let this = self.as_mut().project();
-            match next {
-                Ok(Next::Stage(stage)) => *this.stage = stage,
-                Ok(Next::Admitted(admitted)) => {
-                    *this.stage = Stage::Done;
-                    return Poll::Ready(Ok(admitted));
-                }
-                Err(error) => {
-                    *this.stage = Stage::Done;
-                    count(&this.shared.counters.turned_away);
-                    return Poll::Ready(Err(error));
-                }
+            if let Some(ended) = self.as_mut().project().go(next) {
+                return Poll::Ready(ended);
             }
         }
     }
-}
 
-enum Next {
-    Stage(Stage),
-    Admitted(Admitted),
-}
-
-type Step = Result<Next, QueueError>;
-
-impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
     fn come(self: Pin<&mut Self>) -> Step {
         let mut this = self.project();
-        let shared = &**this.shared;
-        let now = timer_now();
-        *this.came = Some(now);
-        *this.latest = this.ask.latest(now, shared.settings.max_wait);
+        let shared = Arc::clone(this.shared);
         let mut shard = shared.lines.lock(this.key);
         if shard.get(this.key).is_some_and(|line| !line.schedule.is_empty()) {
+            let now = this.arrive();
             let mut wakes = Wakes::default();
-            let newcomer =
-                Newcomer { key: this.key, ask: this.ask, came: now, latest: *this.latest };
+            let (limit, latest) = (this.limit.as_ref(), *this.latest);
+            let newcomer = Newcomer { key: this.key, limit, ask: this.ask, came: now, latest };
             let joined = shared.join(&mut shard, newcomer, now, None, &mut wakes);
             drop(shard);
             wakes.wake();
@@ -183,19 +185,8 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
         }
         *this.returns = shared.returns();
         drop(shard);
-        match shared.ask(this.key, this.ask.cost).try_into_ready() {
-            // The common case, without another look at the clock.
-            Ok(Ok(Decision::Allow { snapshot, charge })) if charge.delay.is_zero() => {
-                count(&shared.counters.admitted_at_once);
-                let (waited, promised) = (Duration::ZERO, Duration::ZERO);
-                Ok(Next::Admitted(Admitted { snapshot, charge, waited, promised }))
-            }
-            Ok(answer) => this.enter(answer),
-            Err(decision) => {
-                this.decision.set(Some(decision));
-                Ok(Next::Stage(Stage::Asked))
-            }
-        }
+        let asked = shared.ask(this.key, this.limit.as_ref(), this.ask.cost);
+        this.asked(asked.try_into_ready())
     }
 
     fn enter(self: Pin<&mut Self>, answer: Result<Decision, BackendError>) -> Step {
@@ -218,18 +209,19 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
             let mut shard = shared.lines.lock(this.key);
             let line = shard.get_mut(this.key).expect("a line stays while somebody is in it");
             if let Some(answer) = answer {
-                line.answered(rank, &this.ask.flow, answer, now, &mut wakes);
+                line.answered(rank, this.ask.its_flow(), answer, now, &mut wakes);
             }
-            line.listen(rank, &this.ask.flow, context.waker(), &mut wakes);
-            let ask = |cost| shared.ask(this.key, cost);
+            line.listen(rank, this.ask.its_flow(), context.waker(), &mut wakes);
+            let own = this.limit.as_ref();
+            let ask = |limit: Option<&Limit<A>>, cost| shared.ask(this.key, limit, cost);
             let pending = line.drive(rank, now, ask, &mut wakes);
             let outcome = line.fetch(rank);
             let is_over = this.latest.is_some_and(|latest| latest <= now);
             let gives_up = outcome.is_none() && pending.is_none() && is_over;
             let gone = gives_up.then(|| {
-                let turn = shared.turn_of(line, this.key, rank, now);
-                line.leave(rank, &this.ask.flow, &mut wakes);
-                shared.denial(until(turn, now), line.standing)
+                let turn = shared.turn_of(line, this.key, own, rank, now);
+                line.leave(rank, this.ask.its_flow(), &mut wakes);
+                shared.denial(own, until(turn, now), line.standing)
             });
             let due = if line.front() == Some(rank) { line.due() } else { None };
             let standing = line.standing;
@@ -247,7 +239,7 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
                     return Poll::Ready(this.told(answer, at, standing, Some(joined)));
                 }
                 Some(Outcome::Displaced(retry_after)) => {
-                    let denial = shared.denial(retry_after, standing);
+                    let denial = shared.denial(own, retry_after, standing);
                     return Poll::Ready(Err(QueueError::Displaced(denial)));
                 }
                 None => {}
@@ -273,72 +265,6 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
         this.decision.set(None);
         Poll::Ready(answer)
     }
-
-    fn finish(self: Pin<&mut Self>, turn: Turn) -> Step {
-        let this = self.project();
-        let Turn { snapshot, charge, start, joined } = turn;
-        let counters = &this.shared.counters;
-        let in_turn = joined.is_some() || !charge.delay.is_zero();
-        count(if in_turn { &counters.admitted_in_turn } else { &counters.admitted_at_once });
-        let promised = joined.map_or(start, |joined| joined.promised);
-        let since = |at: Instant| at.saturating_duration_since(this.came.unwrap_or(at));
-        let (waited, promised) = (since(timer_now()), since(promised));
-        Ok(Next::Admitted(Admitted { snapshot, charge, waited, promised }))
-    }
-}
-
-impl<A: Algorithm, B: Backend<A>> AcquireProjection<'_, A, B> {
-    /// The answer to one who was asked for while nobody waited.
-    fn enter(&self, answer: Result<Decision, BackendError>) -> Step {
-        let now = timer_now();
-        let Ok(Decision::Deny { retry_after: RetryAfter::After(wait), snapshot, .. }) = answer
-        else {
-            return self.told(answer, now, Snapshot::default(), None);
-        };
-        let mut wakes = Wakes::default();
-        let newcomer = Newcomer {
-            key: self.key,
-            ask: self.ask,
-            came: self.came.unwrap_or(now),
-            latest: *self.latest,
-        };
-        let mut shard = self.shared.lines.lock(self.key);
-        // Something may have come back since, when there was no line yet to be told.
-        let is_stale = *self.returns != self.shared.returns();
-        let refusal = Some((if is_stale { Duration::ZERO } else { wait }, snapshot));
-        let joined = self.shared.join(&mut shard, newcomer, now, refusal, &mut wakes);
-        drop(shard);
-        wakes.wake();
-        joined.map(|joined| Next::Stage(Stage::Waiting(joined)))
-    }
-
-    /// What follows from a decision of this instant, unless it is to ask again.
-    fn told(
-        &self,
-        answer: Result<Decision, BackendError>,
-        at: Instant,
-        standing: Snapshot,
-        joined: Option<Joined>,
-    ) -> Step {
-        match answer {
-            Ok(Decision::Allow { snapshot, charge }) => {
-                let start = later(at, charge.delay);
-                if !charge.delay.is_zero() && self.latest.is_some_and(|latest| latest < start) {
-                    self.shared.give_back(self.key, &charge);
-                    let denial = self.shared.denial(until(start, timer_now()), snapshot);
-                    return Err(QueueError::TooLate(denial));
-                }
-                Ok(Next::Stage(Stage::Turn(Turn { snapshot, charge, start, joined })))
-            }
-            Ok(Decision::Deny { snapshot, retry_after: RetryAfter::Never, .. }) => {
-                Err(QueueError::Never(self.shared.denial(RetryAfter::Never, snapshot)))
-            }
-            Ok(Decision::Deny { retry_after, .. }) => {
-                Err(QueueError::TooLate(self.shared.denial(retry_after, standing)))
-            }
-            Err(error) => Err(QueueError::Backend(error)),
-        }
-    }
 }
 
 impl<A: Algorithm, B: Backend<A>> fmt::Debug for Acquire<A, B> {
@@ -351,31 +277,23 @@ impl<A: Algorithm, B: Backend<A>> fmt::Debug for Acquire<A, B> {
     }
 }
 
-/// Sets the one timer of a waiter, and polls it.
-fn sleep(
-    sleep: &mut Option<Pin<Box<Sleep>>>,
-    until: Instant,
-    context: &mut Context<'_>,
-) -> Poll<()> {
-    let sleep = sleep.get_or_insert_with(|| Box::pin(sleep_until(until)));
-    if sleep.deadline() != until {
-        sleep.as_mut().reset(until);
-    }
-    sleep.as_mut().poll(context)
-}
-
 /// One who waited goes away.
-fn leave<A: Algorithm, B: Backend<A>>(shared: &Shared<A, B>, key: &Key, ask: &Ask, joined: Joined) {
+fn leave<A: Algorithm, B: Backend<A>>(
+    shared: &Shared<A, B>,
+    key: &Key,
+    limit: Option<&Limit<A>>,
+    ask: &Ask,
+    joined: Joined,
+) {
     let mut wakes = Wakes::default();
     let mut shard = shared.lines.lock(key);
     let Some(line) = shard.get_mut(key) else { return };
-    let told = line.leave(joined.rank, &ask.flow, &mut wakes);
+    let told = line.leave(joined.rank, ask.its_flow(), &mut wakes);
     retire(&mut shard, key);
     drop(shard);
     wakes.wake();
     shared.unqueue();
-    count(&shared.counters.left);
     if let Some(Outcome::Decided(Ok(Decision::Allow { charge, .. }), _)) = told {
-        shared.give_back(key, &charge);
+        shared.give_back(key, limit, &charge);
     }
 }

@@ -23,7 +23,8 @@ pub struct Ask {
     pub(super) deadline: Option<Instant>,
     pub(super) max_wait: Option<Duration>,
     pub(super) priority: Priority,
-    pub(super) flow: Key,
+    /// Boxed, because most have none and every waiter has room for it.
+    flow: Option<Box<Key>>,
     pub(super) weight: NonZeroU32,
 }
 
@@ -35,7 +36,7 @@ impl Ask {
             deadline: None,
             max_wait: None,
             priority: Priority::NORMAL,
-            flow: Key::GLOBAL,
+            flow: None,
             weight: NonZeroU32::MIN,
         }
     }
@@ -59,12 +60,25 @@ impl Ask {
     /// On whose account it waits: the flow that has a share of the line under
     /// [`Order::Fair`](super::Order::Fair). Other orders do not look at it.
     pub fn flow(self, flow: Key) -> Self {
-        Self { flow, ..self }
+        Self { flow: Some(Box::new(flow)), ..self }
     }
 
     /// The share of its flow, in proportion to those of the others. One by default.
     pub fn weight(self, weight: NonZeroU32) -> Self {
         Self { weight, ..self }
+    }
+
+    /// The same ask with a deadline instead of a longest wait, counted from now: asked several times, it
+    /// waits no longer than once.
+    #[cfg(feature = "upstream")]
+    pub(crate) fn with_deadline(self, longest: Option<Duration>) -> Self {
+        let deadline = self.latest(crate::time::timer_now(), longest);
+        Self { deadline, max_wait: None, ..self }
+    }
+
+    /// The flow that it waits in.
+    pub(super) fn its_flow(&self) -> &Key {
+        self.flow.as_deref().unwrap_or(&Key::GLOBAL)
     }
 
     /// When it gives up, having come at `came`.

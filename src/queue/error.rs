@@ -3,6 +3,7 @@ use std::{error::Error, fmt};
 use crate::{
     decision::RetryAfter,
     error::BackendError,
+    observe::queues::QueueEnd,
     rejection::{Denial, Rejection},
 };
 
@@ -45,6 +46,17 @@ impl QueueError {
         match self.denial() {
             Some(denial) => Some(denial.retry_after),
             None => None,
+        }
+    }
+
+    /// As it is counted.
+    pub(super) const fn end(&self) -> QueueEnd {
+        match self {
+            Self::TooLate(_) => QueueEnd::TooLate,
+            Self::Full { .. } => QueueEnd::Full,
+            Self::Displaced(_) => QueueEnd::Displaced,
+            Self::Never(_) => QueueEnd::Never,
+            Self::Backend(_) => QueueEnd::Errored,
         }
     }
 

@@ -6,12 +6,15 @@ use super::{
     forecast::{Forecast, later},
     order::Order,
     schedule::{Entry, Rank, Schedule},
+    stats::LineStats,
 };
 use crate::{
+    algorithm::Algorithm,
     cost::Cost,
     decision::{Decision, RetryAfter, Snapshot},
     error::BackendError,
     key::Key,
+    limiter::Limit,
     maybe_ready::MaybeReady,
 };
 
@@ -27,8 +30,8 @@ use crate::{
 /// It is kept that, while anybody waits, the front was woken or polled since it became the front
 /// and since its last refusal, or that a decision is pending whose owner will see to it.
 #[derive(Debug)]
-pub(super) struct Line<S, D> {
-    pub(super) schedule: Schedule<Waiter>,
+pub(super) struct Line<A: Algorithm, D> {
+    pub(super) schedule: Schedule<Waiter<A>>,
     /// What became of those who have not fetched it yet.
     outcomes: BTreeMap<Rank, Outcome>,
     /// The front that knows that it is.
@@ -42,7 +45,7 @@ pub(super) struct Line<S, D> {
     /// A decision that is pending and was never polled, for its owner to fetch.
     begun: Option<(Rank, D)>,
     /// The limit after everybody has been admitted, if it is known, and whether it is still true.
-    pub(super) forecast: Option<Forecast<S>>,
+    pub(super) forecast: Option<Forecast<A::State>>,
     pub(super) outlook: Outlook,
     /// The standing at the last refusal.
     pub(super) standing: Snapshot,
@@ -59,8 +62,10 @@ pub(super) enum Outlook {
 
 /// One who waits.
 #[derive(Debug)]
-pub(super) struct Waiter {
+pub(super) struct Waiter<A> {
     pub(super) cost: Cost,
+    /// The limit that it is decided by, if it is not the limiter's own.
+    pub(super) limit: Option<Limit<A>>,
     pub(super) came: Instant,
     waker: Option<Waker>,
 }
@@ -89,7 +94,7 @@ const BATCH: usize = 32;
 /// As long as so few wait, a forecast that is off is always made anew.
 const FEW: usize = 64;
 
-impl<S, D> Line<S, D> {
+impl<A: Algorithm, D> Line<A, D> {
     pub(super) fn new(order: Order) -> Self {
         Self {
             schedule: Schedule::new(order),
@@ -105,12 +110,23 @@ impl<S, D> Line<S, D> {
         }
     }
 
+    /// How it is at `now`. It looks at each waiter.
+    pub(super) fn stats(&self, now: Instant) -> LineStats {
+        let came = self.schedule.in_order().map(|(_, entry)| entry.value.came).min();
+        LineStats {
+            depth: self.schedule.len(),
+            units: u64::try_from(self.schedule.units()).unwrap_or(u64::MAX),
+            oldest_wait: came
+                .map_or_else(Duration::default, |came| now.saturating_duration_since(came)),
+        }
+    }
+
     /// Whether nobody waits or has an outcome to fetch.
     pub(super) fn is_empty(&self) -> bool {
         self.schedule.is_empty() && self.outcomes.is_empty()
     }
 
-    pub(super) fn push(&mut self, rank: Rank, flow: &Key, weight: NonZeroU32, waiter: Waiter) {
+    pub(super) fn push(&mut self, rank: Rank, flow: &Key, weight: NonZeroU32, waiter: Waiter<A>) {
         let entry = Entry { size: size_of_cost(waiter.cost), weight, value: waiter };
         self.schedule.push(rank, flow, entry);
     }
@@ -268,14 +284,14 @@ impl<S, D> Line<S, D> {
     }
 }
 
-impl<S, D: Future<Output = Result<Decision, BackendError>>> Line<S, D> {
+impl<A: Algorithm, D: Future<Output = Result<Decision, BackendError>>> Line<A, D> {
     /// Asks for the front and those behind it, as far as their turns have come. A decision on `who`
     /// that is pending is returned: its owner polls it, and tells the [answer](Self::answered).
     pub(super) fn drive(
         &mut self,
         who: Rank,
         now: Instant,
-        ask: impl Fn(Cost) -> MaybeReady<D>,
+        ask: impl Fn(Option<&Limit<A>>, Cost) -> MaybeReady<D>,
         wakes: &mut Wakes,
     ) -> Option<D> {
         let mut left = BATCH;
@@ -295,10 +311,10 @@ impl<S, D: Future<Output = Result<Decision, BackendError>>> Line<S, D> {
             if rank != who && self.begun.as_ref().is_some_and(|(of, _)| *of == rank) {
                 break;
             }
-            let (flow, cost) = (flow.clone(), entry.value.cost);
+            let flow = flow.clone();
             let asked = match self.begun.take() {
                 Some((of, decision)) if of == rank => Err(decision),
-                _ => ask(cost).try_into_ready(),
+                _ => ask(entry.value.limit.as_ref(), entry.value.cost).try_into_ready(),
             };
             match asked {
                 Ok(answer) => {
@@ -321,9 +337,9 @@ impl<S, D: Future<Output = Result<Decision, BackendError>>> Line<S, D> {
     }
 }
 
-impl Waiter {
-    pub(super) const fn new(cost: Cost, came: Instant) -> Self {
-        Self { cost, came, waker: None }
+impl<A> Waiter<A> {
+    pub(super) const fn new(cost: Cost, limit: Option<Limit<A>>, came: Instant) -> Self {
+        Self { cost, limit, came, waker: None }
     }
 }
 

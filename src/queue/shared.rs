@@ -1,12 +1,9 @@
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
-use parking_lot::MutexGuard;
 use tokio::time::Instant;
 
 use super::{
+    admitted::Admitted,
     ask::Ask,
     builder::Settings,
     error::{Bound, QueueError},
@@ -23,20 +20,22 @@ use crate::{
     cost::Cost,
     decision::{Charge, Demand, PolicySet, RetryAfter, Snapshot},
     key::Key,
-    limiter::Limiter,
+    limiter::{Limit, Limiter},
     maybe_ready::MaybeReady,
-    observe::Observer,
+    name::PolicyName,
+    observe::queues::{QueueEnd, QueueObserver},
     rejection::Denial,
-    time::timer_now,
+    sync::{AtomicU64, MutexGuard, Ordering},
+    time::{Clock, SystemClock, timer_now},
 };
 
 /// What all handles of a queue share.
 pub(super) struct Shared<A: Algorithm, B: Backend<A>> {
     pub(super) limiter: Limiter<A, B>,
     pub(super) settings: Settings,
-    pub(super) lines: Lines<A::State, B::Decide>,
+    pub(super) lines: Lines<A, B::Decide>,
     pub(super) counters: Counters,
-    pub(super) observer: Observer,
+    observer: QueueObserver,
     /// Ranks count from here.
     made: Instant,
     turn: AtomicU64,
@@ -44,15 +43,14 @@ pub(super) struct Shared<A: Algorithm, B: Backend<A>> {
 }
 
 /// The shard of a key, locked.
-pub(super) type Locked<'s, A, B> =
-    MutexGuard<'s, Shard<<A as Algorithm>::State, <B as Backend<A>>::Decide>>;
+pub(super) type Locked<'s, A, B> = MutexGuard<'s, Shard<A, <B as Backend<A>>::Decide>>;
 
-type LineOf<A, B> = Line<<A as Algorithm>::State, <B as Backend<A>>::Decide>;
+type LineOf<A, B> = Line<A, <B as Backend<A>>::Decide>;
 
 /// One who comes, and when.
-#[derive(Clone, Copy)]
-pub(super) struct Newcomer<'n> {
+pub(super) struct Newcomer<'n, A> {
     pub(super) key: &'n Key,
+    pub(super) limit: Option<&'n Limit<A>>,
     pub(super) ask: &'n Ask,
     pub(super) came: Instant,
     pub(super) latest: Option<Instant>,
@@ -79,16 +77,30 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
             settings,
             lines: Lines::new(),
             counters: Counters::default(),
-            observer: Observer::default(),
+            observer: QueueObserver::default(),
             made: timer_now(),
             turn: AtomicU64::new(0),
             returns: AtomicU64::new(0),
         }
     }
 
-    /// Asks the backend.
-    pub(super) fn ask(&self, key: &Key, cost: Cost) -> MaybeReady<B::Decide> {
-        self.limiter.demand(key, &Demand::exactly(cost))
+    /// Asks the backend, to decide by `limit` if it is not the limiter's own.
+    pub(super) fn ask(
+        &self,
+        key: &Key,
+        limit: Option<&Limit<A>>,
+        cost: Cost,
+    ) -> MaybeReady<B::Decide> {
+        let demand = Demand::exactly(cost);
+        match limit {
+            None => self.limiter.demand(key, &demand),
+            Some(limit) => self.limiter.demand_under(limit, key, &demand),
+        }
+    }
+
+    /// The limit that somebody is decided by.
+    pub(super) fn limit(&self, own: Option<&Limit<A>>) -> Limit<A> {
+        own.map_or_else(|| self.limiter.limit(), Limit::clone)
     }
 
     /// Lets a newcomer stand in line, if there is room and its turn comes in time. `refusal` is what
@@ -96,12 +108,12 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
     pub(super) fn join(
         &self,
         shard: &mut Locked<'_, A, B>,
-        newcomer: Newcomer<'_>,
+        newcomer: Newcomer<'_, A>,
         now: Instant,
         refusal: Option<(Duration, Snapshot)>,
         wakes: &mut Wakes,
     ) -> Result<Joined, QueueError> {
-        let Newcomer { key, ask, came, .. } = newcomer;
+        let Newcomer { key, limit, ask, came, .. } = newcomer;
         let Settings { order, .. } = self.settings;
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let rank = order.rank(came.saturating_duration_since(self.made), ask.priority, turn);
@@ -110,7 +122,7 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         }
         let line = shard.get_mut(key).expect("a line that was just made");
         let room = self.room_for(line, rank, size_of_cost(ask.cost));
-        line.push(rank, &ask.flow, ask.weight, Waiter::new(ask.cost, came));
+        line.push(rank, ask.its_flow(), ask.weight, Waiter::new(ask.cost, limit.cloned(), came));
         if let Some((wait, standing)) = refusal
             && line.front() == Some(rank)
         {
@@ -118,7 +130,7 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         }
         let (turn, forecast) = self.foresee(line, &newcomer, rank, now);
         let standing = line.standing;
-        let denial = |retry_after| self.denial(retry_after, standing);
+        let denial = |retry_after| self.denial(limit, retry_after, standing);
         let refused = match (turn, &room) {
             (Turn::Never, _) => Some(QueueError::Never(denial(RetryAfter::Never))),
             (Turn::At(at), Err(bound)) => {
@@ -133,18 +145,18 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
             (Turn::At(promised), None) => {
                 line.forecast = forecast;
                 for oldest in room.unwrap_or_default() {
-                    let clear = self.time_of(line.schedule.units());
+                    let clear = self.time_of(limit, line.schedule.units());
                     let clear = later(line.due().unwrap_or(now), clear);
                     line.displace(oldest, &Key::GLOBAL, until(clear, now), wakes);
                 }
                 count(&self.counters.waiting);
                 let wait = promised.saturating_duration_since(now);
-                self.observer.queued(self.limiter.known_limit().name(), wait);
+                self.observer.joined(self.name(), wait);
                 Ok(Joined { rank, promised })
             }
             (_, refused) => {
                 // It is as if it had never come.
-                line.schedule.remove(rank, &ask.flow);
+                line.schedule.remove(rank, ask.its_flow());
                 retire(shard, key);
                 Err(refused.expect("a turn that never comes is refused"))
             }
@@ -181,13 +193,13 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
     fn foresee(
         &self,
         line: &mut LineOf<A, B>,
-        newcomer: &Newcomer<'_>,
+        newcomer: &Newcomer<'_, A>,
         rank: Rank,
         now: Instant,
     ) -> (Turn, Option<Forecast<A::State>>) {
         let cost = newcomer.ask.cost;
         let is_last = line.schedule.last() == Some(rank);
-        let limit = self.limiter.limit();
+        let limit = self.limit(newcomer.limit);
         if is_last
             && line.can_foresee()
             && let Some(mut forecast) = line.forecast.clone()
@@ -205,14 +217,15 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         }
         let Some((state, at)) = self.limiter.backend().state_of(limit.algorithm(), newcomer.key)
         else {
-            return (Turn::At(self.estimate(line, rank, now)), None);
+            return (Turn::At(self.estimate(line, &limit, rank, now)), None);
         };
         let mut forecast = Forecast::new(state, at, now);
         for (of, entry) in line.schedule.in_order() {
             if of == rank {
                 break;
             }
-            forecast.admit(limit.algorithm(), now, entry.value.cost);
+            let others = self.limit(entry.value.limit.as_ref());
+            forecast.admit(others.algorithm(), now, entry.value.cost);
         }
         if is_last {
             // What is true should the newcomer not stay.
@@ -228,17 +241,19 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         &self,
         line: &LineOf<A, B>,
         key: &Key,
+        limit: Option<&Limit<A>>,
         rank: Rank,
         now: Instant,
     ) -> Instant {
-        let limit = self.limiter.limit();
+        let limit = self.limit(limit);
         let Some((state, at)) = self.limiter.backend().state_of(limit.algorithm(), key) else {
-            return self.estimate(line, rank, now);
+            return self.estimate(line, &limit, rank, now);
         };
         let mut forecast = Forecast::new(state, at, now);
         let mut turn = now;
         for (of, entry) in line.schedule.in_order() {
-            turn = forecast.admit(limit.algorithm(), now, entry.value.cost).unwrap_or(turn);
+            let its = self.limit(entry.value.limit.as_ref());
+            turn = forecast.admit(its.algorithm(), now, entry.value.cost).unwrap_or(turn);
             if of == rank {
                 break;
             }
@@ -246,36 +261,50 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         turn
     }
 
-    /// When the turn of `rank` comes, as far as the refusal of the front and the rate tell.
-    fn estimate(&self, line: &LineOf<A, B>, rank: Rank, now: Instant) -> Instant {
-        let mut units = 0;
+    /// When the turn of `rank` comes, as far as the refusal of the front and the limit tell: when the
+    /// front is admitted, nothing is left of what refused it.
+    fn estimate(&self, line: &LineOf<A, B>, limit: &Limit<A>, rank: Rank, now: Instant) -> Instant {
+        let algorithm = limit.algorithm();
+        // The backend's clock is not known; where windows begin with the calendar, this is near it.
+        let (due, at) = (line.due().unwrap_or(now), SystemClock.now());
+        let mut state = algorithm.initial(at);
+        // What it says of what is left, nobody needs.
+        let _standing = algorithm.lower(&mut state, at, line.standing.policy, 0);
+        let mut forecast = Forecast::new(state, at, due);
+        let mut turn = due;
         for (place, (of, entry)) in line.schedule.in_order().enumerate() {
             // What is told of the front counts its own cost.
             if place > 0 || line.due().is_none() {
-                units += u128::from(entry.size);
+                let its = self.limit(entry.value.limit.as_ref());
+                turn = forecast.admit(its.algorithm(), due, entry.value.cost).unwrap_or(turn);
             }
             if of == rank {
                 break;
             }
         }
-        later(line.due().unwrap_or(now), self.time_of(units))
+        turn
     }
 
-    fn time_of(&self, units: u128) -> Duration {
-        time_of(units, self.limiter.limit().policies())
+    fn time_of(&self, limit: Option<&Limit<A>>, units: u128) -> Duration {
+        time_of(units, self.limit(limit).policies())
     }
 
     /// A denial by the limit that `standing` is of.
-    pub(super) fn denial(&self, retry_after: RetryAfter, standing: Snapshot) -> Denial {
+    pub(super) fn denial(
+        &self,
+        limit: Option<&Limit<A>>,
+        retry_after: RetryAfter,
+        standing: Snapshot,
+    ) -> Denial {
         let violated = PolicySet::EMPTY.with(standing.policy);
-        Denial::new(retry_after, standing, violated, self.limiter.limit().policies().clone())
+        Denial::new(retry_after, standing, violated, self.limit(limit).policies().clone())
     }
 
     /// Gives back a charge that is not used, and lets the front know.
     ///
     /// A backend that has to be waited for cannot be waited for here: what it holds is lost.
-    pub(super) fn give_back(&self, key: &Key, charge: &Charge) {
-        self.limiter.give_back(key, charge).detach();
+    pub(super) fn give_back(&self, key: &Key, limit: Option<&Limit<A>>, charge: &Charge) {
+        self.limiter.settle_under(&self.limit(limit), key, charge, Cost::ZERO).detach();
         self.rouse(key);
     }
 
@@ -283,8 +312,9 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
     pub(super) fn rouse(&self, key: &Key) {
         let mut wakes = Wakes::default();
         let mut shard = self.lines.lock(key);
-        // Counted behind the lock, as it is read.
-        self.returns.fetch_add(1, Ordering::Relaxed);
+        // Counted behind the lock: who joins a line sees it, or is there to be told. Whoever reads it
+        // before it asks sees what has come back.
+        self.returns.fetch_add(1, Ordering::Release);
         if let Some(line) = shard.get_mut(key) {
             line.rouse(&mut wakes);
         }
@@ -295,12 +325,46 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
     /// One who waited does not any longer.
     pub(super) fn unqueue(&self) {
         uncount(&self.counters.waiting);
-        self.observer.unqueued(self.limiter.known_limit().name());
+        self.observer.parted(self.name());
+    }
+
+    /// It has ended for one who came, after a wait if it waited.
+    #[inline]
+    pub(super) fn ended(&self, end: QueueEnd, waited: Option<Duration>) {
+        count(match end {
+            QueueEnd::AtOnce => &self.counters.admitted_at_once,
+            QueueEnd::InTurn => &self.counters.admitted_in_turn,
+            QueueEnd::Left => &self.counters.left,
+            _ => &self.counters.turned_away,
+        });
+        self.observer.ended(self.name(), end, waited);
+    }
+
+    /// Admits one who did not have to wait.
+    #[inline]
+    pub(super) fn admit_at_once(&self, snapshot: Snapshot, charge: Charge) -> Admitted {
+        self.ended(QueueEnd::AtOnce, None);
+        Admitted { snapshot, charge, waited: Duration::ZERO, promised: Duration::ZERO }
+    }
+
+    /// Notes how long somebody has waited at most.
+    pub(super) fn report(&self, oldest_wait: Duration) {
+        self.observer.oldest(self.name(), oldest_wait);
+    }
+
+    fn name(&self) -> &PolicyName {
+        self.limiter.known_limit().name()
     }
 
     /// How often something has come back, to any key.
     pub(super) fn returns(&self) -> u64 {
-        self.returns.load(Ordering::Relaxed)
+        self.returns.load(Ordering::Acquire)
+    }
+
+    /// Whether nobody waits, for whichever key. Who came before the caller and waits is seen.
+    #[inline]
+    pub(super) fn is_deserted(&self) -> bool {
+        self.counters.waiting.load(Ordering::Relaxed) == 0
     }
 }
 

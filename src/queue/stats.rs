@@ -1,9 +1,8 @@
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
-/// The line of one key.
+use crate::sync::{AtomicU64, Ordering};
+
+/// The line of one key, or all lines together.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct LineStats {
@@ -13,6 +12,17 @@ pub struct LineStats {
     pub units: u64,
     /// How long the one has waited that came first.
     pub oldest_wait: Duration,
+}
+
+impl LineStats {
+    /// Both together.
+    pub(super) fn with(self, other: Self) -> Self {
+        Self {
+            depth: self.depth + other.depth,
+            units: self.units.saturating_add(other.units),
+            oldest_wait: self.oldest_wait.max(other.oldest_wait),
+        }
+    }
 }
 
 /// What a queue has done so far, over all keys.

@@ -8,7 +8,7 @@ use reqwest_middleware::{
 };
 
 use crate::{
-    concurrency::{ConcurrencyLimiter, Hold, Slot},
+    concurrency::{ConcurrencyLimiter, Hold, Slot, Slots},
     http::UntilBodyEnd,
     policy::{Global, KeyOf, OnMissingKey, Subject},
     rejection::Rejection,
@@ -30,8 +30,8 @@ use crate::{
 /// # let _ = client;
 /// ```
 #[derive(Clone)]
-pub struct ConcurrencyMiddleware<K = Global> {
-    limiter: ConcurrencyLimiter,
+pub struct ConcurrencyMiddleware<K = Global, L = ConcurrencyLimiter> {
+    limiter: L,
     key: K,
     max_wait: Option<Duration>,
 }
@@ -41,16 +41,18 @@ impl ConcurrencyMiddleware {
     pub fn new(max: u64) -> Self {
         Self::of(ConcurrencyLimiter::new(max))
     }
+}
 
-    /// The slots of this limiter.
-    pub const fn of(limiter: ConcurrencyLimiter) -> Self {
+impl<L: Slots> ConcurrencyMiddleware<Global, L> {
+    /// The slots of this limiter: of this process, or of all instances.
+    pub const fn of(limiter: L) -> Self {
         Self { limiter, key: Global, max_wait: None }
     }
 }
 
-impl<K> ConcurrencyMiddleware<K> {
+impl<K, L: Slots> ConcurrencyMiddleware<K, L> {
     /// Gives each key slots of its own: each host, for example.
-    pub fn key<K2>(self, key: K2) -> ConcurrencyMiddleware<K2> {
+    pub fn key<K2>(self, key: K2) -> ConcurrencyMiddleware<K2, L> {
         ConcurrencyMiddleware { limiter: self.limiter, key, max_wait: self.max_wait }
     }
 
@@ -62,23 +64,15 @@ impl<K> ConcurrencyMiddleware<K> {
 
     async fn slot(&self, subject: Subject) -> std::result::Result<Option<Slot>, Rejection> {
         let Some(key) = subject.counted(OnMissingKey::Share)? else { return Ok(None) };
-        let acquire = self.limiter.acquire(&key, 1);
-        let acquired = match self.max_wait {
-            None => acquire.await,
-            Some(max_wait) => match tokio::time::timeout(max_wait, acquire).await {
-                Ok(acquired) => acquired,
-                // Its place has gone with it; what it lacks is asked once more.
-                Err(_) => self.limiter.try_acquire(&key, 1),
-            },
-        };
-        acquired.map(Some).map_err(Rejection::Busy)
+        self.limiter.take_within(&key, 1, self.max_wait).await.map(Some)
     }
 }
 
 #[async_trait]
-impl<K> Middleware for ConcurrencyMiddleware<K>
+impl<K, L> Middleware for ConcurrencyMiddleware<K, L>
 where
     K: KeyOf<Request, Future: Send> + Send + Sync + 'static,
+    L: Slots,
 {
     async fn handle(
         &self,
@@ -105,7 +99,7 @@ fn held(response: Response, slot: Option<Slot>) -> Response {
     response.into()
 }
 
-impl<K> fmt::Debug for ConcurrencyMiddleware<K> {
+impl<K, L: Slots> fmt::Debug for ConcurrencyMiddleware<K, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConcurrencyMiddleware")
             .field("limiter", &self.limiter)

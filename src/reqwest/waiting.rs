@@ -11,7 +11,7 @@ use crate::{
     algorithm::Algorithm,
     backend::Backend,
     limiter::Limiter,
-    policy::{CostOf, KeyOf, Policy},
+    policy::{CostOf, KeyOf, LimitOf, Policy},
     queue::{Queue, QueueBuilder},
     service::gated::Gate,
     waiting::{AskOf, Turnstile, UpToMaxWait},
@@ -75,7 +75,7 @@ impl<A: Algorithm, B: Backend<A>, P> WaitingMiddleware<A, B, P> {
 }
 
 #[async_trait]
-impl<A, B, K, C, R, W> Middleware for WaitingMiddleware<A, B, Policy<K, C, R>, W>
+impl<A, B, K, C, R, W, L> Middleware for WaitingMiddleware<A, B, Policy<K, C, R, L>, W>
 where
     A: Algorithm,
     B: Backend<A>,
@@ -83,6 +83,7 @@ where
     C: CostOf<Request> + Send + Sync + 'static,
     R: Send + Sync + 'static,
     W: AskOf<Request> + Send + Sync + 'static,
+    L: LimitOf<Request, A> + Send + Sync + 'static,
 {
     async fn handle(
         &self,

@@ -54,7 +54,8 @@ where
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let Settings { policy, settle, .. } = &**this.settings;
-        let (response, permit) = ready!(this.gated.poll(&policy.answer, context))?;
+        let (response, permit) = ready!(this.gated.poll(&policy.answer, context));
+        let response = response?;
         // From here on the response settles what was reserved.
         let reservation = permit.flatten().map(Reservation::new);
         Poll::Ready(Ok(settle.settle(response, reservation)))

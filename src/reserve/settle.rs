@@ -30,7 +30,7 @@ pub struct Reservation {
 }
 
 /// A permit, whatever its algorithm and its backend.
-trait Open: Send + Sync {
+pub(crate) trait Open: Send + Sync {
     fn charge(&self) -> &Charge;
 
     fn settle(self: Box<Self>, actual: Cost);
@@ -52,6 +52,11 @@ where
 
 impl Reservation {
     pub(super) fn new<A: Algorithm, B: Backend<A>>(permit: Permit<A, B>) -> Self {
+        Self::of(permit)
+    }
+
+    /// A reservation that is settled in a way of its own.
+    pub(crate) fn of(permit: impl Open + 'static) -> Self {
         Self { permit: Box::new(permit) }
     }
 

@@ -27,8 +27,8 @@ pub(crate) trait Gate<Req>: Clone {
     fn enter(&mut self, subject: Subject, request: &Req) -> MaybeReady<Self::Wait>;
 }
 
-/// A response, and the pass of its request if it was let through.
-type Through<Res, Err, P> = Result<(Res, Option<P>), Err>;
+/// What came of a request, and its pass if it was let through.
+type Through<Res, Err, P> = (Result<Res, Err>, Option<P>);
 
 pin_project! {
     /// A request's way through a gate and the service behind it.
@@ -113,7 +113,7 @@ where
     F: Future<Output = Subject>,
     G: Gate<Req>,
 {
-    /// The response, and the pass of a request that was let through.
+    /// What the service made of a request and its pass, or the answer to one that was not let through.
     pub(crate) fn poll<R: Answer<Req, S::Response, S::Error>>(
         self: Pin<&mut Self>,
         answer: &R,
@@ -152,16 +152,15 @@ where
                         }
                     }
                 }
-                // Dropped here, or with an error, the pass goes with it.
+                // Dropped here, the pass goes with it.
                 StateProjection::Running { response, pass } => {
                     let response = ready!(response.poll(context));
-                    let pass = pass.take();
-                    return Poll::Ready(response.map(|response| (response, pass)));
+                    return Poll::Ready((response, pass.take()));
                 }
                 StateProjection::Answered { answer } => {
                     let answer = answer.take();
                     let answer = answer.expect("a future is not polled after it is ready");
-                    return Poll::Ready(answer.map(|response| (response, None)));
+                    return Poll::Ready((answer, None));
                 }
             };
             this.state.set(next);

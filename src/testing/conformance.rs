@@ -136,6 +136,7 @@ pub async fn run_for<A: Algorithm, H: Harness<A>>(harness: &H, limits: &[A]) {
             scenarios::clones_have_everything_in_common
             scenarios::a_peek_takes_nothing
             scenarios::as_many_are_taken_as_there_are
+            scenarios::what_is_left_is_lowered_and_never_raised
             scenarios::a_refusal_changes_nothing
             scenarios::an_idle_key_is_a_new_one
             scenarios::what_was_not_used_comes_back

@@ -4,7 +4,7 @@ use http::{
     HeaderMap, HeaderValue, StatusCode,
     header::{AGE, DATE},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     dimension::Dimension,
@@ -73,7 +73,8 @@ pub struct Report {
 }
 
 /// How a number is known.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Source {
     /// It follows from other numbers.
@@ -85,7 +86,7 @@ pub enum Source {
 }
 
 /// Why a provider refuses.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Class {
@@ -101,6 +102,20 @@ pub enum Class {
     Overloaded,
     /// The limit of somebody behind the provider.
     NotYourLimit,
+}
+
+impl Class {
+    /// Its name in a profile.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Daily => "daily",
+            Self::Permanent => "permanent",
+            Self::NeverAdmissible => "never-admissible",
+            Self::Overloaded => "overloaded",
+            Self::NotYourLimit => "not-your-limit",
+        }
+    }
 }
 
 /// A stop: nothing more is to be sent until then.

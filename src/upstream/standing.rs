@@ -189,6 +189,33 @@ impl Standing {
         self.left_of(standing, now)
     }
 
+    /// The most that can be left of a limit, if the answer to this request is the newest: what it told
+    /// and what has come back since the request was sent. Beside it, what was sent from here after it.
+    ///
+    /// It is an upper bound, unlike what is [left](Self::left): the provider may have taken the request
+    /// in as soon as it was sent or just now, and what was sent after it before it or not yet.
+    pub(super) fn ceiling(
+        &self,
+        standing: &LimitStanding,
+        ticket: Ticket,
+        now: Timestamp,
+    ) -> Option<(u64, u64)> {
+        let told = standing.told.filter(|told| told.ticket == ticket)?;
+        let after = self.sent.iter().filter(|(of, _)| ticket < **of);
+        let after = after.map(|(_, sent)| self.units(standing, sent.cost));
+        let after = after.fold(0, u64::saturating_add);
+        let back = match (standing.limit, standing.window) {
+            (Some((limit, _)), Some((window, _))) if standing.refills => {
+                let elapsed = now.saturating_since(ticket.sent).as_nanos();
+                u128::from(limit) * elapsed / window.as_nanos().max(1)
+            }
+            _ if told.reset <= now => return None,
+            _ => 0,
+        };
+        let back = u64::try_from(back).unwrap_or(u64::MAX);
+        Some((told.remaining.saturating_add(back), after))
+    }
+
     /// When a request of this cost fits by all that is known: `now` if it does. It is the latest of
     /// the resets of those limits that have too little left for it. `None`: when is not known, or
     /// never.

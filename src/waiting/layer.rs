@@ -5,7 +5,12 @@ use super::{
     service::Waiting,
     turnstile::{Shared, Turnstile},
 };
-use crate::{algorithm::Algorithm, backend::Backend, policy::Policy, queue::Queue};
+use crate::{
+    algorithm::Algorithm,
+    backend::Backend,
+    policy::{Policy, SameForAll},
+    queue::Queue,
+};
 
 /// Lets requests wait their turn, in order, as long as they may.
 ///
@@ -59,26 +64,27 @@ use crate::{algorithm::Algorithm, backend::Backend, policy::Policy, queue::Queue
 /// Wrong: a wait that is longer than the time-out of the callers. They hang up, and come again.
 /// A dropped request gives its place back, but the work of making it was for nothing.
 #[must_use = "a layer does nothing until it wraps a service"]
-pub struct WaitingLayer<A: Algorithm, B: Backend<A>, K, C, R, W = UpToMaxWait> {
-    turnstile: Shared<A, B, K, C, R, W>,
+pub struct WaitingLayer<A: Algorithm, B: Backend<A>, K, C, R, W = UpToMaxWait, L = SameForAll> {
+    turnstile: Shared<A, B, K, C, R, W, L>,
 }
 
-impl<A: Algorithm, B: Backend<A>, K, C, R> WaitingLayer<A, B, K, C, R> {
+impl<A: Algorithm, B: Backend<A>, K, C, R, L> WaitingLayer<A, B, K, C, R, UpToMaxWait, L> {
     /// Lets requests wait in `queue`; `policy` says in whose line, at what cost, and what a caller is
     /// told who cannot wait so long.
-    pub fn new(queue: Queue<A, B>, policy: Policy<K, C, R>) -> Self {
+    pub fn new(queue: Queue<A, B>, policy: Policy<K, C, R, L>) -> Self {
         Self { turnstile: Arc::new(Turnstile { queue, policy, ask: UpToMaxWait }) }
     }
 }
 
-impl<A: Algorithm, B: Backend<A>, K, C, R, W> WaitingLayer<A, B, K, C, R, W> {
+impl<A: Algorithm, B: Backend<A>, K, C, R, W, L> WaitingLayer<A, B, K, C, R, W, L> {
     /// Asks as `ask` says: with a deadline, a priority, on the account of a tenant. By default every
     /// request waits as long as the queue lets it.
-    pub fn ask<W2>(self, ask: W2) -> WaitingLayer<A, B, K, C, R, W2>
+    pub fn ask<W2>(self, ask: W2) -> WaitingLayer<A, B, K, C, R, W2, L>
     where
         K: Clone,
         C: Clone,
         R: Clone,
+        L: Clone,
     {
         let Turnstile { queue, policy, .. } = &*self.turnstile;
         let turnstile = Turnstile { queue: queue.clone(), policy: policy.clone(), ask };
@@ -91,23 +97,23 @@ impl<A: Algorithm, B: Backend<A>, K, C, R, W> WaitingLayer<A, B, K, C, R, W> {
     }
 }
 
-impl<S, A: Algorithm, B: Backend<A>, K, C, R, W> tower_layer::Layer<S>
-    for WaitingLayer<A, B, K, C, R, W>
+impl<S, A: Algorithm, B: Backend<A>, K, C, R, W, L> tower_layer::Layer<S>
+    for WaitingLayer<A, B, K, C, R, W, L>
 {
-    type Service = Waiting<S, A, B, K, C, R, W>;
+    type Service = Waiting<S, A, B, K, C, R, W, L>;
 
     fn layer(&self, inner: S) -> Self::Service {
         Waiting::new(inner, Arc::clone(&self.turnstile))
     }
 }
 
-impl<A: Algorithm, B: Backend<A>, K, C, R, W> Clone for WaitingLayer<A, B, K, C, R, W> {
+impl<A: Algorithm, B: Backend<A>, K, C, R, W, L> Clone for WaitingLayer<A, B, K, C, R, W, L> {
     fn clone(&self) -> Self {
         Self { turnstile: Arc::clone(&self.turnstile) }
     }
 }
 
-impl<A: Algorithm, B: Backend<A>, K, C, R, W> fmt::Debug for WaitingLayer<A, B, K, C, R, W> {
+impl<A: Algorithm, B: Backend<A>, K, C, R, W, L> fmt::Debug for WaitingLayer<A, B, K, C, R, W, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WaitingLayer").field("queue", &self.turnstile.queue).finish_non_exhaustive()
     }

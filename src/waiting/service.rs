@@ -10,7 +10,7 @@ use super::{ask::AskOf, future::WaitingFuture, turnstile::Shared};
 use crate::{
     algorithm::Algorithm,
     backend::Backend,
-    policy::{Answer, CostOf, KeyOf, Policy},
+    policy::{Answer, CostOf, KeyOf, LimitOf, Policy, SameForAll},
     service::gated::Gated,
 };
 
@@ -31,13 +31,13 @@ use crate::{
 ///
 /// A response future that is dropped while it waits gives its place back, and those behind it move
 /// up.
-pub struct Waiting<S, A: Algorithm, B: Backend<A>, K, C, R, W> {
+pub struct Waiting<S, A: Algorithm, B: Backend<A>, K, C, R, W, L = SameForAll> {
     inner: S,
-    turnstile: Shared<A, B, K, C, R, W>,
+    turnstile: Shared<A, B, K, C, R, W, L>,
 }
 
-impl<S, A: Algorithm, B: Backend<A>, K, C, R, W> Waiting<S, A, B, K, C, R, W> {
-    pub(super) const fn new(inner: S, turnstile: Shared<A, B, K, C, R, W>) -> Self {
+impl<S, A: Algorithm, B: Backend<A>, K, C, R, W, L> Waiting<S, A, B, K, C, R, W, L> {
+    pub(super) const fn new(inner: S, turnstile: Shared<A, B, K, C, R, W, L>) -> Self {
         Self { inner, turnstile }
     }
 
@@ -57,7 +57,7 @@ impl<S, A: Algorithm, B: Backend<A>, K, C, R, W> Waiting<S, A, B, K, C, R, W> {
     }
 }
 
-impl<S, Req, A, B, K, C, R, W> Service<Req> for Waiting<S, A, B, K, C, R, W>
+impl<S, Req, A, B, K, C, R, W, L> Service<Req> for Waiting<S, A, B, K, C, R, W, L>
 where
     S: Service<Req> + Clone,
     A: Algorithm,
@@ -66,10 +66,11 @@ where
     C: CostOf<Req>,
     R: Answer<Req, S::Response, S::Error>,
     W: AskOf<Req>,
+    L: LimitOf<Req, A>,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = WaitingFuture<S, Req, A, B, K, C, R, W>;
+    type Future = WaitingFuture<S, Req, A, B, K, C, R, W, L>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
@@ -84,13 +85,15 @@ where
     }
 }
 
-impl<S: Clone, A: Algorithm, B: Backend<A>, K, C, R, W> Clone for Waiting<S, A, B, K, C, R, W> {
+impl<S: Clone, A: Algorithm, B: Backend<A>, K, C, R, W, L> Clone
+    for Waiting<S, A, B, K, C, R, W, L>
+{
     fn clone(&self) -> Self {
         Self { inner: self.inner.clone(), turnstile: Arc::clone(&self.turnstile) }
     }
 }
 
-impl<S, A, B, K, C, R, W> fmt::Debug for Waiting<S, A, B, K, C, R, W>
+impl<S, A, B, K, C, R, W, L> fmt::Debug for Waiting<S, A, B, K, C, R, W, L>
 where
     S: fmt::Debug,
     A: Algorithm,

@@ -12,9 +12,10 @@ use super::ask::AskOf;
 use crate::{
     algorithm::Algorithm,
     backend::Backend,
+    limiter::Limit,
     maybe_ready::MaybeReady,
     observe::Outcome,
-    policy::{CostOf, OnBackendError, Policy, Subject},
+    policy::{CostOf, LimitOf, OnBackendError, Policy, Subject},
     queue::{Acquire, Admitted, Queue, QueueError},
     rejection::Rejection,
     service::gated::Gate,
@@ -28,59 +29,76 @@ pub(crate) struct Turnstile<A: Algorithm, B: Backend<A>, P, W> {
 }
 
 /// A turnstile that clones and services share.
-pub(super) type Shared<A, B, K, C, R, W> = Arc<Turnstile<A, B, Policy<K, C, R>, W>>;
+pub(super) type Shared<A, B, K, C, R, W, L> = Arc<Turnstile<A, B, Policy<K, C, R, L>, W>>;
+
+/// What a request that was let through was told.
+pub(crate) struct Passed<A> {
+    pub(crate) admitted: Admitted,
+    pub(crate) limit: Limit<A>,
+}
 
 pin_project! {
     /// The wait of a request for its turn.
     pub(crate) struct Wait<A: Algorithm, B: Backend<A>, P, W> {
         #[pin]
         acquire: Acquire<A, B>,
+        limit: Limit<A>,
         turnstile: Arc<Turnstile<A, B, P, W>>,
     }
 }
 
-impl<Req, A, B, K, C, R, W> Gate<Req> for Shared<A, B, K, C, R, W>
+impl<Req, A, B, K, C, R, W, L> Gate<Req> for Shared<A, B, K, C, R, W, L>
 where
     A: Algorithm,
     B: Backend<A>,
     C: CostOf<Req>,
     W: AskOf<Req>,
+    L: LimitOf<Req, A>,
 {
     /// Its standing, unless it passes without being counted.
-    type Pass = Option<Admitted>;
-    type Wait = Wait<A, B, Policy<K, C, R>, W>;
+    type Pass = Option<Passed<A>>;
+    type Wait = Wait<A, B, Policy<K, C, R, L>, W>;
 
     fn enter(&mut self, subject: Subject, request: &Req) -> MaybeReady<Self::Wait> {
         let Turnstile { queue, policy, ask } = &**self;
         let exceptions = &policy.exceptions;
+        let own = policy.limit.limit_of(request);
+        let limit = own.clone().unwrap_or_else(|| queue.limiter().limit());
         let key = match subject.counted(exceptions.on_missing_key) {
             Ok(Some(key)) => key,
             Ok(None) => {
-                self.observe(Outcome::Exempt);
+                self.observe(&limit, Outcome::Exempt);
                 return MaybeReady::ready(Ok(None));
             }
             Err(_) if exceptions.dry_run => {
-                self.observe(Outcome::DryRunRefused);
+                self.observe(&limit, Outcome::DryRunRefused);
                 return MaybeReady::ready(Ok(None));
             }
             Err(rejection) => {
-                self.observe(Outcome::of(&rejection));
+                self.observe(&limit, Outcome::of(&rejection));
                 return MaybeReady::ready(Err(rejection));
             }
         };
         let ask = ask.ask_of(request, policy.cost.cost_of(request));
         let ask = if exceptions.dry_run { ask.max_wait(Duration::ZERO) } else { ask };
-        let acquire = queue.acquire(&key, ask);
-        MaybeReady::pending(Wait { acquire, turnstile: Self::clone(self) })
+        let acquire = match &own {
+            None => queue.acquire(&key, ask),
+            Some(own) => queue.acquire_under(own, &key, ask),
+        };
+        MaybeReady::pending(Wait { acquire, limit, turnstile: Self::clone(self) })
     }
 }
 
-impl<A: Algorithm, B: Backend<A>, K, C, R, W> Turnstile<A, B, Policy<K, C, R>, W> {
+impl<A: Algorithm, B: Backend<A>, K, C, R, W, L> Turnstile<A, B, Policy<K, C, R, L>, W> {
     /// How a wait ended.
-    fn waited(&self, waited: Result<Admitted, QueueError>) -> Result<Option<Admitted>, Rejection> {
+    fn waited(
+        &self,
+        limit: &Limit<A>,
+        waited: Result<Admitted, QueueError>,
+    ) -> Result<Option<Passed<A>>, Rejection> {
         let on_error = self.policy.exceptions.on_backend_error;
         let (outcome, result) = match waited {
-            Ok(admitted) => (Outcome::Allowed, Ok(Some(admitted))),
+            Ok(admitted) => (Outcome::Allowed, Ok(Some(Passed { admitted, limit: limit.clone() }))),
             Err(QueueError::Backend(_)) if on_error == OnBackendError::Allow => {
                 (Outcome::Errored, Ok(None))
             }
@@ -88,22 +106,21 @@ impl<A: Algorithm, B: Backend<A>, K, C, R, W> Turnstile<A, B, Policy<K, C, R>, W
             Err(_) if self.policy.exceptions.dry_run => (Outcome::DryRunRefused, Ok(None)),
             Err(error) => (Outcome::Refused, Err(error.into())),
         };
-        self.observe(outcome);
+        self.observe(limit, outcome);
         result
     }
 
-    fn observe(&self, outcome: Outcome) {
-        let limit = self.queue.limiter().limit();
+    fn observe(&self, limit: &Limit<A>, outcome: Outcome) {
         self.policy.exceptions.observer.decided(limit.name(), outcome);
     }
 }
 
-impl<A: Algorithm, B: Backend<A>, K, C, R, W> Future for Wait<A, B, Policy<K, C, R>, W> {
-    type Output = Result<Option<Admitted>, Rejection>;
+impl<A: Algorithm, B: Backend<A>, K, C, R, W, L> Future for Wait<A, B, Policy<K, C, R, L>, W> {
+    type Output = Result<Option<Passed<A>>, Rejection>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let waited = ready!(this.acquire.poll(context));
-        Poll::Ready(this.turnstile.waited(waited))
+        Poll::Ready(this.turnstile.waited(this.limit, waited))
     }
 }

@@ -139,16 +139,27 @@ proptest! {
     ) {
         let mut bucket = AdaptiveBucket::new(at(0));
         bucket.settle(at(0), Outcome::Throttled(None), at(600));
-        let (mut now, mut given, mut allowed) = (600, 0_u64, 1e-6);
+        let rate = |bucket: &AdaptiveBucket| {
+            bucket.rate().expect("it was throttled").as_millionths() as f64 / 1e6
+        };
+        // What comes in a stop comes at the rate of its beginning.
+        let (mut now, mut known, mut given, mut allowed) = (600, 600, 0_u64, 1e-6);
         for (step, outcome) in steps {
-            let rate = bucket.rate().expect("it was throttled").as_millionths() as f64 / 1e6;
-            allowed += step as f64 / 1_000.0 * rate;
             now += step;
+            if now > known {
+                allowed += (now - known) as f64 / 1_000.0 * rate(&bucket);
+                known = now;
+            }
             while bucket.take(at(now)).is_ok() {
                 given += 1;
             }
             prop_assert!(given as f64 <= allowed, "{given} given, {allowed} allowed");
             bucket.settle(at(now), outcome, at(now));
+            if let Outcome::Throttled(Some(wait)) = outcome {
+                let until = now + wait.as_millis() as u64;
+                allowed += until.saturating_sub(known) as f64 / 1_000.0 * rate(&bucket);
+                known = known.max(until);
+            }
         }
     }
 }

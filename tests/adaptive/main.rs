@@ -6,4 +6,5 @@ mod classifier;
 mod client_throttle;
 mod pace;
 mod server;
+mod sides;
 mod window;

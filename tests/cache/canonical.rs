@@ -131,6 +131,8 @@ fn changed(value: &Value, at: usize) -> Value {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
     #[test]
     fn a_value_has_one_form_however_it_is_written(
         value in value(), one in any::<u64>(), other in any::<u64>(),
@@ -153,6 +155,26 @@ proptest! {
         let form = canonical(&written(&value, variant)).expect("it is JSON");
         prop_assert_eq!(canonical(&form), Some(form.clone()));
         prop_assert!(serde_json::from_str::<serde_json::Value>(&form).is_ok(), "{}", form);
+    }
+
+    #[test]
+    fn json_with_a_byte_changed_is_taken_only_if_it_is_json_still_and_keeps_its_form(
+        value in value(), variant in any::<u64>(), at in any::<prop::sample::Index>(),
+        byte in prop_oneof![any::<u8>(), prop::sample::select(&b"[]{}:,\"\\u0-+.eE \n"[..])],
+        is_added in any::<bool>(),
+    ) {
+        let mut text = written(&value, variant).into_bytes();
+        let at = at.index(text.len());
+        if is_added {
+            text.insert(at, byte);
+        } else {
+            text[at] = byte;
+        }
+        if let Ok(form) = canonical_json(&text) {
+            let parsed = serde_json::from_slice::<serde::de::IgnoredAny>(&text);
+            prop_assert!(parsed.is_ok(), "{:?} is no JSON", String::from_utf8_lossy(&text));
+            prop_assert_eq!(canonical_json(&form).ok(), Some(form));
+        }
     }
 
     #[test]

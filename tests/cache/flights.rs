@@ -120,9 +120,9 @@ async fn who_shares_is_told_so_and_is_not_told_of_the_quota() {
     assert_eq!(
         told,
         [
-            ("tower-quota;fwd=miss".to_owned(), true),
             ("tower-quota;fwd=miss;collapsed".to_owned(), false),
             ("tower-quota;fwd=miss;collapsed".to_owned(), false),
+            ("tower-quota;fwd=miss;stored".to_owned(), true),
         ]
     );
 }

@@ -140,12 +140,16 @@ async fn a_request_says_whether_it_is_looked_up_and_kept() {
     let told = |said: &str, answer: &str| (said.to_owned(), answer.to_owned());
     assert_eq!(ask("no-store").await, told("fwd=bypass", "answer 1"));
     assert_eq!(ask("only-if-cached").await, told("fwd=miss", ""));
-    assert_eq!(ask("max-age=5").await, told("fwd=miss", "answer 2"), "no-store kept nothing");
+    assert_eq!(
+        ask("max-age=5").await,
+        told("fwd=miss;stored", "answer 2"),
+        "no-store kept nothing"
+    );
     assert_eq!(ask("max-age=5").await, told("hit;ttl=59", "answer 2"));
-    assert_eq!(ask("No-Cache").await, told("fwd=request", "answer 3"));
+    assert_eq!(ask("No-Cache").await, told("fwd=request;stored", "answer 3"));
     assert_eq!(ask("only-if-cached").await, told("hit;ttl=59", "answer 3"), "it took its place");
-    assert_eq!(ask("max-age=0").await, told("fwd=request", "answer 4"));
-    assert_eq!(ask("max-age=x").await, told("fwd=request", "answer 5"));
+    assert_eq!(ask("max-age=0").await, told("fwd=request;stored", "answer 4"));
+    assert_eq!(ask("max-age=x").await, told("fwd=request;stored", "answer 5"));
     assert_eq!(ask("max-age=60, no-store").await, told("fwd=bypass", "answer 6"));
     assert_eq!(ask("something=else").await, told("hit;ttl=59", "answer 5"));
 }

@@ -2,9 +2,14 @@
 
 mod bounds;
 mod canonical;
+#[cfg(all(feature = "metrics", feature = "tracing"))]
+#[path = "../support/events.rs"]
+mod events;
 mod flights;
 mod kept;
 mod keys;
+#[cfg(all(feature = "metrics", feature = "tracing"))]
+mod observed;
 mod spared;
 mod support;
 mod time;

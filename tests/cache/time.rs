@@ -36,14 +36,14 @@ async fn an_answer_is_fresh_for_its_time_and_says_how_old_it_is() {
         Ok(response.body(text(&format!("answer {call}")))?)
     });
     let cache = cache(&timed(), &upstream);
-    assert_eq!(told(&cache, json("{}")).await, pair("fwd=miss", "answer 1"));
+    assert_eq!(told(&cache, json("{}")).await, pair("fwd=miss;stored", "answer 1"));
     advance(9 * SECOND).await;
     let given = ask(&cache, json("{}")).await;
     assert_eq!(status(&given), "tower-quota;hit;ttl=1");
     let ages: Vec<_> = given.headers().get_all("age").iter().collect();
     assert_eq!(ages, ["14"]);
     advance(SECOND).await;
-    assert_eq!(told(&cache, json("{}")).await, pair("fwd=miss", "answer 2"));
+    assert_eq!(told(&cache, json("{}")).await, pair("fwd=miss;stored", "answer 2"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -55,23 +55,27 @@ async fn a_request_and_a_response_can_say_for_how_long() {
         question.extensions_mut().insert(FreshFor(secs * SECOND));
         question
     };
-    assert_eq!(told(&asked, for_secs(100)).await, pair("fwd=miss", "answer 1"));
+    assert_eq!(told(&asked, for_secs(100)).await, pair("fwd=miss;stored", "answer 1"));
     advance(99 * SECOND).await;
     assert_eq!(told(&asked, json("{}")).await, pair("hit;ttl=1", "answer 1"));
     advance(SECOND).await;
     assert_eq!(told(&asked, for_secs(0)).await, pair("fwd=miss", "answer 2"));
-    assert_eq!(told(&asked, json("{}")).await, pair("fwd=miss", "answer 3"), "it was not kept");
+    assert_eq!(
+        told(&asked, json("{}")).await,
+        pair("fwd=miss;stored", "answer 3"),
+        "it was not kept"
+    );
 
     let upstream = Upstream::new(|call, _| {
         let response = Response::builder().header("cache-control", "max-age=7").header("age", "4");
         Ok(response.body(text(&format!("answer {call}")))?)
     });
     let asked = cache(&timed(), &upstream);
-    assert_eq!(told(&asked, json("{}")).await, pair("fwd=miss", "answer 1"));
+    assert_eq!(told(&asked, json("{}")).await, pair("fwd=miss;stored", "answer 1"));
     advance(2 * SECOND).await;
     assert_eq!(told(&asked, json("{}")).await, pair("hit;ttl=1", "answer 1"));
     advance(SECOND).await;
-    assert_eq!(told(&asked, json("{}")).await, pair("fwd=miss", "answer 2"));
+    assert_eq!(told(&asked, json("{}")).await, pair("fwd=miss;stored", "answer 2"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -81,7 +85,7 @@ async fn a_request_can_want_a_younger_answer() {
     advance(5 * SECOND).await;
     let of_age = |age| with(json("{}"), "cache-control", age);
     assert_eq!(told(&cache, of_age("max-age=5")).await, pair("hit;ttl=5", "answer 1"));
-    assert_eq!(told(&cache, of_age("max-age=4")).await, pair("fwd=request", "answer 2"));
+    assert_eq!(told(&cache, of_age("max-age=4")).await, pair("fwd=request;stored", "answer 2"));
     assert_eq!(told(&cache, json("{}")).await, pair("hit;ttl=10", "answer 2"));
 }
 
@@ -90,7 +94,7 @@ async fn an_old_answer_is_given_while_one_new_one_is_fetched() {
     let upstream = Upstream::numbered().gated();
     let cache = cache(&timed().stale_while_revalidate(20 * SECOND), &upstream);
     upstream.gate.add_permits(1);
-    assert_eq!(told(&cache, json("{}")).await, pair("fwd=miss", "answer 1"));
+    assert_eq!(told(&cache, json("{}")).await, pair("fwd=miss;stored", "answer 1"));
     advance(15 * SECOND).await;
     for _ in 0..10 {
         assert_eq!(told(&cache, json("{}")).await, pair("hit;ttl=-5", "answer 1"));
@@ -103,7 +107,11 @@ async fn an_old_answer_is_given_while_one_new_one_is_fetched() {
 
     advance(30 * SECOND).await;
     upstream.gate.add_permits(1);
-    assert_eq!(told(&cache, json("{}")).await, pair("fwd=miss", "answer 3"), "it was too old");
+    assert_eq!(
+        told(&cache, json("{}")).await,
+        pair("fwd=miss;stored", "answer 3"),
+        "it was too old"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -112,7 +120,7 @@ async fn who_names_an_age_is_not_given_an_old_answer() {
     told(&cache, json("{}")).await;
     advance(15 * SECOND).await;
     let question = with(json("{}"), "cache-control", "max-age=100");
-    assert_eq!(told(&cache, question).await, pair("fwd=stale", "answer 2"));
+    assert_eq!(told(&cache, question).await, pair("fwd=stale;stored", "answer 2"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -148,5 +156,5 @@ async fn a_fetch_that_hangs_is_given_up_when_the_old_answer_is_too_old() {
     advance(25 * SECOND).await;
     settle().await;
     upstream.gate.add_permits(1);
-    assert_eq!(told(&cache, json("{}")).await, pair("fwd=miss", "answer 3"));
+    assert_eq!(told(&cache, json("{}")).await, pair("fwd=miss;stored", "answer 3"));
 }

@@ -191,6 +191,32 @@ fn what_is_available_can_be_taken<A: Algorithm>(
     Ok(())
 }
 
+/// By a limit alone. Of a plan each limit is lowered by itself.
+fn a_lowered_limit_has_no_more(rule: &Rule, past: &Past) -> Result<(), TestCaseError> {
+    let (state, now) = live(rule, past);
+    let there = rule.available(&state, at(now), Cost::ONE);
+    for left in [0, 1, there / 2, there.saturating_sub(1), there, there + 1, u64::MAX] {
+        let mut lowered = state.clone();
+        let decision = rule.answer(&mut lowered, at(now), &Demand::lower_to(0, left));
+        let taken = decision.charge().map(|charge| charge.cost.units());
+        let is_owed = !rule.decide(&mut state.clone(), at(now), Cost::ZERO).is_allowed();
+        prop_assert_eq!(taken, (!is_owed).then(|| there.saturating_sub(left)));
+        let lowered_to = rule.available(&lowered, at(now), Cost::ONE);
+        // A queue with a longest wait has no place behind one who waits longer.
+        match rule {
+            Rule::LeakyBucket(_) => prop_assert!(lowered_to <= there.min(left)),
+            _ => prop_assert_eq!(lowered_to, there.min(left)),
+        }
+        let mut again = lowered.clone();
+        let _ = rule.answer(&mut again, at(now), &Demand::lower_to(0, left));
+        prop_assert_eq!(&again, &lowered, "said twice");
+        if left >= there {
+            prop_assert_eq!(&lowered, &state, "it is never raised");
+        }
+    }
+    Ok(())
+}
+
 fn an_idle_key_is_a_new_one<A: Algorithm>(algorithm: &A, past: &Past) -> Result<(), TestCaseError> {
     let (state, now) = live(algorithm, past);
     let idle = algorithm.idle_at(&state).as_nanos();
@@ -261,6 +287,8 @@ fn nothing_overflows<A: Algorithm>(
             Act::Decide => {
                 let decision = algorithm.answer(&mut state, now, &Demand::up_to(u64::MAX, cost));
                 charge = decision.charge().unwrap_or(charge);
+                let lower = Demand::lower_to(*nanos as usize % 3, cost.units());
+                let _ = algorithm.answer(&mut state.clone(), now, &lower);
             }
             Act::Take => algorithm.take(&mut state, now, cost),
             Act::Settle => algorithm.settle(&mut state, now, &charge, cost),
@@ -346,6 +374,13 @@ proptest! {
         (old, new) in similar_rules(), past in pasts(),
     ) {
         a_changed_limit_goes_on(&old, &new, &past)?;
+    }
+
+    #[test]
+    fn a_limit_that_is_lowered_has_as_much_as_it_was_lowered_to(
+        rule in rules(), past in pasts(),
+    ) {
+        a_lowered_limit_has_no_more(&rule, &past)?;
     }
 
     #[test]

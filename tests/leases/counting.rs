@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use tower_quota::{
-    Cost, Key, Limiter, Quota,
+    Cost, Key, Limiter, PolicyName, Quota,
     algorithm::{LeaseBucket, TokenBucket},
     backend::{Leased, Local, LocalBuilder, leased::Counts},
     time::ManualClock,
@@ -60,6 +61,51 @@ async fn of_all_that_is_drawn_what_is_not_spent_in_time_is_counted_as_lost() {
     let accounted = spent + idle.lost + held;
     assert_eq!((idle.drawn, idle.failed_draws, idle.passed_on), (accounted, 0, 0));
     assert!(idle.lost > busy.lost, "{idle:?} after {busy:?}");
+}
+
+#[test]
+fn metrics_tell_the_same_as_counts_by_the_names_that_the_guide_lists() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let counts = metrics::with_local_recorder(&recorder, || {
+        futures::executor::block_on(async {
+            let clock = ManualClock::new();
+            let local = LocalBuilder::new().build_with_clock(clock.clone());
+            let leased = Leased::new(local, HOLD).clock(clock.clone());
+            let leased = leased.name(PolicyName::from_static("redis"));
+            let limiter = Limiter::new(limit(), leased);
+            for _ in 0..50 {
+                admitted(&limiter, 10).await;
+                clock.advance(Duration::from_millis(10));
+            }
+            clock.advance(HOLD * 4);
+            held_after_one(&limiter).await;
+            let some = limiter.take_up_to(&Key::from("alice"), 3).await.expect("it decides");
+            assert!(some.is_allowed());
+            limiter.backend().counts()
+        })
+    });
+    let mut told: Vec<(String, u64)> = snapshotter
+        .snapshot()
+        .into_vec()
+        .into_iter()
+        .map(|(name, _, _, value)| {
+            let labels: Vec<_> = name.key().labels().collect();
+            assert_eq!((labels.len(), labels[0].key(), labels[0].value()), (1, "backend", "redis"));
+            let DebugValue::Counter(count) = value else { panic!("all are counters") };
+            (name.key().name().to_owned(), count)
+        })
+        .collect();
+    told.sort();
+    let expected = [
+        ("tower_quota_lease_drawn_units_total", counts.drawn),
+        ("tower_quota_lease_draws_total", counts.draws),
+        ("tower_quota_lease_failed_draws_total", counts.failed_draws),
+        ("tower_quota_lease_lost_units_total", counts.lost),
+        ("tower_quota_lease_passed_on_total", counts.passed_on),
+    ];
+    assert_eq!(told, expected.map(|(name, count)| (name.to_owned(), count)));
+    assert!(counts.draws > 0 && counts.lost > 0 && counts.passed_on == 1, "{counts:?}");
 }
 
 #[tokio::test]

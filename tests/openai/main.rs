@@ -20,12 +20,14 @@ use async_openai::{
 };
 use axum::{Json, Router, http::HeaderMap, response::IntoResponse, routing::post};
 use tokio::time::Instant;
-use tower::{BoxError, ServiceBuilder, service_fn};
+use tower::{BoxError, ServiceBuilder, ServiceExt as _, service_fn};
 use tower_quota::{
     Key, Limiter, Quota, Rejection, TokenBucketLayer,
     algorithm::TokenBucket,
     backend::Local,
+    http::PeekedBody,
     reserve::{FromResponse, ReserveLayer},
+    upstream::{Account, Profile, UpstreamLayer},
 };
 
 /// Answers like the real one, and says in a header what it cost.
@@ -127,4 +129,45 @@ async fn what_an_answer_cost_is_settled() {
         let standing = tokens.peek(&Key::GLOBAL, 0).await.expect("it answers");
         assert_eq!(standing.snapshot().remaining, left);
     }
+}
+
+/// The whole of it: the client's own questions are estimated, wait, and are settled to what the answer
+/// says that they used.
+#[tokio::test]
+async fn a_client_stays_inside_the_limits_of_its_account() {
+    let (config, served) = serve().await;
+    let profile = Profile::ready("openai").expect("it is ready-made");
+    let account = Account::builder(profile)
+        .limit("requests", Quota::per_day(3))
+        .limit("tokens", Quota::per_day(100_000))
+        .max_wait(Duration::from_millis(100))
+        .build()
+        .expect("the profile has these limits");
+    let upstream = ServiceBuilder::new().layer(UpstreamLayer::new(account)).service(service_fn(
+        |request: http::Request<PeekedBody<reqwest::Body>>| async {
+            let request = reqwest::Request::try_from(request.map(reqwest::Body::wrap))?;
+            let answer = reqwest::Client::new().execute(request).await?;
+            Ok::<_, BoxError>(http::Response::from(answer))
+        },
+    ));
+    // async-openai's requests can be made again, and are not yet those of HTTP.
+    let service = service_fn(move |request: HttpRequestFactory| {
+        let upstream = upstream.clone();
+        async move {
+            let request = http::Request::<reqwest::Body>::try_from(request.build().await?)?;
+            let answer = upstream.oneshot(request).await?;
+            Ok::<_, BoxError>(reqwest::Response::from(answer.map(reqwest::Body::wrap)))
+        }
+    });
+    let client = Client::with_config(config).with_http_service(service);
+    // One of the three is left for calls that are late.
+    for _ in 0..2 {
+        let answer = client.chat().create(question()).await.expect("there is room");
+        assert_eq!(answer.usage.expect("it is told").total_tokens, 12);
+    }
+    let Err(OpenAIError::Boxed(error)) = client.chat().create(question()).await else {
+        panic!("there are no more today")
+    };
+    assert!(matches!(Rejection::of(&*error), Some(Rejection::OverLimit(_))), "{error}");
+    assert_eq!(served.load(Ordering::SeqCst), 2, "the third was not sent");
 }

@@ -3,8 +3,8 @@ use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 use tokio_test::{assert_pending, assert_ready, task::spawn};
 use tower_quota::{
-    BackendErrorKind, Limiter, Quota, Rejection,
-    algorithm::TokenBucket,
+    BackendErrorKind, Cost, Limiter, PolicyName, Quota, Rejection,
+    algorithm::{Plan, TokenBucket},
     queue::{Ask, QueueBuilder, QueueError},
 };
 
@@ -41,6 +41,31 @@ async fn without_a_state_the_turn_is_estimated_by_the_refusal_and_the_rate() {
     let error = refused(come(&queue, Ask::new(1).max_wait(millis(250))).await).await;
     assert_eq!(retry_after(&error), millis(290));
     starts(Instant::now(), [first, second]).await;
+}
+
+/// Costs of several dimensions are not so many units of each limit.
+#[tokio::test(start_paused = true)]
+async fn without_a_state_the_turn_under_a_plan_is_estimated_by_the_limit_that_binds() {
+    const TOKENS: usize = 1;
+    let plan = Plan::new()
+        .limit(PolicyName::from_static("requests"), TokenBucket::new(Quota::per_second(100)))
+        .limit_on(
+            TOKENS,
+            PolicyName::from_static("tokens"),
+            TokenBucket::new(Quota::per_second(1_000)),
+        )
+        .build()
+        .expect("a plan");
+    let queue = QueueBuilder::new(Limiter::new(plan, Remote::new(millis(5)))).build();
+    let cost = |tokens| Cost::ONE.with(TOKENS, tokens);
+    starts(Instant::now(), [come(&queue, cost(1_000)).await]).await;
+    let first = come(&queue, cost(500)).await;
+    tokio::time::sleep(millis(10)).await;
+    // The first goes half a second after the bucket was emptied, the second a quarter after it.
+    let error = refused(come(&queue, Ask::new(cost(250)).max_wait(millis(250))).await).await;
+    let wait = retry_after(&error);
+    assert!((millis(735)..=millis(745)).contains(&wait), "{wait:?}");
+    starts(Instant::now(), [first]).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,5 +11,6 @@ mod deadlines;
 mod fairness;
 mod faults;
 mod order;
+mod plans;
 mod run;
 mod support;

@@ -119,8 +119,8 @@ pub(crate) async fn left<A: Algorithm, B: Backend<A>>(queue: &Queue<A, B>) -> u6
 
 /// A backend that has to be waited for, and shows no states.
 #[derive(Clone)]
-pub(crate) struct Remote {
-    pub(crate) store: Store<TokenBucket>,
+pub(crate) struct Remote<A: Algorithm = TokenBucket> {
+    pub(crate) store: Store<A>,
     pub(crate) way: Duration,
     /// Whether the way back is the long one: it decides at once, and answers later.
     pub(crate) answers_late: bool,
@@ -129,7 +129,7 @@ pub(crate) struct Remote {
     pub(crate) fails: Arc<Mutex<Option<BackendErrorKind>>>,
 }
 
-impl Remote {
+impl<A: Algorithm> Remote<A> {
     pub(crate) fn new(way: Duration) -> Self {
         Self {
             store: store(),
@@ -141,18 +141,14 @@ impl Remote {
     }
 }
 
-impl Backend<TokenBucket> for Remote {
+impl<A: Algorithm> Backend<A> for Remote<A> {
     type Decide = BoxFuture<'static, Result<Decision, BackendError>>;
     type Settle = BoxFuture<'static, Result<(), BackendError>>;
 
-    fn decide(
-        &self,
-        algorithm: &TokenBucket,
-        key: &Key,
-        demand: &Demand,
-    ) -> MaybeReady<Self::Decide> {
+    fn decide(&self, algorithm: &A, key: &Key, demand: &Demand) -> MaybeReady<Self::Decide> {
         self.asked.fetch_add(1, Ordering::SeqCst);
-        let (this, algorithm, key, demand) = (self.clone(), *algorithm, key.clone(), *demand);
+        let (this, algorithm) = (self.clone(), algorithm.clone());
+        let (key, demand) = (key.clone(), *demand);
         if this.answers_late {
             let decision = this.store.decide_now(&algorithm, &key, &demand);
             return MaybeReady::pending(Box::pin(async move {
@@ -172,12 +168,12 @@ impl Backend<TokenBucket> for Remote {
 
     fn settle(
         &self,
-        algorithm: &TokenBucket,
+        algorithm: &A,
         key: &Key,
         charge: &Charge,
         actual: Cost,
     ) -> MaybeReady<Self::Settle> {
-        let (this, algorithm) = (self.clone(), *algorithm);
+        let (this, algorithm) = (self.clone(), algorithm.clone());
         let (key, charge) = (key.clone(), *charge);
         MaybeReady::pending(Box::pin(async move {
             tokio::time::sleep(this.way).await;

@@ -242,9 +242,10 @@ impl<A: Drawn> Trace<A> {
 
     fn demand(&mut self) -> Demand {
         let cost = self.cost();
-        match self.random.below(5) {
+        match self.random.below(6) {
             0 => Demand::peek(cost),
             1 => Demand::up_to(self.random.any(1_000), cost),
+            2 => Demand::lower_to(self.random.below(3) as usize, cost.units()),
             _ => Demand::exactly(cost),
         }
     }

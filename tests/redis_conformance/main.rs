@@ -1,6 +1,7 @@
 //! The suite of the in-process store, on real servers.
 
 mod differential;
+mod joint;
 #[path = "../support/servers/mod.rs"]
 mod servers;
 mod strict;

@@ -5,6 +5,9 @@ mod support;
 
 mod bodies;
 mod server;
+#[path = "../support/servers/mod.rs"]
+mod servers;
+mod settled;
 
 use std::{future::poll_fn, time::Duration};
 

@@ -14,7 +14,7 @@ use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Error};
 use tokio::{sync::Semaphore, time::Instant};
 use tower_quota::{
     Key, Limiter, Policy, Quota, Rejection,
-    algorithm::TokenBucket,
+    algorithm::{SlidingWindow, TokenBucket},
     backend::Local,
     queue::QueueBuilder,
     reqwest::{ConcurrencyMiddleware, WaitingMiddleware},
@@ -125,4 +125,30 @@ async fn a_slot_that_does_not_come_in_time_is_an_error_of_its_own() {
     assert!(matches!(error.downcast_ref(), Some(Rejection::Busy(_))), "{error}");
     drop(kept);
     client.get(&url).send().await.expect("the slot is free again");
+}
+
+/// The client of the README, with "6 in 300 ms" for "60 a minute".
+#[tokio::test]
+async fn a_client_is_kept_inside_so_many_a_period_and_so_many_at_once() {
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (counts, highest) = (Arc::clone(&now), Arc::clone(&most));
+    let answer = move || async move {
+        highest.fetch_max(counts.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        counts.fetch_sub(1, Ordering::SeqCst);
+    };
+    let url = serve(Router::new().route("/", get(answer))).await;
+    let quota = Quota::new(6, Duration::from_millis(300)).expect("it makes sense");
+    let limiter = Limiter::new(SlidingWindow::new(quota), Local::new());
+    let client = ClientBuilder::new(reqwest::Client::new())
+        .with(ConcurrencyMiddleware::new(3))
+        .with(WaitingMiddleware::new(limiter, Duration::from_secs(90)))
+        .build();
+    let begun = Instant::now();
+    let asked = join_all((0..18).map(|_| client.get(&url).send())).await;
+    for response in asked {
+        assert_eq!(response.expect("it is sent").status(), 200);
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(600), "{:?}", begun.elapsed());
+    assert_eq!(most.load(Ordering::SeqCst), 3, "at once");
 }

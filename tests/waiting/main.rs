@@ -13,8 +13,9 @@ use http_body_util::Full;
 use tokio::time::Instant;
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_quota::{
-    Cost, FixedWindowLayer, Key, LeakyBucketLayer, Quota, Rejection, RetryAfter,
+    Cost, FixedWindowLayer, Key, LeakyBucketLayer, Limit, Quota, Rejection, RetryAfter,
     SlidingWindowLayer, TokenBucketLayer,
+    algorithm::TokenBucket,
     http::TooManyRequests,
     policy::{AsyncKey, OnBackendError},
     queue::{Ask, Order},
@@ -58,6 +59,27 @@ async fn every_layer_lets_requests_wait_their_turn() {
 
     let layer = SlidingWindowLayer::new(quota).backend(paused()).wait(10 * SECOND);
     assert_eq!(starts(layer.layer(service_fn(echo)), 5).await, [0, 0, 1_100, 1_100, 2_200]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_waits_by_the_limit_of_its_plan() {
+    let paid = Limit::unnamed(TokenBucket::new(Quota::per_second(10)).burst(1));
+    let layer = TokenBucketLayer::new(Quota::per_second(1))
+        .burst(1)
+        .backend(paused())
+        .key(|request: &u64| Key::from(*request))
+        .limit_for(move |request: &u64| (*request == 1).then(|| paid.clone()))
+        .wait(10 * SECOND);
+    let service = layer.layer(service_fn(echo));
+    let begun = Instant::now();
+    let asked = [0, 0, 0, 1, 1, 1].map(|request| {
+        let service = service.clone();
+        async move {
+            service.oneshot(request).await.expect("its turn comes");
+            begun.elapsed().as_millis()
+        }
+    });
+    assert_eq!(join_all(asked).await, [0, 1_000, 2_000, 0, 100, 200]);
 }
 
 #[tokio::test(start_paused = true)]

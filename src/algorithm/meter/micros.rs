@@ -44,8 +44,8 @@ impl Meter {
             let unit = micros.unit.checked_mul(NonZeroU64::new(factor)?)?;
             let fits = most * u128::from(unit.get()) <= MICROS.most_parts;
             let helps = unit <= nanos.unit && nanos.tick == 1 && micros.tick == 1_000;
-            let drain = micros.drain.checked_mul(factor)?;
-            (fits && helps && drain <= MOST_DRAINED).then_some(Self { drain, unit, ..micros })
+            let drain = NonZeroU64::new(micros.drain.get().checked_mul(factor)?)?;
+            (fits && helps && drain.get() <= MOST_DRAINED).then_some(Self { drain, unit, ..micros })
         });
         finer.unwrap_or(micros)
     }
@@ -53,6 +53,7 @@ impl Meter {
     /// What a script needs to know of it.
     pub(in crate::algorithm) const fn numbers(&self, queues: bool) -> MeterNumbers {
         let Self { tick, drain, unit, capacity, most } = *self;
+        let drain = drain.get();
         MeterNumbers { tick, drain, unit, capacity, most, queues }
     }
 }

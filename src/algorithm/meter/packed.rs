@@ -17,15 +17,15 @@ impl Meter {
     ) -> Option<(u64, Result<Standing, Decision>)> {
         let drained = self.drained_since(origin, now)?;
         let before = Standing { tick: now.as_nanos(), used: word.saturating_sub(drained) };
-        if before.used > self.full() && self.has_gone_back(before.used) {
-            return None;
+        match self.admit(before, now, units) {
+            Ok(after) => {
+                let next = if units > 0 { drained.checked_add(after.used)? } else { word };
+                Some((next, Ok(after)))
+            }
+            // What is above the capacity was refused for it.
+            Err(_) if before.used > self.full() && self.has_gone_back(before.used) => None,
+            Err(denied) => Some((word, Err(denied))),
         }
-        let after = self.admit(before, now, units);
-        let next = match &after {
-            Ok(after) if units > 0 => drained.checked_add(after.used)?,
-            _ => word,
-        };
-        Some((next, after))
     }
 
     /// The state that such a number stands for, at `now`. What is too long ago for a word has all
@@ -46,25 +46,31 @@ impl Meter {
     /// Whether the clock must have gone back by more than a second for so much to seem in use: a
     /// packed state has no debt. By less it may only be that of another thread.
     const fn has_gone_back(&self, used: u64) -> bool {
-        used.saturating_sub(self.full()) > self.drain.saturating_mul(SECOND)
+        used.saturating_sub(self.full()) > self.drain.get().saturating_mul(SECOND)
     }
 
     /// When such a state is as good as new.
     #[inline(always)]
-    pub(in crate::algorithm) const fn packed_idle_at(
-        &self,
-        word: u64,
-        origin: Timestamp,
-    ) -> Timestamp {
+    pub(in crate::algorithm) fn packed_idle_at(&self, word: u64, origin: Timestamp) -> Timestamp {
         let nanos = self.ticks_to_drain(word).saturating_mul(self.tick);
         Timestamp::from_nanos(origin.as_nanos().saturating_add(nanos))
     }
 
     #[inline(always)]
     fn drained_since(&self, origin: Timestamp, now: Timestamp) -> Option<u64> {
-        let nanos = now.as_nanos().checked_sub(origin.as_nanos());
-        // Another thread's clock may be a little behind the origin, this one's may not.
-        let nanos = nanos.or_else(|| (origin.as_nanos() - now.as_nanos() < SECOND).then_some(0))?;
-        if self.tick == 1 { nanos.checked_mul(self.drain) } else { None }
+        if self.tick != 1 {
+            return None;
+        }
+        match now.as_nanos().checked_sub(origin.as_nanos()) {
+            Some(nanos) => nanos.checked_mul(self.drain.get()),
+            None => before(origin, now),
+        }
     }
+}
+
+/// Nothing has drained yet. Another thread's clock may be a little behind the origin, this one's may
+/// not.
+#[cold]
+fn before(origin: Timestamp, now: Timestamp) -> Option<u64> {
+    (origin.saturating_since(now).as_nanos() < u128::from(SECOND)).then_some(0)
 }

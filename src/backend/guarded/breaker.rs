@@ -28,13 +28,13 @@ pub enum BreakerState {
 
 /// When a breaker opens, and for how long.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Settings {
+pub(crate) struct Settings {
     /// Failures in a row that open it.
-    pub(super) failures: u32,
-    pub(super) first_back_off: Duration,
-    pub(super) longest_back_off: Duration,
+    pub(crate) failures: u32,
+    pub(crate) first_back_off: Duration,
+    pub(crate) longest_back_off: Duration,
     /// A probe that has not ended by then has been forgotten by whoever made it.
-    pub(super) longest_probe: Duration,
+    pub(crate) longest_probe: Duration,
 }
 
 /// Keeps callers from a backend that fails.
@@ -42,7 +42,7 @@ pub(super) struct Settings {
 /// All that a caller does while it is closed and nothing has failed is to load `word`. Everything
 /// that changes it happens behind the lock.
 #[derive(Debug)]
-pub(super) struct Breaker {
+pub(crate) struct Breaker {
     settings: Settings,
     /// Failures in a row while closed, otherwise [`OPEN`] or [`HALF_OPEN`].
     word: AtomicU32,
@@ -70,7 +70,7 @@ struct Schedule {
 }
 
 /// What a caller may do.
-pub(super) enum Entry {
+pub(crate) enum Entry {
     /// Ask the backend.
     Closed,
     /// Ask the backend, as the only one, and say how it went by this number.
@@ -80,7 +80,7 @@ pub(super) enum Entry {
 }
 
 /// How a probe went.
-pub(super) enum ProbeEnd<'e> {
+pub(crate) enum ProbeEnd<'e> {
     Answered,
     Failed(&'e BackendError),
     /// The caller went away before there was an answer.
@@ -90,10 +90,10 @@ pub(super) enum ProbeEnd<'e> {
 const OPEN: u32 = u32::MAX;
 const HALF_OPEN: u32 = OPEN - 1;
 /// The most failures that a setting can ask for.
-pub(super) const MOST_FAILURES: u32 = HALF_OPEN - 1;
+pub(crate) const MOST_FAILURES: u32 = HALF_OPEN - 1;
 
 impl Breaker {
-    pub(super) fn new(settings: Settings, observer: Outages) -> Self {
+    pub(crate) fn new(settings: Settings, observer: Outages) -> Self {
         let schedule = Schedule {
             probe: 0,
             in_a_row: 0,
@@ -113,22 +113,22 @@ impl Breaker {
         }
     }
 
-    pub(super) const fn observer(&self) -> &Outages {
+    pub(crate) const fn observer(&self) -> &Outages {
         &self.observer
     }
 
     #[inline(always)]
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.word.load(Ordering::Relaxed) < HALF_OPEN
     }
 
     /// Whether it is closed and the last call did not fail.
     #[inline(always)]
-    pub(super) fn is_calm(&self) -> bool {
+    pub(crate) fn is_calm(&self) -> bool {
         self.word.load(Ordering::Relaxed) == 0
     }
 
-    pub(super) fn state(&self) -> BreakerState {
+    pub(crate) fn state(&self) -> BreakerState {
         match self.word.load(Ordering::Relaxed) {
             OPEN => BreakerState::Open,
             HALF_OPEN => BreakerState::HalfOpen,
@@ -137,18 +137,18 @@ impl Breaker {
     }
 
     /// How often it has opened, and how many probes there were.
-    pub(super) fn counts(&self) -> (u64, u64) {
+    pub(crate) fn counts(&self) -> (u64, u64) {
         let schedule = self.schedule.lock();
         (schedule.openings, schedule.probe)
     }
 
     /// The error of a call that was not made.
-    pub(super) fn refusal(&self) -> BackendError {
+    pub(crate) fn refusal(&self) -> BackendError {
         self.schedule.lock().refusal.clone()
     }
 
     /// How long it is at least until the backend is asked again; never zero.
-    pub(super) fn asked_again_after(&self) -> Duration {
+    pub(crate) fn asked_again_after(&self) -> Duration {
         let left = if self.is_closed() {
             Duration::ZERO
         } else {
@@ -162,7 +162,7 @@ impl Breaker {
     ///
     /// Open to half-open: when the back-off has passed, the first to come is the probe. Those who
     /// come while it is under way, and those who came before, do without.
-    pub(super) fn enter(&self) -> Entry {
+    pub(crate) fn enter(&self) -> Entry {
         if self.is_closed() {
             return Entry::Closed;
         }
@@ -197,7 +197,7 @@ impl Breaker {
     /// Failures are counted in a row, so an answer begins anew. One that comes late, when the
     /// breaker has opened, changes nothing: only a probe closes it.
     #[inline]
-    pub(super) fn answered(&self) {
+    pub(crate) fn answered(&self) {
         if !self.is_calm() {
             self.forgive();
         }
@@ -216,7 +216,7 @@ impl Breaker {
     /// Closed to open: at the last of so many failures in a row. Failures that come late, when the
     /// breaker has opened, change nothing.
     #[cold]
-    pub(super) fn failed(&self, error: &BackendError) {
+    pub(crate) fn failed(&self, error: &BackendError) {
         let mut schedule = self.schedule.lock();
         if !self.is_closed() {
             return;
@@ -247,7 +247,7 @@ impl Breaker {
     /// Half-open to open: the probe failed, and the next back-off is longer; or its caller went
     /// away, which says nothing, and it is as long as the last.
     #[cold]
-    pub(super) fn probe_ended(&self, probe: u64, end: ProbeEnd<'_>) {
+    pub(crate) fn probe_ended(&self, probe: u64, end: ProbeEnd<'_>) {
         let mut schedule = self.schedule.lock();
         if schedule.probe != probe || self.state() != BreakerState::HalfOpen {
             return;
@@ -271,7 +271,7 @@ impl Breaker {
 
     /// Tells of a failure, unless one was told not long ago.
     #[cold]
-    pub(super) fn complain(&self, error: &BackendError) {
+    pub(crate) fn complain(&self, error: &BackendError) {
         let now = self.now().saturating_add(1);
         let told = self.told.load(Ordering::Relaxed);
         let since = Duration::from_nanos(now.saturating_sub(told));

@@ -27,7 +27,7 @@ pub enum Fallback {
 
 impl Fallback {
     /// Its name in metrics and events.
-    pub(super) const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Refuse => "refuse",
             Self::Admit => "admit",
@@ -75,6 +75,7 @@ fn least(demand: &Demand) -> Cost {
     match demand.mode {
         DemandMode::Take | DemandMode::Peek => demand.each.times(demand.most),
         DemandMode::TakeUpTo => demand.each.times(demand.most.min(1)),
+        DemandMode::LowerTo { .. } => Cost::ZERO,
     }
 }
 

@@ -114,6 +114,6 @@ impl<A: Share, C: Clock> Shared<A, C> {
 }
 
 /// Whether an error says that the backend does not answer, rather than what it answers.
-const fn is_outage(kind: BackendErrorKind) -> bool {
+pub(crate) const fn is_outage(kind: BackendErrorKind) -> bool {
     !matches!(kind, BackendErrorKind::StoreFull | BackendErrorKind::Malformed)
 }

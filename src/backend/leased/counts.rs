@@ -1,5 +1,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::{
+    name::PolicyName,
+    observe::leases::{Event, Leases},
+};
+
 /// What has happened to the leases of a backend since it was made, over all keys.
 ///
 /// Calls to the backend are `draws + passed_on`, and those for corrections. Of all units that were
@@ -23,8 +28,9 @@ pub struct Counts {
 }
 
 /// The same while it happens. None of it is counted where a lease is merely spent.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Counters {
+    observer: Leases,
     draws: AtomicU64,
     failed_draws: AtomicU64,
     drawn: AtomicU64,
@@ -32,7 +38,24 @@ pub(super) struct Counters {
     passed_on: AtomicU64,
 }
 
+impl Default for Counters {
+    fn default() -> Self {
+        Self::new(PolicyName::DEFAULT)
+    }
+}
+
 impl Counters {
+    pub(super) const fn new(backend: PolicyName) -> Self {
+        Self {
+            observer: Leases::new(backend),
+            draws: AtomicU64::new(0),
+            failed_draws: AtomicU64::new(0),
+            drawn: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            passed_on: AtomicU64::new(0),
+        }
+    }
+
     pub(super) fn now(&self) -> Counts {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counts {
@@ -45,24 +68,29 @@ impl Counters {
     }
 
     pub(super) fn draws(&self) {
-        self.draws.fetch_add(1, Ordering::Relaxed);
+        self.note(&self.draws, Event::Draw, 1);
     }
 
     pub(super) fn fails(&self) {
-        self.failed_draws.fetch_add(1, Ordering::Relaxed);
+        self.note(&self.failed_draws, Event::FailedDraw, 1);
     }
 
     pub(super) fn drew(&self, units: u64) {
-        self.drawn.fetch_add(units, Ordering::Relaxed);
+        self.note(&self.drawn, Event::Drawn, units);
     }
 
     pub(super) fn lost(&self, units: u64) {
         if units > 0 {
-            self.lost.fetch_add(units, Ordering::Relaxed);
+            self.note(&self.lost, Event::Lost, units);
         }
     }
 
     pub(super) fn passes_on(&self) {
-        self.passed_on.fetch_add(1, Ordering::Relaxed);
+        self.note(&self.passed_on, Event::PassedOn, 1);
+    }
+
+    fn note(&self, counter: &AtomicU64, event: Event, number: u64) {
+        counter.fetch_add(number, Ordering::Relaxed);
+        self.observer.noted(event, number);
     }
 }

@@ -1,13 +1,11 @@
 use std::sync::OnceLock;
 
-use super::{
-    meaning::Meaning,
-    sync::{AtomicU64, Mutex, Ordering},
-};
+use super::meaning::Meaning;
 use crate::{
     algorithm::Algorithm,
     cost::Cost,
     decision::{Charge, Decision, Demand},
+    sync::{AtomicU64, Mutex, Ordering},
     time::{Clock, Timestamp},
 };
 
@@ -113,8 +111,16 @@ impl<A: Algorithm> Slot<A> {
         then(moved.get_or_insert_with(|| algorithm.initial(now)), now)
     }
 
-    #[inline]
+    #[inline(always)]
     fn meaning(&self, algorithm: &A, now: Timestamp) -> &Meaning<A> {
+        match self.meaning.get() {
+            Some(meaning) => meaning,
+            None => self.begin(algorithm, now),
+        }
+    }
+
+    #[cold]
+    fn begin(&self, algorithm: &A, now: Timestamp) -> &Meaning<A> {
         self.meaning.get_or_init(|| Meaning { algorithm: algorithm.clone(), origin: now })
     }
 }

@@ -223,3 +223,40 @@ fn is_of_the_acl(detail: &str) -> bool {
     detail.starts_with("The user executing the script can't")
         || detail.starts_with("ACL failure in script")
 }
+
+/// A script of somebody else, for one key.
+#[cfg(feature = "upstream")]
+#[derive(Debug)]
+pub(crate) struct Call<S> {
+    source: S,
+    script: std::sync::Arc<Script>,
+}
+
+#[cfg(feature = "upstream")]
+impl<S: Source> Call<S> {
+    pub(crate) fn new(source: S, script: &'static str) -> Self {
+        Self { source, script: std::sync::Arc::new(Script::new(script)) }
+    }
+
+    pub(crate) const fn source(&self) -> &S {
+        &self.source
+    }
+
+    /// Calls it, as [`call`] does.
+    pub(crate) async fn run(
+        &self,
+        key: &[u8],
+        arguments: &[Vec<u8>],
+        within: Duration,
+    ) -> Result<Value, BackendError> {
+        let slot = if S::HAS_SLOTS { super::name::slot(key) } else { 0 };
+        call(&self.source, &self.script, slot, &[key], arguments, within).await
+    }
+}
+
+#[cfg(feature = "upstream")]
+impl<S: Clone> Clone for Call<S> {
+    fn clone(&self) -> Self {
+        Self { source: self.source.clone(), script: std::sync::Arc::clone(&self.script) }
+    }
+}

@@ -88,7 +88,7 @@ impl<A: Scripted, S: Source> Caller<A, S> {
         }
         let mut done: Vec<Option<Done>> = errands.iter().map(|_| None).collect();
         for (gathered, verdict) in gathered.iter().zip(verdicts) {
-            self.tell(errands, gathered, verdict, Asked { now, at: asked }, &mut done);
+            self.tell(errands, gathered, verdict, asked, &mut done);
         }
         Ok(done.into_iter().map(|done| done.unwrap_or_else(|| Err(script::malformed()))).collect())
     }
@@ -99,7 +99,7 @@ impl<A: Scripted, S: Source> Caller<A, S> {
         errands: &[Errand<A>],
         gathered: &Gathered,
         verdict: Result<Option<Verdict<A>>, BackendError>,
-        asked: Asked,
+        asked: Instant,
         done: &mut [Option<Done>],
     ) {
         let mut verdict = match verdict {
@@ -117,31 +117,29 @@ impl<A: Scripted, S: Source> Caller<A, S> {
             done[place] = Some(decision.map(Some));
         }
         let Errand { name, algorithm, .. } = &errands[gathered.first];
+        if refused {
+            self.remember(name, algorithm, verdict, asked);
+        }
+    }
+
+    /// Remembers a refusal that was asked for at `asked`, if that is wanted and can be done.
+    pub(super) fn remember(&self, name: &[u8], algorithm: &A, verdict: Verdict<A>, asked: Instant) {
         if let Some(refusals) = &self.refusals
-            && refused
             && algorithm.is_sent_whole()
         {
-            let Asked { now: at, at: asked } = asked;
-            let (algorithm, state) = (algorithm.clone(), verdict.state);
+            let (algorithm, state, at) = (algorithm.clone(), verdict.state, verdict.now);
             refusals.remember(name, Refusal { algorithm, state, at, asked });
         }
     }
 
     /// The time to decide by, if it is not the server's.
-    fn given_time(&self) -> Option<Timestamp> {
+    pub(super) fn given_time(&self) -> Option<Timestamp> {
         #[cfg(feature = "testing")]
         if let Some(clock) = &self.clock {
             return Some(clock.now());
         }
         None
     }
-}
-
-/// The server's time of a decision, and when it was asked for.
-#[derive(Clone, Copy)]
-struct Asked {
-    now: Timestamp,
-    at: Instant,
 }
 
 /// Errands that travel as one.

@@ -13,6 +13,7 @@ mod meter;
 mod plan;
 mod windows;
 
+pub(super) use self::plan::JOINT;
 use redis::Value;
 
 use crate::{
@@ -37,6 +38,9 @@ pub mod sealed {
 
     /// What the script of an algorithm takes and gives.
     pub trait Steps: Algorithm {
+        /// The place of the algorithm among those of a plan's script, from one.
+        const KIND: u64;
+
         /// The script.
         const SOURCE: &'static str;
 
@@ -82,6 +86,8 @@ impl Job {
     fn on(&self, dimension: usize) -> Self {
         let of = |cost: Cost| Cost::new(cost.get(dimension));
         match self {
+            // It is counted in the limit's own units.
+            Self::Demand(Demand { mode: DemandMode::LowerTo { .. }, .. }) => *self,
             Self::Demand(demand) => Self::Demand(Demand { each: of(demand.each), ..*demand }),
             Self::Settle(charge, actual) => {
                 Self::Settle(Charge { cost: of(charge.cost), ..*charge }, of(*actual))
@@ -107,16 +113,18 @@ fn micros(at: Timestamp) -> u64 {
 }
 
 /// How a job begins: what is to be done, with how many units, how many times, and when the charge
-/// was made. For a correction the units are what is unused, and the times what was used beyond.
+/// was made. For a correction the units are what is unused, and the times what was used beyond; to
+/// lower a limit, the times are what is left of it, and then comes its place.
 fn begin(job: &Job, numbers: &mut Numbers) {
     let begin = match job {
         Job::Demand(demand) => {
-            let operation = match demand.mode {
-                DemandMode::Take => 0,
-                DemandMode::TakeUpTo => 1,
-                DemandMode::Peek => 2,
+            let (operation, place) = match demand.mode {
+                DemandMode::Take => (0, 0),
+                DemandMode::TakeUpTo => (1, 0),
+                DemandMode::Peek => (2, 0),
+                DemandMode::LowerTo { policy } => (6, policy as u64),
             };
-            [operation, demand.each.units(), demand.most, 0]
+            [operation, demand.each.units(), demand.most, place]
         }
         Job::Settle(charge, actual) => {
             let unused = charge.cost.saturating_sub(*actual).units();
@@ -140,7 +148,7 @@ pub(super) struct Verdict<A: Algorithm> {
     granted: Option<u64>,
     limit: A,
     pub(super) state: A::State,
-    now: Timestamp,
+    pub(super) now: Timestamp,
 }
 
 impl<A: Scripted> Verdict<A> {
@@ -170,16 +178,20 @@ impl<A: Scripted> Verdict<A> {
         Ok(Ok(Some(Self { granted, limit, state, now })))
     }
 
+    pub(super) const fn is_granted(&self) -> bool {
+        self.granted.is_some()
+    }
+
     /// The decision on the next of the demands that this is the verdict on.
     pub(super) fn next(&mut self, demand: &Demand) -> Result<Decision, BackendError> {
         let decision = self.limit.answer(&mut self.state, self.now, demand);
         // What was granted must be what is decided here, or one of the two is wrong.
         match (&decision, &mut self.granted) {
             (Decision::Allow { charge, .. }, Some(left)) => {
-                let taken = if demand.each.is_zero() || demand.mode == DemandMode::Peek {
-                    0
-                } else {
-                    times(charge.cost, demand.each)
+                let taken = match demand.mode {
+                    DemandMode::Peek => 0,
+                    DemandMode::LowerTo { .. } => most_of(charge.cost),
+                    _ => times(charge.cost, demand.each),
                 };
                 *left = left.checked_sub(taken).ok_or_else(malformed)?;
                 Ok(decision)
@@ -188,6 +200,11 @@ impl<A: Scripted> Verdict<A> {
             _ => Err(malformed()),
         }
     }
+}
+
+/// The units of the only dimension that has any.
+fn most_of(cost: Cost) -> u64 {
+    (0..Cost::DIMENSIONS).map(|dimension| cost.get(dimension)).max().unwrap_or(0)
 }
 
 /// How often `each` is in `cost`.

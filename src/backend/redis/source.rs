@@ -21,8 +21,8 @@ mod server;
 use std::future::Future;
 
 use redis::{
-    Cmd, Pipeline, RedisResult, Value,
-    aio::{ConnectionLike, ConnectionManager, MultiplexedConnection},
+    Client, Cmd, Pipeline, RedisResult, Value,
+    aio::{ConnectionLike, ConnectionManager, MultiplexedConnection, PubSubStream},
 };
 
 #[cfg(feature = "redis-cluster")]
@@ -41,6 +41,12 @@ pub trait Source: Clone + Send + Sync + 'static {
 
     /// A connection for one call.
     fn connection(&self) -> impl Future<Output = RedisResult<Self::Connection>> + Send;
+
+    /// What tells this source's server from others, where the source has one connection for all: two
+    /// limits can then be decided on in one call.
+    fn id(&self) -> Option<usize> {
+        None
+    }
 
     /// Learns that `connection` does not lead to a server that can be written to any more.
     fn lost(&self, connection: &Self::Connection) {
@@ -69,6 +75,23 @@ pub trait Source: Clone + Send + Sync + 'static {
         let _ = (connection, address, commands);
         async { None }
     }
+
+    /// Opens a connection of its own on which the messages of a channel come; `None` where there can
+    /// be none. Then who would listen looks now and again.
+    fn listen(
+        &self,
+        channel: String,
+    ) -> impl Future<Output = RedisResult<Option<PubSubStream>>> + Send {
+        let _ = channel;
+        async { Ok(None) }
+    }
+}
+
+/// The messages of a channel, from the server that `client` leads to.
+async fn subscribe(client: &Client, channel: String) -> RedisResult<Option<PubSubStream>> {
+    let mut connection = client.get_async_pubsub().await?;
+    connection.subscribe(channel).await?;
+    Ok(Some(connection.into_on_message()))
 }
 
 /// Any connection that can be cloned, as it is.

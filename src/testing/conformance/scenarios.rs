@@ -93,6 +93,27 @@ pub(super) async fn as_many_are_taken_as_there_are<A: Algorithm, H: Harness<A>>(
     trial.demand(&new, Demand::up_to(u64::MAX, Cost::ONE)).await;
 }
 
+pub(super) async fn what_is_left_is_lowered_and_never_raised<A: Algorithm, H: Harness<A>>(
+    trial: Tried<'_, '_, A, H>,
+    _: &A,
+) {
+    let each = trial.part(1);
+    let most = (0..Cost::DIMENSIONS).map(|dimension| each.get(dimension)).max().unwrap_or(0);
+    for key in [Key::from("alice"), Key::GLOBAL] {
+        for policy in [0, 1, 7] {
+            for left in [u64::MAX, most / 2, most / 3, most / 2, 1, 1] {
+                trial.demand(&key, Demand::lower_to(policy, left)).await;
+                trial.peek(&key, Cost::ZERO).await;
+            }
+            trial.take(&key, Cost::ONE).await;
+            trial.demand(&key, Demand::lower_to(policy, 0)).await;
+            trial.take(&key, Cost::ONE).await;
+            trial.advance(trial.idle_after(&key) / 2);
+            trial.demand(&key, Demand::lower_to(policy, most / 4)).await;
+        }
+    }
+}
+
 pub(super) async fn what_was_not_used_comes_back<A: Algorithm, H: Harness<A>>(
     trial: Tried<'_, '_, A, H>,
     _: &A,
@@ -123,6 +144,8 @@ pub(super) async fn what_was_used_beyond_is_owed<A: Algorithm, H: Harness<A>>(
         for time in trial.times() {
             trial.take(&key, Cost::ONE).await;
             trial.take(&key, Cost::ZERO).await;
+            // Debt is less than anything left.
+            trial.demand(&key, Demand::lower_to(0, 0)).await;
             trial.advance(time);
         }
         // An excess counts also where the charge itself has been forgotten.

@@ -9,8 +9,9 @@
 local call, unpack_, pack = redis.call, struct.unpack, struct.pack
 local floor, ceil, max, min = math.floor, math.ceil, math.max, math.min
 local MOST = 9007199254740991
--- To count is to look at how many could be taken, to fill is to take as much as the limit holds.
-local TAKE, TAKE_UP_TO, PEEK, SETTLE, COUNT, FILL = 0, 1, 2, 3, 4, 5
+-- To count is to look at how many could be taken, to fill is to take as much as the limit holds, to
+-- lower is to take what is above the count.
+local TAKE, TAKE_UP_TO, PEEK, SETTLE, COUNT, FILL, LOWER = 0, 1, 2, 3, 4, 5, 6
 -- What is done instead of what the job says, and how many times.
 local as, as_count = nil, nil
 
@@ -41,6 +42,7 @@ end
 -- How many times `units` are granted of the `count` that are asked for, where `room` units are left;
 -- below zero where there is debt.
 local function granted(op, count, units, room)
+  if op == LOWER then return max(0, room - count) end
   if op ~= TAKE_UP_TO and op ~= COUNT then return count end
   local fits = count
   if room < 0 then

@@ -8,11 +8,13 @@ use crate::{
 };
 
 impl Steps for SlidingLog {
+    const KIND: u64 = 5;
     const SOURCE: &'static str = concat!(
         include_str!("begin.lua"),
         include_str!("sliding_log.lua"),
         "local decide = sliding_log\n",
-        include_str!("end.lua"),
+        include_str!("state.lua"),
+        include_str!("batch.lua"),
     );
 
     fn on_server(&self) -> Self {

@@ -11,12 +11,14 @@ const SOURCE: &str = concat!(
     include_str!("begin.lua"),
     include_str!("meter.lua"),
     "local decide = meter\n",
-    include_str!("end.lua"),
+    include_str!("state.lua"),
+    include_str!("batch.lua"),
 );
 
 macro_rules! scripted {
     ($($bucket:ident)+) => {$(
         impl Steps for $bucket {
+            const KIND: u64 = 1;
             const SOURCE: &'static str = SOURCE;
 
             fn on_server(&self) -> Self {

@@ -22,7 +22,7 @@ local function plan(state, job, from)
     place = place + 16 + length
   end
 
-  local changed, befores, refused = false, {}, {}
+  local changed, seen, refused = false, {}, {}
   local function each(limit, its_op, its_count)
     local op_, count_ = as, as_count
     as, as_count = its_op, its_count
@@ -38,24 +38,33 @@ local function plan(state, job, from)
   if is_settled then
     for limit = 1, limits do each(limit, as, as_count) end
     count = 0
+  elseif op == LOWER then
+    local left = count
+    count = 0
+    for limit = 1, limits do
+      local is_meant = limit - 1 == at
+      local granted_, before = each(limit, is_meant and LOWER or PEEK, is_meant and left or 0)
+      seen[limit] = before
+      if is_meant then count, is_refused = granted_, granted_ < 0 end
+    end
   else
     local up_to = op == TAKE_UP_TO or op == COUNT
     local most = count
     for limit = 1, limits do
       local granted_, before = each(limit, up_to and COUNT or PEEK, most)
-      befores[limit], refused[limit] = before, granted_ < 0
+      seen[limit], refused[limit] = before, granted_ < 0
       is_refused = is_refused or granted_ < 0
       if up_to then count = min(count, max(1, granted_)) end
     end
   end
-  if not is_settled and not is_look(op) then
+  if not is_settled and op ~= LOWER and not is_look(op) then
     for limit = 1, limits do
       -- A limit that refuses takes nothing, but may note that the clock went back.
       if refused[limit] or not is_refused then each(limit, TAKE, count) end
     end
   end
   if is_refused then count = -1 end
-  local before = table.concat(befores)
+  local before = table.concat(seen)
   if not changed then return count, before end
 
   local written, idle = {}, 0

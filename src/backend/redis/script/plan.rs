@@ -2,23 +2,37 @@
 
 use super::{Fields, Job, Numbers, begin, number, sealed::Steps};
 use crate::{
-    algorithm::{Plan, PlanState, Rule, RuleState},
+    algorithm::{
+        FixedWindow, LeakyBucket, Plan, PlanState, Rule, RuleState, SlidingCounter, SlidingLog,
+        SlidingWindow, TokenBucket,
+    },
     error::BackendError,
     time::Timestamp,
 };
 
+/// All algorithms, and what is done with them.
+macro_rules! with_all {
+    ($($end:expr),+) => {
+        concat!(
+            include_str!("begin.lua"),
+            include_str!("meter.lua"),
+            include_str!("fixed_window.lua"),
+            include_str!("sliding_window.lua"),
+            include_str!("sliding_counter.lua"),
+            include_str!("sliding_log.lua"),
+            include_str!("plan.lua"),
+            include_str!("state.lua"),
+            $($end),+
+        )
+    };
+}
+
+/// Decides on limits on several keys as one.
+pub(in crate::backend::redis) const JOINT: &str = with_all!(include_str!("joint.lua"));
+
 impl Steps for Plan {
-    const SOURCE: &'static str = concat!(
-        include_str!("begin.lua"),
-        include_str!("meter.lua"),
-        include_str!("fixed_window.lua"),
-        include_str!("sliding_window.lua"),
-        include_str!("sliding_counter.lua"),
-        include_str!("sliding_log.lua"),
-        include_str!("plan.lua"),
-        "local decide = plan\n",
-        include_str!("end.lua"),
-    );
+    const KIND: u64 = 6;
+    const SOURCE: &'static str = with_all!("local decide = plan\n", include_str!("batch.lua"));
 
     fn on_server(&self) -> Self {
         self.map(|rule| rule.on_server())
@@ -62,7 +76,7 @@ impl Steps for Plan {
 
 /// A limit of a plan has no script of its own.
 macro_rules! rules {
-    ($($rule:ident as $state:ident is $kind:literal;)+) => {
+    ($($rule:ident as $state:ident;)+) => {
         impl Rule {
             fn on_server(&self) -> Self {
                 match self {
@@ -73,7 +87,7 @@ macro_rules! rules {
             /// The place of its script among those in a plan's, and the kind of its state.
             const fn kind(&self) -> u64 {
                 match self {
-                    $(Self::$rule(_) => $kind,)+
+                    $(Self::$rule(_) => $rule::KIND,)+
                 }
             }
 
@@ -111,10 +125,10 @@ macro_rules! rules {
 }
 
 rules! {
-    FixedWindow as Window is 2;
-    LeakyBucket as Meter is 1;
-    SlidingCounter as SlidingCounter is 4;
-    SlidingLog as SlidingLog is 5;
-    SlidingWindow as SlidingWindow is 3;
-    TokenBucket as Meter is 1;
+    FixedWindow as Window;
+    LeakyBucket as Meter;
+    SlidingCounter as SlidingCounter;
+    SlidingLog as SlidingLog;
+    SlidingWindow as SlidingWindow;
+    TokenBucket as Meter;
 }

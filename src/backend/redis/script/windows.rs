@@ -11,11 +11,13 @@ use crate::{
 };
 
 impl Steps for FixedWindow {
+    const KIND: u64 = 2;
     const SOURCE: &'static str = concat!(
         include_str!("begin.lua"),
         include_str!("fixed_window.lua"),
         "local decide = fixed_window\n",
-        include_str!("end.lua"),
+        include_str!("state.lua"),
+        include_str!("batch.lua"),
     );
 
     fn on_server(&self) -> Self {
@@ -36,11 +38,13 @@ impl Steps for FixedWindow {
 }
 
 impl Steps for SlidingWindow {
+    const KIND: u64 = 3;
     const SOURCE: &'static str = concat!(
         include_str!("begin.lua"),
         include_str!("sliding_window.lua"),
         "local decide = sliding_window\n",
-        include_str!("end.lua"),
+        include_str!("state.lua"),
+        include_str!("batch.lua"),
     );
 
     fn on_server(&self) -> Self {
@@ -70,11 +74,13 @@ impl Steps for SlidingWindow {
 }
 
 impl Steps for SlidingCounter {
+    const KIND: u64 = 4;
     const SOURCE: &'static str = concat!(
         include_str!("begin.lua"),
         include_str!("sliding_counter.lua"),
         "local decide = sliding_counter\n",
-        include_str!("end.lua"),
+        include_str!("state.lua"),
+        include_str!("batch.lua"),
     );
 
     fn on_server(&self) -> Self {

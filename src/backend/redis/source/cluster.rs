@@ -1,7 +1,8 @@
-use std::{collections::HashMap, fmt, time::Duration};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use redis::{
-    Cmd, IntoConnectionInfo, Pipeline, RedisResult, Value,
+    Client, Cmd, ConnectionInfo, IntoConnectionInfo, Pipeline, RedisResult, Value,
+    aio::PubSubStream,
     cluster::{ClusterClient, ClusterClientBuilder, NodeAddress},
     cluster_async::ClusterConnection,
     cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr},
@@ -11,6 +12,7 @@ use super::{
     Source,
     kept::{Kept, SharedConnection},
     server::{CONNECT, prepared, tcp},
+    subscribe,
 };
 
 /// A cluster, by one connection to each node that all calls share.
@@ -20,6 +22,8 @@ use super::{
 #[derive(Clone)]
 pub struct Cluster {
     client: ClusterClient,
+    /// Where to ask first: any node passes on what is published at another.
+    nodes: Arc<[ConnectionInfo]>,
     kept: Kept<ClusterConnection>,
 }
 
@@ -53,6 +57,7 @@ impl Cluster {
         addresses: HashMap<NodeAddress, NodeAddress>,
     ) -> RedisResult<Self> {
         let nodes = urls.into_iter().map(prepared).collect::<RedisResult<Vec<_>>>()?;
+        let first = nodes.as_slice().into();
         // Its own retries repeat what may have been executed. Ours do not.
         let mut builder = ClusterClientBuilder::new(nodes)
             .retries(0)
@@ -62,7 +67,7 @@ impl Cluster {
         if !addresses.is_empty() {
             builder = builder.node_address_map(addresses);
         }
-        Ok(Self { client: builder.build()?, kept: Kept::new() })
+        Ok(Self { client: builder.build()?, nodes: first, kept: Kept::new() })
     }
 }
 
@@ -77,6 +82,10 @@ impl Source for Cluster {
             async move { client.get_async_connection().await }
         };
         self.kept.get(open).await
+    }
+
+    fn id(&self) -> Option<usize> {
+        Some(self.kept.id())
     }
 
     fn lost(&self, connection: &Self::Connection) {
@@ -99,6 +108,18 @@ impl Source for Cluster {
         commands: Pipeline,
     ) -> Option<RedisResult<Value>> {
         to_address(&mut connection.connection, address, commands).await
+    }
+
+    async fn listen(&self, channel: String) -> RedisResult<Option<PubSubStream>> {
+        let mut failure = None;
+        for node in &*self.nodes {
+            let opened = async { subscribe(&Client::open(node.clone())?, channel.clone()).await };
+            match opened.await {
+                Ok(messages) => return Ok(messages),
+                Err(error) => failure = Some(error),
+            }
+        }
+        failure.map_or(Ok(None), Err)
     }
 }
 

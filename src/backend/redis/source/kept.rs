@@ -88,6 +88,11 @@ impl<C: Clone + Send + Sync + 'static> Kept<C> {
         task.await.unwrap_or_else(|error| Err(std::io::Error::other(error).into()))
     }
 
+    /// The same for all clones, and for nothing else that is alive.
+    pub(super) fn id(&self) -> usize {
+        Arc::as_ptr(&self.shared).addr()
+    }
+
     fn keep(&self, connection: C) -> SharedConnection<C> {
         let mut current = self.shared.current.write().unwrap_or_else(PoisonError::into_inner);
         current.opened += 1;

@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use redis::{
     IntoConnectionInfo, RedisConnectionInfo, RedisResult,
-    aio::MultiplexedConnection,
+    aio::{MultiplexedConnection, PubSubStream},
     sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType},
 };
 use tokio::sync::Mutex;
@@ -11,6 +11,7 @@ use super::{
     Source,
     kept::{Kept, SharedConnection},
     server::{config, prepared, tcp},
+    subscribe,
 };
 
 /// The primary that sentinels tell of, by one connection that all calls share.
@@ -69,8 +70,17 @@ impl Source for Sentinel {
         self.kept.get(open).await
     }
 
+    fn id(&self) -> Option<usize> {
+        Some(self.kept.id())
+    }
+
     fn lost(&self, connection: &Self::Connection) {
         self.kept.lose(connection);
+    }
+
+    async fn listen(&self, channel: String) -> RedisResult<Option<PubSubStream>> {
+        let primary = self.client.lock().await.async_get_client().await?;
+        subscribe(&primary, channel).await
     }
 }
 

@@ -2,12 +2,14 @@ use std::{fmt, time::Duration};
 
 use redis::{
     AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisResult,
-    aio::MultiplexedConnection, io::tcp::TcpSettings,
+    aio::{MultiplexedConnection, PubSubStream},
+    io::tcp::TcpSettings,
 };
 
 use super::{
     Source,
     kept::{Kept, SharedConnection},
+    subscribe,
 };
 
 /// One server, by one connection that all calls share.
@@ -53,8 +55,16 @@ impl Source for Server {
         self.kept.get(open).await
     }
 
+    fn id(&self) -> Option<usize> {
+        Some(self.kept.id())
+    }
+
     fn lost(&self, connection: &Self::Connection) {
         self.kept.lose(connection);
+    }
+
+    async fn listen(&self, channel: String) -> RedisResult<Option<PubSubStream>> {
+        subscribe(&self.client, channel).await
     }
 }
 

@@ -9,14 +9,13 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 
-use super::answer::AROUND_PART;
-
-/// A request's body after the cache has looked at it: what was read of it, and the rest, frame by
+/// A body after somebody has looked at its beginning: what was read of it, and the rest, frame by
 /// frame as it comes.
 ///
-/// axum's routers take it as it is. Elsewhere a `map_request` between the layer and the service
+/// It is byte for byte the body that it was. axum's routers take it as it is, and so does every
+/// client that is generic over bodies. Elsewhere a `map_request` between the layer and the service
 /// makes of it the body that the service wants.
-pub struct RequestBody<B: Body> {
+pub struct PeekedBody<B: Body> {
     read: VecDeque<Frame<Bytes>>,
     /// The bytes of what was read.
     length: u64,
@@ -25,17 +24,17 @@ pub struct RequestBody<B: Body> {
 }
 
 // Nothing in it is pinned but what stands in a box.
-impl<B: Body> Unpin for RequestBody<B> {}
+impl<B: Body> Unpin for PeekedBody<B> {}
 
-impl<B: Body<Data = Bytes>> RequestBody<B> {
+impl<B: Body<Data = Bytes>> PeekedBody<B> {
     /// The body, not looked at.
-    pub(super) fn unread(body: B) -> Self {
+    pub(crate) fn unread(body: B) -> Self {
         let rest = (!body.is_end_stream()).then(|| Box::pin(body));
         Self { read: VecDeque::new(), length: 0, error: None, rest }
     }
 
     /// The body that has these bytes.
-    pub(super) fn of_bytes(bytes: Bytes) -> Self {
+    pub(crate) fn of_bytes(bytes: Bytes) -> Self {
         let length = bytes.len() as u64;
         let read = if bytes.is_empty() { None } else { Some(Frame::data(bytes)) };
         Self { read: read.into_iter().collect(), length, error: None, rest: None }
@@ -46,44 +45,59 @@ impl<B: Body<Data = Bytes>> RequestBody<B> {
     /// # Errors
     ///
     /// The body itself, if it is too long, breaks off, or has trailers.
-    pub(super) async fn read(body: B, bound: usize) -> Result<Bytes, Self> {
-        let bound = bound as u64;
-        let is_too_long = body.size_hint().lower() > bound;
+    #[cfg(feature = "cache")]
+    pub(crate) async fn read(body: B, bound: usize) -> Result<Bytes, Self> {
         let mut body = Self::unread(body);
-        if is_too_long {
-            return Err(body);
+        if body.fill(bound).await && body.read.iter().all(Frame::is_data) {
+            Ok(body.peek())
+        } else {
+            Err(body)
         }
-        let mut weight = 0;
-        while let Some(rest) = &mut body.rest {
+    }
+
+    /// Reads on until the body ends or more than `bound` bytes of it are here, and says whether all
+    /// of it is.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing of the body is lost.
+    pub(crate) async fn fill(&mut self, bound: usize) -> bool {
+        let bound = bound as u64;
+        let rest = self.rest.as_ref().map_or(0, |rest| rest.size_hint().lower());
+        if self.length.saturating_add(rest) > bound {
+            return false;
+        }
+        // Empty frames without end are too long as well.
+        let weigh = |length: u64| length + if length == 0 { AROUND_FRAME } else { 0 };
+        let mut weight: u64 = self.read.iter().map(|frame| weigh(data_length(frame) as u64)).sum();
+        while let Some(rest) = &mut self.rest {
             match poll_fn(|context| rest.as_mut().poll_frame(context)).await {
-                None => body.rest = None,
+                None => self.rest = None,
                 Some(Err(error)) => {
-                    body.rest = None;
-                    body.error = Some(error);
+                    self.rest = None;
+                    self.error = Some(error);
                 }
                 Some(Ok(frame)) => {
-                    let length = frame.data_ref().map_or(0, |data| data.len() as u64);
-                    body.length += length;
-                    // Empty frames without end are too long as well.
-                    weight += length + if length == 0 { AROUND_PART as u64 } else { 0 };
-                    body.read.push_back(frame);
+                    let length = data_length(&frame) as u64;
+                    self.length += length;
+                    weight += weigh(length);
+                    self.read.push_back(frame);
                     if weight > bound {
-                        return Err(body);
+                        return false;
                     }
                 }
             }
         }
-        if body.error.is_some() || !body.read.iter().all(Frame::is_data) {
-            return Err(body);
-        }
-        Ok(body.into_bytes())
+        self.error.is_none()
     }
 
-    fn into_bytes(mut self) -> Bytes {
-        if self.read.len() == 1
-            && let Some(Ok(bytes)) = self.read.pop_front().map(Frame::into_data)
+    /// The bytes that are here.
+    pub(crate) fn peek(&self) -> Bytes {
+        if let [one] = self.read.as_slices().0
+            && self.read.len() == 1
+            && let Some(data) = one.data_ref()
         {
-            return bytes;
+            return data.clone();
         }
         let mut bytes = BytesMut::with_capacity(self.read.iter().map(data_length).sum());
         for frame in &self.read {
@@ -93,7 +107,7 @@ impl<B: Body<Data = Bytes>> RequestBody<B> {
     }
 }
 
-impl<B: Body<Data = Bytes>> Body for RequestBody<B> {
+impl<B: Body<Data = Bytes>> Body for PeekedBody<B> {
     type Data = Bytes;
     type Error = B::Error;
 
@@ -136,15 +150,30 @@ impl<B: Body<Data = Bytes>> Body for RequestBody<B> {
     }
 }
 
-impl<B: Body> fmt::Debug for RequestBody<B> {
+impl<B: Body> fmt::Debug for PeekedBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RequestBody")
+        f.debug_struct("PeekedBody")
             .field("read", &self.length)
             .field("is_whole", &self.rest.is_none())
             .finish_non_exhaustive()
     }
 }
 
+impl<B: Body<Data = Bytes> + Default> Default for PeekedBody<B> {
+    fn default() -> Self {
+        Self::unread(B::default())
+    }
+}
+
+impl<B: Body<Data = Bytes> + From<String>> From<String> for PeekedBody<B> {
+    fn from(text: String) -> Self {
+        Self::unread(B::from(text))
+    }
+}
+
 fn data_length(frame: &Frame<Bytes>) -> usize {
     frame.data_ref().map_or(0, Bytes::len)
 }
+
+/// What a frame without data takes, in bytes, as far as bounds are concerned.
+const AROUND_FRAME: u64 = 128;

@@ -1,0 +1,241 @@
+//! What tenants see: the endpoints, and who may use them.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::{Body, Bytes, to_bytes},
+    extract::State,
+    routing::{any, get, post},
+};
+use http::{
+    HeaderMap, HeaderValue, Request, Response, StatusCode,
+    header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use crate::{
+    call::Call,
+    config::Wire,
+    deferral::Owner,
+    health,
+    live::{Gateway, Live},
+    numbers::Outcome,
+    refusal::Refusal,
+    tenants::{Tenant, key_hash},
+    upstream::strip,
+};
+
+/// The tenants' side.
+pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
+    Router::new()
+        .route("/v1/chat/completions", post(openai))
+        .route("/v1/completions", post(openai))
+        .route("/v1/embeddings", post(openai))
+        .route("/v1/responses", post(openai))
+        .route("/v1/messages", post(anthropic))
+        .route("/v1/models", get(models))
+        .route("/deferred/{*id}", any(later))
+        .merge(health::router(Arc::clone(&gateway)))
+        .fallback(|request: Request<Body>| async move {
+            let refusal = Refusal::new(
+                StatusCode::NOT_FOUND,
+                "not_found_error",
+                "There is no such endpoint.",
+            );
+            refusal.respond(wire_of(request.uri().path()))
+        })
+        .with_state(gateway)
+}
+
+async fn openai(State(gateway): State<Arc<Gateway>>, request: Request<Body>) -> Response<Body> {
+    answer(&gateway, Wire::OpenAi, request).await
+}
+
+async fn anthropic(State(gateway): State<Arc<Gateway>>, request: Request<Body>) -> Response<Body> {
+    answer(&gateway, Wire::Anthropic, request).await
+}
+
+async fn models(State(gateway): State<Arc<Gateway>>, request: Request<Body>) -> Response<Body> {
+    let live = gateway.live();
+    let tenant = match tenant(&live, request.headers()) {
+        Ok(tenant) => tenant,
+        Err(refusal) => return refusal.respond(Wire::OpenAi),
+    };
+    let own = live.routes.keys().filter(|model| tenant.may_use(model));
+    let data: Vec<_> = own
+        .map(|id| json!({ "id": id, "object": "model", "created": 0, "owned_by": "gateway" }))
+        .collect();
+    let body = json!({ "object": "list", "data": data }).to_string();
+    let mut response = Response::new(Body::from(body));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+async fn answer(gateway: &Gateway, wire: Wire, request: Request<Body>) -> Response<Body> {
+    let live = gateway.live();
+    let tenant = match tenant(&live, request.headers()) {
+        Ok(tenant) => tenant,
+        Err(refusal) => return refusal.respond(wire),
+    };
+    let (call, request) = match prepare(gateway, &live, tenant, wire, request).await {
+        Ok(prepared) => prepared,
+        Err(refusal) => return refusal.respond(wire),
+    };
+    let tally = |outcome| {
+        gateway.numbers.all.count(outcome);
+        call.tenant().tally.count(outcome);
+    };
+    let response = match live.service.clone().oneshot(request).await {
+        Ok(response) => response,
+        Err(error) => {
+            let refusal = Refusal::of(&error);
+            tally(if refusal.is_limit() { Outcome::Refused } else { Outcome::Failed });
+            return refusal.respond(wire);
+        }
+    };
+    let status = response.status();
+    tally(if status == StatusCode::ACCEPTED {
+        Outcome::Deferred
+    } else if is_from_memory(response.headers()) {
+        Outcome::Cached
+    } else if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+        Outcome::Failed
+    } else {
+        Outcome::Admitted
+    });
+    given(response, wire)
+}
+
+/// How a deferred call stands, or its answer.
+async fn later(State(gateway): State<Arc<Gateway>>, mut request: Request<Body>) -> Response<Body> {
+    let live = gateway.live();
+    let tenant = match tenant(&live, request.headers()) {
+        Ok(tenant) => tenant,
+        Err(refusal) => return refusal.respond(Wire::OpenAi),
+    };
+    request.extensions_mut().insert(Owner(tenant.key.clone()));
+    match gateway.later.results().oneshot(request).await {
+        Ok(response) => response,
+        Err(error) => Refusal::of(&error).respond(Wire::OpenAi),
+    }
+}
+
+/// What of an answer is the caller's.
+pub(crate) fn given(mut response: Response<Body>, wire: Wire) -> Response<Body> {
+    if response.status() == StatusCode::TOO_MANY_REQUESTS {
+        // What it says is about the account: whose it is, its limits, its use.
+        let after = response.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok());
+        return Refusal::throttled(after.and_then(|after| after.parse().ok())).respond(wire);
+    }
+    if matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        // The provider means the gateway's key, and what it says may quote it.
+        let message = "The provider did not accept the gateway's account.";
+        return Refusal::new(StatusCode::BAD_GATEWAY, "api_error", message).respond(wire);
+    }
+    strip(response.headers_mut());
+    response.extensions_mut().clear();
+    response
+}
+
+/// The answer to a deferred call whose tenant is gone.
+pub(crate) fn unknown_tenant() -> Response<Body> {
+    let message = "The tenant of this call is not known any more.";
+    Refusal::new(StatusCode::UNAUTHORIZED, "authentication_error", message).respond(Wire::OpenAi)
+}
+
+fn tenant(live: &Live, headers: &HeaderMap) -> Result<Arc<Tenant>, Refusal> {
+    let known = key_hash(headers).and_then(|hash| live.tenants.get(&hash));
+    known.cloned().ok_or_else(|| {
+        let message = "This API key is not known here.";
+        Refusal::new(StatusCode::UNAUTHORIZED, "authentication_error", message)
+    })
+}
+
+/// What has to be known of a question before it is let in.
+#[derive(Deserialize)]
+struct Head {
+    model: String,
+    #[serde(default)]
+    temperature: Value,
+    #[serde(default)]
+    n: Value,
+}
+
+impl Head {
+    /// Whether the caller asks for another answer each time.
+    fn is_random(&self) -> bool {
+        self.temperature.as_f64().is_some_and(|temperature| temperature > 0.0)
+            || self.n.as_u64().is_some_and(|n| n > 1)
+    }
+}
+
+pub(crate) async fn prepare(
+    gateway: &Gateway,
+    live: &Live,
+    tenant: Arc<Tenant>,
+    wire: Wire,
+    request: Request<Body>,
+) -> Result<(Call, Request<Body>), Refusal> {
+    let (mut parts, body) = request.into_parts();
+    let server = &live.config.server;
+    let body = read(&parts.headers, body, server.max_body_bytes, server.read_timeout).await?;
+    let text = std::str::from_utf8(&body).map_err(|_| Refusal::bad("The body is not UTF-8."))?;
+    let head: Head = serde_json::from_str(text)
+        .map_err(|error| Refusal::bad(format!("The body is not understood: {error}.")))?;
+    let route = live.routes.get(&head.model);
+    let route = route.filter(|route| route.wire == wire && tenant.may_use(&route.model));
+    // Whether it is unknown or another's: both are told the same.
+    let route = route.cloned().ok_or_else(|| {
+        let message = "There is no such model at this endpoint, or it is not yours.";
+        Refusal::new(StatusCode::NOT_FOUND, "not_found_error", message)
+    })?;
+    let estimate = route.profile.estimate(&body);
+    let call = Call::new(tenant, route, estimate, Arc::clone(&gateway.numbers.all));
+    parts.extensions.clear();
+    parts.extensions.insert(Owner(call.tenant().key.clone()));
+    parts.extensions.insert(call.clone());
+    parts.headers.remove(CONTENT_LENGTH);
+    // The query says nothing at these endpoints.
+    parts.uri =
+        parts.uri.path().parse().map_err(|_| Refusal::bad("The path is not understood."))?;
+    if head.is_random() {
+        parts.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    Ok((call, Request::from_parts(parts, Body::from(body))))
+}
+
+async fn read(
+    headers: &HeaderMap,
+    body: Body,
+    most: usize,
+    patience: Duration,
+) -> Result<Bytes, Refusal> {
+    let too_large = || {
+        let message = format!("The body is larger than {most} bytes.");
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
+    };
+    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if length.is_some_and(|length: usize| length > most) {
+        return Err(too_large());
+    }
+    match tokio::time::timeout(patience, to_bytes(body, most)).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(_)) => Err(too_large()),
+        Err(_) => {
+            let message = "The body took too long to come.";
+            Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "timeout_error", message))
+        }
+    }
+}
+
+fn is_from_memory(headers: &HeaderMap) -> bool {
+    let says = headers.get("cache-status").and_then(|value| value.to_str().ok());
+    says.is_some_and(|says| says.contains("hit") || says.contains("collapsed"))
+}
+
+pub(crate) fn wire_of(path: &str) -> Wire {
+    if path == "/v1/messages" { Wire::Anthropic } else { Wire::OpenAi }
+}

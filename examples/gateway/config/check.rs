@@ -1,0 +1,264 @@
+//! What the form alone does not say: names that are used are declared, and secrets are there.
+
+use std::{collections::BTreeSet, path::Path};
+
+use http::Uri;
+use sha2::{Digest as _, Sha256};
+use toml::Spanned;
+use tower_quota::{PolicyName, upstream::Profile};
+
+use super::{
+    shape::{Config, Secret},
+    text,
+};
+
+/// The place in the file, and what to do about it.
+type Found = (usize, String);
+
+pub(super) fn check(config: &mut Config, env: &dyn Fn(&str) -> Option<String>) -> Vec<Found> {
+    let mut found = Vec::new();
+    once("provider", config.providers.iter().map(|own| &own.name), &mut found);
+    once("account", config.accounts.iter().map(|own| &own.name), &mut found);
+    once("model", config.models.iter().map(|own| &own.name), &mut found);
+    once("plan", config.plans.iter().map(|own| &own.name), &mut found);
+    once("tenant", config.tenants.iter().map(|own| &own.name), &mut found);
+    for (kind, is_empty) in [
+        ("provider", config.providers.is_empty()),
+        ("account", config.accounts.is_empty()),
+        ("model", config.models.is_empty()),
+        ("plan", config.plans.is_empty()),
+        ("tenant", config.tenants.is_empty()),
+    ] {
+        if is_empty {
+            found.push((0, format!("there is no {kind}; add a table [[{kind}]]")));
+        }
+    }
+    upstream_side(config, env, &mut found);
+    tenants_side(config, env, &mut found);
+    if let Some(name) = &config.state.redis_env {
+        config.state.redis = secret(name, env, &mut found);
+    }
+    found
+}
+
+fn upstream_side(
+    config: &mut Config,
+    env: &dyn Fn(&str) -> Option<String>,
+    found: &mut Vec<Found>,
+) {
+    let providers = names(config.providers.iter().map(|own| &own.name));
+    let accounts = names(config.accounts.iter().map(|own| &own.name));
+    for provider in &config.providers {
+        if let Err(problem) = read_profile(provider.profile.get_ref()) {
+            found.push((provider.profile.span().start, problem));
+        }
+        let url: Result<Uri, _> = provider.base_url.get_ref().parse();
+        let is_good = url.is_ok_and(|url| {
+            matches!(url.scheme_str(), Some("http" | "https"))
+                && url.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+                && url.query().is_none()
+        });
+        if !is_good {
+            let url = provider.base_url.get_ref();
+            let remedy = "write one like \"https://api.example.com\", without user and query";
+            found.push((
+                provider.base_url.span().start,
+                format!("`{url}` is no base URL; {remedy}"),
+            ));
+        }
+    }
+    for account in &mut config.accounts {
+        known("provider", &account.provider, &providers, found);
+        well_named(&account.name, found);
+        if let Some(key) = secret(&account.key_env, env, found) {
+            account.key = key;
+        }
+        let provider = config.providers.iter().find(|own| own.name == account.provider);
+        let profile = provider.and_then(|own| read_profile(own.profile.get_ref()).ok());
+        for (name, limit) in &account.limits {
+            let place = limit.span().start;
+            let of_profile = |profile: &Profile| profile.limits().any(|(own, _, _)| own == name);
+            if let Some(profile) = profile.as_ref().filter(|profile| !of_profile(profile)) {
+                let own: Vec<_> = profile.limits().map(|(own, _, _)| own.to_owned()).collect();
+                let (own, profile) = (own.join(", "), profile.name());
+                let text = format!("profile `{profile}` has no limit `{name}`; it has: {own}");
+                found.push((place, text));
+            }
+            match text::quota(limit.get_ref()) {
+                Ok(quota) => account.quotas.push((name.clone(), quota)),
+                Err(problem) => found.push((place, problem)),
+            }
+        }
+    }
+    for model in &config.models {
+        for account in &model.accounts {
+            known("account", account, &accounts, found);
+        }
+        let mut of_model = config.accounts.iter().filter(|own| model.accounts.contains(&own.name));
+        let speaks = |own: &super::shape::Account| {
+            let provider = config.providers.iter().find(|one| one.name == own.provider);
+            provider.map(|one| (one.speaks, one.profile.get_ref().clone()))
+        };
+        let first = of_model.next().and_then(speaks);
+        if model.accounts.is_empty() {
+            let remedy = "name at least one in `accounts`";
+            found.push((model.name.span().start, format!("the model has no account; {remedy}")));
+        } else if of_model.any(|own| speaks(own) != first) {
+            let text = "its accounts speak differently; give each language a model of its own";
+            found.push((model.name.span().start, String::from(text)));
+        }
+    }
+}
+
+fn tenants_side(config: &mut Config, env: &dyn Fn(&str) -> Option<String>, found: &mut Vec<Found>) {
+    let plans = names(config.plans.iter().map(|own| &own.name));
+    let models = names(config.models.iter().map(|own| &own.name));
+    for plan in &mut config.plans {
+        if plan.weight == 0 {
+            found.push((
+                plan.name.span().start,
+                "a weight of 0 is no share; write 1 or more".into(),
+            ));
+        }
+        let limits = [
+            ("requests", 0, &plan.requests),
+            ("tokens", 1, &plan.tokens),
+            ("budget", 1, &plan.budget),
+        ];
+        for (name, dimension, limit) in limits {
+            let Some(limit) = limit else { continue };
+            match text::quota(limit.get_ref()) {
+                Ok(quota) => plan.quotas.push((name, dimension, quota)),
+                Err(problem) => found.push((limit.span().start, problem)),
+            }
+        }
+        well_named(&plan.name, found);
+    }
+    let mut seen = BTreeSet::new();
+    for tenant in &mut config.tenants {
+        known("plan", &tenant.plan, &plans, found);
+        for model in &tenant.models {
+            known("model", model, &models, found);
+        }
+        let place = match (&tenant.key_env, &tenant.key_sha256) {
+            (Some(name), None) => {
+                let Some(key) = secret(name, env, found) else { continue };
+                tenant.hash = Sha256::digest(key.expose()).into();
+                name.span().start
+            }
+            (None, Some(hash)) => {
+                let place = hash.span().start;
+                let Some(bytes) = unhex(hash.get_ref()) else {
+                    let remedy = "write 64 hexadecimal digits: printf %s KEY | sha256sum";
+                    found.push((place, format!("this is no SHA-256; {remedy}")));
+                    continue;
+                };
+                tenant.hash = bytes;
+                place
+            }
+            _ => {
+                let text = "give the tenant either `key_env` or `key_sha256`";
+                found.push((tenant.name.span().start, String::from(text)));
+                continue;
+            }
+        };
+        if !seen.insert(tenant.hash) {
+            let text = "another tenant has the same key; give each its own";
+            found.push((place, String::from(text)));
+        }
+    }
+}
+
+/// A ready-made profile, or one of a file.
+pub(crate) fn read_profile(name: &str) -> Result<Profile, String> {
+    if let Some(ready) = Profile::ready(name) {
+        return Ok(ready);
+    }
+    if Path::new(name).extension().is_none_or(|extension| extension != "toml") {
+        let ready = Profile::READY.join(", ");
+        return Err(format!(
+            "there is no profile `{name}`; write a path to one (.toml), or: {ready}"
+        ));
+    }
+    let text = std::fs::read_to_string(name)
+        .map_err(|error| format!("the profile `{name}` cannot be read: {error}"))?;
+    text.parse().map_err(|error| format!("the profile `{name}`: {error}"))
+}
+
+/// Plans and accounts give their names to what is counted, on a server too.
+fn well_named(name: &Spanned<String>, found: &mut Vec<Found>) {
+    let text = name.get_ref();
+    if text.len() > 48 || PolicyName::new(text.as_str()).is_err() {
+        let remedy = "use up to 48 small letters, digits, `-`, `_` and `.`, a letter first";
+        found.push((name.span().start, format!("`{text}` is no name; {remedy}")));
+    }
+}
+
+fn once<'n>(kind: &str, names: impl Iterator<Item = &'n Spanned<String>>, found: &mut Vec<Found>) {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        if !seen.insert(name.get_ref()) {
+            let text = format!("{kind} `{}` is declared twice; rename one", name.get_ref());
+            found.push((name.span().start, text));
+        }
+    }
+}
+
+fn names<'n>(names: impl Iterator<Item = &'n Spanned<String>>) -> BTreeSet<String> {
+    names.map(|name| name.get_ref().clone()).collect()
+}
+
+fn known(kind: &str, name: &Spanned<String>, all: &BTreeSet<String>, found: &mut Vec<Found>) {
+    if !all.contains(name.get_ref()) {
+        let all: Vec<_> = all.iter().map(String::as_str).collect();
+        let remedy = match all.as_slice() {
+            [] => format!("add a table [[{kind}]] of that name"),
+            all => {
+                format!("add a table [[{kind}]] of that name, or use one of: {}", all.join(", "))
+            }
+        };
+        let text = format!("there is no {kind} `{}`; {remedy}", name.get_ref());
+        found.push((name.span().start, text));
+    }
+}
+
+fn secret(
+    name: &Spanned<String>,
+    env: &dyn Fn(&str) -> Option<String>,
+    found: &mut Vec<Found>,
+) -> Option<Secret> {
+    let value = env(name.get_ref()).filter(|value| !value.is_empty());
+    // A name that looks like a key is one that was put here by mistake: it is not repeated.
+    let is_name = name
+        .get_ref()
+        .chars()
+        .all(|own| own.is_ascii_uppercase() || own.is_ascii_digit() || own == '_');
+    match value {
+        Some(value) => Some(Secret(value)),
+        None if is_name => {
+            let text = format!(
+                "the environment has no {0}; export {0}=... before the start",
+                name.get_ref()
+            );
+            found.push((name.span().start, text));
+            None
+        }
+        None => {
+            let text =
+                "this is the name of an environment variable, like MY_KEY: put the secret there";
+            found.push((name.span().start, String::from(text)));
+            None
+        }
+    }
+}
+
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).ok()?;
+    }
+    Some(bytes)
+}

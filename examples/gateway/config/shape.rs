@@ -1,0 +1,231 @@
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
+
+use serde::Deserialize;
+use toml::Spanned;
+use tower_quota::{Quota, queue::Priority};
+
+use super::text;
+
+/// The whole file. `gateway.toml` says what each key means.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    #[serde(default)]
+    pub(crate) server: Server,
+    #[serde(default)]
+    pub(crate) state: State,
+    #[serde(default)]
+    pub(crate) cache: Cache,
+    #[serde(default)]
+    pub(crate) deferred: Deferred,
+    #[serde(default, rename = "provider")]
+    pub(crate) providers: Vec<Provider>,
+    #[serde(default, rename = "account")]
+    pub(crate) accounts: Vec<Account>,
+    #[serde(default, rename = "model")]
+    pub(crate) models: Vec<Model>,
+    #[serde(default, rename = "plan")]
+    pub(crate) plans: Vec<Plan>,
+    #[serde(default, rename = "tenant")]
+    pub(crate) tenants: Vec<Tenant>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Server {
+    pub(crate) listen: SocketAddr,
+    pub(crate) page: SocketAddr,
+    pub(crate) max_body_bytes: usize,
+    #[serde(deserialize_with = "text::duration")]
+    pub(crate) read_timeout: Duration,
+    #[serde(deserialize_with = "text::duration")]
+    pub(crate) drain: Duration,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct State {
+    /// The environment variable that holds the server's URL: it may hold a password.
+    pub(crate) redis_env: Option<Spanned<String>>,
+    pub(crate) instance: Option<String>,
+    /// How many instances share the server: while it fails, each decides by its part.
+    pub(crate) instances: u32,
+    #[serde(skip)]
+    pub(crate) redis: Option<Secret>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Cache {
+    #[serde(deserialize_with = "text::duration")]
+    pub(crate) ttl: Duration,
+    #[serde(deserialize_with = "text::duration")]
+    pub(crate) stale_for: Duration,
+    pub(crate) max_bytes: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Deferred {
+    pub(crate) path: Option<PathBuf>,
+    #[serde(deserialize_with = "text::duration")]
+    pub(crate) expire_after: Duration,
+    #[serde(deserialize_with = "text::duration")]
+    pub(crate) keep: Duration,
+}
+
+/// Whose language a provider speaks.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Wire {
+    OpenAi,
+    Anthropic,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Provider {
+    pub(crate) name: Spanned<String>,
+    pub(crate) profile: Spanned<String>,
+    pub(crate) base_url: Spanned<String>,
+    pub(crate) speaks: Wire,
+    #[serde(default = "ten_minutes", deserialize_with = "text::duration")]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Account {
+    pub(crate) name: Spanned<String>,
+    pub(crate) provider: Spanned<String>,
+    pub(crate) key_env: Spanned<String>,
+    #[serde(default)]
+    pub(crate) limits: BTreeMap<String, Spanned<String>>,
+    #[serde(default = "two_minutes", deserialize_with = "text::duration")]
+    pub(crate) max_wait: Duration,
+    #[serde(skip)]
+    pub(crate) key: Secret,
+    #[serde(skip)]
+    pub(crate) quotas: Vec<(String, Quota)>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Model {
+    pub(crate) name: Spanned<String>,
+    pub(crate) accounts: Vec<Spanned<String>>,
+    /// What the provider calls it.
+    pub(crate) upstream: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Plan {
+    pub(crate) name: Spanned<String>,
+    #[serde(default)]
+    pub(crate) priority: PriorityName,
+    #[serde(default = "one")]
+    pub(crate) weight: u32,
+    pub(crate) requests: Option<Spanned<String>>,
+    pub(crate) tokens: Option<Spanned<String>>,
+    pub(crate) budget: Option<Spanned<String>>,
+    #[serde(default = "thirty_seconds", deserialize_with = "text::duration")]
+    pub(crate) max_wait: Duration,
+    #[serde(skip)]
+    pub(crate) quotas: Vec<(&'static str, usize, Quota)>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Tenant {
+    pub(crate) name: Spanned<String>,
+    pub(crate) plan: Spanned<String>,
+    pub(crate) key_env: Option<Spanned<String>>,
+    pub(crate) key_sha256: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(crate) models: Vec<Spanned<String>>,
+    #[serde(skip)]
+    pub(crate) hash: [u8; 32],
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum PriorityName {
+    Low,
+    #[default]
+    Normal,
+    High,
+}
+
+/// A text that no log shows.
+#[derive(Clone, Default)]
+pub(crate) struct Secret(pub(super) String);
+
+impl Secret {
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+impl From<PriorityName> for Priority {
+    fn from(name: PriorityName) -> Self {
+        match name {
+            PriorityName::Low => Self::LOW,
+            PriorityName::Normal => Self::NORMAL,
+            PriorityName::High => Self::HIGH,
+        }
+    }
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: ([127, 0, 0, 1], 8080).into(),
+            page: ([127, 0, 0, 1], 8081).into(),
+            max_body_bytes: 8 << 20,
+            read_timeout: Duration::from_secs(10),
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { redis_env: None, instance: None, instances: 1, redis: None }
+    }
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { ttl: Duration::ZERO, stale_for: Duration::ZERO, max_bytes: 64 << 20 }
+    }
+}
+
+impl Default for Deferred {
+    fn default() -> Self {
+        let day = Duration::from_secs(86_400);
+        Self { path: None, expire_after: day, keep: day }
+    }
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn thirty_seconds() -> Duration {
+    Duration::from_secs(30)
+}
+
+fn ten_minutes() -> Duration {
+    Duration::from_secs(600)
+}
+
+fn two_minutes() -> Duration {
+    Duration::from_secs(120)
+}

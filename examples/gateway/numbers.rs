@@ -1,0 +1,193 @@
+//! What has happened: counts by tenant and in all, what was learned, and a few minutes of history.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tower_quota::time::{Clock as _, SystemClock, Timestamp};
+
+/// What a call came to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Outcome {
+    /// It was sent to a provider, and answered.
+    Admitted,
+    /// It was answered from memory, or by the answer to another's like it.
+    Cached,
+    /// It was accepted for later.
+    Deferred,
+    /// A limit of its tenant or of the accounts refused it.
+    Refused,
+    /// The provider or the way to it failed.
+    Failed,
+}
+
+impl Outcome {
+    /// In the order in which they are counted.
+    pub(crate) const ALL: [(Self, &'static str); 5] = [
+        (Self::Admitted, "admitted"),
+        (Self::Cached, "cached"),
+        (Self::Deferred, "deferred"),
+        (Self::Refused, "refused"),
+        (Self::Failed, "failed"),
+    ];
+}
+
+/// Counts of calls.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    outcomes: [AtomicU64; Outcome::ALL.len()],
+    pub(crate) tokens: AtomicU64,
+    /// Calls that wait for a limit now.
+    pub(crate) waiting: AtomicU64,
+    waited_micros: AtomicU64,
+    longest_wait_micros: AtomicU64,
+    sent: AtomicU64,
+}
+
+impl Tally {
+    pub(crate) fn count(&self, outcome: Outcome) {
+        self.outcomes[outcome as usize].fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn waited(&self, wait: Duration) {
+        let micros = u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
+        self.sent.fetch_add(1, Relaxed);
+        self.waited_micros.fetch_add(micros, Relaxed);
+        self.longest_wait_micros.fetch_max(micros, Relaxed);
+    }
+
+    pub(crate) fn of(&self, outcome: Outcome) -> u64 {
+        self.outcomes[outcome as usize].load(Relaxed)
+    }
+
+    /// Calls that were sent on, and the seconds that they waited together.
+    pub(crate) fn waits(&self) -> (u64, f64) {
+        (self.sent.load(Relaxed), self.waited_micros.load(Relaxed) as f64 / 1e6)
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        let (sent, waited) = self.waits();
+        let mut json = json!({
+            "tokens": self.tokens.load(Relaxed),
+            "waiting": self.waiting.load(Relaxed),
+            "sent": sent,
+            "waited_seconds": waited,
+            "longest_wait_seconds": self.longest_wait_micros.load(Relaxed) as f64 / 1e6,
+        });
+        for (outcome, name) in Outcome::ALL {
+            json[name] = self.of(outcome).into();
+        }
+        json
+    }
+}
+
+/// One that waits, as long as it is held.
+#[derive(Debug)]
+pub(crate) struct WaitingNow(Vec<Arc<Tally>>);
+
+impl WaitingNow {
+    pub(crate) fn new(tallies: impl IntoIterator<Item = Arc<Tally>>) -> Self {
+        let tallies: Vec<_> = tallies.into_iter().collect();
+        for tally in &tallies {
+            tally.waiting.fetch_add(1, Relaxed);
+        }
+        Self(tallies)
+    }
+}
+
+impl Drop for WaitingNow {
+    fn drop(&mut self) {
+        for tally in &self.0 {
+            tally.waiting.fetch_sub(1, Relaxed);
+        }
+    }
+}
+
+/// Everything that the page, the metrics and the status tell.
+#[derive(Debug)]
+pub(crate) struct Numbers {
+    pub(crate) all: Arc<Tally>,
+    tenants: Mutex<BTreeMap<String, Arc<Tally>>>,
+    news: Mutex<VecDeque<Value>>,
+    history: Mutex<VecDeque<Value>>,
+    pub(crate) upstream_429: AtomicU64,
+    pub(crate) started: Timestamp,
+    draining: AtomicBool,
+}
+
+impl Numbers {
+    pub(crate) fn new() -> Self {
+        Self {
+            all: Arc::default(),
+            tenants: Mutex::default(),
+            news: Mutex::default(),
+            history: Mutex::default(),
+            upstream_429: AtomicU64::new(0),
+            started: SystemClock.now(),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether this instance takes no more calls.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Relaxed);
+    }
+
+    pub(crate) fn tenant(&self, name: &str) -> Arc<Tally> {
+        Arc::clone(lock(&self.tenants).entry(name.to_owned()).or_default())
+    }
+
+    pub(crate) fn tenants(&self) -> Vec<(String, Arc<Tally>)> {
+        lock(&self.tenants).iter().map(|(name, tally)| (name.clone(), Arc::clone(tally))).collect()
+    }
+
+    /// Notes what was learned from an upstream. No text of a caller or a provider goes in here.
+    pub(crate) fn learn(&self, account: &str, kind: &str, what: String) {
+        let mut news = lock(&self.news);
+        news.push_back(json!({
+            "at": millis(SystemClock.now()), "account": account, "kind": kind, "what": what,
+        }));
+        if news.len() > MAX_NEWS {
+            news.pop_front();
+        }
+    }
+
+    pub(crate) fn news(&self) -> Vec<Value> {
+        lock(&self.news).iter().rev().cloned().collect()
+    }
+
+    pub(crate) fn remember(&self, sample: Value) {
+        let mut history = lock(&self.history);
+        history.push_back(sample);
+        if history.len() > MAX_HISTORY {
+            history.pop_front();
+        }
+    }
+
+    pub(crate) fn history(&self) -> Vec<Value> {
+        lock(&self.history).iter().cloned().collect()
+    }
+}
+
+/// Milliseconds since the Unix epoch.
+pub(crate) fn millis(instant: Timestamp) -> u64 {
+    instant.as_nanos() / 1_000_000
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const MAX_NEWS: usize = 50;
+/// Samples, one a second.
+const MAX_HISTORY: usize = 300;

@@ -1,0 +1,102 @@
+//! What operators see: the page, and the same numbers for machines.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use axum::{Router, body::Body, extract::State, routing::get};
+use futures::{StreamExt as _, stream};
+use http::{HeaderValue, Response, header};
+use serde_json::json;
+use tokio::{sync::watch, time::MissedTickBehavior};
+use tower_quota::{
+    time::{Clock as _, SystemClock},
+    upstream::Notice,
+};
+
+use crate::{health, live::Gateway, metrics, status};
+
+/// The operators' side. `ticks` changes each second, and ends with the server.
+pub(crate) fn router(gateway: Arc<Gateway>, ticks: watch::Receiver<Arc<str>>) -> Router {
+    let events = move |State(gateway): State<Arc<Gateway>>| {
+        let ticks = ticks.clone();
+        async move { events(&gateway, ticks) }
+    };
+    Router::new()
+        .route("/", get(|| async { typed("text/html; charset=utf-8", PAGE.into()) }))
+        .route("/events", get(events))
+        .route("/status", get(status_json))
+        .route("/metrics", get(metrics_text))
+        .merge(health::router(Arc::clone(&gateway)))
+        .with_state(gateway)
+}
+
+/// Looks each second, and tells whoever listens. It ends when the gateway drains.
+pub(crate) async fn look(gateway: Arc<Gateway>, ticks: watch::Sender<Arc<str>>) {
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    second.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut known: Vec<(String, Notice)> = Vec::new();
+    loop {
+        second.tick().await;
+        note_news(&gateway, &mut known);
+        let status = status::status(&gateway);
+        gateway.numbers.remember(status::sample(&status));
+        ticks.send_replace(status.to_string().into());
+    }
+}
+
+fn note_news(gateway: &Gateway, known: &mut Vec<(String, Notice)>) {
+    for upstream in &gateway.live().upstreams {
+        let notice = upstream.account.notice("");
+        let place = known.iter().position(|(name, _)| *name == upstream.name);
+        let place = place.unwrap_or_else(|| {
+            known.push((upstream.name.clone(), Notice::default()));
+            known.len() - 1
+        });
+        for (kind, what) in status::news(&known[place].1, &notice, SystemClock.now()) {
+            gateway.numbers.learn(&upstream.name, kind, what);
+        }
+        known[place].1 = notice;
+    }
+}
+
+fn events(gateway: &Gateway, ticks: watch::Receiver<Arc<str>>) -> Response<Body> {
+    let past = json!({ "history": gateway.numbers.history() }).to_string();
+    let first = stream::iter([format!("retry: 1000\nevent: past\ndata: {past}\n\n")]);
+    let rest = stream::unfold((ticks, true), |(mut ticks, is_first)| async move {
+        if !is_first {
+            ticks.changed().await.ok()?;
+        }
+        let status = Arc::clone(&ticks.borrow_and_update());
+        Some((format!("event: status\ndata: {status}\n\n"), (ticks, false)))
+    });
+    let events = first.chain(rest).map(Ok::<_, Infallible>);
+    typed("text/event-stream", Body::from_stream(events))
+}
+
+async fn status_json(State(gateway): State<Arc<Gateway>>) -> Response<Body> {
+    typed("application/json", status::status(&gateway).to_string().into())
+}
+
+async fn metrics_text(State(gateway): State<Arc<Gateway>>) -> Response<Body> {
+    let text = metrics::text(&status::status(&gateway));
+    typed("text/plain; version=0.0.4; charset=utf-8", text.into())
+}
+
+fn typed(kind: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_TYPE, kind),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Nothing from anywhere else, and no frame around it.
+const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
+                      img-src data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'";
+const PAGE: &str = include_str!("page.html");

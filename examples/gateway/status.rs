@@ -1,0 +1,169 @@
+//! How everything stands now, as one JSON value: the page, `/status` and `/metrics` tell nothing else.
+
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+
+use serde_json::{Value, json};
+use tower_quota::{
+    time::{Clock as _, SystemClock, Timestamp},
+    upstream::{Notice, Source, Stop},
+};
+
+use crate::{
+    live::{Gateway, Live},
+    numbers::{lock, millis},
+    upstream::Upstream,
+};
+
+/// How everything stands.
+pub(crate) fn status(gateway: &Gateway) -> Value {
+    let now = SystemClock.now();
+    let live = gateway.live();
+    let numbers = &gateway.numbers;
+    let (answers, bytes) = gateway.kept_answers();
+    let limits: Vec<_> = live.upstreams.iter().flat_map(|own| limits(own, now)).collect();
+    let accounts: Vec<_> = live.upstreams.iter().map(|own| account(own, now)).collect();
+    let state = &live.config.state;
+    json!({
+        "now": millis(now),
+        "instance": {
+            "name": instance(&live),
+            "version": env!("CARGO_PKG_VERSION"),
+            "started": millis(numbers.started),
+            "uptime_seconds": now.saturating_since(numbers.started).as_secs(),
+            "health": if numbers.is_draining() { "draining" } else { "ready" },
+            "state": if state.redis.is_some() { "redis" } else { "in process" },
+        },
+        "totals": numbers.all.json(),
+        "upstream_429": numbers.upstream_429.load(Relaxed),
+        "answers_kept": answers,
+        "answers_kept_bytes": bytes,
+        "accounts": accounts,
+        "limits": limits,
+        "tenants": tenants(gateway, &live),
+        "news": numbers.news(),
+    })
+}
+
+/// What of a status is kept as history.
+pub(crate) fn sample(status: &Value) -> Value {
+    let totals = &status["totals"];
+    let remaining: serde_json::Map<_, _> = status["limits"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|limit| Some((limit["id"].as_str()?.to_owned(), limit["remaining"].clone())))
+        .collect();
+    let mut sample = json!({
+        "at": status["now"], "upstream_429": status["upstream_429"], "remaining": remaining,
+    });
+    for name in ["admitted", "cached", "deferred", "refused", "failed", "waiting"] {
+        sample[name] = totals[name].clone();
+    }
+    sample
+}
+
+pub(crate) fn instance(live: &Live) -> String {
+    let name = live.config.state.instance.clone();
+    name.unwrap_or_else(|| format!("process {}", std::process::id()))
+}
+
+fn account(upstream: &Upstream, now: Timestamp) -> Value {
+    let notice = upstream.account.notice("");
+    json!({
+        "name": upstream.name,
+        "profile": upstream.profile.name(),
+        "waiting": upstream.account.waiting(""),
+        "stop": notice.stop.as_ref().map(|stop| stop_json(stop, now)),
+    })
+}
+
+fn stop_json(stop: &Stop, now: Timestamp) -> Value {
+    json!({
+        "class": format!("{:?}", stop.class).to_lowercase(),
+        "limit": stop.limit,
+        "seconds_left": stop.until.map(|until| until.saturating_since(now).as_secs_f64()),
+    })
+}
+
+/// The limits of an account: as its answers told them, else as they were set.
+fn limits(upstream: &Upstream, now: Timestamp) -> Vec<Value> {
+    let notice = upstream.account.notice("");
+    let standing = lock(&upstream.kept.standing);
+    let known = standing.limits().iter().filter_map(|limit| {
+        let told = notice.limits.iter().find(|told| *told.name == *limit.name);
+        let (amount, source) =
+            limit.limit.or_else(|| told.map(|told| (told.limit, told.source)))?;
+        let window = limit.window.map(|(window, _)| window).or_else(|| told?.window);
+        let remaining = standing.left(&limit.name, now);
+        Some(json!({
+            "id": format!("{}/{}", upstream.name, limit.name),
+            "account": upstream.name,
+            "name": limit.name,
+            "limit": amount,
+            "remaining": remaining.map(|remaining| remaining.min(amount)),
+            "window_seconds": window.map(|window| window.as_secs_f64()),
+            "source": source_name(source),
+            "told": told.map(|told| millis(told.told)),
+        }))
+    });
+    known.collect()
+}
+
+fn tenants(gateway: &Gateway, live: &Live) -> Vec<Value> {
+    let tallies = gateway.numbers.tenants();
+    let rows = tallies.iter().map(|(name, tally)| {
+        let tenant = live.tenants.values().find(|tenant| tenant.name == *name);
+        let mut row = tally.json();
+        row["name"] = name.as_str().into();
+        row["plan"] = tenant.map_or("(gone)", |tenant| tenant.plan.name.as_str()).into();
+        row
+    });
+    rows.collect()
+}
+
+/// What has become known of an account since it was looked at.
+pub(crate) fn news(before: &Notice, after: &Notice, now: Timestamp) -> Vec<(&'static str, String)> {
+    let mut news = Vec::new();
+    for limit in &after.limits {
+        let was = before.limits.iter().find(|was| was.name == limit.name);
+        if was.is_some_and(|was| (was.limit, was.window) == (limit.limit, limit.window)) {
+            continue;
+        }
+        let per =
+            limit.window.map_or_else(String::new, |window| format!(" per {}", period(window)));
+        let text = match was {
+            Some(was) if was.limit != limit.limit => {
+                format!("{}: {}{per}, was {}", limit.name, limit.limit, was.limit)
+            }
+            _ => format!("{}: {}{per}", limit.name, limit.limit),
+        };
+        news.push((source_name(limit.source), text));
+    }
+    if let Some(stop) = after.stop.as_ref().filter(|stop| before.stop.as_ref() != Some(stop)) {
+        let class = format!("{:?}", stop.class).to_lowercase();
+        let wait = stop.until.map(|until| until.saturating_since(now).as_secs_f64());
+        let wait =
+            wait.map_or_else(|| "until further notice".into(), |wait| format!("for {wait:.1} s"));
+        news.push(("stop", format!("{class}: nothing is sent {wait}")));
+    }
+    news
+}
+
+fn period(window: Duration) -> String {
+    match window.as_secs() {
+        1 => "second".into(),
+        60 => "minute".into(),
+        3_600 => "hour".into(),
+        86_400 => "day".into(),
+        _ => format!("{} s", window.as_secs_f64()),
+    }
+}
+
+fn source_name(source: Source) -> &'static str {
+    match source {
+        Source::Told => "told",
+        Source::Inferred => "inferred",
+        Source::Configured => "set",
+        _ => "known",
+    }
+}

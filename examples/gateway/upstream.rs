@@ -1,0 +1,225 @@
+//! The way to the providers: accounts, what is known of them, and the client that sends.
+
+use std::{
+    sync::{Arc, Mutex, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use axum::body::{Body, to_bytes};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT},
+    uri::{Authority, Scheme},
+};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client as HyperClient, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use tower::BoxError;
+use tower_quota::{
+    algorithm::Plan,
+    backend::DynBackend,
+    time::{Clock as _, SystemClock},
+    upstream::{Account, Answer, Board, Profile, Standing},
+};
+
+use crate::{
+    call::Call,
+    config::{Secret, Wire},
+    numbers::{Numbers, lock},
+};
+
+pub(crate) type Client = HyperClient<HttpsConnector<HttpConnector>, Body>;
+
+/// An account at a provider.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) name: String,
+    pub(crate) account: Account<DynBackend<Plan>>,
+    pub(crate) profile: Profile,
+    pub(crate) wire: Wire,
+    pub(crate) target: Target,
+    pub(crate) key: Secret,
+    /// How long an answer may take to begin.
+    pub(crate) timeout: Duration,
+    pub(crate) kept: Kept,
+}
+
+/// What of an account outlives a reload.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    pub(crate) backend: DynBackend<Plan>,
+    pub(crate) board: Board,
+    /// The provider's word, for those who look.
+    pub(crate) standing: Arc<Mutex<Standing>>,
+}
+
+/// Where a provider is.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    scheme: Scheme,
+    authority: Authority,
+    path: String,
+}
+
+/// A model's request goes this way.
+#[derive(Clone, Debug)]
+pub(crate) struct Via {
+    pub(crate) upstream: Arc<Upstream>,
+    /// What the provider calls the model, where that is not what callers do.
+    pub(crate) model: Option<Arc<str>>,
+}
+
+impl Target {
+    pub(crate) fn new(base_url: &str) -> Option<Self> {
+        let parts = base_url.parse::<Uri>().ok()?.into_parts();
+        let path = parts.path_and_query.map_or_else(String::new, |path| path.path().to_owned());
+        let path = path.trim_end_matches('/').to_owned();
+        Some(Self { scheme: parts.scheme?, authority: parts.authority?, path })
+    }
+
+    fn uri(&self, path: &str) -> Result<Uri, http::Error> {
+        Uri::builder()
+            .scheme(self.scheme.clone())
+            .authority(self.authority.clone())
+            .path_and_query(format!("{}{path}", self.path))
+            .build()
+    }
+}
+
+pub(crate) fn client() -> Client {
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(Duration::from_secs(10)));
+    let connector = HttpsConnectorBuilder::new()
+        .with_webpki_roots()
+        .https_or_http()
+        .enable_http1()
+        .enable_http2()
+        .wrap_connector(connector);
+    HyperClient::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(Duration::from_secs(30))
+        .build(connector)
+}
+
+/// Sends a request that was admitted by an account.
+pub(crate) async fn send(
+    client: Client,
+    numbers: Arc<Numbers>,
+    request: Request<Body>,
+) -> Result<Response<Body>, BoxError> {
+    let (parts, body) = request.into_parts();
+    let call = parts.extensions.get::<Call>().cloned().ok_or("a call without its caller")?;
+    let Via { upstream, model } =
+        parts.extensions.get::<Via>().cloned().ok_or("a call without its account")?;
+    call.sent();
+    let body = match model {
+        Some(model) => Body::from(renamed(body, &model).await?),
+        None => body,
+    };
+    let mut request = Request::new(body);
+    *request.method_mut() = parts.method;
+    *request.uri_mut() = upstream.target.uri(parts.uri.path())?;
+    *request.headers_mut() = forwarded(&parts.headers);
+    authorize(&upstream, request.headers_mut())?;
+
+    let sent = SystemClock.now();
+    let ticket = {
+        let cost = upstream.profile.reserved(&call.estimate());
+        lock(&upstream.kept.standing).send(sent, cost)
+    };
+    let response = tokio::time::timeout(upstream.timeout, client.request(request)).await;
+    let response = match response.map_err(BoxError::from).and_then(|sent| Ok(sent?)) {
+        Ok(response) => response,
+        Err(error) => {
+            lock(&upstream.kept.standing).answered(Some(ticket));
+            return Err(error);
+        }
+    };
+    let observation = upstream.profile.observe(&Answer {
+        status: response.status(),
+        headers: response.headers(),
+        body: b"",
+        sent,
+        received: SystemClock.now(),
+    });
+    lock(&upstream.kept.standing).observe(Some(ticket), &observation);
+    if response.status() == StatusCode::TOO_MANY_REQUESTS {
+        numbers.upstream_429.fetch_add(1, Relaxed);
+        numbers.learn(&upstream.name, "429", String::from("the provider refused a call"));
+    }
+    Ok(response.map(Body::new))
+}
+
+/// What of a caller's fields goes on. All others, such as its key and its cookies, stay here;
+/// compression too, since what is compressed cannot be read as it passes.
+fn forwarded(headers: &HeaderMap) -> HeaderMap {
+    let mut forwarded = HeaderMap::new();
+    for name in [
+        ACCEPT,
+        CONTENT_TYPE,
+        USER_AGENT,
+        HeaderName::from_static("anthropic-beta"),
+        HeaderName::from_static("anthropic-version"),
+        HeaderName::from_static("idempotency-key"),
+        HeaderName::from_static("openai-beta"),
+    ] {
+        for value in headers.get_all(&name) {
+            forwarded.append(name.clone(), value.clone());
+        }
+    }
+    forwarded
+}
+
+fn authorize(upstream: &Upstream, headers: &mut HeaderMap) -> Result<(), BoxError> {
+    let key = upstream.key.expose();
+    let (name, value) = match upstream.wire {
+        Wire::OpenAi => (AUTHORIZATION, format!("Bearer {key}")),
+        Wire::Anthropic => (HeaderName::from_static("x-api-key"), key.to_owned()),
+    };
+    let mut value =
+        HeaderValue::try_from(value).map_err(|_| "the account's key is no header value")?;
+    value.set_sensitive(true);
+    headers.insert(name, value);
+    Ok(())
+}
+
+/// The request's JSON with another name for the model.
+async fn renamed(body: Body, model: &str) -> Result<Vec<u8>, BoxError> {
+    // It was bounded when it came in.
+    let body = to_bytes(body, usize::MAX).await?;
+    let mut json: serde_json::Value = serde_json::from_slice(&body)?;
+    json["model"] = model.into();
+    Ok(serde_json::to_vec(&json)?)
+}
+
+/// Takes away what an answer tells of the account, and what is only true of one connection.
+pub(crate) fn strip(headers: &mut HeaderMap) {
+    let of_account = |name: &HeaderName| {
+        let name = name.as_str();
+        name.starts_with("x-ratelimit-")
+            || name.starts_with("anthropic-ratelimit-")
+            || name.starts_with("anthropic-organization")
+            || name.starts_with("openai-organization")
+            || name.starts_with("openai-project")
+            || HOP_BY_HOP.contains(&name)
+    };
+    let names: Vec<_> = headers.keys().filter(|name| of_account(name)).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+const HOP_BY_HOP: &[&str] = &[
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "set-cookie",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];

@@ -1,0 +1,99 @@
+//! A proxy that keeps all who use an API's account inside its limits: who would be refused waits.
+//!
+//! ```sh
+//! # Against an API in this process that is strict:
+//! cargo run --all-features --example upstream_proxy
+//! # Against a real one, until it is stopped; a client's base URL is then http://127.0.0.1:8080/v1:
+//! PROFILE=openai BASE=http://… KEY=sk-… cargo run --all-features --example upstream_proxy 127.0.0.1:8080
+//! ```
+
+#![expect(clippy::print_stdout, reason = "an example talks to its reader")]
+
+use std::{env, time::Duration};
+
+use axum::{Router, body::Body, response::IntoResponse};
+use http::{HeaderValue, Request, StatusCode, Uri, header, request::Parts};
+use tokio::{net::TcpListener, time::Instant};
+use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+use tower_quota::{
+    http::{PeekedBody, TooManyRequests},
+    testing::strict_upstream::{ProviderLimit, StrictUpstream},
+    upstream::{Account, Pool, Profile, UpstreamLayer},
+};
+
+/// Passes requests on to `base` in the name of `key`, as the limits of `account` allow it.
+fn proxy(account: Account, base: Uri, key: &str) -> Result<Router, BoxError> {
+    let bearer = HeaderValue::try_from(format!("Bearer {key}"))?;
+    let prepare = move |request: &mut Parts| {
+        let path = request.uri.path_and_query().map_or("/", |path| path.as_str());
+        let uri = format!("{}{path}", base.to_string().trim_end_matches('/'));
+        request.uri = uri.parse().unwrap_or_default();
+        request.headers.remove(header::HOST);
+        request.headers.insert(header::AUTHORIZATION, bearer.clone());
+    };
+    let client = reqwest::Client::new();
+    let service = ServiceBuilder::new()
+        .layer(
+            UpstreamLayer::new(Pool::new().member(account, prepare)).answer(TooManyRequests::new()),
+        )
+        .service(service_fn(move |request: Request<PeekedBody<Body>>| {
+            let client = client.clone();
+            async move {
+                let stream = |body| reqwest::Body::wrap_stream(Body::new(body).into_data_stream());
+                let request = reqwest::Request::try_from(request.map(stream))?;
+                Ok::<_, BoxError>(http::Response::from(client.execute(request).await?))
+            }
+        }));
+    Ok(Router::new().fallback(move |request: Request<Body>| async move {
+        match service.oneshot(request).await {
+            Ok(answer) => answer.map(Body::new),
+            Err(error) => (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),
+        }
+    }))
+}
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    if let Some(address) = env::args().nth(1) {
+        let name = env::var("PROFILE").unwrap_or_else(|_| "openai".into());
+        let profile = Profile::ready(&name).ok_or("there is no such profile")?;
+        // Its limits are those that its answers tell.
+        let account = Account::builder(profile).per_model().build()?;
+        let app = proxy(account, env::var("BASE")?.parse()?, &env::var("KEY")?)?;
+        return Ok(axum::serve(TcpListener::bind(address).await?, app).await?);
+    }
+
+    // Four requests, and then one in half a second.
+    let limit = ProviderLimit::requests(4).per(Duration::from_secs(2));
+    let strict = StrictUpstream::builder().account("ours", ["sk-ours"], [limit]).build();
+    let base = serve(strict.router()).await?;
+    let openai = Profile::ready("openai").ok_or("it is ready-made")?;
+    let account = Account::builder(openai)
+        .limit("requests", tower_quota::Quota::new(4, Duration::from_secs(2))?)
+        .build()?;
+    let proxy = serve(proxy(account, base, "sk-ours")?).await?;
+
+    let begun = Instant::now();
+    let asks = (1..=8).map(|number| {
+        let url = format!("{proxy}v1/chat/completions");
+        async move {
+            let question = r#"{"model":"m","messages":[{"role":"user","content":"Hi"}]}"#;
+            let answer = reqwest::Client::new().post(url).body(question).send().await?;
+            println!("{number}: {} after {:>4} ms", answer.status(), begun.elapsed().as_millis());
+            answer.text().await
+        }
+    });
+    futures::future::try_join_all(asks).await?;
+    let record = strict.record();
+    println!("the API let {} in and refused {}", record.admitted, record.refused.len());
+    assert_eq!((record.admitted, record.refused.len()), (8, 0));
+    Ok(())
+}
+
+/// Serves an application, and says where.
+async fn serve(app: Router) -> Result<Uri, BoxError> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let uri = format!("http://{}/", listener.local_addr()?).parse()?;
+    tokio::spawn(axum::serve(listener, app).into_future());
+    Ok(uri)
+}

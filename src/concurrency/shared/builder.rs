@@ -1,0 +1,118 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use super::{Settings, Shared, SharedConcurrencyLimiter, outage::Outage, roster::Roster};
+use crate::{
+    backend::{
+        guarded::Fallback,
+        redis::{
+            RedisBuilder,
+            slots::{SlotSettings, slot_server},
+            source::Source,
+        },
+    },
+    name::PolicyName,
+    observe::slots::SlotObserver,
+};
+
+/// The settings of a [`SharedConcurrencyLimiter`].
+#[must_use = "a limiter is made by `build`"]
+pub struct SharedConcurrencyBuilder<S> {
+    source: S,
+    names: SlotSettings,
+    settings: Settings,
+    on_failure: Fallback,
+}
+
+impl<S: Source> SharedConcurrencyBuilder<S> {
+    /// For how long a slot is lent unless told otherwise.
+    pub const DEFAULT_LEASE: Duration = Duration::from_secs(10);
+    /// How many requests wait for one key's slots at most unless told otherwise.
+    pub const DEFAULT_MAX_WAITING: u64 = 1_024;
+    /// How often somebody who waits looks unless told otherwise.
+    pub const DEFAULT_LOOK_EVERY: Duration = Duration::from_millis(100);
+
+    /// `max_per_key` slots for each key, under this name; zero is closed.
+    pub const fn new(source: S, name: PolicyName, max_per_key: u64) -> Self {
+        Self {
+            source,
+            names: SlotSettings {
+                prefix: RedisBuilder::<S>::DEFAULT_PREFIX,
+                name,
+                hash_key: None,
+                timeout: RedisBuilder::<S>::DEFAULT_TIMEOUT,
+            },
+            settings: Settings {
+                max_per_key,
+                max_waiting: Self::DEFAULT_MAX_WAITING,
+                lease: Self::DEFAULT_LEASE,
+                look_every: Self::DEFAULT_LOOK_EVERY,
+            },
+            on_failure: Fallback::Refuse,
+        }
+    }
+
+    /// For how long a slot is lent, from a hundred milliseconds to a day: so long it is not free when
+    /// its holder was killed, and so long a holder goes on without an answer of the server. It is renewed
+    /// after a third.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.settings.lease = lease.clamp(Duration::from_millis(100), Duration::from_secs(86_400));
+        self
+    }
+
+    /// Sets how many requests of all instances wait for the slots of one key at most.
+    pub fn max_waiting(mut self, max_waiting: u64) -> Self {
+        self.settings.max_waiting = max_waiting;
+        self
+    }
+
+    /// How often the first who waits at each key looks whether it has been served, where nobody tells it;
+    /// a tenth as often where somebody does. From one millisecond on.
+    pub fn look_every(mut self, time: Duration) -> Self {
+        self.settings.look_every = time.max(Duration::from_millis(1));
+        self
+    }
+
+    /// What decides while the server does not. By default nothing does, and the error is told.
+    pub fn on_failure(self, fallback: Fallback) -> Self {
+        Self { on_failure: fallback, ..self }
+    }
+
+    /// Begins the names of all keys with `prefix`, as
+    /// [`RedisBuilder::prefix`](crate::backend::redis::RedisBuilder::prefix) does.
+    pub fn prefix(mut self, prefix: PolicyName) -> Self {
+        self.names.prefix = prefix;
+        self
+    }
+
+    /// Hashes what is secret or long under `secret`, as
+    /// [`RedisBuilder::hash_key`](crate::backend::redis::RedisBuilder::hash_key) does.
+    pub fn hash_key(mut self, secret: impl AsRef<[u8]>) -> Self {
+        self.names.hash_key = Some(secret.as_ref().into());
+        self
+    }
+
+    /// How long a call may take: a tenth of a second by default.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.names.timeout = timeout;
+        self
+    }
+
+    /// The limiter. Nothing is sent yet.
+    pub fn build(self) -> SharedConcurrencyLimiter {
+        let Self { source, names, settings, on_failure } = self;
+        let outage = Outage::new(names.name.clone(), on_failure, &settings, names.timeout);
+        let server = slot_server(source, &names);
+        let (roster, observer) = (Roster::default(), SlotObserver::new(names.name));
+        let shared = Shared { server, settings, roster, outage, observer };
+        SharedConcurrencyLimiter { shared: Arc::new(shared) }
+    }
+}
+
+impl<S> fmt::Debug for SharedConcurrencyBuilder<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedConcurrencyBuilder")
+            .field("settings", &self.settings)
+            .field("on_failure", &self.on_failure)
+            .finish_non_exhaustive()
+    }
+}

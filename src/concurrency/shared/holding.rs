@@ -1,0 +1,84 @@
+use std::{sync::Arc, time::Duration};
+
+use tokio::{runtime::Handle, time::sleep};
+
+use super::{Shared, keeper, place::Place};
+use crate::{backend::redis::slots::SlotJob, key::Key, time::timer_now};
+
+/// A place of this instance. Dropped, it is given back.
+pub(crate) struct Holding {
+    shared: Arc<Shared>,
+    pub(super) place: Arc<Place>,
+    /// Whether the server may know of it.
+    pub(super) is_known: bool,
+    /// Whether it is told of that it has slots.
+    is_told: bool,
+}
+
+/// After a call that failed, a place is given back again so much later.
+const PAUSE: Duration = Duration::from_millis(100);
+
+impl Holding {
+    pub(super) fn begin(shared: &Arc<Shared>, key: Key, weight: u64) -> Self {
+        let due = timer_now() + shared.settings.lease / 3;
+        let place = shared.roster.enter(key, weight, due);
+        Self { shared: Arc::clone(shared), place, is_known: true, is_told: false }
+    }
+
+    pub(crate) fn key(&self) -> &Key {
+        &self.place.key
+    }
+
+    pub(crate) fn weight(&self) -> u64 {
+        self.place.weight
+    }
+
+    pub(crate) fn is_lost(&self) -> bool {
+        self.place.is_lost()
+    }
+
+    pub(crate) async fn lost(&self) {
+        self.place.lost().await;
+    }
+
+    /// It has its slots.
+    pub(super) fn held(&mut self) {
+        self.is_told = true;
+        self.shared.observer.held(self.place.weight);
+    }
+
+    /// From here on somebody has to renew it.
+    pub(super) fn keep(&self) {
+        if self.shared.roster.appoint() {
+            keeper::start(&self.shared);
+        }
+        self.shared.server.turns().rouse();
+    }
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        if self.is_told {
+            self.shared.observer.released(self.place.weight);
+        }
+        if self.shared.roster.leave(self.place.number) {
+            // The keeper has nothing more to do.
+            self.shared.server.turns().rouse();
+        }
+        if !self.is_known {
+            return;
+        }
+        // Without a runtime it is free when its time is over.
+        let Ok(runtime) = Handle::try_current() else { return };
+        let (shared, place) = (Arc::clone(&self.shared), Arc::clone(&self.place));
+        runtime.spawn(async move {
+            let until = timer_now() + shared.settings.lease;
+            let Place { key, weight, number, .. } = &*place;
+            while shared.ask(key, SlotJob::Free, *weight, *number).await.is_err()
+                && timer_now() < until
+            {
+                sleep(PAUSE).await;
+            }
+        });
+    }
+}

@@ -1,0 +1,177 @@
+//! The task that renews what an instance holds, and looks for those that wait.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::{StreamExt, future::join_all};
+use tokio::{
+    runtime::Handle,
+    task::JoinHandle,
+    time::{sleep, timeout_at},
+};
+
+use super::{
+    Shared,
+    place::{Place, Standing},
+};
+use crate::{
+    backend::redis::slots::{SlotJob, SlotPlace, SlotServer},
+    time::timer_now,
+};
+
+/// Starts the keeper, who has been appointed.
+pub(super) fn start(shared: &Arc<Shared>) {
+    match Handle::try_current() {
+        Ok(runtime) => {
+            let keeper = Keeper { shared: Arc::clone(shared), listener: None, ended: false };
+            runtime.spawn(keeper.keep());
+        }
+        Err(_) => shared.roster.dismiss(),
+    }
+}
+
+struct Keeper {
+    shared: Arc<Shared>,
+    listener: Option<Listener>,
+    ended: bool,
+}
+
+impl Keeper {
+    /// As long as there are places: asks the server about those that are due, and sleeps until the
+    /// next is, or until something happens.
+    async fn keep(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let (lease, turns) = (shared.settings.lease, shared.server.turns());
+        let mut next_look = timer_now() + shared.settings.look_every;
+        loop {
+            let now = timer_now();
+            let looks = next_look <= now;
+            if looks {
+                next_look = now + self.look_pause();
+            }
+            let Some(round) = shared.roster.round(now, &turns.take(), looks, lease / 3) else {
+                self.ended = true;
+                return;
+            };
+            for place in &round.ended {
+                shared.lose(place);
+            }
+            if !round.asked.is_empty() {
+                join_all(round.asked.iter().map(|place| shared.renew(place))).await;
+                continue;
+            }
+            if round.waits && self.listener.is_none() {
+                self.listener = Some(Listener::start(&shared.server));
+            }
+            let look = round.waits.then_some(next_look);
+            match [round.next, look].into_iter().flatten().min() {
+                // Whether something came or the time did is the same: it looks.
+                Some(next) => drop(timeout_at(next, turns.come()).await),
+                None => turns.come().await,
+            }
+        }
+    }
+
+    fn look_pause(&self) -> Duration {
+        let seldom = self.listener.as_ref().is_some_and(Listener::hears);
+        self.shared.settings.look_every * if seldom { 10 } else { 1 }
+    }
+}
+
+/// A runtime that ends takes the keeper with it. Another may have one then.
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.shared.roster.dismiss();
+        }
+    }
+}
+
+impl Shared {
+    /// Asks the server to go on lending what it lends to `place`, and notes what it says.
+    async fn renew(&self, place: &Place) {
+        let asked = timer_now();
+        match self.keep_up(place, SlotJob::Keep).await {
+            // Its loan ended before the answer came: somebody may have been told.
+            Some(SlotPlace::Held) if place.is_lost() => self.lose(place),
+            Some(SlotPlace::Held) => place.lend(asked, self.settings.lease),
+            Some(SlotPlace::Gone) => match place.standing() {
+                Standing::Waiting => place.stray(),
+                // It was forgotten there, and its loan has not ended here: it enters again, if nobody
+                // has its slots.
+                Standing::Held(_) => match self.keep_up(place, SlotJob::Try).await {
+                    Some(SlotPlace::Held) => place.lend(asked, self.settings.lease),
+                    Some(_) => self.lose(place),
+                    None => {}
+                },
+                Standing::Asked | Standing::Lost => {}
+            },
+            Some(_) | None => {}
+        }
+    }
+
+    /// What the server says. After a failure it is asked again soon.
+    async fn keep_up(&self, place: &Place, job: SlotJob) -> Option<SlotPlace> {
+        let answer = self.ask(&place.key, job, place.weight, place.number).await;
+        if answer.is_err() {
+            let soon = (self.settings.lease / 12).min(SOON);
+            self.roster.postpone(place.number, timer_now() + soon);
+        }
+        self.outage.heard(None, answer.as_ref().err());
+        answer.ok().map(|standing| standing.place)
+    }
+
+    /// Notes that `place` has no slots any more, and tells of it once.
+    fn lose(&self, place: &Place) {
+        if place.lose() {
+            self.observer.lost(place.weight);
+        }
+    }
+}
+
+/// The longest time until a call that failed is made again.
+const SOON: Duration = Duration::from_secs(1);
+
+/// The task that hears of turns. It ends with this.
+struct Listener {
+    hears: Arc<AtomicBool>,
+    task: JoinHandle<()>,
+}
+
+/// After a connection could not be opened, or was lost.
+const RECONNECT: Duration = Duration::from_secs(1);
+
+impl Listener {
+    fn start(server: &Arc<dyn SlotServer>) -> Self {
+        let (server, hears) = (Arc::clone(server), Arc::new(AtomicBool::new(false)));
+        let hearing = Arc::clone(&hears);
+        let task = tokio::spawn(async move {
+            loop {
+                if let Some(mut turns) = server.listen().await {
+                    hearing.store(true, Ordering::Relaxed);
+                    while let Some(numbers) = turns.next().await {
+                        server.turns().add(numbers);
+                    }
+                    hearing.store(false, Ordering::Relaxed);
+                }
+                sleep(RECONNECT).await;
+            }
+        });
+        Self { hears, task }
+    }
+
+    fn hears(&self) -> bool {
+        self.hears.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

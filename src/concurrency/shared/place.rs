@@ -1,0 +1,127 @@
+use std::time::Duration;
+
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+
+use crate::{key::Key, time::timer_now};
+
+/// Slots that are asked for, waited for or held.
+pub(super) struct Place {
+    pub(super) key: Key,
+    pub(super) weight: u64,
+    /// Its number in this instance.
+    pub(super) number: u64,
+    standing: watch::Sender<Standing>,
+}
+
+/// How a place stands, as far as is known here.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Standing {
+    /// The server has been asked, or is to be asked again: the line has forgotten it.
+    Asked,
+    /// It waits in line.
+    Waiting,
+    /// It has its slots until then, or longer if that is confirmed before.
+    Held(Instant),
+    /// It had them.
+    Lost,
+}
+
+impl Place {
+    pub(super) fn new(key: Key, weight: u64, number: u64) -> Self {
+        Self { key, weight, number, standing: watch::Sender::new(Standing::Asked) }
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        *self.standing.borrow()
+    }
+
+    /// The server lends it slots, as it was asked to at `asked`.
+    ///
+    /// A loan that has ended is not renewed: somebody may have been told.
+    pub(super) fn lend(&self, asked: Instant, lease: Duration) {
+        let now = timer_now();
+        self.standing.send_if_modified(|standing| {
+            *standing = match *standing {
+                Standing::Lost => return false,
+                Standing::Held(until) if until <= now => Standing::Lost,
+                // The clock of a server that is a little faster.
+                _ => Standing::Held(asked + (lease - lease / 50)),
+            };
+            true
+        });
+    }
+
+    /// It stands in line, if it has not got its slots meanwhile.
+    pub(super) fn wait(&self) {
+        self.change(Standing::Asked, Standing::Waiting);
+    }
+
+    /// The line does not know it.
+    pub(super) fn stray(&self) {
+        self.change(Standing::Waiting, Standing::Asked);
+    }
+
+    /// It has no slots any more. Whether it had until now.
+    pub(super) fn lose(&self) -> bool {
+        self.standing.send_if_modified(|standing| {
+            let held = matches!(standing, Standing::Held(_));
+            if held {
+                *standing = Standing::Lost;
+            }
+            held
+        })
+    }
+
+    fn change(&self, from: Standing, to: Standing) {
+        self.standing.send_if_modified(|standing| {
+            let changes = *standing == from;
+            if changes {
+                *standing = to;
+            }
+            changes
+        });
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        match self.standing() {
+            Standing::Lost => true,
+            Standing::Held(until) => until <= timer_now(),
+            Standing::Asked | Standing::Waiting => false,
+        }
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        matches!(self.standing(), Standing::Held(until) if until > timer_now())
+    }
+
+    /// Ends when it does not wait in line any longer.
+    pub(super) async fn served(&self) {
+        let mut standing = self.standing.subscribe();
+        // The sender is here.
+        let _open = standing.wait_for(|standing| *standing != Standing::Waiting).await;
+    }
+
+    /// Ends when it has lost its slots.
+    pub(super) async fn lost(&self) {
+        let mut standing = self.standing.subscribe();
+        loop {
+            let until = match *standing.borrow_and_update() {
+                Standing::Lost => return,
+                Standing::Held(until) => until,
+                Standing::Asked | Standing::Waiting => timer_now() + AN_HOUR,
+            };
+            let changed = std::pin::pin!(standing.changed());
+            let ended = std::pin::pin!(sleep_until(until));
+            futures::future::select(changed, ended).await;
+            if self.is_lost() {
+                return;
+            }
+        }
+    }
+}
+
+/// Some time after which it looks again.
+const AN_HOUR: Duration = Duration::from_secs(3_600);

@@ -1,0 +1,152 @@
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{
+    AcquireProjection,
+    stage::{Next, Stage, Step, Turn, since},
+};
+use crate::{
+    algorithm::Algorithm,
+    backend::Backend,
+    decision::{Decision, RetryAfter, Snapshot},
+    error::BackendError,
+    observe::queues::QueueEnd,
+    queue::{
+        admitted::Admitted,
+        error::QueueError,
+        forecast::later,
+        line::Wakes,
+        shared::{Joined, Newcomer, until},
+    },
+    time::timer_now,
+};
+
+impl<A: Algorithm, B: Backend<A>> AcquireProjection<'_, A, B> {
+    /// Notes when it came, now that it matters: who is admitted at once is spared a look at the clock.
+    pub(super) fn arrive(&mut self) -> Instant {
+        let now = timer_now();
+        *self.came = Some(now);
+        *self.latest = self.ask.latest(now, self.shared.settings.max_wait);
+        now
+    }
+
+    /// What follows for one who came while nobody waited.
+    pub(super) fn asked(
+        &mut self,
+        asked: Result<Result<Decision, BackendError>, B::Decide>,
+    ) -> Step {
+        match asked {
+            Ok(Ok(Decision::Allow { snapshot, charge })) if charge.delay.is_zero() => {
+                Ok(Next::Admitted(self.shared.admit_at_once(snapshot, charge)))
+            }
+            Ok(answer) => {
+                self.arrive();
+                self.enter(answer)
+            }
+            Err(decision) => {
+                self.arrive();
+                self.decision.set(Some(decision));
+                Ok(Next::Stage(Stage::Asked))
+            }
+        }
+    }
+
+    /// Takes the next step, and says how it ended if it was the last.
+    pub(super) fn go(&mut self, next: Step) -> Option<Result<Admitted, QueueError>> {
+        match next {
+            Ok(Next::Stage(stage)) => {
+                *self.stage = stage;
+                None
+            }
+            Ok(Next::Turn(turn)) if turn.start > timer_now() => {
+                *self.stage = Stage::Turn(Box::new(turn));
+                None
+            }
+            Ok(Next::Turn(turn)) => {
+                *self.stage = Stage::Done;
+                Some(Ok(self.finish(turn)))
+            }
+            Ok(Next::Admitted(admitted)) => {
+                *self.stage = Stage::Done;
+                Some(Ok(admitted))
+            }
+            Err(error) => {
+                let waited = match std::mem::replace(self.stage, Stage::Done) {
+                    Stage::Waiting(_) => self.came.map(since),
+                    _ => None,
+                };
+                self.shared.ended(error.end(), waited);
+                Some(Err(error))
+            }
+        }
+    }
+
+    /// Its turn has come.
+    pub(super) fn finish(&self, turn: Turn) -> Admitted {
+        let Turn { snapshot, charge, start, joined } = turn;
+        let promised = joined.map_or(start, |joined| joined.promised);
+        let since = |at: Instant| at.saturating_duration_since(self.came.unwrap_or(at));
+        let (waited, promised) = (since(timer_now()), since(promised));
+        if joined.is_some() || !charge.delay.is_zero() {
+            self.shared.ended(QueueEnd::InTurn, Some(waited));
+        } else {
+            self.shared.ended(QueueEnd::AtOnce, None);
+        }
+        Admitted { snapshot, charge, waited, promised }
+    }
+
+    /// The answer to one who was asked for while nobody waited.
+    pub(super) fn enter(&self, answer: Result<Decision, BackendError>) -> Step {
+        let now = timer_now();
+        let Ok(Decision::Deny { retry_after: RetryAfter::After(wait), snapshot, .. }) = answer
+        else {
+            return self.told(answer, now, Snapshot::default(), None);
+        };
+        let mut wakes = Wakes::default();
+        let newcomer = Newcomer {
+            key: self.key,
+            limit: self.limit.as_ref(),
+            ask: self.ask,
+            came: self.came.unwrap_or(now),
+            latest: *self.latest,
+        };
+        let mut shard = self.shared.lines.lock(self.key);
+        // Something may have come back since, when there was no line yet to be told.
+        let is_stale = *self.returns != self.shared.returns();
+        let refusal = Some((if is_stale { Duration::ZERO } else { wait }, snapshot));
+        let joined = self.shared.join(&mut shard, newcomer, now, refusal, &mut wakes);
+        drop(shard);
+        wakes.wake();
+        joined.map(|joined| Next::Stage(Stage::Waiting(joined)))
+    }
+
+    /// What follows from a decision of this instant, unless it is to ask again.
+    pub(super) fn told(
+        &self,
+        answer: Result<Decision, BackendError>,
+        at: Instant,
+        standing: Snapshot,
+        joined: Option<Joined>,
+    ) -> Step {
+        let own = self.limit.as_ref();
+        match answer {
+            Ok(Decision::Allow { snapshot, charge }) => {
+                let start = later(at, charge.delay);
+                if !charge.delay.is_zero() && self.latest.is_some_and(|latest| latest < start) {
+                    self.shared.give_back(self.key, own, &charge);
+                    let denial = self.shared.denial(own, until(start, timer_now()), snapshot);
+                    return Err(QueueError::TooLate(denial));
+                }
+                Ok(Next::Turn(Turn { snapshot, charge, start, joined }))
+            }
+            Ok(Decision::Deny { snapshot, retry_after: RetryAfter::Never, .. }) => {
+                Err(QueueError::Never(self.shared.denial(own, RetryAfter::Never, snapshot)))
+            }
+            Ok(Decision::Deny { retry_after, .. }) => {
+                Err(QueueError::TooLate(self.shared.denial(own, retry_after, standing)))
+            }
+            Err(error) => Err(QueueError::Backend(error)),
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! What threads meet at: the real things, or under `cfg(shuttle)` those of a scheduler that tries many
+//! orders.
+
+#[cfg(not(shuttle))]
+pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
+
+#[cfg(not(shuttle))]
+pub(crate) use parking_lot::{Mutex, MutexGuard};
+#[cfg(shuttle)]
+pub(crate) use shuttle::sync::{
+    MutexGuard,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// The scheduler's mutex with the interface of the real one.
+#[cfg(shuttle)]
+pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
+
+#[cfg(shuttle)]
+impl<T> Mutex<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self(shuttle::sync::Mutex::new(value))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().expect("a test that panics ends")
+    }
+}

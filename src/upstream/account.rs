@@ -1,0 +1,234 @@
+mod builder;
+mod expected;
+mod gate;
+mod hold;
+mod ledger;
+mod rules;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, atomic::AtomicU64},
+    time::Duration,
+};
+
+pub use self::builder::AccountBuilder;
+use self::{
+    expected::Expected,
+    gate::{Gate, Watch},
+    ledger::{Known, lock},
+    rules::{Rules, SetLimit},
+};
+pub(super) use self::{hold::Hold, ledger::Ledger};
+use super::{
+    board::{Board, KnownLimit, Notice},
+    observation::Stop,
+    profile::Profile,
+    standing::Standing,
+};
+use crate::{
+    algorithm::Plan,
+    backend::{Backend, Local},
+    decision::Snapshot,
+    error::BackendError,
+    key::Key,
+    limiter::{Limit, Limiter},
+    name::PolicyName,
+    observe::upstream::Observer,
+    queue::{Order, QueueBuilder},
+};
+
+/// An account at a provider: what its limits are, what was used of them, and what its answers have
+/// said.
+///
+/// The [profile](Profile) says what is limited and how to read the provider's answers. How much there
+/// is, is [set](AccountBuilder::limit) or learned from the answers; what they tell goes before what was
+/// set. What was used is in a [backend](AccountBuilder::backend): with a server's, a fleet has one
+/// ledger, and one [board](AccountBuilder::board) for what one of its instances was told.
+///
+/// ```
+/// use tower_quota::{Quota, upstream::{Account, Profile}};
+///
+/// let profile = Profile::ready("openai").expect("it is ready-made");
+/// let account = Account::builder(profile)
+///     .limit("requests", Quota::per_minute(500))
+///     .limit("tokens", Quota::per_minute(200_000))
+///     .build()?;
+/// assert_eq!(account.notice("").stop, None);
+/// # Ok::<(), tower_quota::ConfigError>(())
+/// ```
+///
+/// # A quota belongs to an account
+///
+/// Not to a key. Several keys of one account are clones of one `Account`, with credentials of their
+/// own in a [`Pool`](super::Pool).
+///
+/// # What is not known yet
+///
+/// Where no limit is known at the start, one request is sent, and one more at a time for each answer
+/// that comes, until an answer tells the limits or all is well with 64 at a time.
+///
+/// # Clone
+///
+/// A clone is a handle: it has the same limits, and the same requests wait for them.
+pub struct Account<B: Backend<Plan> = Local<Plan>>(Arc<Inner<B>>);
+
+struct Inner<B: Backend<Plan>> {
+    settings: Settings<B>,
+    /// The quotas that were asked for: one, or one for each model.
+    ledgers: Mutex<HashMap<Box<str>, Arc<Ledger<B>>>>,
+}
+
+#[derive(Clone, Debug)]
+struct Settings<B> {
+    profile: Profile,
+    name: PolicyName,
+    key: Key,
+    backend: B,
+    board: Board,
+    set: Vec<SetLimit>,
+    /// Limits of single models.
+    set_for: Vec<(Box<str>, SetLimit)>,
+    per_model: bool,
+    jitter: Duration,
+    order: Order,
+    max_waiters: usize,
+    max_wait: Option<Duration>,
+}
+
+impl Account {
+    /// An account at the provider of this profile. Its state is in this process unless another
+    /// [backend](AccountBuilder::backend) is given.
+    pub fn builder(profile: Profile) -> AccountBuilder {
+        AccountBuilder::new(profile)
+    }
+}
+
+impl<B: Backend<Plan>> Account<B> {
+    fn new(settings: Settings<B>) -> Self {
+        Self(Arc::new(Inner { settings, ledgers: Mutex::default() }))
+    }
+
+    /// The profile of the provider.
+    pub fn profile(&self) -> &Profile {
+        &self.0.settings.profile
+    }
+
+    /// What is known of a quota: the stop that holds, and the limits that were told. The quota is a
+    /// model's name where there are [limits by model](AccountBuilder::per_model), else `""`.
+    pub fn notice(&self, quota: &str) -> Notice {
+        self.0.settings.board.notice(quota)
+    }
+
+    /// The limits in force.
+    pub fn limits(&self, quota: &str) -> Limit<Plan> {
+        self.ledger(Some(quota)).limiter().limit()
+    }
+
+    /// How the limit stands that is nearest to refusing.
+    ///
+    /// # Errors
+    ///
+    /// The backend failed.
+    pub async fn standing(&self, quota: &str) -> Result<Snapshot, BackendError> {
+        let ledger = self.ledger(Some(quota));
+        Ok(ledger.limiter().peek(&ledger.key, 0).await?.snapshot())
+    }
+
+    /// How many requests wait for a quota.
+    pub fn waiting(&self, quota: &str) -> usize {
+        self.ledger(Some(quota)).outlook().1
+    }
+
+    /// Ends a stop by hand, for the whole fleet. One without an end, as when a bill is not paid, is of
+    /// the whole account: its quota is `""`.
+    pub fn resume(&self, quota: &str) {
+        self.0.settings.board.resume(quota);
+    }
+
+    /// Stops a quota for the whole fleet, unless a longer stop holds.
+    pub fn halt(&self, quota: &str, stop: Stop) {
+        self.0.settings.board.post_stop(quota, stop);
+    }
+
+    /// Tells the whole fleet of a limit, as one does who has asked the provider for it.
+    pub fn tell(&self, quota: &str, limit: KnownLimit) {
+        let told = self.0.settings.board.now();
+        self.0.settings.board.post_limit(quota, KnownLimit { told, ..limit });
+    }
+
+    /// The quota that requests for a model count against.
+    pub(super) fn ledger(&self, model: Option<&str>) -> Arc<Ledger<B>> {
+        let settings = &self.0.settings;
+        let mut quota = model.filter(|_| settings.per_model).unwrap_or_default();
+        let mut ledgers = lock(&self.0.ledgers);
+        if ledgers.len() >= MAX_QUOTAS && !ledgers.contains_key(quota) {
+            quota = "";
+        }
+        if let Some(ledger) = ledgers.get(quota) {
+            return Arc::clone(ledger);
+        }
+        let ledger = Arc::new(settings.ledger(quota));
+        ledgers.insert(quota.into(), Arc::clone(&ledger));
+        ledger
+    }
+
+    /// Whether both are handles to one account.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl<B: Backend<Plan>> Settings<B> {
+    fn ledger(&self, quota: &str) -> Ledger<B> {
+        let set_for = self.set_for.iter().filter(|(model, _)| **model == *quota);
+        let mut set: Vec<SetLimit> = set_for.map(|(_, limit)| limit.clone()).collect();
+        set.extend(self.set.iter().cloned());
+        let rules = Rules::new(&self.profile, &set, &[], self.jitter);
+        let rules = rules.expect("the builder has tried it");
+        let watch = Watch::new(self.board.clone(), quota.into(), rules.is_unknown());
+        let watch = Arc::new(watch);
+        let gate = Gate { backend: self.backend.clone(), watch: Arc::clone(&watch) };
+        let limiter = Limiter::of(Limit::new(self.name.clone(), rules.plan.clone()), gate);
+        let queue = QueueBuilder::new(limiter).order(self.order).max_waiters(self.max_waiters);
+        let key = match quota {
+            "" => self.key.clone(),
+            quota => Key::join([&self.key, &Key::from(quota)]),
+        };
+        Ledger {
+            quota: quota.into(),
+            key,
+            profile: self.profile.clone(),
+            queue: queue.build(),
+            watch,
+            board: self.board.clone(),
+            set,
+            jitter: self.jitter,
+            max_wait: self.max_wait,
+            known: Mutex::new(Known { rules: Arc::new(rules), limits: Vec::new(), version: 0 }),
+            expected: Mutex::new(Expected::default()),
+            standing: Mutex::new(Standing::new(&self.profile)),
+            free: AtomicU64::new(1_000_000),
+            observer: Observer::new(self.name.clone()),
+        }
+    }
+}
+
+impl<B: Backend<Plan>> Clone for Account<B> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<B: Backend<Plan>> fmt::Debug for Account<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account")
+            .field("name", &self.0.settings.name)
+            .field("profile", &self.0.settings.profile)
+            .field("board", &self.0.settings.board)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The models that are told apart; requests for more count as those without a model.
+const MAX_QUOTAS: usize = 256;

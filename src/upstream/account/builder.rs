@@ -1,0 +1,166 @@
+use std::time::Duration;
+
+use super::{
+    Account, Settings,
+    rules::{Rules, SetLimit},
+};
+use crate::{
+    algorithm::Plan,
+    backend::{Backend, Local},
+    error::ConfigError,
+    key::Key,
+    name::PolicyName,
+    queue::{Order, QueueBuilder},
+    quota::Quota,
+    upstream::{board::Board, profile::Profile},
+};
+
+/// The settings of an [`Account`].
+#[derive(Clone, Debug)]
+#[must_use = "an account is made by `build`"]
+pub struct AccountBuilder<B = Local<Plan>> {
+    settings: Settings<B>,
+}
+
+impl AccountBuilder {
+    /// How differently long requests take to reach the provider, unless told otherwise.
+    pub const DEFAULT_JITTER: Duration = Duration::from_millis(200);
+
+    pub(super) fn new(profile: Profile) -> Self {
+        let name = PolicyName::new(profile.name()).unwrap_or(PolicyName::DEFAULT);
+        Self {
+            settings: Settings {
+                profile,
+                name,
+                key: Key::GLOBAL,
+                backend: Local::new(),
+                board: Board::new(),
+                set: Vec::new(),
+                set_for: Vec::new(),
+                per_model: false,
+                jitter: Self::DEFAULT_JITTER,
+                order: Order::Fair,
+                max_waiters: QueueBuilder::<Plan, Local<Plan>>::DEFAULT_MAX_WAITERS,
+                max_wait: Some(Duration::from_secs(60)),
+            },
+        }
+    }
+}
+
+impl<B> AccountBuilder<B> {
+    /// Sets a limit of the profile by hand: until an answer tells another, and where none does.
+    pub fn limit(mut self, name: &str, quota: Quota) -> Self {
+        self.settings.set.push(SetLimit { name: name.into(), quota });
+        self
+    }
+
+    /// Sets a limit of one model, in place of that of all. It makes limits [by model](Self::per_model).
+    pub fn model_limit(mut self, model: &str, name: &str, quota: Quota) -> Self {
+        self.settings.set_for.push((model.into(), SetLimit { name: name.into(), quota }));
+        self.per_model()
+    }
+
+    /// Each model has limits of its own, as with most providers. 256 models are told apart; by
+    /// default all are counted together.
+    pub fn per_model(mut self) -> Self {
+        self.settings.per_model = true;
+        self
+    }
+
+    /// Counts in `backend` what is used: in a server's, for a fleet.
+    pub fn backend<B2: Backend<Plan>>(self, backend: B2) -> AccountBuilder<B2> {
+        let Settings {
+            profile,
+            name,
+            key,
+            board,
+            set,
+            set_for,
+            per_model,
+            jitter,
+            order,
+            max_waiters,
+            max_wait,
+            ..
+        } = self.settings;
+        let settings = Settings {
+            profile,
+            name,
+            key,
+            backend,
+            board,
+            set,
+            set_for,
+            per_model,
+            jitter,
+            order,
+            max_waiters,
+            max_wait,
+        };
+        AccountBuilder { settings }
+    }
+
+    /// Shares what answers say by `board`: with all that share the backend. By default only clones
+    /// share it.
+    pub fn board(mut self, board: Board) -> Self {
+        self.settings.board = board;
+        self
+    }
+
+    /// The name of its metrics and events; that of the profile unless told otherwise. Not the key,
+    /// nor anything else that is secret.
+    pub fn name(mut self, name: PolicyName) -> Self {
+        self.settings.name = name;
+        self
+    }
+
+    /// What the account is known by in the backend, where several share one.
+    pub fn key(mut self, key: Key) -> Self {
+        self.settings.key = key;
+        self
+    }
+
+    /// By how much sooner or later than others a request may reach the provider. So much of a limit
+    /// is left unused: a fifth of a second of 60 unless told otherwise.
+    pub fn jitter(mut self, jitter: Duration) -> Self {
+        self.settings.jitter = jitter;
+        self
+    }
+
+    /// In which order those who wait are admitted. By default the [flows](crate::queue::Ask::flow) take
+    /// turns.
+    pub fn order(mut self, order: Order) -> Self {
+        self.settings.order = order;
+        self
+    }
+
+    /// How many may wait for a quota; 1,024 unless told otherwise.
+    pub fn max_waiters(mut self, max_waiters: usize) -> Self {
+        self.settings.max_waiters = max_waiters;
+        self
+    }
+
+    /// How long anybody may wait; a minute unless told otherwise.
+    pub fn max_wait(mut self, max_wait: Duration) -> Self {
+        self.settings.max_wait = Some(max_wait);
+        self
+    }
+}
+
+impl<B: Backend<Plan>> AccountBuilder<B> {
+    /// The account.
+    ///
+    /// # Errors
+    ///
+    /// A limit was set that the profile does not have, or it has more than a [`Plan`] can hold.
+    pub fn build(self) -> Result<Account<B>, ConfigError> {
+        let Settings { profile, set, set_for, jitter, .. } = &self.settings;
+        for limit in set.iter().chain(set_for.iter().map(|(_, limit)| limit)) {
+            if !profile.limits().any(|(name, ..)| *name == *limit.name) {
+                return Err(ConfigError::UnknownLimit { name: limit.name.to_string() });
+            }
+        }
+        Rules::new(profile, set, &[], *jitter)?;
+        Ok(Account::new(self.settings))
+    }
+}

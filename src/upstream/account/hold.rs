@@ -1,0 +1,114 @@
+use std::sync::Arc;
+
+use super::{gate::UnderWay, ledger::Ledger};
+use crate::{
+    algorithm::Plan,
+    backend::Backend,
+    cost::Cost,
+    decision::{Charge, Snapshot},
+    queue::Admitted,
+    reserve::Open,
+    time::Timestamp,
+    upstream::{
+        estimate::Estimate,
+        metering::Learns,
+        observation::{Answer, Observation},
+        profile::Profile,
+        standing::Ticket,
+        usage::Usage,
+    },
+};
+
+/// What is reserved for a request that may be sent.
+///
+/// Dropped without an answer, it counts as reserved: nobody knows what became of the request.
+pub(in crate::upstream) struct Hold<B: Backend<Plan>> {
+    ledger: Arc<Ledger<B>>,
+    charge: Charge,
+    snapshot: Snapshot,
+    estimate: Estimate,
+    ticket: Ticket,
+    /// Until the answer is there.
+    under_way: Option<UnderWay>,
+    sent: Timestamp,
+}
+
+impl<B: Backend<Plan>> Hold<B> {
+    pub(super) fn new(
+        ledger: Arc<Ledger<B>>,
+        admitted: Admitted,
+        estimate: Estimate,
+        ticket: Ticket,
+        under_way: UnderWay,
+    ) -> Self {
+        let sent = ledger.board.now();
+        let Admitted { charge, snapshot, .. } = admitted;
+        Self { ledger, charge, snapshot, estimate, ticket, under_way: Some(under_way), sent }
+    }
+
+    /// The profile of the account.
+    pub(in crate::upstream) fn profile(&self) -> &Profile {
+        &self.ledger.profile
+    }
+
+    /// What the request was estimated at.
+    pub(in crate::upstream) const fn estimate(&self) -> &Estimate {
+        &self.estimate
+    }
+
+    /// When the request was sent.
+    pub(in crate::upstream) const fn sent(&self) -> Timestamp {
+        self.sent
+    }
+
+    /// The time.
+    pub(in crate::upstream) fn now(&self) -> Timestamp {
+        self.ledger.board.now()
+    }
+
+    /// The answer is there. What it says is told to all who use the account.
+    pub(in crate::upstream) fn answered(&mut self, answer: &Answer<'_>) -> Observation {
+        let observation = self.ledger.profile.observe(answer);
+        if let Some(under_way) = self.under_way.take() {
+            let (cost, snapshot) = (self.charge.cost, &self.snapshot);
+            self.ledger.observe(self.ticket, under_way, cost, snapshot, &observation);
+        }
+        observation
+    }
+
+    /// The request failed: what the provider counts of it is what its profile says.
+    pub(in crate::upstream) fn fail(self) {
+        let actual = self.ledger.profile.failed(self.charge.cost);
+        Arc::clone(&self.ledger).settle(self.charge, actual);
+    }
+
+    /// What learns from what the call comes to.
+    pub(in crate::upstream) fn learner(&self) -> Arc<dyn Learns> {
+        Arc::clone(&self.ledger) as Arc<dyn Learns>
+    }
+}
+
+impl<B: Backend<Plan>> Open for Hold<B> {
+    fn charge(&self) -> &Charge {
+        &self.charge
+    }
+
+    fn settle(self: Box<Self>, actual: Cost) {
+        Arc::clone(&self.ledger).settle(self.charge, actual);
+    }
+}
+
+impl<B: Backend<Plan>> Drop for Hold<B> {
+    fn drop(&mut self) {
+        if let Some(under_way) = self.under_way.take() {
+            drop(under_way);
+            self.ledger.lose(self.ticket);
+        }
+    }
+}
+
+impl<B: Backend<Plan>> Learns for Ledger<B> {
+    fn learn(&self, estimate: &Estimate, usage: &Usage) {
+        Self::learn(self, estimate, usage);
+    }
+}

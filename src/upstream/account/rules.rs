@@ -1,0 +1,213 @@
+//! The limits of a quota as a plan.
+
+use std::{borrow::Cow, time::Duration};
+
+use super::super::{
+    board::KnownLimit,
+    dimension::Dimension,
+    profile::{LimitShape, Profile},
+};
+use crate::{
+    algorithm::{Plan, Rule, SlidingLog, SlidingWindow, TokenBucket},
+    decision::{PolicySet, Snapshot},
+    error::ConfigError,
+    name::{Policies, PolicyName},
+    quota::Quota,
+    rejection::Denial,
+};
+
+/// A limit that was set by hand.
+#[derive(Clone, Debug)]
+pub(super) struct SetLimit {
+    pub(super) name: Box<str>,
+    pub(super) quota: Quota,
+}
+
+/// The limits that a quota is decided by.
+#[derive(Clone, Debug)]
+pub(super) struct Rules {
+    pub(super) plan: Plan,
+    /// The limits in the places of the plan.
+    pub(super) limits: Vec<Placed>,
+}
+
+/// A limit in a plan.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Placed {
+    pub(super) name: Box<str>,
+    /// Which number of a cost it counts.
+    pub(super) dimension: usize,
+    /// How much there is in a window, if it is known.
+    pub(super) limit: Option<u64>,
+    pub(super) window: Duration,
+    pub(super) refills: bool,
+}
+
+impl Rules {
+    /// The plan by what was set and what was told. What was told goes before what was set.
+    ///
+    /// A limit of the profile has its place whether it is known or not, so that what was used of it
+    /// stays used when it is told.
+    ///
+    /// # Errors
+    ///
+    /// The profile has more limits than a plan.
+    pub(super) fn new(
+        profile: &Profile,
+        set: &[SetLimit],
+        told: &[KnownLimit],
+        jitter: Duration,
+    ) -> Result<Self, ConfigError> {
+        let is_own = |known: &&KnownLimit| {
+            profile.limit_shapes().iter().all(|shape| *shape.name() != *known.name)
+        };
+        let further: Vec<_> = told.iter().filter(is_own).collect();
+        let all = Self::with(profile, set, told, &further, jitter);
+        // What a provider calls its own limits is no reason to have none.
+        all.or_else(|_| Self::with(profile, set, told, &[], jitter))
+    }
+
+    fn with(
+        profile: &Profile,
+        set: &[SetLimit],
+        told: &[KnownLimit],
+        further: &[&KnownLimit],
+        jitter: Duration,
+    ) -> Result<Self, ConfigError> {
+        let place_of =
+            |dimension: Dimension| profile.dimensions().iter().position(|own| *own == dimension);
+        let mut builder = Plan::new();
+        let mut limits = Vec::new();
+        for (index, shape) in profile.limit_shapes().iter().enumerate() {
+            let Some(dimension) = place_of(shape.dimension) else { continue };
+            if shape.apart || shape.dimension == Dimension::Concurrency {
+                continue;
+            }
+            let told = told.iter().find(|known| *known.name == *shape.name());
+            let set = set.iter().find(|set| *set.name == *shape.name());
+            let window = told
+                .and_then(|known| known.window)
+                .or_else(|| profile.window(index))
+                .or_else(|| set.map(|set| set.quota.period()))
+                .unwrap_or(ASSUMED_WINDOW);
+            let limit = told.map(|known| known.limit).or_else(|| set.map(|set| set.quota.limit()));
+            let rule = limit.map_or_else(unknown, |limit| rule(shape, limit, window, jitter));
+            builder = builder.limit_on(dimension, policy_name(shape.name(), index), rule);
+            let (name, refills) = (shape.name().into(), shape.refills);
+            limits.push(Placed { name, dimension, limit, window, refills });
+        }
+        for known in further {
+            let Some(dimension) = place_of(known.dimension) else { continue };
+            let window = known.window.unwrap_or(ASSUMED_WINDOW);
+            let name = policy_name(&format!("told-{}", known.name), limits.len());
+            let rule = windowed(known.dimension, known.limit, window, jitter);
+            builder = builder.limit_on(dimension, name, rule);
+            let (name, limit) = (known.name.clone(), Some(known.limit));
+            limits.push(Placed { name, dimension, limit, window, refills: false });
+        }
+        if limits.is_empty() {
+            builder = builder.limit(PolicyName::from_static("unknown"), unknown());
+            let (limit, window) = (None, ASSUMED_WINDOW);
+            limits.push(Placed { name: "".into(), dimension: 0, limit, window, refills: true });
+        }
+        Ok(Self { plan: builder.build()?, limits })
+    }
+
+    /// Whether nothing is known of any limit.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.limits.iter().all(|placed| placed.limit.is_none())
+    }
+
+    /// The limits that are other than those before.
+    pub(super) fn changes<'r>(
+        &'r self,
+        before: &'r Self,
+    ) -> impl Iterator<Item = (&'r str, Option<u64>)> {
+        let is_new = |placed: &&Placed| !before.limits.contains(placed);
+        self.limits.iter().filter(is_new).map(|placed| (&*placed.name, placed.limit))
+    }
+
+    /// The same denial without the limits of which nothing is known: callers are not told of them.
+    pub(super) fn known_only(&self, denial: &Denial) -> Denial {
+        let is_known =
+            |place: &usize| self.limits.get(*place).is_some_and(|placed| placed.limit.is_some());
+        let known: Vec<usize> = (0..denial.policies.len()).filter(is_known).collect();
+        let policies = known.iter().filter_map(|place| denial.policies.get(*place).cloned());
+        let new_place = |place: usize| known.iter().position(|known| *known == place);
+        let violated = (0..denial.policies.len())
+            .filter(|place| denial.violated.contains(*place))
+            .filter_map(new_place)
+            .fold(PolicySet::EMPTY, PolicySet::with);
+        let policy = new_place(denial.snapshot.policy).unwrap_or(0);
+        let snapshot = Snapshot { policy, ..denial.snapshot };
+        Denial::new(denial.retry_after, snapshot, violated, Policies::new(policies.collect()))
+    }
+
+    /// The place of a limit.
+    pub(super) fn place(&self, name: &str) -> Option<usize> {
+        self.limits.iter().position(|placed| *placed.name == *name)
+    }
+}
+
+/// The rule that keeps inside a provider's limit, though requests reach it up to `jitter` sooner or
+/// later than others.
+fn rule(shape: &LimitShape, limit: u64, window: Duration, jitter: Duration) -> Rule {
+    if shape.refills {
+        return refilling(limit, window, jitter);
+    }
+    #[cfg(feature = "calendar")]
+    if let Some(zone) = &shape.midnight
+        && let Ok(days) = crate::algorithm::Calendar::days(zone)
+    {
+        return crate::algorithm::FixedWindow::calendar(limit, days).into();
+    }
+    windowed(shape.dimension, limit, window, jitter)
+}
+
+/// A bucket like the provider's, less what refills while a request is late. One that holds less than
+/// two requests is spaced by the lateness instead.
+fn refilling(limit: u64, window: Duration, jitter: Duration) -> Rule {
+    let late = u128::from(limit) * jitter.as_nanos() / window.as_nanos().max(1) + 1;
+    let late = u64::try_from(late).unwrap_or(u64::MAX);
+    match limit.checked_sub(late) {
+        Some(burst @ 1..) => TokenBucket::new(quota(limit, window)).burst(burst).into(),
+        _ => {
+            let each = window / u32::try_from(limit.max(1)).unwrap_or(u32::MAX);
+            TokenBucket::new(quota(1.min(limit), each.saturating_add(jitter))).burst(1).into()
+        }
+    }
+}
+
+/// Never more than the limit in any window, wherever the provider's begin.
+fn windowed(dimension: Dimension, limit: u64, window: Duration, jitter: Duration) -> Rule {
+    let quota = quota(limit, window.saturating_add(jitter));
+    if dimension == Dimension::Requests && limit <= MAX_LOG {
+        return SlidingLog::new(quota).into();
+    }
+    let window = SlidingWindow::new(quota);
+    window.segments(SlidingWindow::MAX_SEGMENTS).unwrap_or(window).into()
+}
+
+fn quota(limit: u64, window: Duration) -> Quota {
+    let window = window.clamp(Duration::from_millis(1), Quota::MAX_PERIOD);
+    Quota::new(limit.min(Quota::MAX_LIMIT), window).unwrap_or(Quota::CLOSED)
+}
+
+/// A limit that nobody knows yet: so much that it never binds.
+fn unknown() -> Rule {
+    TokenBucket::new(Quota::per_second(1_000_000_000)).into()
+}
+
+/// The name as a policy's: what a provider calls its own need not be one.
+fn policy_name(name: &str, place: usize) -> PolicyName {
+    let name: Cow<'_, str> = match PolicyName::new(name) {
+        Ok(name) => return name,
+        Err(_) => format!("limit-{place}").into(),
+    };
+    PolicyName::new(name).unwrap_or(PolicyName::DEFAULT)
+}
+
+/// The window of a limit of which nobody says it.
+const ASSUMED_WINDOW: Duration = Duration::from_secs(60);
+/// The largest number of requests of which each is remembered.
+const MAX_LOG: u64 = 1_000;

@@ -1,0 +1,225 @@
+mod notice;
+#[cfg(feature = "redis")]
+mod shared;
+#[cfg(feature = "redis")]
+mod wire;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    future::Future,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, watch};
+
+pub use self::notice::{KnownLimit, Notice};
+use super::observation::{Class, Stop};
+use crate::time::{Clock, TimerClock, Timestamp};
+
+/// What everybody must know who uses an account: that the provider said to stop, and how its limits
+/// have changed.
+///
+/// What is posted here counts at once for all clones in this process; a board that is
+/// [shared](Self::shared) passes it on to all instances by a server. Reading it costs no trip.
+///
+/// # What it promises
+///
+/// A stop is never shortened, whoever posts, in whatever order: of two the longer holds. Of two limits
+/// the one that was told later holds. So what is posted twice, late or again after an outage changes
+/// nothing.
+///
+/// ```
+/// use tower_quota::upstream::Board;
+///
+/// let board = Board::new();
+/// assert!(board.notice("").stop.is_none());
+/// ```
+///
+/// # Clone
+///
+/// A clone is a handle to the same board.
+#[derive(Clone)]
+pub struct Board(Arc<Inner>);
+
+struct Inner {
+    clock: TimerClock,
+    /// What was posted, by quota: of an account that has limits by model, a quota is a model.
+    notices: watch::Sender<Notices>,
+    /// Counts what was new.
+    version: AtomicU64,
+    /// Whether what others have posted was read once.
+    is_current: watch::Sender<bool>,
+    link: Option<Link>,
+}
+
+/// How what is posted gets to other instances.
+struct Link {
+    posts: mpsc::UnboundedSender<Post>,
+    /// Starts the task that carries it, once there is a runtime.
+    start: OnceLock<()>,
+    starter: Starter,
+}
+
+/// Starts the task if it can.
+type Starter = Box<dyn Fn(&Arc<Inner>) -> bool + Send + Sync>;
+
+pub(super) type Notices = BTreeMap<Box<str>, Notice>;
+
+/// Something that is posted of a quota.
+#[derive(Clone, Debug)]
+pub(super) enum Post {
+    Stop { quota: Box<str>, stop: Stop, told: Timestamp },
+    Limit { quota: Box<str>, limit: KnownLimit },
+    Resume { quota: Box<str>, at: Timestamp },
+}
+
+impl Board {
+    /// A board of this process.
+    pub fn new() -> Self {
+        Self::of(TimerClock::new(), None, true)
+    }
+
+    fn of(clock: TimerClock, link: Option<Link>, is_current: bool) -> Self {
+        let (notices, is_current) = (watch::Sender::default(), watch::Sender::new(is_current));
+        let version = AtomicU64::new(0);
+        Self(Arc::new(Inner { clock, notices, version, is_current, link }))
+    }
+
+    /// What is known of a quota: of an account without limits by model, the quota is `""`.
+    ///
+    /// A stop that is over is not told.
+    pub fn notice(&self, quota: &str) -> Notice {
+        let now = self.now();
+        let notice = self.0.notices.borrow().get(quota).cloned().unwrap_or_default();
+        notice.at(now)
+    }
+
+    /// Stops the quota, unless a longer stop holds. [`Class::NeverAdmissible`] stops nothing: it is
+    /// about one request.
+    pub fn post_stop(&self, quota: &str, stop: Stop) {
+        if stop.class != Class::NeverAdmissible {
+            self.post(Post::Stop { quota: quota.into(), stop, told: self.now() });
+        }
+    }
+
+    /// Notes a limit, unless one is known that was told later.
+    pub fn post_limit(&self, quota: &str, limit: KnownLimit) {
+        self.post(Post::Limit { quota: quota.into(), limit });
+    }
+
+    /// Ends a stop by hand, as after a bill was paid. A stop that is told later holds again.
+    pub fn resume(&self, quota: &str) {
+        self.post(Post::Resume { quota: quota.into(), at: self.now() });
+    }
+
+    /// The board's time.
+    pub(super) fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
+    /// The stop that holds.
+    pub(super) fn stop(&self, quota: &str) -> Option<Stop> {
+        let now = self.now();
+        self.0.notices.borrow().get(quota).and_then(|notice| notice.holding(now)).cloned()
+    }
+
+    /// A number that is another when anything is new.
+    pub(super) fn version(&self) -> u64 {
+        self.0.version.load(Ordering::Acquire)
+    }
+
+    /// Sees what is posted from now on.
+    pub(super) fn changes(&self) -> watch::Receiver<Notices> {
+        self.0.notices.subscribe()
+    }
+
+    /// Waits until what others have posted is known, but not for long: who cannot ask goes on with
+    /// what is known here.
+    pub(super) fn current(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut is_current = self.0.is_current.subscribe();
+        if !*is_current.borrow() {
+            self.start();
+        }
+        async move {
+            if !*is_current.borrow() {
+                let read = is_current.wait_for(|is_current| *is_current);
+                drop(tokio::time::timeout(FIRST_READ, read).await);
+            }
+        }
+    }
+
+    fn post(&self, post: Post) {
+        let is_news = self.0.merge([post.clone()]);
+        if is_news && let Some(link) = &self.0.link {
+            self.start();
+            // The task that reads this ends with the board.
+            drop(link.posts.send(post));
+        }
+    }
+
+    fn start(&self) {
+        if let Some(link) = &self.0.link
+            && link.start.get().is_none()
+            && (link.starter)(&self.0)
+        {
+            link.start.get_or_init(|| ());
+        }
+    }
+}
+
+impl Inner {
+    /// Takes in what was posted, and says whether anything of it is new.
+    fn merge(&self, posts: impl IntoIterator<Item = Post>) -> bool {
+        self.notices.send_if_modified(|notices| {
+            let mut is_news = false;
+            for post in posts {
+                let quota = post.quota();
+                let notice = match notices.get_mut(quota) {
+                    Some(notice) => notice,
+                    None => notices.entry(quota.into()).or_default(),
+                };
+                is_news |= notice.merge(post);
+            }
+            if is_news {
+                self.version.fetch_add(1, Ordering::Release);
+            }
+            is_news
+        })
+    }
+}
+
+impl Post {
+    fn quota(&self) -> &str {
+        match self {
+            Self::Stop { quota, .. } | Self::Limit { quota, .. } | Self::Resume { quota, .. } => {
+                quota
+            }
+        }
+    }
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Board {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Board")
+            .field("notices", &*self.0.notices.borrow())
+            .field("is_shared", &self.0.link.is_some())
+            .finish()
+    }
+}
+
+/// The quota of an account without limits by model, and of what stops all of it.
+pub(super) const ALL: &str = "";
+
+/// How long a first request waits for what others have posted.
+const FIRST_READ: Duration = Duration::from_secs(1);

@@ -1,0 +1,133 @@
+use std::{sync::Arc, time::Duration};
+
+use super::Post;
+use crate::{
+    time::Timestamp,
+    upstream::{
+        dimension::Dimension,
+        observation::{Source, Stop},
+    },
+};
+
+/// What is known of a quota.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Notice {
+    /// Until when nothing is to be sent, and why.
+    pub stop: Option<Stop>,
+    /// The limits that answers have told, by name.
+    pub limits: Vec<KnownLimit>,
+    /// When the stop was told.
+    told: Timestamp,
+    /// Stops that were told before do not hold.
+    resumed: Timestamp,
+}
+
+/// A limit as an answer has told it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct KnownLimit {
+    /// Its name: of the profile, or of the provider's policy.
+    pub name: Box<str>,
+    /// What it counts.
+    pub dimension: Dimension,
+    /// How much there is in a window.
+    pub limit: u64,
+    /// Its window; `None` if nobody has told it.
+    pub window: Option<Duration>,
+    /// How it is known. [`Inferred`](Source::Inferred): by a refusal that what answers tell does not
+    /// explain.
+    pub source: Source,
+    /// What answers tell instead, where it was inferred. While they go on with that, they are not
+    /// believed.
+    pub instead_of: Option<u64>,
+    /// When the request was sent whose answer told it.
+    pub told: Timestamp,
+    /// Which instance was told.
+    pub by: Arc<str>,
+}
+
+impl KnownLimit {
+    /// A limit that this process was told.
+    pub fn new(name: impl Into<Box<str>>, dimension: Dimension, limit: u64) -> Self {
+        Self {
+            name: name.into(),
+            dimension,
+            limit,
+            window: None,
+            source: Source::Told,
+            instead_of: None,
+            told: Timestamp::MIN,
+            by: format!("process {}", std::process::id()).into(),
+        }
+    }
+
+    fn is_like(&self, other: &Self) -> bool {
+        (self.limit, self.window) == (other.limit, other.window)
+    }
+}
+
+impl Notice {
+    /// The stop that holds at this time.
+    pub(super) fn holding(&self, now: Timestamp) -> Option<&Stop> {
+        self.stop
+            .as_ref()
+            .filter(|stop| self.resumed < self.told && stop.until.is_none_or(|until| now < until))
+    }
+
+    /// What holds at this time.
+    pub(super) fn at(mut self, now: Timestamp) -> Self {
+        self.stop = self.holding(now).cloned();
+        self
+    }
+
+    /// Takes in what was posted, and says whether it is new.
+    pub(super) fn merge(&mut self, post: Post) -> bool {
+        match post {
+            Post::Stop { stop, told, .. } => {
+                let end = |stop: &Stop| stop.until.unwrap_or(Timestamp::MAX);
+                let held = self.stop.as_ref().filter(|_| self.resumed < self.told).map(end);
+                if told <= self.resumed {
+                    return false;
+                }
+                // By another's clock the same stop is some moments longer or shorter.
+                if held.is_some_and(|held| end(&stop) <= held.saturating_add(SAME)) {
+                    return false;
+                }
+                self.told = told;
+                self.stop = Some(stop);
+                true
+            }
+            Post::Resume { at, .. } => {
+                let is_news = self.resumed < at;
+                self.resumed = self.resumed.max(at);
+                is_news
+            }
+            Post::Limit { limit, .. } => {
+                let Some(held) = self.limits.iter_mut().find(|held| held.name == limit.name) else {
+                    if self.limits.len() < MAX_LIMITS {
+                        self.limits.push(limit);
+                        self.limits.sort_by(|one, other| one.name.cmp(&other.name));
+                        return true;
+                    }
+                    return false;
+                };
+                if limit.told < held.told || held.instead_of == Some(limit.limit) {
+                    return false;
+                }
+                let limit = KnownLimit { window: limit.window.or(held.window), ..limit };
+                if limit.is_like(held) {
+                    held.told = limit.told;
+                    return false;
+                }
+                *held = limit;
+                true
+            }
+        }
+    }
+}
+
+/// Two ends of stops that are no further apart are the same.
+const SAME: Duration = Duration::from_millis(20);
+/// The limits that are known of one quota: a provider may name its own.
+const MAX_LIMITS: usize = 32;

@@ -1,0 +1,159 @@
+//! What is posted, as it is kept in a server.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{KnownLimit, Post};
+use crate::{
+    time::Timestamp,
+    upstream::{
+        dimension::Dimension,
+        observation::{Class, Source, Stop},
+    },
+};
+
+/// What is still to be posted, by field: of one field only the last matters.
+#[derive(Debug, Default)]
+pub(super) struct Pending(BTreeMap<String, Post>);
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Wire {
+    Stop {
+        quota: Box<str>,
+        class: Class,
+        limit: Option<String>,
+        source: Source,
+    },
+    Limit {
+        quota: Box<str>,
+        name: Box<str>,
+        dimension: Dimension,
+        limit: u64,
+        nanos: Option<u64>,
+        source: Source,
+        instead_of: Option<u64>,
+        by: Box<str>,
+    },
+    Resume {
+        quota: Box<str>,
+    },
+}
+
+impl Pending {
+    pub(super) fn add(&mut self, post: Post) {
+        // Of two stops the longer holds, whichever was posted last.
+        let end = |post: &Post| match post {
+            Post::Stop { stop, .. } => stop.until.unwrap_or(Timestamp::MAX),
+            Post::Limit { limit, .. } => limit.told,
+            Post::Resume { at, .. } => *at,
+        };
+        let field = field(&post);
+        if self.0.get(&field).is_none_or(|held| end(held) <= end(&post)) {
+            self.0.insert(field, post);
+        }
+    }
+
+    pub(super) fn take(&mut self) -> Self {
+        std::mem::take(self)
+    }
+
+    /// Puts back what could not be posted.
+    pub(super) fn put_back(&mut self, unposted: Self) {
+        unposted.0.into_values().for_each(|post| self.add(post));
+    }
+
+    /// The arguments of the script.
+    pub(super) fn arguments(&self, now: Timestamp) -> Vec<Vec<u8>> {
+        let mut arguments = vec![KEPT.as_millis().to_string().into_bytes()];
+        for (field, post) in &self.0 {
+            let Ok(rest) = serde_json::to_vec(&Wire::of(post)) else { continue };
+            let (order, told) = match post {
+                Post::Stop { stop, told, .. } => (stop.until, *told),
+                Post::Limit { limit, .. } => (Some(limit.told), limit.told),
+                Post::Resume { at, .. } => (Some(*at), *at),
+            };
+            let order = order.map_or_else(|| "never".to_owned(), |order| millis(now, order));
+            let head = [field.clone(), order, millis(now, told)].map(String::into_bytes);
+            arguments.extend(head.into_iter().chain([rest]));
+        }
+        arguments
+    }
+}
+
+/// What a server has, its time being `then` where it is `now` here. What cannot be read is passed over.
+pub(super) fn read(fields: &[Vec<u8>], then: i64, now: Timestamp) -> Vec<Post> {
+    let values = fields.iter().skip(1).step_by(2);
+    values.filter_map(|value| read_one(value, then, now)).collect()
+}
+
+fn read_one(value: &[u8], then: i64, now: Timestamp) -> Option<Post> {
+    let mut parts = std::str::from_utf8(value).ok()?.splitn(3, ' ');
+    let (order, told, rest) = (parts.next()?, parts.next()?, parts.next()?);
+    let here = |millis: &str| {
+        let from_then = millis.parse::<i64>().ok()?.saturating_sub(then);
+        let apart = Duration::from_millis(from_then.unsigned_abs());
+        Some(if from_then < 0 { now.saturating_sub(apart) } else { now.saturating_add(apart) })
+    };
+    let told = here(told)?;
+    Some(match serde_json::from_str(rest).ok()? {
+        Wire::Stop { quota, class, limit, source } => {
+            let until = if order == NEVER { None } else { Some(here(order)?) };
+            let limit = limit.map(Into::into);
+            Post::Stop { quota, stop: Stop { class, until, limit, source }, told }
+        }
+        Wire::Limit { quota, name, dimension, limit, nanos, source, instead_of, by } => {
+            let window = nanos.map(Duration::from_nanos);
+            let by = by.as_ref().into();
+            let limit = KnownLimit { name, dimension, limit, window, source, instead_of, told, by };
+            Post::Limit { quota, limit }
+        }
+        Wire::Resume { quota } => Post::Resume { quota, at: told },
+    })
+}
+
+impl Wire {
+    fn of(post: &Post) -> Self {
+        match post.clone() {
+            Post::Stop { quota, stop, .. } => Self::Stop {
+                quota,
+                class: stop.class,
+                limit: stop.limit.map(Into::into),
+                source: stop.source,
+            },
+            Post::Limit { quota, limit } => Self::Limit {
+                quota,
+                name: limit.name,
+                dimension: limit.dimension,
+                limit: limit.limit,
+                nanos: limit.window.map(crate::time::saturating_nanos),
+                source: limit.source,
+                instead_of: limit.instead_of,
+                by: limit.by.as_ref().into(),
+            },
+            Post::Resume { quota, .. } => Self::Resume { quota },
+        }
+    }
+}
+
+fn field(post: &Post) -> String {
+    match post {
+        Post::Stop { quota, .. } => format!("stop {quota}"),
+        // Whatever is in the names, two of them are two fields.
+        Post::Limit { quota, limit } => format!("limit {} {quota} {}", quota.len(), limit.name),
+        Post::Resume { quota, .. } => format!("resume {quota}"),
+    }
+}
+
+/// Milliseconds from `now` to `then`.
+fn millis(now: Timestamp, then: Timestamp) -> String {
+    let later = then.saturating_since(now).as_nanos().div_ceil(1_000_000);
+    let earlier = now.saturating_since(then).as_millis();
+    if earlier > 0 { format!("-{earlier}") } else { later.to_string() }
+}
+
+/// What the script keeps for an end that never comes.
+const NEVER: &str = "9007199254740991";
+/// How long a board is kept after the last that was posted, or the end of its last stop.
+const KEPT: Duration = Duration::from_secs(86_400);

@@ -1,0 +1,149 @@
+//! One request's way: estimated, admitted, sent, observed, settled.
+
+use std::{future::poll_fn, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode, header::CONTENT_TYPE, request::Parts};
+use http_body::Body;
+use tower_service::Service;
+
+use super::{
+    account::Hold,
+    estimate::Estimate,
+    metering::Metering,
+    model::model_of,
+    observation::{Answer, Class, Observation, Stop},
+    pool::{Question, Sendable},
+    profile::Profile,
+    service::{Settings, UpstreamBody},
+};
+use crate::{
+    algorithm::Plan,
+    backend::Backend,
+    cost::Cost,
+    http::{MeasuredBody, PeekedBody},
+    policy,
+    reserve::Reservation,
+    waiting::AskOf,
+};
+
+pub(super) struct Exchange<S, B: Backend<Plan>, R, W> {
+    service: S,
+    settings: Arc<Settings<B, R, W>>,
+}
+
+impl<S, B: Backend<Plan>, R, W> Exchange<S, B, R, W> {
+    pub(super) const fn new(service: S, settings: Arc<Settings<B, R, W>>) -> Self {
+        Self { service, settings }
+    }
+
+    pub(super) async fn run<ReqBody, ResBody>(
+        mut self,
+        request: Request<ReqBody>,
+    ) -> Result<Response<UpstreamBody<ResBody>>, S::Error>
+    where
+        S: Service<Request<PeekedBody<ReqBody>>, Response = Response<ResBody>>,
+        R: policy::Answer<Request<PeekedBody<ReqBody>>, Response<UpstreamBody<ResBody>>, S::Error>,
+        W: AskOf<Parts> + Sync,
+        ReqBody: Body<Data = Bytes>,
+        ResBody: Body<Data = Bytes>,
+    {
+        let settings = Arc::clone(&self.settings);
+        let Settings { pool, answer, ask, max_peek } = &*settings;
+        let (mut parts, body) = request.into_parts();
+        let mut body = PeekedBody::unread(body);
+        let is_whole = body.fill(*max_peek).await;
+        let peeked = body.peek();
+        let length = body.size_hint().exact().unwrap_or(peeked.len() as u64);
+
+        let model = model_of(&parts.uri, &peeked);
+        let estimate = |profile: &Profile| {
+            if is_whole {
+                return profile.estimate(&peeked);
+            }
+            // A text of that length: what it really is nobody can tell before it is sent.
+            Estimate { input: length.div_ceil(4), ..Estimate::default() }
+        };
+        let mut tried = Vec::new();
+        loop {
+            let ask = |cost: Cost| ask.ask_of(&parts, cost);
+            let question = Question { model: model.as_deref(), estimate: &estimate, ask: &ask };
+            let admitted = pool.admit(&question, &tried).await;
+            let Sendable { member, hold } = match admitted {
+                Ok(sendable) => sendable,
+                Err(rejection) => {
+                    return answer.refuse(&Request::from_parts(parts, body), rejection);
+                }
+            };
+            tried.push(member);
+            let again = (is_whole && pool.has_another(&tried)).then(|| parts.clone());
+            pool.prepare(member, &mut parts);
+            let sent = self.service.call(Request::from_parts(parts, body)).await;
+            // Dropped with an error, what is held counts as reserved.
+            let (response, stop) = observe(sent?, hold).await;
+            let Some(original) = again.filter(|_| stop.is_some_and(|stop| is_for_another(&stop)))
+            else {
+                return Ok(response);
+            };
+            drop(response);
+            parts = original;
+            body = PeekedBody::of_bytes(peeked.clone());
+            poll_fn(|context| self.service.poll_ready(context)).await?;
+        }
+    }
+}
+
+/// Tells the account what the answer says, and sets going what settles it.
+async fn observe<B: Backend<Plan>, ResBody: Body<Data = Bytes>>(
+    response: Response<ResBody>,
+    mut hold: Hold<B>,
+) -> (Response<UpstreamBody<ResBody>>, Option<Stop>) {
+    let received = hold.now();
+    let (parts, body) = response.into_parts();
+    let mut body = PeekedBody::unread(body);
+    let is_failure = parts.status.is_client_error() || parts.status.is_server_error();
+    if is_failure || may_refuse(hold.profile(), parts.status, &parts.headers, &body) {
+        // What a provider says of a refusal it says at once. If not, the caller waits no longer.
+        let read = body.fill(Observation::MAX_BODY);
+        drop(tokio::time::timeout(READ, read).await);
+    }
+    let stop = hold
+        .answered(&Answer {
+            status: parts.status,
+            headers: &parts.headers,
+            body: &body.peek(),
+            sent: hold.sent(),
+            received,
+        })
+        .stop;
+    let response = Response::from_parts(parts, body);
+    if is_failure {
+        hold.fail();
+        return (MeasuredBody::measuring(response, None), stop);
+    }
+    let metering = Metering::new(&hold, response.headers());
+    (MeasuredBody::measuring(response, Some((metering, Reservation::of(hold)))), stop)
+}
+
+/// Whether a success may be a refusal in truth, and is short enough to wait for its end.
+fn may_refuse<B: Body<Data = Bytes>>(
+    profile: &Profile,
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &PeekedBody<B>,
+) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
+    let is_stream = kind.starts_with(b"text/event-stream");
+    let length = body.size_hint().exact();
+    profile.rules().iter().any(|rule| rule.status.contains(&status.as_u16()))
+        && !is_stream
+        && length.is_some_and(|length| length <= Observation::MAX_BODY as u64)
+}
+
+/// Whether another account may do better.
+const fn is_for_another(stop: &Stop) -> bool {
+    !matches!(stop.class, Class::NeverAdmissible)
+}
+
+/// How long the body of a refusal is waited for.
+const READ: Duration = Duration::from_secs(2);

@@ -1,0 +1,150 @@
+use std::{fmt, sync::Arc};
+
+use super::{
+    pool::Pool,
+    service::{Settings, Upstream},
+};
+use crate::{
+    algorithm::Plan,
+    backend::{Backend, Local},
+    policy::Fail,
+    waiting::UpToMaxWait,
+};
+
+/// Keeps requests inside the limits of the provider that they go to.
+///
+/// # What it does with a request
+///
+/// 1. It reads the body, up to a [bound](Self::max_peek), and [estimates](super::Profile::estimate)
+///    what the call will cost. Longer bodies go on as they come, and are estimated by their length.
+/// 2. The request waits in line until the limits of its [account](super::Account) admit it and no stop
+///    holds. Whose turn comes too late is refused at once: see [`ask`](Self::ask).
+/// 3. The inner service is called. What the head of the answer says of the limits, and the body of a
+///    refusal, are told to all who share the account.
+/// 4. The body goes on frame by frame as it comes, and is read as it passes. At its end what was
+///    reserved is settled to what was used.
+///
+/// | how the call ends | what counts |
+/// |---|---|
+/// | the answer says what was used | that |
+/// | the body is cut off, or dropped | the input, and the output that was told or seen: see [`UsageReading`](super::UsageReading) |
+/// | a status above 399 | what the profile says: mostly all that was reserved |
+/// | an error, a time-out, a caller that goes away | what was reserved |
+/// | it was refused here | nothing |
+///
+/// An answer is given to the caller as it came, refusals too, byte for byte.
+///
+/// # Where it stands
+///
+/// As near to the provider as can be: inside retries, since the provider counts attempts, and directly
+/// around the client. What waits holds the readiness of what is inside.
+///
+/// # Right and wrong
+///
+/// ```
+/// use http::{Request, Response};
+/// use tower::{BoxError, ServiceBuilder, service_fn};
+/// use tower_quota::{Quota, http::PeekedBody, upstream::{Account, Profile, UpstreamLayer}};
+///
+/// # type Body = http_body_util::Full<bytes::Bytes>;
+/// let profile = Profile::ready("openai").expect("it is ready-made");
+/// let account = Account::builder(profile).limit("tokens", Quota::per_minute(200_000)).build()?;
+/// let client = ServiceBuilder::new()
+///     .layer(UpstreamLayer::new(account))
+///     // Stands for a client: that of hyper-util, one of reqwest's.
+///     .service(service_fn(|_: Request<PeekedBody<Body>>| async {
+///         Ok::<_, BoxError>(Response::new(Body::from(r#"{"usage": {"total_tokens": 12}}"#)))
+///     }));
+/// # fn is_service<S: tower::Service<Request<Body>>>(_: S) {}
+/// # is_service(client);
+/// # Ok::<(), tower_quota::ConfigError>(())
+/// ```
+///
+/// Wrong: an account for each service. Each would believe that it has the whole quota. Clone one.
+///
+/// # Clone
+///
+/// Clones, and all services that they make, share the accounts.
+#[must_use = "a layer does nothing until it wraps a service"]
+pub struct UpstreamLayer<B: Backend<Plan> = Local<Plan>, R = Fail, W = UpToMaxWait> {
+    settings: Arc<Settings<B, R, W>>,
+}
+
+impl<B: Backend<Plan>> UpstreamLayer<B> {
+    /// Sends requests by an [`Account`](super::Account), or by one of a [`Pool`].
+    pub fn new(pool: impl Into<Pool<B>>) -> Self {
+        Self::of(Settings {
+            pool: pool.into(),
+            answer: Fail,
+            ask: UpToMaxWait,
+            max_peek: UpstreamLayer::DEFAULT_MAX_PEEK,
+        })
+    }
+}
+
+impl UpstreamLayer {
+    /// The bytes of a request's body that are read before it is sent, unless told otherwise.
+    pub const DEFAULT_MAX_PEEK: usize = 1 << 20;
+}
+
+impl<B: Backend<Plan>, R, W> UpstreamLayer<B, R, W> {
+    fn of(settings: Settings<B, R, W>) -> Self {
+        Self { settings: Arc::new(settings) }
+    }
+
+    /// Tells callers of a refusal by `answer`: by [`TooManyRequests`](crate::http::TooManyRequests) in
+    /// HTTP. By default a refusal is the service's error.
+    pub fn answer<R2>(self, answer: R2) -> UpstreamLayer<B, R2, W>
+    where
+        W: Clone,
+    {
+        let Settings { pool, ask, max_peek, .. } = &*self.settings;
+        let (pool, ask) = (pool.clone(), ask.clone());
+        UpstreamLayer::of(Settings { pool, answer, ask, max_peek: *max_peek })
+    }
+
+    /// Asks for its turn as `ask` says: with a deadline, a priority, on the account of a tenant. It is
+    /// given the head of the request and the cost:
+    /// `|request: &http::request::Parts, cost: Cost| Ask::new(cost)`. By default every request waits as
+    /// long as its account lets it.
+    pub fn ask<W2>(self, ask: W2) -> UpstreamLayer<B, R, W2>
+    where
+        R: Clone,
+    {
+        let Settings { pool, answer, max_peek, .. } = &*self.settings;
+        let (pool, answer) = (pool.clone(), answer.clone());
+        UpstreamLayer::of(Settings { pool, answer, ask, max_peek: *max_peek })
+    }
+
+    /// How many bytes of a request's body are read, and held until it is sent, to estimate what the
+    /// call costs. A mebibyte unless told otherwise.
+    pub fn max_peek(self, max_peek: usize) -> Self
+    where
+        R: Clone,
+        W: Clone,
+    {
+        let Settings { pool, answer, ask, .. } = &*self.settings;
+        let (pool, answer, ask) = (pool.clone(), answer.clone(), ask.clone());
+        Self::of(Settings { pool, answer, ask, max_peek })
+    }
+}
+
+impl<S, B: Backend<Plan>, R, W> tower_layer::Layer<S> for UpstreamLayer<B, R, W> {
+    type Service = Upstream<S, B, R, W>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Upstream::new(inner, Arc::clone(&self.settings))
+    }
+}
+
+impl<B: Backend<Plan>, R, W> Clone for UpstreamLayer<B, R, W> {
+    fn clone(&self) -> Self {
+        Self { settings: Arc::clone(&self.settings) }
+    }
+}
+
+impl<B: Backend<Plan>, R, W> fmt::Debug for UpstreamLayer<B, R, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UpstreamLayer").field("pool", &self.settings.pool).finish_non_exhaustive()
+    }
+}

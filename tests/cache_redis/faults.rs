@@ -1,0 +1,148 @@
+//! A server that is away, hangs, or does not permit: a miss, and soon.
+
+use std::time::Duration;
+
+use redis::RedisConnectionInfo;
+use tokio::time::Instant;
+use tower_quota::{
+    BackendErrorKind,
+    backend::{
+        guarded::BreakerState,
+        redis::{Cluster, Sentinel, Source},
+    },
+    cache::redis::RedisStoreBuilder,
+};
+
+use crate::{
+    servers::{self, Flavor, Proxy, Standalone},
+    support::{
+        PATIENCE, Upstream, ask, cache, json, kept, layer, read, server_of, status, unique_name,
+    },
+};
+
+#[tokio::test]
+async fn without_a_server_all_is_a_miss_and_soon_nobody_asks_it() {
+    let proxy = Proxy::start("127.0.0.1:1".parse().expect("an address"));
+    proxy.refuse();
+    let timeout = Duration::from_millis(100);
+    let store = RedisStoreBuilder::new(server_of(&proxy.url()), unique_name()).timeout(timeout);
+    let store = store.build();
+    let upstream = Upstream::numbered();
+    let asked = cache(&layer().store(store.clone()), &upstream);
+    for call in 1..=10 {
+        assert_eq!(read(&asked, json(&call.to_string())).await, format!("answer {call}"));
+    }
+    assert_eq!(store.state(), BreakerState::Open);
+    let error = store.check().await.expect_err("it is not asked");
+    assert_eq!(error.kind(), BackendErrorKind::CircuitOpen);
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_costs_a_few_requests_its_time_out_and_comes_back() {
+    let server = Standalone::start();
+    let proxy = Proxy::start(server.addr());
+    let timeout = Duration::from_millis(200);
+    let store = RedisStoreBuilder::new(server_of(&proxy.url()), unique_name()).timeout(timeout);
+    let store = store.build();
+    let upstream = Upstream::numbered();
+    let asked = cache(&layer().store(store.clone()), &upstream);
+    proxy.hold();
+    let begun = Instant::now();
+    for call in 1..=100 {
+        assert_eq!(read(&asked, json(&call.to_string())).await, format!("answer {call}"));
+    }
+    // Five calls and their time-outs, and a probe now and then; without a breaker forty seconds.
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    proxy.pass();
+    let back = async {
+        while !status(&ask(&asked, json("{}")).await).contains("hit") {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), back).await.expect("it is asked again");
+    assert_eq!(store.state(), BreakerState::Closed);
+}
+
+#[tokio::test]
+async fn a_reply_that_is_lost_leaves_no_turn_behind() {
+    let server = Standalone::start();
+    let proxy = Proxy::start(server.addr());
+    let name = unique_name();
+    let hour = Duration::from_secs(3_600);
+    let store = RedisStoreBuilder::new(server_of(&proxy.url()), name.clone());
+    let store = store.timeout(PATIENCE).lease(hour).wait(hour).build();
+    let upstream = Upstream::numbered();
+    let asked = cache(&layer().store(store), &upstream);
+    assert_eq!(read(&asked, json("1")).await, "answer 1");
+    kept(&server, &name, 1).await;
+    // The second call for it takes the turn: nobody hears that it did.
+    proxy.cut_reply_to(&hour.as_millis().to_string());
+    let _ = read(&asked, json("2")).await;
+    assert!(proxy.has_cut_reply());
+    // It does not wait for an hour: the turn is given back.
+    kept(&server, &name, 2).await;
+}
+
+/// The line of the page.
+fn rules() -> String {
+    let page = include_str!("../../src/cache/redis.rs");
+    let line =
+        page.lines().find_map(|line| line.split_once("ACL SETUSER answers ")).expect("a line");
+    line.1.to_owned()
+}
+
+#[tokio::test]
+async fn the_privileges_of_the_page_are_enough_and_the_least() {
+    for flavor in Flavor::ALL {
+        let server = Standalone::start_with(flavor, &[]);
+        let name = tower_quota::PolicyName::from_static("answers");
+        let store = || {
+            let source = server_of(&server.url_of("answers", "PASSWORD"));
+            RedisStoreBuilder::new(source, name.clone()).timeout(PATIENCE).build()
+        };
+        server.acl_set_user("answers", &rules());
+        store().check().await.expect("they are enough");
+        let upstream = Upstream::numbered();
+        let asked = cache(&layer().store(store()), &upstream);
+        assert_eq!(read(&asked, json("{}")).await, "answer 1");
+        kept(&server, &name, 2).await;
+        assert!(status(&ask(&asked, json("{}")).await).contains("hit"));
+
+        let line = rules();
+        for command in line.split(' ').filter(|rule| rule.starts_with('+')) {
+            server.script_flush();
+            let others: Vec<_> = line.split(' ').filter(|rule| *rule != command).collect();
+            server.acl_set_user("answers", &format!("reset {}", others.join(" ")));
+            let error = store().check().await.expect_err(command);
+            assert_eq!(error.kind(), BackendErrorKind::Unauthorized, "{command}: {error:?}");
+            server.flush_all();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_and_a_primary_of_sentinels_keep_answers_as_well() {
+    async fn keeps(source: impl Source) {
+        let upstream = Upstream::numbered();
+        let store = RedisStoreBuilder::new(source, unique_name()).timeout(PATIENCE).build();
+        store.check().await.expect("it can");
+        let asked = cache(&layer().store(store), &upstream);
+        for number in 0..20 {
+            read(&asked, json(&number.to_string())).await;
+        }
+        for number in 0..20 {
+            let hit = async {
+                while !status(&ask(&asked, json(&number.to_string())).await).contains("hit") {
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+            };
+            tokio::time::timeout(2 * PATIENCE, hit).await.expect("it is kept");
+        }
+        assert_eq!(upstream.calls(), 20);
+    }
+    let cluster = servers::Cluster::shared(Flavor::Redis);
+    keeps(Cluster::open(cluster.urls()).expect("URLs")).await;
+    let trio = servers::Sentinel::shared(Flavor::Redis);
+    let source = Sentinel::open(trio.urls(), "quota", &RedisConnectionInfo::default());
+    keeps(source.expect("URLs")).await;
+}

@@ -1,0 +1,116 @@
+use std::fs;
+
+use crate::support::{Gateway, SECRETS, configuration, fail, on_a_socket, provider, until};
+
+const ALICE: &str = SECRETS[2];
+const BOB: &str = SECRETS[3];
+
+/// A configuration with one thing changed, what is said of it, and on which line.
+#[test]
+fn what_is_wrong_is_told_with_its_line_and_a_remedy() {
+    let good = configuration(([127, 0, 0, 1], 9).into(), "");
+    for (from, to, says) in [
+        ("plan = \"small\"", "plan = \"smal\"", "there is no plan `smal`"),
+        ("plan = \"small\"", "plan = \"smal\"", "or use one of: large, small"),
+        ("[\"one\"]", "[\"three\"]", "there is no account `three`"),
+        ("provider = \"anth\"", "provider = \"x\"", "there is no provider `x`"),
+        ("profile = \"openai\"", "profile = \"opanai\"", "there is no profile `opanai`"),
+        ("profile = \"openai\"", "profile = \"a.toml\"", "cannot be read"),
+        ("base_url = \"http://127", "base_url = \"ftp://127", "is no base URL"),
+        ("\"TENANT_BOB\"", "\"TENANT_BOBBY\"", "export TENANT_BOBBY=... before the start"),
+        ("\"TENANT_BOB\"", "\"TENANT_ALICE\"", "another tenant has the same key"),
+        ("2 per hour", "2 per fortnight", "is no limit; write one like"),
+        ("read_timeout = \"2s\"", "read_timeout = \"2 s\"", "is no duration; write one like"),
+        ("drain =", "darin =", "unknown field `darin`, expected one of"),
+        ("name = \"large\"", "name = \"small\"", "plan `small` is declared twice"),
+        ("key_env = \"TENANT_BOB\"", "key_sha256 = \"abc\"", "printf %s KEY | sha256sum"),
+        ("speaks = \"anthropic\"", "speaks = \"latin\"", "unknown variant `latin`"),
+    ] {
+        let wrong = good.replacen(from, to, 1);
+        assert_ne!(wrong, good, "{from}");
+        let output = fail(&wrong);
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&output.stderr);
+        let line = said.lines().find(|line| line.contains(says));
+        let line = line.unwrap_or_else(|| panic!("{says} is not in: {said}"));
+        let (_, number) = line.split_once("gateway.toml:").expect("the file, and the line");
+        let number: usize = number[..number.find(':').expect("a colon")].parse().expect("a number");
+        // The second of two is the one that is told.
+        let lines: Vec<_> = wrong.lines().collect();
+        let (changed, _) = good
+            .lines()
+            .zip(&lines)
+            .enumerate()
+            .find(|(_, (was, is))| was != *is)
+            .map(|(number, _)| (number + 1, ()))
+            .expect("one line is changed");
+        let second = says
+            .contains("twice")
+            .then(|| lines.iter().rposition(|line| *line == to).map(|number| number + 1));
+        assert_eq!(number, second.flatten().unwrap_or(changed), "{line}");
+    }
+}
+
+#[test]
+fn a_secret_that_stands_in_the_file_is_not_repeated() {
+    let good = configuration(([127, 0, 0, 1], 9).into(), "");
+    let output = fail(&good.replace("\"ACCOUNT_ONE\"", "\"sk-account-one\""));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("the name of an environment variable"), "{said}");
+    assert!(!said.contains("sk-account-one"), "{said}");
+}
+
+#[test]
+fn the_file_that_explains_all_is_understood() {
+    let text = fs::read_to_string("examples/gateway/gateway.toml").expect("it is there");
+    let said = fail(&text).stderr;
+    let said = String::from_utf8_lossy(&said);
+    // All that it lacks is the secrets.
+    assert_eq!(said.lines().count(), 4, "{said}");
+    assert!(said.lines().all(|line| line.contains("the environment has no")), "{said}");
+    // And what is commented out is written as it is meant.
+    let key = |line: &str| {
+        line.split_once(" = ").is_some_and(|(key, _)| {
+            !key.is_empty()
+                && key.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_')
+        })
+    };
+    let all: String = text
+        .lines()
+        .map(|line| line.strip_prefix("# ").filter(|line| key(line)).unwrap_or(line))
+        .fold(String::new(), |text, line| text + line + "\n");
+    assert_ne!(all, text);
+    let said = fail(&all).stderr;
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.lines().all(|line| line.contains("the environment has no")), "{said}");
+}
+
+#[tokio::test]
+async fn a_change_is_put_in_force_and_nothing_is_forgotten() {
+    let upstream = provider().build();
+    let first = configuration(on_a_socket(&upstream).await, "");
+    let gateway = Gateway::start(&first).await;
+    for expected in [200, 200, 429] {
+        assert_eq!(gateway.chat(BOB, "gpt", "Hello").await.status(), expected);
+    }
+    // Bob has used two; three are one more. Alice's key is taken away.
+    let second = first
+        .replace("2 per hour", "3 per hour")
+        .replace("key_env = \"TENANT_ALICE\"", &format!("key_sha256 = \"{}\"", "0".repeat(64)));
+    fs::write(&gateway.file, second).expect("its folder is there");
+    gateway.says("reloaded").await;
+    assert_eq!(gateway.chat(BOB, "gpt", "Hello").await.status(), 200);
+    assert_eq!(gateway.chat(BOB, "gpt", "Hello").await.status(), 429);
+    assert_eq!(gateway.chat(ALICE, "gpt", "Hello").await.status(), 401);
+    assert_eq!(gateway.status().await["totals"]["admitted"], 3);
+
+    // One that is wrong changes nothing, and says where.
+    fs::write(&gateway.file, first.replace("plan = \"small\"", "plan = \"smal\""))
+        .expect("as above");
+    gateway.says("there is no plan `smal`").await;
+    assert_eq!(gateway.chat(BOB, "gpt", "Hello").await.status(), 429);
+    let news = gateway.status().await["news"].to_string();
+    assert!(news.contains("the old one stays"), "{news}");
+    fs::write(&gateway.file, &first).expect("as above");
+    until(|| async { gateway.chat(ALICE, "gpt", "Hello").await.status() == 200 }).await;
+}

@@ -1,0 +1,68 @@
+use std::time::Duration;
+
+use tower_quota::testing::strict_upstream::{ProviderLimit, StrictUpstream};
+
+use crate::{
+    servers::Standalone,
+    support::{Gateway, SECRETS, configuration, on_a_socket, provider, until},
+};
+
+const ALICE: &str = SECRETS[2];
+const BOB: &str = SECRETS[3];
+
+/// Gateways that share a server.
+async fn fleet(size: usize, configuration: &str, server: &Standalone) -> Vec<Gateway> {
+    let mut fleet = Vec::new();
+    for _ in 0..size {
+        fleet.push(Gateway::start_with(configuration, &[("REDIS_URL", &server.url())]).await);
+    }
+    fleet
+}
+
+#[tokio::test]
+async fn instances_share_plans_and_deferred_calls() {
+    let (server, upstream) = (Standalone::start(), provider().build());
+    let state = "[state]\nredis_env = \"REDIS_URL\"\ninstances = 2";
+    let text = configuration(on_a_socket(&upstream).await, state);
+    let fleet = fleet(2, &text, &server).await;
+    // Two an hour, wherever they come.
+    assert_eq!(fleet[0].chat(BOB, "gpt", "Hello").await.status(), 200);
+    assert_eq!(fleet[1].chat(BOB, "gpt", "Hello").await.status(), 200);
+    for gateway in &fleet {
+        assert_eq!(gateway.chat(BOB, "gpt", "Hello").await.status(), 429);
+    }
+    // Accepted by one, told by the other.
+    let body = r#"{"model":"gpt","messages":[{"role":"user","content":"Hello"}]}"#;
+    let request = fleet[0].ask(ALICE, "/v1/chat/completions", body);
+    let accepted = request.header("prefer", "respond-async").send().await.expect("an answer");
+    let location = accepted.headers()["location"].to_str().expect("ASCII").to_owned();
+    let url = format!("http://{}{location}/result", fleet[1].tenants);
+    let fetch = || fleet[1].client.get(&url).bearer_auth(ALICE).send();
+    until(|| async { fetch().await.expect("an answer").status() == 200 }).await;
+}
+
+#[tokio::test]
+async fn instances_stay_inside_one_account_together() {
+    let server = Standalone::start();
+    let limit = ProviderLimit::requests(60);
+    let upstream = StrictUpstream::builder().account("one", ["sk-account-one"], [limit]).build();
+    let state = "[state]\nredis_env = \"REDIS_URL\"\ninstances = 4";
+    let text = configuration(on_a_socket(&upstream).await, state).replace(
+        "key_env = \"ACCOUNT_ONE\"",
+        "key_env = \"ACCOUNT_ONE\"\nlimits = { requests = \"60 per minute\" }",
+    );
+    let fleet = fleet(4, &text, &server).await;
+    let calls = (0..64).map(|number| {
+        let gateway = &fleet[number % 4];
+        async move {
+            // Not all in one moment, and not the same at each.
+            tokio::time::sleep(Duration::from_millis(7 * number as u64)).await;
+            gateway.chat(ALICE, "gpt", "Hello").await.status()
+        }
+    });
+    for status in futures::future::join_all(calls).await {
+        assert_eq!(status, 200);
+    }
+    assert_eq!(upstream.record().admitted, 64);
+    assert_eq!(upstream.record().refused, []);
+}

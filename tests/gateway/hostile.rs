@@ -1,0 +1,135 @@
+use std::{net::SocketAddr, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+use tower_quota::testing::strict_upstream::Fault;
+
+use crate::support::{Gateway, PATIENCE, SECRETS, configuration, on_a_socket, provider};
+
+const ALICE: &str = SECRETS[2];
+
+/// Sends bytes as they are, and reads until the other side closes.
+async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("it listens");
+    stream.write_all(bytes).await.expect("it reads");
+    let mut answer = Vec::new();
+    let read = timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+    // Who is cut off in the middle of what he sends may find the connection reset.
+    drop(read.expect("it closes"));
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn post(path: &str, fields: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {ALICE}\r\n\
+         Connection: close\r\nContent-Length: {length}\r\n{fields}\r\n{body}"
+    )
+    .into_bytes()
+}
+
+const GOOD: &str = r#"{"model":"gpt","messages":[{"role":"user","content":"Hello"}]}"#;
+
+#[tokio::test]
+async fn a_body_that_is_not_understood_is_refused_and_costs_nothing() {
+    let upstream = provider().build();
+    let gateway = Gateway::start(&configuration(on_a_socket(&upstream).await, "")).await;
+    let twice = r#"{"model":"gpt","model":"claude","messages":[]}"#.to_owned();
+    let bodies = [
+        Vec::new(),
+        b"{".to_vec(),
+        b"null".to_vec(),
+        b"[]".to_vec(),
+        br#"{"model":7}"#.to_vec(),
+        b"{\"model\":\"gpt\",\"messages\":\"\xff\xfe\"}".to_vec(),
+        b"\xef\xbb\xbf{}".to_vec(),
+        twice.into_bytes(),
+    ];
+    for body in bodies {
+        let shown = String::from_utf8_lossy(&body[..body.len().min(40)]).into_owned();
+        let answer = gateway.ask(ALICE, "/v1/chat/completions", body).send().await;
+        assert_eq!(answer.expect("an answer").status(), 400, "{shown}");
+    }
+    assert_eq!(upstream.record().admitted + upstream.record().invalid, 0);
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_or_too_slow_is_not_waited_for() {
+    let upstream = provider().build();
+    let gateway = Gateway::start(&configuration(on_a_socket(&upstream).await, "")).await;
+    let large = vec![b' '; 100_001];
+    let answer = gateway.ask(ALICE, "/v1/chat/completions", large.clone()).send().await;
+    assert_eq!(answer.expect("an answer").status(), 413);
+    let parts = large.chunks(10_000).map(|part| Ok::<_, std::io::Error>(part.to_vec()));
+    let unsized_body = reqwest::Body::wrap_stream(futures::stream::iter(parts.collect::<Vec<_>>()));
+    let answer = gateway.ask(ALICE, "/v1/chat/completions", unsized_body).send().await;
+    assert_eq!(answer.expect("an answer").status(), 413);
+
+    let head = "POST /v1/chat/completions HTTP/1.1\r\nHost: gateway\r\n";
+    let with_body = format!("{head}Authorization: Bearer {ALICE}\r\nContent-Length: 9\r\n\r\n{{");
+    let answer = raw(gateway.tenants, with_body.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    // It closes on who does not even send a head, at both doors.
+    for address in [gateway.tenants, gateway.page] {
+        let answer = raw(address, head.as_bytes()).await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
+    }
+    assert_eq!(upstream.record().admitted, 0);
+}
+
+#[tokio::test]
+async fn nothing_gets_to_the_provider_but_what_is_meant_for_it() {
+    let upstream = provider().build();
+    let gateway = Gateway::start(&configuration(on_a_socket(&upstream).await, "")).await;
+    // With these, the provider would take another key, another length, another connection.
+    let fields = "X-Api-Key: sk-tenant-alice\r\nCookie: a=b\r\nX-Forwarded-For: 1.2.3.4\r\n\
+                  Accept-Encoding: gzip\r\nProxy-Authorization: Basic eDp5\r\nTE: trailers\r\n";
+    let answer =
+        raw(gateway.tenants, &post("/v1/chat/completions?key=sk-other", fields, GOOD)).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(upstream.record().admitted, 1);
+
+    for path in [
+        "/v1/chat/completions/../../admin",
+        "/v1/chat/completions%0d%0aX-Evil:%201",
+        "/v1//chat/completions",
+        "//evil.example/v1/chat/completions",
+        "/v1/files",
+        "/v1/chat/completions/extra",
+    ] {
+        let answer = raw(gateway.tenants, &post(path, "", GOOD)).await;
+        assert!(answer.starts_with("HTTP/1.1 404"), "{path}: {answer}");
+    }
+    let lines = [
+        // Two lengths, a length and chunks, a bare carriage return in a value, a space before a colon.
+        "Content-Length: 5\r\n",
+        "X-Evil: a\rX-Worse: b\r\n",
+        "X-Evil : a\r\n",
+        "X-Evil: a\0b\r\n",
+    ];
+    for fields in lines {
+        let answer = raw(gateway.tenants, &post("/v1/chat/completions", fields, GOOD)).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{fields:?}: {answer}");
+    }
+    assert_eq!(upstream.record().admitted, 1);
+}
+
+#[tokio::test]
+async fn a_provider_that_breaks_off_is_not_a_crash() {
+    // Slow enough that the head is out before it breaks off.
+    let upstream = provider().latency(Duration::ZERO, Duration::from_millis(20)).build();
+    let gateway = Gateway::start(&configuration(on_a_socket(&upstream).await, "")).await;
+    upstream.inject(Fault::Broken);
+    assert_eq!(gateway.chat(ALICE, "gpt", "Hello").await.status(), 500);
+    upstream.inject(Fault::CutAt(700));
+    let stream = r#"{"model":"gpt","stream":true,"messages":[{"role":"user","content":"Hello"}]}"#;
+    let answer = gateway.ask(ALICE, "/v1/chat/completions", stream).send().await;
+    // What was cut reads as cut, not as an end.
+    let answer = answer.expect("a head");
+    assert_eq!(answer.status(), 200);
+    assert!(answer.text().await.is_err());
+    assert_eq!(gateway.chat(ALICE, "gpt", "Hello").await.status(), 200);
+}

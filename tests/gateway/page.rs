@@ -1,0 +1,167 @@
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Child, Command, Stdio},
+};
+
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+
+use crate::support::{Gateway, PATIENCE, SECRETS, configuration, on_a_socket, provider, until};
+
+/// A Chromium without a screen, by the WebDriver protocol. Dropped, it ends.
+struct Browser {
+    driver: Child,
+    session: String,
+    client: Client,
+}
+
+impl Browser {
+    async fn start(width: u32) -> Self {
+        let mut driver = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("chromedriver is missing: run tests/install-servers");
+        let output = BufReader::new(driver.stdout.take().expect("it is piped"));
+        let mut lines = output.lines().map(|line| line.expect("text"));
+        let port = lines.find_map(|line| {
+            let (_, port) = line.split_once("started successfully on port ")?;
+            port.trim_end_matches('.').parse::<u16>().ok()
+        });
+        let port = port.expect("it says where it listens");
+        let client = Client::builder().no_proxy().timeout(PATIENCE).build().expect("a client");
+        let mut browser =
+            Self { driver, session: format!("http://127.0.0.1:{port}/session"), client };
+        let window = format!("--window-size={width},900");
+        let arguments = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--disable-dev-shm-usage",
+            &window,
+        ];
+        let wanted = json!({ "capabilities": { "alwaysMatch": {
+            "goog:chromeOptions": { "args": arguments }, "goog:loggingPrefs": { "browser": "ALL" },
+        } } });
+        let session = browser.call(Method::POST, "", wanted).await;
+        let id = session["sessionId"].as_str().unwrap_or_else(|| panic!("no session: {session}"));
+        browser.session += &format!("/{id}");
+        browser
+    }
+
+    async fn open(&self, gateway: &Gateway) {
+        let url = format!("http://{}/", gateway.page);
+        self.call(Method::POST, "/url", json!({ "url": url })).await;
+    }
+
+    /// What a script returns in the page.
+    async fn run(&self, script: &str) -> Value {
+        let script = json!({ "script": format!("return {script}"), "args": [] });
+        self.call(Method::POST, "/execute/sync", script).await
+    }
+
+    async fn text(&self, selector: &str) -> String {
+        let text = self.run(&format!("document.querySelector('{selector}')?.textContent")).await;
+        text.as_str().unwrap_or_default().to_owned()
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Value) -> Value {
+        let request = self.client.request(method, format!("{}{path}", self.session)).json(&body);
+        let answer = request.send().await.expect("the browser answers");
+        let mut answer: Value = answer.json().await.expect("JSON");
+        answer["value"].take()
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // With the driver's own end the browser ends.
+        let ended = Command::new("kill").args(["-TERM", &self.driver.id().to_string()]).status();
+        drop(ended);
+        drop(self.driver.wait());
+    }
+}
+
+#[tokio::test]
+async fn the_page_follows_and_outlives_a_restart() {
+    let upstream = provider().build();
+    let text = configuration(on_a_socket(&upstream).await, "");
+    let mut gateway = Gateway::start(&text).await;
+    let browser = Browser::start(1_300).await;
+    browser.open(&gateway).await;
+    let admitted = ".tile:first-child .big";
+    for number in 1..=2 {
+        assert_eq!(gateway.chat(SECRETS[2], "gpt", "Hello").await.status(), 200);
+        let number = number.to_string();
+        until(|| async { browser.text(admitted).await == number }).await;
+    }
+    assert_eq!(browser.text("#health span").await, "ready");
+    until(|| async { browser.text("#tenants tr th").await.starts_with("alice") }).await;
+    until(|| async { browser.text("#news").await.contains("requests: 1000 per minute") }).await;
+    let limit = browser.run("document.querySelector('[role=meter]').ariaLabel").await;
+    assert_eq!(limit, "Used of one requests");
+
+    gateway.terminate();
+    gateway.ended().await;
+    until(|| async { browser.text("#health span").await == "not reached, trying again" }).await;
+    gateway.start_again(&text).await;
+    until(|| async { browser.text("#health span").await == "ready" }).await;
+    until(|| async { browser.text(admitted).await == "0" }).await;
+
+    // Nothing came from anywhere else, and nothing went wrong but what was not reached.
+    let own = browser
+        .run("performance.getEntriesByType('resource').every(one => one.name.startsWith(location.origin) || one.name.startsWith('data:'))")
+        .await;
+    assert_eq!(own, true);
+    let log = browser.call(Method::POST, "/se/log", json!({ "type": "browser" })).await;
+    let said = log.as_array().expect("a list").iter();
+    let wrong: Vec<_> = said.filter(|said| said["source"] != "network").collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+#[tokio::test]
+async fn a_hundred_limits_are_readable_and_filtered_on_a_phone() {
+    let mut text = configuration(([127, 0, 0, 1], 9).into(), "");
+    for number in 0..50 {
+        text += &format!(
+            "[[account]]\nname = \"account-{number}\"\nprovider = \"open\"\nkey_env = \"ACCOUNT_ONE\"\n\
+             limits = {{ requests = \"60 per minute\", tokens = \"{number}000 per minute\" }}\n"
+        );
+    }
+    let gateway = Gateway::start(&text).await;
+    let browser = Browser::start(500).await;
+    browser.open(&gateway).await;
+    let shown = "document.querySelectorAll('#limit-list li').length";
+    until(|| async { browser.run(shown).await == 100 }).await;
+    assert_eq!(
+        browser.run("document.querySelector('#limit-list').classList.contains('dense')").await,
+        true
+    );
+    // Nothing is wider than the window, and no line is lost in another.
+    assert_eq!(browser.run("document.documentElement.scrollWidth <= innerWidth").await, true);
+    let apart = "[...document.querySelectorAll('#limit-list li')].every((one, place, all) => !place || one.offsetTop >= all[place - 1].offsetTop + all[place - 1].offsetHeight)";
+    assert_eq!(browser.run(apart).await, true);
+
+    // With the keyboard alone: over the skip link and the pause to the filter.
+    let press = |key: &'static str| {
+        let keys =
+            [json!({ "type": "keyDown", "value": key }), json!({ "type": "keyUp", "value": key })];
+        let body = json!({ "actions": [{ "type": "key", "id": "keys", "actions": keys }] });
+        browser.call(Method::POST, "/actions", body)
+    };
+    let focused = "document.activeElement.id || document.activeElement.className";
+    for expected in ["skip", "pause", "filter"] {
+        press("\u{e004}").await;
+        assert_eq!(browser.run(focused).await, expected);
+    }
+    for key in ["4", "9", "/"] {
+        press(key).await;
+    }
+    until(|| async { browser.run(shown).await == 2 }).await;
+}

@@ -1,0 +1,306 @@
+use std::{
+    fs,
+    future::IntoFuture as _,
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use reqwest::{Client, RequestBuilder, Response};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tower_quota::testing::strict_upstream::{
+    Answers, ProviderLimit, StrictUpstream, StrictUpstreamBuilder,
+};
+
+/// Keys that must be seen nowhere.
+pub(crate) const SECRETS: [&str; 5] =
+    ["sk-account-one", "sk-account-two", "sk-tenant-alice", "sk-tenant-bob", "sk-tenant-carol"];
+
+/// How long anything may take on a machine that does other things too.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An API with one account for each language.
+pub(crate) fn provider() -> StrictUpstreamBuilder {
+    StrictUpstream::builder()
+        .account("one", ["sk-account-one"], [ProviderLimit::requests(1_000)])
+        .account("two", ["sk-account-two"], [ProviderLimit::requests(1_000)])
+        .answers(Answers::exactly(12))
+}
+
+/// Puts an API on a socket.
+pub(crate) async fn on_a_socket(upstream: &StrictUpstream) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    tokio::spawn(axum::serve(listener, upstream.router()).into_future());
+    address
+}
+
+/// A configuration with three tenants before a provider; `more` goes before its tables.
+pub(crate) fn configuration(provider: SocketAddr, more: &str) -> String {
+    format!(
+        r#"
+[server]
+listen = "127.0.0.1:0"
+page = "127.0.0.1:0"
+max_body_bytes = 100000
+read_timeout = "2s"
+drain = "30s"
+
+{more}
+
+[[provider]]
+name = "open"
+profile = "openai"
+speaks = "openai"
+base_url = "http://{provider}"
+
+[[provider]]
+name = "anth"
+profile = "anthropic"
+speaks = "anthropic"
+base_url = "http://{provider}"
+
+[[account]]
+name = "one"
+provider = "open"
+key_env = "ACCOUNT_ONE"
+
+[[account]]
+name = "two"
+provider = "anth"
+key_env = "ACCOUNT_TWO"
+
+[[model]]
+name = "gpt"
+accounts = ["one"]
+
+[[model]]
+name = "gpt-secret"
+accounts = ["one"]
+upstream = "gpt"
+
+[[model]]
+name = "claude"
+accounts = ["two"]
+
+[[plan]]
+name = "large"
+
+[[plan]]
+name = "small"
+requests = "2 per hour"
+
+[[tenant]]
+name = "alice"
+plan = "large"
+key_env = "TENANT_ALICE"
+
+[[tenant]]
+name = "bob"
+plan = "small"
+key_env = "TENANT_BOB"
+models = ["gpt", "claude"]
+
+[[tenant]]
+name = "carol"
+plan = "large"
+key_env = "TENANT_CAROL"
+models = ["gpt"]
+"#
+    )
+}
+
+/// A gateway that runs as a process of its own. Dropped, it is killed.
+pub(crate) struct Gateway {
+    child: Child,
+    pub(crate) tenants: SocketAddr,
+    pub(crate) page: SocketAddr,
+    pub(crate) file: PathBuf,
+    folder: PathBuf,
+    said: Arc<Mutex<String>>,
+    pub(crate) client: Client,
+}
+
+impl Gateway {
+    pub(crate) async fn start(configuration: &str) -> Self {
+        Self::start_with(configuration, &[]).await
+    }
+
+    /// Starts one with more in its environment.
+    pub(crate) async fn start_with(configuration: &str, more: &[(&str, &str)]) -> Self {
+        let folder = folder();
+        let file = folder.join("gateway.toml");
+        fs::write(&file, configuration).expect("a folder that can be written to");
+        let mut child =
+            command().envs(more.iter().copied()).arg(&file).spawn().expect("the gateway was built");
+        let said = Arc::new(Mutex::new(String::new()));
+        let errors = child.stderr.take().expect("it is piped");
+        listen(BufReader::new(errors), Arc::clone(&said));
+        let mut output = BufReader::new(child.stdout.take().expect("it is piped"));
+        let mut first = String::new();
+        output.read_line(&mut first).expect("it says where it listens");
+        let said_first = || said.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let address = |name: &str| -> SocketAddr {
+            let (_, after) =
+                first.split_once(name).unwrap_or_else(|| panic!("{first}{}", said_first()));
+            let address = after.trim_start_matches(": http://").split_whitespace().next();
+            address.and_then(|address| address.parse().ok()).expect("an address")
+        };
+        let (tenants, page) = (address("tenants"), address("page"));
+        said.lock().unwrap_or_else(PoisonError::into_inner).push_str(&first);
+        listen(output, Arc::clone(&said));
+        Self { child, tenants, page, file, folder, said, client: client() }
+    }
+
+    /// One that comes back at the addresses of another that is gone.
+    pub(crate) async fn start_again(&mut self, configuration: &str) {
+        let configuration = configuration
+            .replace("listen = \"127.0.0.1:0\"", &format!("listen = \"{}\"", self.tenants))
+            .replace("page = \"127.0.0.1:0\"", &format!("page = \"{}\"", self.page));
+        *self = Self::start(&configuration).await;
+    }
+
+    pub(crate) fn ask(
+        &self,
+        key: &str,
+        path: &str,
+        body: impl Into<reqwest::Body>,
+    ) -> RequestBuilder {
+        let url = format!("http://{}{path}", self.tenants);
+        let request = self.client.post(url).header("content-type", "application/json");
+        request.bearer_auth(key).body(body)
+    }
+
+    pub(crate) async fn chat(&self, key: &str, model: &str, question: &str) -> Response {
+        let body = json!({ "model": model, "messages": [{ "role": "user", "content": question }] });
+        let request = self.ask(key, "/v1/chat/completions", body.to_string());
+        request.send().await.expect("an answer")
+    }
+
+    pub(crate) async fn at_page(&self, path: &str) -> String {
+        let response = self.client.get(format!("http://{}{path}", self.page)).send().await;
+        response.expect("an answer").text().await.expect("text")
+    }
+
+    pub(crate) async fn status(&self) -> Value {
+        serde_json::from_str(&self.at_page("/status").await).expect("JSON")
+    }
+
+    /// Everything that it has printed.
+    pub(crate) fn said(&self) -> String {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until it has printed this.
+    pub(crate) async fn says(&self, text: &str) {
+        until(|| async { self.said().contains(text) }).await;
+    }
+
+    /// Asks it politely to end.
+    pub(crate) fn terminate(&self) {
+        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        assert!(sent.expect("there is a kill").success());
+    }
+
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let begun = tokio::time::Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("it is ours") {
+                return status;
+            }
+            assert!(begun.elapsed() < PATIENCE, "it does not end: {}", self.said());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+        drop(fs::remove_dir_all(&self.folder));
+    }
+}
+
+/// Runs it with a configuration that is wrong.
+pub(crate) fn fail(configuration: &str) -> Output {
+    let folder = folder();
+    let file = folder.join("gateway.toml");
+    fs::write(&file, configuration).expect("a folder that can be written to");
+    let output = command().arg(&file).output().expect("the gateway was built");
+    drop(fs::remove_dir_all(folder));
+    output
+}
+
+/// Waits until something is so.
+pub(crate) async fn until<F: Future<Output = bool>>(mut is_so: impl FnMut() -> F) {
+    let begun = tokio::time::Instant::now();
+    while !is_so().await {
+        assert!(begun.elapsed() < PATIENCE, "it does not come to pass");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn client() -> Client {
+    Client::builder().no_proxy().timeout(PATIENCE).build().expect("a client")
+}
+
+fn command() -> Command {
+    let mut command = Command::new(binary());
+    command
+        .env("ACCOUNT_ONE", SECRETS[0])
+        .env("ACCOUNT_TWO", SECRETS[1])
+        .env("TENANT_ALICE", SECRETS[2])
+        .env("TENANT_BOB", SECRETS[3])
+        .env("TENANT_CAROL", SECRETS[4])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// The example, built as this test was: cargo does not build examples for one test.
+fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let own = std::env::current_exe().expect("a test is a program");
+        let profile = own.ancestors().nth(2).expect("it lies in deps of its profile");
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--all-features", "--example", "gateway", "--target-dir"]);
+        cargo.arg(profile.parent().expect("the target folder"));
+        if profile.ends_with("release") {
+            cargo.arg("--release");
+        }
+        assert!(cargo.status().expect("cargo runs").success(), "the gateway does not build");
+        profile.join("examples").join("gateway")
+    })
+}
+
+fn folder() -> PathBuf {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let name = format!("tower-quota-gateway-{}-{number}", std::process::id());
+    let folder = std::env::temp_dir().join(name);
+    fs::create_dir_all(&folder).expect("a folder for temporary files");
+    folder
+}
+
+/// Keeps what a process prints.
+fn listen(mut output: impl std::io::BufRead + Send + 'static, said: Arc<Mutex<String>>) {
+    thread::spawn(move || {
+        let mut line = Vec::new();
+        while output.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+            let text = String::from_utf8_lossy(&line).into_owned();
+            said.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
+            line.clear();
+        }
+    });
+}

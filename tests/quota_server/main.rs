@@ -1,0 +1,10 @@
+//! The central quota service: its rules, over gRPC, over HTTP, and behind a real Envoy.
+
+mod envoy;
+mod hostile;
+mod http;
+mod rls;
+mod rules;
+mod shared;
+mod store;
+mod support;

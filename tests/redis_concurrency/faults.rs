@@ -1,0 +1,168 @@
+//! What becomes of slots when calls, connections and servers fail.
+
+use std::time::Duration;
+
+use tower_quota::{
+    BackendErrorKind, Key, Rejection, algorithm::Portion, backend::guarded::Fallback,
+};
+
+use crate::{
+    servers::{Proxy, Standalone},
+    support::{server, slots, until_idle, usage_when},
+};
+
+const LONG: Duration = Duration::from_secs(20);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_that_cannot_renew_knows_it_before_anybody_else_has_its_slot() {
+    let running = Standalone::start();
+    let proxy = Proxy::start(running.addr());
+    let cut_off = slots(server(&proxy.url()), 1).timeout(Duration::from_millis(50)).build();
+    let other = slots(server(&running.url()), 1).build();
+    let key = Key::from("alice");
+    let held = cut_off.acquire(&key, 1).await.expect("there is one");
+    assert!(!held.is_lost());
+    proxy.black_hole();
+    let next = tokio::time::timeout(LONG, other.acquire(&key, 1)).await.expect("in time");
+    let next = next.expect("its turn comes");
+    assert!(held.is_lost(), "somebody else has it");
+    tokio::time::timeout(LONG, held.lost()).await.expect("it is told");
+    // When the connection is back, it does not become what it was.
+    proxy.pass();
+    drop(next);
+    until_idle(&other, &key).await;
+    assert!(held.is_lost());
+    // Once the breaker has tried the server.
+    let another = async {
+        loop {
+            if let Ok(slot) = cut_off.acquire(&key, 1).await {
+                return slot;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    drop(tokio::time::timeout(LONG, another).await.expect("there is one"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_holds_enters_again_at_a_server_that_forgot() {
+    let running = Standalone::start();
+    let limiter = slots(server(&running.url()), 3).build();
+    let key = Key::from("alice");
+    let held = limiter.acquire(&key, 2).await.expect("there are three");
+    let lost = limiter.acquire(&key, 1).await.expect("there is one");
+    running.flush_all();
+    let other = slots(server(&running.url()), 3).build();
+    // There is room for one of the two until the first has entered again.
+    let thief = other.try_acquire(&key, 1).await.expect("it forgot");
+    tokio::time::timeout(LONG, lost.lost()).await.expect("there is no room for all");
+    assert!(!held.is_lost());
+    usage_when(&limiter, &key, |usage| usage.in_use == 3).await;
+    drop((held, lost, thief));
+    until_idle(&limiter, &key).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_joins_again_at_a_server_that_forgot() {
+    let running = Standalone::start();
+    let limiter = slots(server(&running.url()), 1).build();
+    let key = Key::from("alice");
+    let held = limiter.acquire(&key, 1).await.expect("there is one");
+    let (of, waiter) = (key.clone(), limiter.clone());
+    let waiting = tokio::spawn(async move { waiter.acquire(&of, 1).await.map(drop) });
+    usage_when(&limiter, &key, |usage| usage.waiting == 1).await;
+    running.flush_all();
+    drop(held);
+    let served = tokio::time::timeout(LONG, waiting).await.expect("it is served");
+    served.expect("it runs").expect("its turn comes");
+    until_idle(&limiter, &key).await;
+}
+
+/// The reply is cut off: nobody knows whether it was lent.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_perhaps_lent_is_given_back() {
+    let running = Standalone::start();
+    let proxy = Proxy::start(running.addr());
+    let limiter = slots(server(&proxy.url()), 1).lease(Duration::from_secs(3_600)).build();
+    let key = Key::from("alice");
+    limiter.usage(&Key::from("bob")).await.expect("the script is there");
+    proxy.cut_reply_to("EVALSHA");
+    let error = limiter.acquire(&key, 1).await.expect_err("there is no answer");
+    let Rejection::Backend(error) = error else { panic!("{error}") };
+    assert_eq!(error.kind(), BackendErrorKind::TimedOut);
+    until_idle(&limiter, &key).await;
+    assert!(proxy.has_cut_reply());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_server_is_gone_the_chosen_way_decides() {
+    let running = Standalone::start();
+    let build = |fallback| {
+        let slots = slots(server(&running.url()), 4).on_failure(fallback);
+        slots.timeout(Duration::from_millis(100)).lease(Duration::from_secs(5)).build()
+    };
+    let portion = Portion::of(2).expect("two instances");
+    let [refuse, admit, share] =
+        [Fallback::Refuse, Fallback::Admit, Fallback::LocalShare(portion)].map(build);
+    let key = Key::from("alice");
+    let lent = share.acquire(&key, 1).await.expect("there are four");
+    running.kill();
+    for _ in 0..10 {
+        let refused = refuse.acquire(&key, 1).await;
+        assert!(matches!(refused, Err(Rejection::Backend(_))), "{refused:?}");
+    }
+    let admitted = admit.acquire(&key, 1).await.expect("everybody is admitted");
+    assert!(!admitted.is_lost());
+
+    // Its share is two, and one is lent to it by the server.
+    let own = share.acquire(&key, 1).await.expect("it has a share");
+    let refused = share.try_acquire(&key, 1).await;
+    assert!(matches!(refused, Err(Rejection::Busy(busy)) if !busy.is_final()), "{refused:?}");
+    tokio::time::timeout(LONG, lent.lost()).await.expect("nobody renews it");
+    drop(own);
+    let whole = share.acquire(&key, 2).await.expect("its share is two");
+    let waiter = share.clone();
+    let of = key.clone();
+    let next = tokio::spawn(async move { waiter.acquire(&of, 1).await.map(drop) });
+    tokio::task::yield_now().await;
+    drop(whole);
+    let served = tokio::time::timeout(LONG, next).await.expect("it is served");
+    served.expect("it runs").expect("its turn comes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiter_that_is_not_told_looks_for_itself() {
+    let running = Standalone::start();
+    // A connection of redis-rs tells nobody.
+    let client = redis::Client::open(running.url()).expect("a URL");
+    let quiet = client.get_multiplexed_async_connection().await.expect("a connection");
+    let limiter = slots(quiet, 1).look_every(Duration::from_millis(20)).build();
+    let other = slots(server(&running.url()), 1).build();
+    let key = Key::from("alice");
+    let held = other.acquire(&key, 1).await.expect("there is one");
+    let (of, waiter) = (key.clone(), limiter.clone());
+    let waiting = tokio::spawn(async move { waiter.acquire(&of, 1).await.map(drop) });
+    usage_when(&other, &key, |usage| usage.waiting == 1).await;
+    drop(held);
+    let served = tokio::time::timeout(LONG, waiting).await.expect("it finds out");
+    served.expect("it runs").expect("its turn comes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn least_privileges_are_enough_without_channels() {
+    let running = Standalone::start();
+    let rules = "on >secret resetchannels ~tq:* -@all +evalsha +script|load +get +set +del +time";
+    running.acl_set_user("slots", rules);
+    let url = running.url_of("slots", "secret");
+    let [one, other] =
+        [0; 2].map(|_| slots(server(&url), 1).look_every(Duration::from_millis(20)).build());
+    let key = Key::from("alice");
+    let held = one.acquire(&key, 1).await.expect("there is one");
+    let of = key.clone();
+    let waiting = tokio::spawn(async move { other.acquire(&of, 1).await.map(drop) });
+    usage_when(&one, &key, |usage| usage.waiting == 1).await;
+    drop(held);
+    let served = tokio::time::timeout(LONG, waiting).await.expect("it finds out");
+    served.expect("it runs").expect("its turn comes");
+    until_idle(&one, &key).await;
+}

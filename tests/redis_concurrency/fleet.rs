@@ -1,0 +1,203 @@
+//! Four processes, one of which is killed: never more slots than there are.
+//!
+//! Each counts what it holds on the server, by commands of its own that know nothing of slots: a field
+//! for each process, and the sum of all at each change. Nobody but the test takes away the field of a
+//! process that was killed.
+
+use std::{
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use redis::{aio::MultiplexedConnection, cluster_async::ClusterConnection};
+use tokio::task::JoinSet;
+use tower_quota::{Key, backend::redis::Source, concurrency::SharedConcurrencyLimiter};
+
+use crate::{
+    servers::{Cluster, Flavor, Standalone},
+    support::{cluster, server, slots, until_idle},
+};
+
+const SLOTS: u64 = 5;
+const PROCESSES: usize = 4;
+const TASKS: usize = 12;
+const LEASE: Duration = Duration::from_secs(3);
+const RUN: Duration = Duration::from_secs(5);
+
+/// Adds to the field of a process, and notes the largest sum of all fields that ever was.
+const COUNT: &str = "
+redis.call('HINCRBY', KEYS[1], ARGV[1], ARGV[2])
+redis.call('HINCRBY', KEYS[1] .. ':begun', ARGV[1], math.max(0, tonumber(ARGV[2])))
+local sum = 0
+for _, held in ipairs(redis.call('HVALS', KEYS[1])) do sum = sum + held end
+if sum > tonumber(redis.call('GET', KEYS[1] .. ':most') or '0') then
+  redis.call('SET', KEYS[1] .. ':most', sum)
+end
+return sum";
+
+const COUNTED: &str = "{counted}";
+
+#[derive(Clone)]
+enum Counter {
+    One(MultiplexedConnection),
+    Many(ClusterConnection),
+}
+
+impl Counter {
+    async fn open(urls: &[String]) -> Self {
+        if let [url] = urls {
+            let client = redis::Client::open(url.as_str()).expect("a URL");
+            Self::One(client.get_multiplexed_async_connection().await.expect("a connection"))
+        } else {
+            let client = redis::cluster::ClusterClient::new(urls.to_vec()).expect("URLs");
+            Self::Many(client.get_async_connection().await.expect("a connection"))
+        }
+    }
+
+    async fn count(&mut self, change: i64) -> i64 {
+        let script = redis::Script::new(COUNT);
+        let mut call = script.key(COUNTED);
+        call.arg(std::process::id()).arg(change);
+        match self {
+            Self::One(connection) => call.invoke_async(connection).await,
+            Self::Many(connection) => call.invoke_async(connection).await,
+        }
+        .expect("it counts")
+    }
+
+    async fn ask<T: redis::FromRedisValue>(&mut self, command: &[&str]) -> T {
+        let mut packed = redis::cmd(command[0]);
+        packed.arg(&command[1..]);
+        match self {
+            Self::One(connection) => packed.query_async(connection).await,
+            Self::Many(connection) => packed.query_async(connection).await,
+        }
+        .expect("it answers")
+    }
+}
+
+fn limiter(urls: &[String]) -> SharedConcurrencyLimiter {
+    fn of<S: Source>(source: S) -> SharedConcurrencyLimiter {
+        slots(source, SLOTS).lease(LEASE).build()
+    }
+    if let [url] = urls { of(server(url)) } else { of(cluster(urls.to_vec())) }
+}
+
+fn spawn(urls: &[String]) -> Child {
+    Command::new(std::env::current_exe().expect("this test"))
+        .args(["fleet::an_instance_of_the_fleet", "--exact", "--ignored", "--nocapture"])
+        .env("QUOTA_SERVERS", urls.join(" "))
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("a process")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn four_processes_never_hold_more_than_there_is_and_a_killed_one_frees_its_slots() {
+    let running = Standalone::start();
+    fleet(vec![running.url()]).await;
+    let renewals = running.calls_of("evalsha");
+    assert!(renewals > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_the_same_on_a_cluster() {
+    fleet(Cluster::start_with(Flavor::Redis, 3, 0).urls()).await;
+}
+
+async fn fleet(urls: Vec<String>) {
+    let mut counter = Counter::open(&urls).await;
+    let mut processes: Vec<Child> = (0..PROCESSES).map(|_| spawn(&urls)).collect();
+    let victim = processes[0].id().to_string();
+    // It holds some, and is killed: nobody gives them back.
+    loop {
+        let held: Option<i64> = counter.ask(&["HGET", COUNTED, &victim]).await;
+        if held.is_some_and(|held| held > 0) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    processes[0].kill().expect("it runs");
+    processes[0].wait().expect("it ends");
+    // Its loans have more than nine tenths of a third left.
+    let _removed: i64 = counter.ask(&["HDEL", COUNTED, &victim]).await;
+
+    for process in &mut processes[1..] {
+        assert!(tokio::task::block_in_place(|| process.wait()).expect("it ends").success());
+    }
+    let most: u64 = counter.ask(&["GET", &format!("{COUNTED}:most")]).await;
+    assert_eq!(most, SLOTS, "more than there are, or never all of them");
+    let left: Vec<i64> = counter.ask(&["HVALS", COUNTED]).await;
+    assert_eq!(left.iter().sum::<i64>(), 0);
+    let begun: Vec<u64> = counter.ask(&["HVALS", &format!("{COUNTED}:begun")]).await;
+    let [least, all] = [begun.iter().min().copied().unwrap_or(0), begun.iter().sum()];
+    assert!(begun.len() == PROCESSES && all > 100 && least > 0, "somebody starved: {begun:?}");
+
+    // What was killed had slots and places in line. Within a loan nothing of them is left.
+    let limiter = limiter(&urls);
+    let all = tokio::time::timeout(10 * LEASE, limiter.acquire(&Key::GLOBAL, SLOTS)).await;
+    drop(all.expect("in time").expect("all of them"));
+    until_idle(&limiter, &Key::GLOBAL).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "it is a process of the tests above"]
+async fn an_instance_of_the_fleet() {
+    let urls = std::env::var("QUOTA_SERVERS").expect("it is started by the tests above");
+    let urls: Vec<String> = urls.split(' ').map(str::to_owned).collect();
+    let (limiter, counter) = (limiter(&urls), Counter::open(&urls).await);
+    let until = tokio::time::Instant::now() + RUN;
+    let mut tasks = JoinSet::new();
+    for task in 0..TASKS {
+        let (limiter, mut counter) = (limiter.clone(), counter.clone());
+        let mut random = u64::from(std::process::id()) << 32 | task as u64;
+        tasks.spawn(async move {
+            while tokio::time::Instant::now() < until {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let (draw, weight) = (random >> 33, 1 + (random >> 60) % 2);
+                match draw % 8 {
+                    // Not at any price.
+                    0 => {
+                        if let Ok(slot) = limiter.try_acquire(&Key::GLOBAL, weight).await {
+                            hold(&mut counter, weight, draw % 5).await;
+                            drop(slot);
+                        }
+                    }
+                    // It gives up, at some point.
+                    1 => {
+                        let patience = Duration::from_micros(draw % 20_000);
+                        let acquire = limiter.acquire(&Key::GLOBAL, weight);
+                        drop(tokio::time::timeout(patience, acquire).await);
+                    }
+                    _ => {
+                        let slot = limiter.acquire(&Key::GLOBAL, weight).await;
+                        let slot = slot.expect("its turn comes");
+                        hold(&mut counter, weight, draw % 5).await;
+                        assert!(!slot.is_lost(), "a loan is renewed");
+                        drop(slot);
+                    }
+                }
+            }
+        });
+    }
+    tasks.join_all().await;
+    // A process that ends gives back what it still can.
+    until_idle_or_others(&limiter).await;
+}
+
+/// Counted as long as it lasts, and not a moment longer.
+async fn hold(counter: &mut Counter, weight: u64, millis: u64) {
+    let weight = i64::try_from(weight).expect("a few");
+    counter.count(weight).await;
+    tokio::time::sleep(Duration::from_millis(millis)).await;
+    counter.count(-weight).await;
+}
+
+/// Until what was dropped is on its way.
+async fn until_idle_or_others(limiter: &SharedConcurrencyLimiter) {
+    while limiter.held_here() > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let _answer = limiter.usage(&Key::GLOBAL).await;
+}

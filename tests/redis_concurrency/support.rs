@@ -1,0 +1,48 @@
+//! Limiters on a server of the test.
+
+use std::time::Duration;
+
+use tower_quota::{
+    Key, PolicyName,
+    backend::redis::{Cluster, Server, Source},
+    concurrency::{SharedConcurrencyBuilder, SharedConcurrencyLimiter, SlotUsage},
+};
+
+pub(crate) const NAME: PolicyName = PolicyName::from_static("slots");
+
+/// Slots that are lent for a second, by calls that may take five.
+pub(crate) fn slots<S: Source>(source: S, max_per_key: u64) -> SharedConcurrencyBuilder<S> {
+    SharedConcurrencyBuilder::new(source, NAME, max_per_key)
+        .lease(Duration::from_secs(1))
+        .timeout(Duration::from_secs(5))
+}
+
+pub(crate) fn server(url: &str) -> Server {
+    Server::open(url).expect("a URL")
+}
+
+pub(crate) fn cluster(urls: Vec<String>) -> Cluster {
+    Cluster::open(urls).expect("URLs")
+}
+
+/// What the server says once `is_meant` is true of it, within twenty seconds.
+pub(crate) async fn usage_when(
+    limiter: &SharedConcurrencyLimiter,
+    key: &Key,
+    is_meant: impl Fn(SlotUsage) -> bool,
+) -> SlotUsage {
+    let looking = async {
+        loop {
+            let usage = limiter.usage(key).await.expect("it answers");
+            if is_meant(usage) {
+                return usage;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), looking).await.expect("it comes to that")
+}
+
+pub(crate) async fn until_idle(limiter: &SharedConcurrencyLimiter, key: &Key) {
+    usage_when(limiter, key, |usage| usage.in_use == 0 && usage.waiting == 0).await;
+}

@@ -1,0 +1,105 @@
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tower_quota::{
+    Quota, Rejection, RetryAfter,
+    upstream::{Dimension, KnownLimit, Source},
+};
+
+use crate::support::{
+    Answer, Provider, account, ask, ask_all, left, millis, question, with_tokens,
+};
+
+fn told(limit: &str, remaining: &str) -> Answer {
+    Answer::used(0)
+        .header("x-ratelimit-limit-tokens", limit)
+        .header("x-ratelimit-remaining-tokens", remaining)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_waits_until_its_limit_has_room_for_it() {
+    let account = account().limit("tokens", Quota::per_minute(6_001)).build().expect("an account");
+    let answers = std::array::from_fn::<_, 3, _>(|_| Answer::new(400, "{}"));
+    let client = Provider::new(answers).by(account);
+    let begun = Instant::now();
+    ask_all(&client, question(3_000)).await;
+    ask_all(&client, question(2_900)).await;
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    // A hundred tokens a second come back.
+    ask_all(&client, question(1_100)).await;
+    let waited = begun.elapsed();
+    assert!((millis(9_900)..millis(10_200)).contains(&waited), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_larger_than_the_limit_is_refused_at_once() {
+    let client = Provider::default().by(with_tokens(1_000));
+    let error = ask(&client, question(2_000)).await.expect_err("it never fits");
+    let rejection = Rejection::of(&*error).expect("it was not sent");
+    assert_eq!(rejection.retry_after(), Some(RetryAfter::Never));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_an_answer_tells_is_in_force_for_all_clones() {
+    let account = with_tokens(100_000);
+    let client = Provider::new([told("5001", "4900")]).by(account.clone());
+    ask_all(&client, question(10)).await;
+    let notice = account.clone().notice("");
+    let known = &notice.limits[0];
+    assert_eq!((&*known.name, known.limit, known.source), ("tokens", 5_001, Source::Told));
+    ask(&client, question(6_000)).await.expect_err("the limit has fallen");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_provider_says_is_left_lowers_what_is_counted_here_and_never_raises_it() {
+    let account = with_tokens(100_000);
+    let client =
+        Provider::new([told("100001", "700"), told("100001", "90000")]).by(account.clone());
+    ask_all(&client, question(10)).await;
+    // What was reserved for the first comes back to it.
+    let lowered = left(&account).await;
+    assert!((700..=720).contains(&lowered), "{lowered}");
+    ask_all(&client, question(10)).await;
+    let after = left(&account).await;
+    assert!(after <= lowered + 1, "{after}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_was_told_by_hand_is_in_force() {
+    let account = with_tokens(100_000);
+    let client = Provider::default().by(account.clone());
+    account.tell("", KnownLimit::new("tokens", Dimension::Tokens, 500));
+    ask(&client, question(600)).await.expect_err("it never fits");
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nothing_is_known_one_request_is_sent_and_then_one_more_for_each_answer() {
+    let account = account().build().expect("an account");
+    let slowly = || Answer::used(0).after(millis(100));
+    let provider = Provider::new([slowly(), slowly(), slowly(), slowly(), slowly(), slowly()]);
+    let client = provider.by(account);
+    let begun = Instant::now();
+    futures::future::join_all((0..6).map(|_| ask_all(&client, question(10)))).await;
+    let at: Vec<_> = provider.asked().iter().map(|asked| (asked.at - begun).as_millis()).collect();
+    let in_first = at.iter().filter(|at| **at < 100).count();
+    let in_second = at.iter().filter(|at| (100..200).contains(*at)).count();
+    assert_eq!((in_first, in_second), (1, 2), "{at:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_has_the_limit_that_was_set_for_it() {
+    let account = account()
+        .limit("tokens", Quota::per_hour(100_001))
+        .model_limit("small", "tokens", Quota::per_hour(101))
+        .build()
+        .expect("an account");
+    let client = Provider::default().by(account);
+    ask(&client, crate::support::question_of("small", 200)).await.expect_err("it never fits");
+    ask(&client, crate::support::question_of("large", 200)).await.expect("there is room");
+}
+
+#[test]
+fn a_limit_that_the_profile_does_not_have_is_an_error() {
+    let error = account().limit("tokns", Quota::per_hour(1)).build().expect_err("a slip");
+    assert!(error.to_string().contains("tokns"), "{error}");
+}

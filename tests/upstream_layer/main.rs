@@ -1,0 +1,10 @@
+//! Requests on their way to a provider: what is asked, waited for, told, settled.
+
+mod bodies;
+mod cancellation;
+mod limits;
+mod pools;
+mod readiness;
+mod settlement;
+mod stops;
+mod support;

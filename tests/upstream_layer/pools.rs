@@ -1,0 +1,106 @@
+use http::{HeaderValue, request::Parts};
+use tower_quota::{
+    Rejection,
+    upstream::{Account, Pool},
+};
+
+use crate::support::{Answer, Provider, Store, ask, ask_all, question, with_tokens};
+
+fn key(key: &'static str) -> impl Fn(&mut Parts) + Send + Sync + 'static {
+    move |parts| {
+        parts.headers.insert("x-key", HeaderValue::from_static(key));
+    }
+}
+
+fn keys(provider: &Provider) -> Vec<String> {
+    let asked = provider.asked();
+    let key = |headers: &http::HeaderMap| headers["x-key"].to_str().expect("text").to_owned();
+    asked.iter().map(|asked| key(&asked.headers)).collect()
+}
+
+fn two() -> (Account<Store>, Account<Store>, Pool<Store>) {
+    let (one, other) = (with_tokens(10_000), with_tokens(10_000));
+    let pool = Pool::new().member(one.clone(), key("one")).member(other.clone(), key("other"));
+    (one, other, pool)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_keys_of_an_account_take_turns_and_share_its_quota() {
+    let account = with_tokens(10_000);
+    let pool = Pool::new().member(account.clone(), key("a")).member(account.clone(), key("b"));
+    let provider = Provider::default();
+    let client = provider.by(pool);
+    for _ in 0..4 {
+        ask_all(&client, question(10)).await;
+    }
+    assert_eq!(keys(&provider), ["a", "b", "a", "b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_goes_to_the_account_that_has_most_left() {
+    let (_, _, pool) = two();
+    let provider = Provider::new([Answer::new(400, "{}"), Answer::new(400, "{}")]);
+    let client = provider.by(pool);
+    ask_all(&client, question(5_000)).await;
+    ask_all(&client, question(100)).await;
+    assert_eq!(keys(&provider), ["one", "other"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_one_has_not_enough_left_another_is_asked_at_once() {
+    let (_, _, pool) = two();
+    let provider = Provider::new([Answer::new(400, "{}"), Answer::new(400, "{}")]);
+    let client = provider.by(pool);
+    let begun = tokio::time::Instant::now();
+    ask_all(&client, question(9_000)).await;
+    ask_all(&client, question(9_000)).await;
+    assert_eq!(keys(&provider), ["one", "other"]);
+    assert!(begun.elapsed().is_zero());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_request_is_sent_again_as_it_was_by_another_account() {
+    let (one, other, pool) = two();
+    let refused = Answer::refused("slow down").header("retry-after", "60");
+    let provider = Provider::new([refused, Answer::used(3)]);
+    let client = provider.by(pool);
+    let (status, _) = ask_all(&client, question(10)).await;
+    assert_eq!(status, 200);
+    assert_eq!(keys(&provider), ["one", "other"]);
+    let asked = provider.asked();
+    assert_eq!(asked[0].body, asked[1].body);
+    assert!(one.notice("").stop.is_some() && other.notice("").stop.is_none());
+
+    // The one that is stopped is not asked again.
+    ask_all(&client, question(10)).await;
+    assert_eq!(keys(&provider), ["one", "other", "other"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_key_of_the_account_that_refused_is_not_tried() {
+    let account = with_tokens(10_000);
+    let pool = Pool::new().member(account.clone(), key("a")).member(account, key("b"));
+    let provider = Provider::new([Answer::refused("slow down").header("retry-after", "60")]);
+    let client = provider.by(pool);
+    let (status, _) = ask_all(&client, question(10)).await;
+    assert_eq!(status, 429);
+    assert_eq!(provider.asked().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_all_refuse_the_last_refusal_is_the_answer() {
+    let (_, _, pool) = two();
+    let refused = |text| Answer::refused(text).header("retry-after", "60");
+    let provider = Provider::new([refused("first"), refused("second")]);
+    let client = provider.by(pool);
+    let (status, body) = ask_all(&client, question(10)).await;
+    assert_eq!(status, 429);
+    assert!(body.contains("second"), "{body}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_pool_refuses() {
+    let client = Provider::default().by(Pool::new());
+    let error = ask(&client, question(10)).await.expect_err("nobody can send it");
+    assert!(Rejection::of(&*error).is_some());
+}

@@ -1,0 +1,136 @@
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tower_quota::{Rejection, RetryAfter, upstream::Class};
+
+use crate::support::{Answer, Provider, account, ask, ask_all, millis, question, with_tokens};
+
+fn stop(secs: &str) -> Answer {
+    Answer::refused("slow down").header("retry-after", secs)
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_refusal_nothing_is_sent_until_the_time_is_over() {
+    let account = with_tokens(1_000_000);
+    let provider = Provider::new([stop("7")]);
+    let client = provider.by(account.clone());
+    let begun = Instant::now();
+    let (status, body) = ask_all(&client, question(10)).await;
+    assert_eq!(status, 429, "the caller is told what the provider said");
+    assert!(body.contains("slow down"));
+    assert_eq!(account.notice("").stop.expect("it holds").class, Class::Transient);
+
+    let (one, other) = tokio::join!(ask_all(&client, question(10)), ask_all(&client, question(10)));
+    assert_eq!((one.0.as_u16(), other.0.as_u16()), (200, 200));
+    let asked = provider.asked();
+    for later in &asked[1..] {
+        let waited = later.at - begun;
+        assert!((millis(7_000)..millis(7_100)).contains(&waited), "{waited:?}");
+    }
+    assert!(account.notice("").stop.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_refusal_never_shortens_a_longer_stop() {
+    let account = with_tokens(1_000_000);
+    // Both are under way at once.
+    let provider = Provider::new([stop("60").after(millis(10)), stop("1").after(millis(20))]);
+    let client = provider.by(account.clone());
+    let begun = Instant::now();
+    tokio::join!(ask_all(&client, question(10)), ask_all(&client, question(10)));
+    ask_all(&client, question(10)).await;
+    let waited = provider.asked()[2].at - begun;
+    assert!(waited >= millis(60_000), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_cannot_wait_so_long_is_told_until_when_the_stop_holds() {
+    let account = account().max_wait(millis(500)).build().expect("an account");
+    let provider = Provider::new([stop("7")]);
+    let client = provider.by(account);
+    ask_all(&client, question(10)).await;
+    let begun = Instant::now();
+    let error = ask(&client, question(10)).await.expect_err("it is stopped");
+    let rejection = Rejection::of(&*error).expect("it was not sent");
+    assert!(matches!(rejection, Rejection::Throttled(_)), "{rejection:?}");
+    let Some(RetryAfter::After(wait)) = rejection.retry_after() else { panic!("{rejection:?}") };
+    assert_eq!(begun.elapsed(), Duration::ZERO, "it is told at once");
+    assert!((millis(6_900)..=millis(7_000)).contains(&wait), "{wait:?}");
+    assert_eq!(provider.asked().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_when_the_stop_comes_waits_on() {
+    let account = with_tokens(1_000_000);
+    let provider = Provider::new([stop("3").after(millis(100))]);
+    let client = provider.by(account.clone());
+    let begun = Instant::now();
+    let first = ask_all(&client, question(10));
+    // It is not known yet what the provider bears? It is: a limit was set. So both are sent.
+    let (first, second) = tokio::join!(first, async {
+        tokio::time::sleep(millis(150)).await;
+        ask_all(&client, question(10)).await
+    });
+    assert_eq!((first.0.as_u16(), second.0.as_u16()), (429, 200));
+    assert!(provider.asked()[1].at - begun >= millis(3_100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_for_good_is_told_to_all_who_come_until_somebody_resumes() {
+    let account = with_tokens(1_000_000);
+    let body = r#"{"error":{"type":"insufficient_quota","code":"insufficient_quota"}}"#;
+    let provider = Provider::new([Answer::new(429, body)]);
+    let client = provider.by(account.clone());
+    ask_all(&client, question(10)).await;
+    let error = ask(&client, question(10)).await.expect_err("no waiting helps");
+    assert!(matches!(Rejection::of(&*error), Some(Rejection::Throttled(_))), "{error}");
+    assert_eq!(provider.asked().len(), 1);
+
+    account.resume("");
+    assert_eq!(ask_all(&client, question(10)).await.0, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_too_large_stops_nobody_else() {
+    let account = with_tokens(1_000_000);
+    let provider =
+        Provider::new([Answer::refused("Request too large for m: Limit 1, Requested 9")]);
+    let client = provider.by(account.clone());
+    assert_eq!(ask_all(&client, question(10)).await.0, 429);
+    assert!(account.notice("").stop.is_none());
+    let begun = Instant::now();
+    assert_eq!(ask_all(&client, question(10)).await.0, 200);
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_overload_is_followed_by_one_request_at_a_time_and_changes_no_limit() {
+    let account = with_tokens(1_000_000);
+    let overloaded = Answer::new(503, "").header("retry-after", "2");
+    let slowly = || Answer::used(0).after(millis(100));
+    let provider = Provider::new([overloaded, slowly(), slowly(), slowly(), slowly()]);
+    let client = provider.by(account.clone());
+    let limits = account.limits("");
+    ask_all(&client, question(10)).await;
+    let begun = Instant::now();
+    let asks = (0..4).map(|_| ask_all(&client, question(10)));
+    futures::future::join_all(asks).await;
+    let asked = provider.asked();
+    let after: Vec<_> = asked[1..].iter().map(|asked| asked.at - begun).collect();
+    assert!(after[0] >= millis(2_000), "{after:?}");
+    assert!(after[1] >= after[0] + millis(100), "the second waits for the first: {after:?}");
+    assert!(after[3] >= after[1], "{after:?}");
+    assert_eq!(account.limits("").algorithm(), limits.algorithm());
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_an_account_with_limits_by_model_one_model_stops_alone() {
+    let account = account().per_model().build().expect("an account");
+    let provider = Provider::new([stop("60")]);
+    let client = provider.by(account.clone());
+    ask_all(&client, crate::support::question_of("large", 10)).await;
+    assert!(account.notice("large").stop.is_some());
+    let begun = Instant::now();
+    ask_all(&client, crate::support::question_of("small", 10)).await;
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+}
