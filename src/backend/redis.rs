@@ -60,7 +60,7 @@ use std::{
 
 pub use redis::RedisError;
 
-#[cfg(feature = "upstream")]
+#[cfg(any(feature = "deferred", feature = "upstream"))]
 pub(crate) use self::call::Call;
 #[cfg(feature = "redis-cluster")]
 pub use self::source::Cluster;

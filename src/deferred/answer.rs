@@ -17,10 +17,12 @@ use super::{
 };
 use crate::time::{Clock, SystemClock, Timestamp};
 
-/// 202: the request is accepted, and here it stands.
-pub(super) fn accepted(at: &str, id: &RequestId) -> Response<StoredBody> {
+/// 202: the request is accepted, or was before, and here it stands.
+pub(super) fn accepted(at: &str, id: &RequestId, is_new: bool) -> Response<StoredBody> {
     let mut members = links(at, id);
-    members["state"] = State::Waiting.name().into();
+    if is_new {
+        members["state"] = State::Waiting.name().into();
+    }
     let mut response = of_json(StatusCode::ACCEPTED, "application/json", &members);
     let headers = response.headers_mut();
     headers.insert(LOCATION, location(at, id));

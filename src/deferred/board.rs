@@ -56,20 +56,24 @@ impl Board {
         }
     }
 
-    /// A board of what was written down. A request that ran goes on if it does so on the `earlier`
-    /// board, and has lost its lease if there is none.
+    /// A board of what was written down. What ran has lost its lease, unless this process has it: then
+    /// the `earlier` board knows how long, and if that has gone on to an end that could not be written,
+    /// whoever has brought it about tries again.
     pub(super) fn restore(
         bounds: Bounds,
         records: impl Iterator<Item = (RequestId, Record)>,
-        earlier: Option<&Self>,
+        earlier: Option<(&Self, u64)>,
     ) -> Self {
         let mut board = Self::new(bounds);
         for (id, mut record) in records {
             if record.state == State::Running {
-                let still = earlier.and_then(|board| board.records.get(&id)).filter(|earlier| {
-                    earlier.state == State::Running && earlier.number == record.number
-                });
-                record.until = still.map_or(0, |still| still.until);
+                record.until = match earlier {
+                    None => 0,
+                    Some((board, now)) => match board.records.get(&id) {
+                        Some(still) if still.state == State::Running => still.until,
+                        _ => now + UNWRITTEN,
+                    },
+                };
             }
             board.last_turn = board.last_turn.max(record.turn);
             if let Some(dedup) = record.dedup {
@@ -336,6 +340,9 @@ pub(super) enum Settled {
     Before,
     Lost,
 }
+
+/// For how long an end that could not be written may be tried again, in microseconds.
+const UNWRITTEN: u64 = 60_000_000;
 
 /// What a request takes beside its own bytes: none is for nothing.
 pub(super) const AROUND: u64 = 256;

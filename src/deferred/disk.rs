@@ -13,7 +13,7 @@ use std::{
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use self::clerk::{Clerk, Errand, Work};
+use self::clerk::{Clerk, Doing, Errand, Work};
 use super::{
     error::{StoreError, StoreErrorKind},
     id::{Owner, RequestId},
@@ -115,13 +115,13 @@ impl DiskStore {
         told.await.map_err(|_| gone())
     }
 
-    async fn ask<T, F>(&self, job: F) -> Result<T, StoreError>
+    async fn ask<T, F>(&self, kind: Kind, job: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&mut Work<'_, '_>) -> Result<T, StoreError> + Send + 'static,
     {
         let (tell, told) = oneshot::channel();
-        let errand = Errand::Job(Box::new(move |work| {
+        let errand = kind(Box::new(move |work| {
             let result = work.and_then(job);
             Box::new(move |written| {
                 // Who has gone need not be told.
@@ -133,28 +133,30 @@ impl DiskStore {
     }
 }
 
+type Kind = fn(Box<Doing>) -> Errand;
+
 impl DeferredStore for DiskStore {
     async fn submit(&self, submission: Submission) -> Result<Submitted, StoreError> {
-        self.ask(move |work| work.submit(&submission)).await
+        self.ask(Errand::Job, move |work| work.submit(&submission)).await
     }
 
     async fn take(&self, most: usize, lease: Duration) -> Result<Taken, StoreError> {
-        self.ask(move |work| work.take(most, lease)).await
+        self.ask(Errand::Job, move |work| work.take(most, lease)).await
     }
 
     async fn renew(&self, ticket: &Ticket, lease: Duration) -> Result<bool, StoreError> {
         let ticket = *ticket;
-        self.ask(move |work| Ok(work.renew(&ticket, lease))).await
+        self.ask(Errand::Job, move |work| Ok(work.renew(&ticket, lease))).await
     }
 
     async fn settle(&self, ticket: &Ticket, ending: Ending) -> Result<bool, StoreError> {
         let ticket = *ticket;
-        self.ask(move |work| work.settle(&ticket, &ending)).await
+        self.ask(Errand::Job, move |work| work.settle(&ticket, &ending)).await
     }
 
     async fn status(&self, owner: &Owner, id: &RequestId) -> Result<Option<Status>, StoreError> {
         let (owner, id) = (*owner, *id);
-        self.ask(move |work| Ok(work.status(&owner, &id))).await
+        self.ask(Errand::Look, move |work| Ok(work.status(&owner, &id))).await
     }
 
     async fn result(
@@ -163,16 +165,16 @@ impl DeferredStore for DiskStore {
         id: &RequestId,
     ) -> Result<Option<(Status, Option<StoredResponse>)>, StoreError> {
         let (owner, id) = (*owner, *id);
-        self.ask(move |work| work.result(&owner, &id)).await
+        self.ask(Errand::Look, move |work| work.result(&owner, &id)).await
     }
 
     async fn cancel(&self, owner: &Owner, id: &RequestId) -> Result<Option<Canceled>, StoreError> {
         let (owner, id) = (*owner, *id);
-        self.ask(move |work| Ok(work.cancel(&owner, &id))).await
+        self.ask(Errand::Job, move |work| Ok(work.cancel(&owner, &id))).await
     }
 
     async fn counts(&self) -> Result<Counts, StoreError> {
-        self.ask(|work| Ok(work.counts())).await
+        self.ask(Errand::Look, |work| Ok(work.counts())).await
     }
 
     fn changed(&self) -> impl Future<Output = ()> + Send {

@@ -18,11 +18,7 @@ use super::{
     store::{Canceled, DeferredStore, Ending, Job, Submission, Submitted, Taken, Ticket},
 };
 use crate::{
-    backend::redis::{
-        Source,
-        call::{Script, call},
-        name::slot,
-    },
+    backend::redis::{Call, Source},
     error::{BackendError, BackendErrorKind},
     name::PolicyName,
     time::saturating_nanos,
@@ -51,8 +47,7 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct RedisStore<S> {
-    source: S,
-    script: Arc<Script>,
+    call: Call<S>,
     /// What all names begin with.
     base: Arc<str>,
     bounds: Bounds,
@@ -69,8 +64,7 @@ impl<S: Source> RedisStore<S> {
     /// have the same name and bounds. Nothing is sent yet.
     pub fn new(source: S, name: PolicyName, bounds: Bounds) -> Self {
         Self {
-            source,
-            script: Arc::new(Script::new(include_str!("redis/store.lua"))),
+            call: Call::new(source, include_str!("redis/store.lua")),
             base: format!("tq:{{{name}}}:").into(),
             bounds,
             timeout: Duration::from_secs(2),
@@ -112,8 +106,7 @@ impl<S: Source> RedisStore<S> {
     async fn step(&self, step: &str, arguments: Vec<Vec<u8>>) -> Result<Value, BackendError> {
         let mut all = vec![step.as_bytes().to_vec(), self.given_time()];
         all.extend(arguments);
-        let name = self.base.as_bytes();
-        call(&self.source, &self.script, slot(name), &[name], &all, self.timeout).await
+        self.call.run(self.base.as_bytes(), &all, self.timeout).await
     }
 
     /// The time to decide by, if it is not the server's.

@@ -143,8 +143,8 @@ impl<M: DeferredStore> Deferring<M> {
         let owner = settings.owner(&key);
         let submission = settings.submission(id, owner, request, terms, idempotency_key);
         match store.submit(submission).await {
-            Ok(Submitted::New) => answer::accepted(&settings.at, &id),
-            Ok(Submitted::Known(earlier)) => answer::accepted(&settings.at, &earlier),
+            Ok(Submitted::New) => answer::accepted(&settings.at, &id, true),
+            Ok(Submitted::Known(earlier)) => answer::accepted(&settings.at, &earlier, false),
             Ok(Submitted::Conflict) => answer::problem(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "the idempotency key was used for another request",

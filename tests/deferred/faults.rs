@@ -3,10 +3,12 @@
 use std::{
     future::ready,
     process::{Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
 use http::Response;
+use tokio::sync::Semaphore;
 use tower_quota::{
     PolicyName,
     backend::redis::Server,
@@ -75,6 +77,63 @@ async fn a_process_whose_disk_is_full() {
         assert_eq!(site.state("alice", id).await, "waiting");
         println!("ACCEPTED {id}");
     }
+}
+
+/// In a process whose disk has room again after a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_the_disk_has_no_room_for_is_not_asked_for_again() {
+    let folder = Folder::new();
+    let bounded = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -S -f 8000; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().expect("this test"))
+        .args(["faults::a_process_whose_disk_is_full_for_a_while", "--exact", "--ignored"])
+        .env("DEFERRED_FILE", folder.path("deferred.redb"))
+        .output()
+        .expect("a process");
+    let text = String::from_utf8_lossy(&bounded.stdout);
+    assert!(bounded.status.success(), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "it is a process of the test above"]
+async fn a_process_whose_disk_is_full_for_a_while() {
+    let file = std::env::var("DEFERRED_FILE").expect("it is started by the test above");
+    let store = DiskStore::open(file, Bounds::DEFAULT).expect("a file");
+    let layer = DeferredLayer::new(store, header("x-api-key"));
+    let site = Site::new(&layer);
+    let gate = Arc::new(Semaphore::new(0));
+    let answer: &'static str = "x".repeat(2_000_000).leak();
+    let (service, seen) = {
+        let gate = Arc::clone(&gate);
+        upstream(move |_| {
+            let gate = Arc::clone(&gate);
+            async move {
+                let _open = gate.acquire().await.expect("it is never closed");
+                Response::new(answer)
+            }
+        })
+    };
+    tokio::spawn(layer.runner(service).run());
+    for _ in 0..4 {
+        site.defer("alice", "a body").await;
+    }
+    while seen.len() < 4 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let body: &'static str = "x".repeat(100_000).leak();
+    while site.send(deferring("alice", body)).await.status == 202 {}
+    gate.add_permits(1_000);
+    // Long enough for some tries in vain.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let done = site.until_ended(0).await.of(State::Done);
+    assert!(done < 4, "there is no room for four answers");
+    let lifted = Command::new("prlimit")
+        .args(["--fsize=unlimited", "--pid", &std::process::id().to_string()])
+        .status();
+    assert!(lifted.expect("util-linux").success());
+    let all = site.until_ended(0).await.total();
+    site.until_ended(all).await;
+    assert_eq!(seen.len() as u64, all, "each was called once");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,13 +13,16 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::{Semaphore, oneshot},
+    time::Instant,
+};
 use tower::{BoxError, ServiceBuilder, service_fn};
 use tower_quota::{
     Quota, TokenBucketLayer,
     deferred::{
-        Bounds, Deferral, DeferredLayer, DiskStore, Ended, Failure, Runner, State, StoredBody,
-        Terms, Verdict,
+        Bounds, Deferral, DeferredLayer, DeferredStore, DiskStore, Ended, Failure, RequestId,
+        Runner, State, StoredBody, Terms, Verdict,
     },
     http::{TooManyRequests, extension, header},
     queue::Priority,
@@ -222,28 +225,46 @@ async fn no_more_run_at_a_time_than_was_said() {
 
 #[tokio::test]
 async fn a_service_that_takes_long_keeps_its_lease() {
-    let layer = layer();
+    const LEASE: Duration = Duration::from_millis(60);
+    let clock = ManualClock::new();
+    let store = DiskStore::in_memory(Bounds::DEFAULT, clock.clone()).expect("a thread");
+    let layer: Layered = DeferredLayer::new(store, header("x-api-key"));
     let site = Site::new(&layer);
-    let (tell, told) = oneshot::channel::<()>();
-    let told = Arc::new(tokio::sync::Mutex::new(Some(told)));
-    let (service, seen) = upstream(move |_| {
-        let told = Arc::clone(&told);
-        async move {
-            let told = told.lock().await.take().expect("it is called once");
-            drop(told.await);
-            Response::new("an answer")
-        }
-    });
-    let runner = layer.runner(service).lease(Duration::from_millis(400));
+    let gate = Arc::new(Semaphore::new(0));
+    let (service, seen) = {
+        let gate = Arc::clone(&gate);
+        upstream(move |_| {
+            let gate = Arc::clone(&gate);
+            async move {
+                let _open = gate.acquire().await.expect("it is never closed");
+                Response::new("an answer")
+            }
+        })
+    };
+    let runner = layer.runner(service).lease(LEASE);
     // Two, so that there would be somebody to take it.
     tokio::spawn(runner.clone().run());
     tokio::spawn(runner.run());
-    site.defer("alice", "a body").await;
-    // Longer than two leases: not a synchronization, the time is what is tested.
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    drop(tell);
+    let id: RequestId = site.defer("alice", "a body").await.parse().expect("an id");
+    while seen.len() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let owner = seen.all()[0].extensions().get::<Deferral>().expect("it is there").owner;
+    // The store's time goes on by half a lease with each renewal, however long that takes.
+    for _ in 0..6 {
+        let lease_ends = async || {
+            let status = site.store.status(&owner, &id).await.expect("it can be told");
+            status.expect("it is there").next
+        };
+        let before = lease_ends().await;
+        clock.advance(LEASE / 2);
+        while lease_ends().await == before {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    gate.add_permits(1);
     let counts = site.until_ended(1).await;
-    assert_eq!((counts.of(State::Done), seen.all().len()), (1, 1));
+    assert_eq!((counts.of(State::Done), seen.len()), (1, 0), "it was called once");
 }
 
 #[tokio::test]

@@ -225,19 +225,20 @@ fn is_of_the_acl(detail: &str) -> bool {
 }
 
 /// A script of somebody else, for one key.
-#[cfg(feature = "upstream")]
+#[cfg(any(feature = "deferred", feature = "upstream"))]
 #[derive(Debug)]
 pub(crate) struct Call<S> {
     source: S,
     script: std::sync::Arc<Script>,
 }
 
-#[cfg(feature = "upstream")]
+#[cfg(any(feature = "deferred", feature = "upstream"))]
 impl<S: Source> Call<S> {
     pub(crate) fn new(source: S, script: &'static str) -> Self {
         Self { source, script: std::sync::Arc::new(Script::new(script)) }
     }
 
+    #[cfg(feature = "upstream")]
     pub(crate) const fn source(&self) -> &S {
         &self.source
     }
@@ -254,7 +255,7 @@ impl<S: Source> Call<S> {
     }
 }
 
-#[cfg(feature = "upstream")]
+#[cfg(any(feature = "deferred", feature = "upstream"))]
 impl<S: Clone> Clone for Call<S> {
     fn clone(&self) -> Self {
         Self { source: self.source.clone(), script: std::sync::Arc::clone(&self.script) }

@@ -21,12 +21,15 @@ use crate::time::Clock;
 
 /// What the thread is asked to do.
 pub(super) enum Errand {
+    /// It changes something: it is told what came of it when that is written.
     Job(Box<Doing>),
+    /// It looks at something, and need not wait for a disk that is full.
+    Look(Box<Doing>),
     Close(oneshot::Sender<()>),
 }
 
 /// Does it, and says what is told when it is written or could not be.
-type Doing = dyn FnOnce(Result<&mut Work<'_, '_>, StoreError>) -> Box<Telling> + Send;
+pub(super) type Doing = dyn FnOnce(Result<&mut Work<'_, '_>, StoreError>) -> Box<Telling> + Send;
 type Telling = dyn FnOnce(Result<(), StoreError>) + Send;
 
 pub(super) struct Clerk {
@@ -53,20 +56,30 @@ impl Clerk {
         news: &Notify,
     ) {
         while let Some(first) = inbox.blocking_recv() {
-            let mut batch = Vec::new();
+            let (mut jobs, mut looks) = (Vec::new(), Vec::new());
             let mut next = Some(first);
             let mut closing = None;
             while let Some(errand) = next {
                 match errand {
-                    Errand::Job(job) => batch.push(job),
+                    Errand::Job(job) => jobs.push(job),
+                    Errand::Look(look) => looks.push(look),
                     Errand::Close(tell) => {
                         closing = Some(tell);
                         break;
                     }
                 }
-                next = if batch.len() < MOST_TOGETHER { inbox.try_recv().ok() } else { None };
+                let is_enough = jobs.len() + looks.len() >= MOST_TOGETHER;
+                next = if is_enough { None } else { inbox.try_recv().ok() };
             }
-            self.do_all(batch, micros(clock.now()), news);
+            let now = micros(clock.now());
+            if !jobs.is_empty() && self.do_all(jobs, now, true) {
+                news.notify_waiters();
+                // For one who is about to wait.
+                news.notify_one();
+            }
+            if !looks.is_empty() {
+                self.do_all(looks, now, false);
+            }
             if let Some(tell) = closing {
                 inbox.close();
                 self.database = None;
@@ -76,8 +89,9 @@ impl Clerk {
         }
     }
 
-    /// Does these in one transaction. If it fails, none was done, and all are told so.
-    fn do_all(&mut self, batch: Vec<Box<Doing>>, now: u64, news: &Notify) {
+    /// Does these in one transaction. If it fails, none was done, and all are told so, unless they
+    /// do not care. Whether there may be more to take.
+    fn do_all(&mut self, batch: Vec<Box<Doing>>, now: u64, must_be_written: bool) -> bool {
         let mut told = Vec::with_capacity(batch.len());
         let mut batch = batch.into_iter();
         let done = self.transact(&mut batch, &mut told, now);
@@ -88,13 +102,9 @@ impl Clerk {
         // Those that were not begun.
         told.extend(batch.map(|job| job(Err(error.clone().unwrap_or_else(unavailable)))));
         for tell in told {
-            tell(done.as_ref().map(|_| ()).map_err(Clone::clone));
+            tell(error.clone().filter(|_| must_be_written).map_or(Ok(()), Err));
         }
-        if done.is_ok_and(|there_is_more| there_is_more) {
-            news.notify_waiters();
-            // For one who is about to wait.
-            news.notify_one();
-        }
+        done.is_ok_and(|there_is_more| there_is_more)
     }
 
     /// Whether there may be more to take.
@@ -105,7 +115,7 @@ impl Clerk {
         now: u64,
     ) -> Result<bool, StoreError> {
         if self.database.is_none() {
-            self.open_again()?;
+            self.open_again(now)?;
         }
         let database = self.database.as_ref().ok_or_else(unavailable)?;
         let transaction = database.begin_write().map_err(failed)?;
@@ -144,13 +154,13 @@ impl Clerk {
     }
 
     /// After a failure the board may know what the file does not.
-    fn open_again(&mut self) -> Result<(), StoreError> {
+    fn open_again(&mut self, now: u64) -> Result<(), StoreError> {
         if self.path.is_none() {
             return Err(unavailable());
         }
         let database = file::open(self.path.as_deref())?;
         let records = file::records(&database)?;
-        self.board = Board::restore(self.bounds, records.into_iter(), Some(&self.board));
+        self.board = Board::restore(self.bounds, records.into_iter(), Some((&self.board, now)));
         self.database = Some(database);
         Ok(())
     }
