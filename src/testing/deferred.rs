@@ -93,7 +93,7 @@ pub async fn run<H: Harness>(harness: &H) {
         turns::what_is_settled_twice_is_settled_once
         ends::an_answer_is_kept_as_it_is
         ends::a_failure_has_its_last_answer
-        ends::nobody_sees_what_is_anothers
+        ends::nobody_sees_what_belongs_to_others
         ends::what_is_canceled_does_not_run
         ends::what_is_canceled_while_it_runs_cannot_be_settled
         ends::what_has_not_begun_in_time_expires

@@ -19,7 +19,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn no_tenant_has_anothers_answer() {
+async fn no_tenant_has_the_answer_of_another() {
     let (server, name) = (Standalone::shared(Flavor::Redis), unique_name());
     let upstream = Upstream::numbered();
     let [one, other] = [(); 2].map(|()| cache(&layer_of(builder(server, &name)), &upstream));
@@ -165,7 +165,7 @@ async fn what_was_not_an_answer_is_a_miss_whatever_it_is() {
 }
 
 #[tokio::test]
-async fn an_answer_under_anothers_name_is_a_miss() {
+async fn an_answer_under_the_name_of_another_is_a_miss() {
     let server = Standalone::shared(Flavor::Redis);
     let (one, other) = (Kept::new(server).await, Kept::new(server).await);
     one.put(&other.value, "50000");

@@ -91,7 +91,7 @@ async fn an_answer_comes_back_as_it_was() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_sees_what_is_anothers() {
+async fn nobody_sees_what_belongs_to_others() {
     let layer = layer();
     let site = Site::new(&layer);
     let (service, _) = answering(&[(200, &[])]);

@@ -41,7 +41,7 @@ pub(super) async fn a_failure_has_its_last_answer<H: Harness>(trial: &Trial<'_, 
     }
 }
 
-pub(super) async fn nobody_sees_what_is_anothers<H: Harness>(trial: &Trial<'_, H>) {
+pub(super) async fn nobody_sees_what_belongs_to_others<H: Harness>(trial: &Trial<'_, H>) {
     let id = trial.submit(ALICE).await;
     for _ in 0..2 {
         assert_eq!(trial.status(BOB, id).await, None, "{}", trial.name);
