@@ -94,6 +94,7 @@ impl Board {
     ///
     /// A stop that is over is not told.
     pub fn notice(&self, quota: &str) -> Notice {
+        self.start();
         let now = self.now();
         let notice = self.0.notices.borrow().get(quota).cloned().unwrap_or_default();
         notice.at(now)
