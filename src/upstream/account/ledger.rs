@@ -264,9 +264,7 @@ impl<B: Backend<Plan>> Ledger<B> {
         let held = notice.limits.iter().find(|held| held.name == limit.name);
         // An answer that does not give the window away is no news of it.
         let window = limit.window.or_else(|| held.and_then(|held| held.window));
-        if held.is_none_or(|held| {
-            (held.limit, held.window) != (limit.limit, window) && held.told <= limit.told
-        }) {
+        if held.is_none_or(|held| (held.limit, held.window) != (limit.limit, window)) {
             self.board.post_limit(&self.quota, KnownLimit { window, ..limit.clone() });
         }
     }
