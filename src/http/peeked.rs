@@ -48,11 +48,7 @@ impl<B: Body<Data = Bytes>> PeekedBody<B> {
     #[cfg(feature = "cache")]
     pub(crate) async fn read(body: B, bound: usize) -> Result<Bytes, Self> {
         let mut body = Self::unread(body);
-        if body.fill(bound).await && body.read.iter().all(Frame::is_data) {
-            Ok(body.peek())
-        } else {
-            Err(body)
-        }
+        if body.fill(bound).await && body.is_data() { Ok(body.peek()) } else { Err(body) }
     }
 
     /// Reads on until the body ends or more than `bound` bytes of it are here, and says whether all
@@ -89,6 +85,11 @@ impl<B: Body<Data = Bytes>> PeekedBody<B> {
             }
         }
         self.error.is_none()
+    }
+
+    /// Whether what is here are bytes, and no trailers.
+    pub(crate) fn is_data(&self) -> bool {
+        self.read.iter().all(Frame::is_data)
     }
 
     /// The bytes that are here.

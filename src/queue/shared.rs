@@ -200,12 +200,13 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         let cost = newcomer.ask.cost;
         let is_last = line.schedule.last() == Some(rank);
         let limit = self.limit(newcomer.limit);
+        let mut guess = None;
         if is_last
             && line.can_foresee()
             && let Some(mut forecast) = line.forecast.clone()
         {
             let turn = Turn::of(forecast.admit(limit.algorithm(), now, cost));
-            // Nobody is turned away on a guess.
+            // Nobody is turned away on a guess, if there is better than that.
             let in_time = match (&turn, newcomer.latest) {
                 (Turn::At(at), Some(latest)) => *at <= latest,
                 (Turn::At(_), None) => true,
@@ -214,15 +215,21 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
             if in_time || line.outlook == Outlook::Exact {
                 return (turn, Some(forecast));
             }
+            guess = Some((turn, Some(forecast)));
         }
-        let Some((state, at)) = self.limiter.backend().state_of(limit.algorithm(), newcomer.key)
-        else {
-            return (Turn::At(self.estimate(line, &limit, rank, now)), None);
+        let shown = self.limiter.backend().state_of(limit.algorithm(), newcomer.key);
+        let (mut forecast, front_is_in) = match (shown, guess) {
+            (Some((state, at)), _) => (Forecast::new(state, at, now), false),
+            (None, Some(guess)) => return guess,
+            (None, None) => (Self::surmise(line, &limit, now), line.due().is_some()),
         };
-        let mut forecast = Forecast::new(state, at, now);
+        let mut is_in = front_is_in;
         for (of, entry) in line.schedule.in_order() {
             if of == rank {
                 break;
+            }
+            if std::mem::take(&mut is_in) {
+                continue;
             }
             let others = self.limit(entry.value.limit.as_ref());
             forecast.admit(others.algorithm(), now, entry.value.cost);
@@ -232,7 +239,10 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
             line.forecast = Some(forecast.clone());
             line.outlook = Outlook::Exact;
         }
-        let turn = Turn::of(forecast.admit(limit.algorithm(), now, cost));
+        let turn = match line.due() {
+            Some(due) if front_is_in && line.front() == Some(rank) => Turn::At(due),
+            _ => Turn::of(forecast.admit(limit.algorithm(), now, cost)),
+        };
         (turn, is_last.then_some(forecast))
     }
 
@@ -261,28 +271,33 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         turn
     }
 
-    /// When the turn of `rank` comes, as far as the refusal of the front and the limit tell: when the
-    /// front is admitted, nothing is left of what refused it.
+    /// When the turn of `rank` comes, as far as the refusal of the front and the limit tell.
     fn estimate(&self, line: &LineOf<A, B>, limit: &Limit<A>, rank: Rank, now: Instant) -> Instant {
-        let algorithm = limit.algorithm();
-        // The backend's clock is not known; where windows begin with the calendar, this is near it.
-        let (due, at) = (line.due().unwrap_or(now), SystemClock.now());
-        let mut state = algorithm.initial(at);
-        // What it says of what is left, nobody needs.
-        let _standing = algorithm.lower(&mut state, at, line.standing.policy, 0);
-        let mut forecast = Forecast::new(state, at, due);
-        let mut turn = due;
+        let mut forecast = Self::surmise(line, limit, now);
+        let mut turn = line.due().unwrap_or(now);
         for (place, (of, entry)) in line.schedule.in_order().enumerate() {
             // What is told of the front counts its own cost.
             if place > 0 || line.due().is_none() {
-                let its = self.limit(entry.value.limit.as_ref());
-                turn = forecast.admit(its.algorithm(), due, entry.value.cost).unwrap_or(turn);
+                let others = self.limit(entry.value.limit.as_ref());
+                let admitted = forecast.admit(others.algorithm(), now, entry.value.cost);
+                turn = admitted.unwrap_or(turn);
             }
             if of == rank {
                 break;
             }
         }
         turn
+    }
+
+    /// The limit when the front is admitted, where the backend does not show its state: nothing is left
+    /// of what refused it.
+    fn surmise(line: &LineOf<A, B>, limit: &Limit<A>, now: Instant) -> Forecast<A::State> {
+        // The backend's clock is not known; where windows begin with the calendar, this is near it.
+        let (due, at) = (line.due().unwrap_or(now), SystemClock.now());
+        let mut state = limit.algorithm().initial(at);
+        // What it says of what is left, nobody needs.
+        let _standing = limit.algorithm().lower(&mut state, at, line.standing.policy, 0);
+        Forecast::new(state, at, due)
     }
 
     fn time_of(&self, limit: Option<&Limit<A>>, units: u128) -> Duration {

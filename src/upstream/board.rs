@@ -30,7 +30,7 @@ use crate::time::{Clock, TimerClock, Timestamp};
 /// # What it promises
 ///
 /// A stop is never shortened, whoever posts, in whatever order: of two the longer holds. Of two limits
-/// the one that was told later holds. So what is posted twice, late or again after an outage changes
+/// the one that was told later holds, or the lower if that was in one moment. So what is posted twice, late or again after an outage changes
 /// nothing.
 ///
 /// ```
@@ -94,6 +94,7 @@ impl Board {
     ///
     /// A stop that is over is not told.
     pub fn notice(&self, quota: &str) -> Notice {
+        self.start();
         let now = self.now();
         let notice = self.0.notices.borrow().get(quota).cloned().unwrap_or_default();
         notice.at(now)

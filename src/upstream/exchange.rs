@@ -53,7 +53,7 @@ impl<S, B: Backend<Plan>, R, W> Exchange<S, B, R, W> {
         let (mut parts, body) = request.into_parts();
         let mut body = PeekedBody::unread(body);
         let is_whole = body.fill(*max_peek).await;
-        let peeked = body.peek();
+        let (peeked, can_be_repeated) = (body.peek(), is_whole && body.is_data());
         let length = body.size_hint().exact().unwrap_or(peeked.len() as u64);
 
         let model = model_of(&parts.uri, &peeked);
@@ -76,7 +76,7 @@ impl<S, B: Backend<Plan>, R, W> Exchange<S, B, R, W> {
                 }
             };
             tried.push(member);
-            let again = (is_whole && pool.has_another(&tried)).then(|| parts.clone());
+            let again = (can_be_repeated && pool.has_another(&tried)).then(|| parts.clone());
             pool.prepare(member, &mut parts);
             let sent = self.service.call(Request::from_parts(parts, body)).await;
             // Dropped with an error, what is held counts as reserved.

@@ -32,7 +32,8 @@ use crate::{
 /// | an error, a time-out, a caller that goes away | what was reserved |
 /// | it was refused here | nothing |
 ///
-/// An answer is given to the caller as it came, refusals too, byte for byte.
+/// An answer is given to the caller as it came, refusals too, byte for byte. Only where a [`Pool`] has
+/// another account that can be asked, a refusal is not the end of it.
 ///
 /// # Where it stands
 ///

@@ -264,9 +264,7 @@ impl<B: Backend<Plan>> Ledger<B> {
         let held = notice.limits.iter().find(|held| held.name == limit.name);
         // An answer that does not give the window away is no news of it.
         let window = limit.window.or_else(|| held.and_then(|held| held.window));
-        if held.is_none_or(|held| {
-            (held.limit, held.window) != (limit.limit, window) && held.told <= limit.told
-        }) {
+        if held.is_none_or(|held| (held.limit, held.window) != (limit.limit, window)) {
             self.board.post_limit(&self.quota, KnownLimit { window, ..limit.clone() });
         }
     }
@@ -297,7 +295,10 @@ impl<B: Backend<Plan>> Ledger<B> {
             let units = u128::from(charge.cost.get(placed.dimension));
             let nanos = placed.window.as_nanos() * units / u128::from(limit) / 2;
             let space = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-            self.watch.space(space.min(LONGEST_SPACE));
+            // A shorter one would only cost what timers cost: an answer takes as long.
+            if space >= LEAST_SPACE {
+                self.watch.space(space.min(LONGEST_SPACE));
+            }
         }
     }
 
@@ -386,7 +387,9 @@ fn excess(rules: &Rules, snapshot: &Snapshot, place: usize, remaining: u64) -> O
 
 /// Less than so much left, in parts of a million, is little.
 const SPACED: u128 = 100_000;
-/// Nobody is held up longer for the sake of spacing.
+/// Nobody is held up for the sake of a shorter space,
+const LEAST_SPACE: Duration = Duration::from_millis(10);
+/// or longer for a longer one.
 const LONGEST_SPACE: Duration = Duration::from_millis(25);
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

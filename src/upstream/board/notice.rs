@@ -112,12 +112,19 @@ impl Notice {
                     }
                     return false;
                 };
-                if limit.told < held.told || held.instead_of == Some(limit.limit) {
-                    return false;
-                }
                 let limit = KnownLimit { window: limit.window.or(held.window), ..limit };
                 if limit.is_like(held) {
-                    held.told = limit.told;
+                    held.told = held.told.max(limit.told);
+                    return false;
+                }
+                // Whether an answer tells what was so when its request came or when it went, nobody
+                // knows: of two limits told in one moment the lower holds.
+                let newer = if limit.limit < held.limit {
+                    held.told <= limit.told.saturating_add(DOUBT)
+                } else {
+                    held.told.saturating_add(DOUBT) <= limit.told
+                };
+                if !newer || held.instead_of == Some(limit.limit) {
                     return false;
                 }
                 *held = limit;
@@ -129,5 +136,7 @@ impl Notice {
 
 /// Two ends of stops that are no further apart are the same.
 const SAME: Duration = Duration::from_millis(20);
+/// How long an answer may be on its way.
+const DOUBT: Duration = Duration::from_secs(2);
 /// The limits that are known of one quota: a provider may name its own.
 const MAX_LIMITS: usize = 32;
