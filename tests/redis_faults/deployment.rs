@@ -81,6 +81,7 @@ impl OfTheGuide {
         let path = std::env::var("PATH").unwrap_or_default();
         let done = std::process::Command::new("bash")
             .args(["-euc", &script])
+            .current_dir(&folder)
             .env("PATH", format!("{path}:{installed}"))
             .stdin(std::process::Stdio::null())
             .output()
