@@ -55,11 +55,13 @@ async fn main() -> ExitCode {
 
 /// The real thing.
 async fn serve_file(path: PathBuf) -> Result<(), BoxError> {
+    // Read before it is put in force: a change that comes meanwhile is seen as one.
+    let known = std::fs::read(&path).ok();
     let config = Config::read(&path, &|name| std::env::var(name).ok())?;
     let gateway = Arc::new(Gateway::new(config)?);
     let running = Running::start(Arc::clone(&gateway)).await?;
     println!("tenants: http://{}   page: http://{}", running.tenants, running.page);
-    let reloads = tokio::spawn(reload::watch(gateway, path));
+    let reloads = tokio::spawn(reload::watch(gateway, path, known));
     until_told().await;
     println!("draining");
     reloads.abort();

@@ -4,9 +4,9 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{config::Config, live::Gateway};
 
-/// Puts the file in force whenever it has changed. One that is wrong changes nothing, and is told.
-pub(crate) async fn watch(gateway: Arc<Gateway>, path: PathBuf) {
-    let mut known = tokio::fs::read(&path).await.ok();
+/// Puts the file in force whenever it is not what is `known`. One that is wrong changes nothing, and is
+/// told.
+pub(crate) async fn watch(gateway: Arc<Gateway>, path: PathBuf, mut known: Option<Vec<u8>>) {
     let mut second = tokio::time::interval(Duration::from_secs(1));
     loop {
         second.tick().await;
