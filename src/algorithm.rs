@@ -116,10 +116,12 @@ pub trait Algorithm: Clone + Debug + PartialEq + Send + Sync + 'static {
     /// layers make at their start.
     fn capacity(&self) -> Cost;
 
-    /// Takes what is above `left` from the limit at the place `policy`, which does not matter to one
-    /// that is alone.
+    /// Takes what is above `left` from the limit at the place `policy`. Of one that is not there nothing
+    /// is taken.
     fn lower(&self, state: &mut Self::State, now: Timestamp, policy: usize, left: u64) -> Decision {
-        let _ = policy;
+        if policy > 0 {
+            return self.decide(&mut state.clone(), now, Cost::ZERO);
+        }
         let there = self.available(state, now, Cost::ONE);
         self.decide(state, now, Cost::new(there.saturating_sub(left)))
     }

@@ -16,8 +16,9 @@ mod windows;
 pub(super) use self::plan::JOINT;
 use redis::Value;
 
+use self::sealed::Steps;
 use crate::{
-    algorithm::Algorithm,
+    algorithm::{Algorithm, Plan},
     cost::Cost,
     decision::{Charge, Decision, Demand, DemandMode},
     error::{BackendError, BackendErrorKind},
@@ -138,7 +139,16 @@ fn begin(job: &Job, numbers: &mut Numbers) {
 /// Arguments of a call that leaves at about `now`.
 pub(super) fn argument<A: Scripted>(algorithm: &A, job: &Job, now: Timestamp) -> Vec<u8> {
     let mut numbers = Numbers::with_capacity(16);
-    algorithm.write(job, now, &mut numbers);
+    let job = match job {
+        // Of a limit that is not there: only a plan knows others than the first.
+        Job::Demand(Demand { mode: DemandMode::LowerTo { policy: 1.. }, .. })
+            if A::KIND != Plan::KIND =>
+        {
+            Job::Demand(Demand::peek(Cost::ZERO))
+        }
+        job => *job,
+    };
+    algorithm.write(&job, now, &mut numbers);
     numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
 }
 
