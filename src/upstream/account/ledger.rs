@@ -16,7 +16,7 @@ use super::{
     rules::{Rules, SetLimit},
 };
 use crate::{
-    algorithm::Plan,
+    algorithm::{Algorithm as _, Plan},
     backend::Backend,
     cost::Cost,
     decision::{RetryAfter, Snapshot},
@@ -67,7 +67,8 @@ pub(super) struct Known {
 impl<B: Backend<Plan>> Ledger<B> {
     /// What to reserve for such a request.
     pub(in crate::upstream) fn cost(&self, estimate: &Estimate) -> Cost {
-        lock(&self.expected).cost(&self.profile, estimate)
+        let capacity = self.rules().plan.capacity();
+        lock(&self.expected).cost(&self.profile, estimate, capacity)
     }
 
     /// Waits until a request may be sent.
