@@ -162,7 +162,9 @@ impl<B: Backend<Plan>> Account<B> {
         let settings = &self.0.settings;
         let mut quota = model.filter(|_| settings.per_model).unwrap_or_default();
         let mut ledgers = lock(&self.0.ledgers);
-        if ledgers.len() >= MAX_QUOTAS && !ledgers.contains_key(quota) {
+        // Those that were set are not many, and are limits of somebody's.
+        let is_set = settings.set_for.iter().any(|(model, _)| **model == *quota);
+        if ledgers.len() >= MAX_QUOTAS && !is_set && !ledgers.contains_key(quota) {
             quota = "";
         }
         if let Some(ledger) = ledgers.get(quota) {
@@ -230,5 +232,5 @@ impl<B: Backend<Plan>> fmt::Debug for Account<B> {
     }
 }
 
-/// The models that are told apart; requests for more count as those without a model.
+/// The models that are told apart beside those that have limits of their own; requests for more count as those without a model.
 const MAX_QUOTAS: usize = 256;
