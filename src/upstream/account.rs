@@ -22,7 +22,7 @@ use self::{
 pub(super) use self::{hold::Hold, ledger::Ledger};
 use super::{
     board::{Board, KnownLimit, Notice},
-    observation::Stop,
+    observation::{Source, Stop},
     profile::Profile,
     standing::Standing,
 };
@@ -151,10 +151,11 @@ impl<B: Backend<Plan>> Account<B> {
         self.0.settings.board.post_stop(quota, stop);
     }
 
-    /// Tells the whole fleet of a limit, as one does who has asked the provider for it.
+    /// Tells the whole fleet of a limit, as one does who has asked the provider for it. It holds at
+    /// once, also in place of one that was inferred, until an answer to a later request tells another.
     pub fn tell(&self, quota: &str, limit: KnownLimit) {
-        let told = self.0.settings.board.now();
-        self.0.settings.board.post_limit(quota, KnownLimit { told, ..limit });
+        let (told, source) = (self.0.settings.board.now(), Source::Configured);
+        self.0.settings.board.post_limit(quota, KnownLimit { told, source, ..limit });
     }
 
     /// The quota that requests for a model count against.
