@@ -53,7 +53,7 @@ struct Inner {
     notices: watch::Sender<Notices>,
     /// Counts what was new.
     version: AtomicU64,
-    /// Whether what others have posted was read once.
+    /// Whether what others have posted was read once, or somebody has waited long enough for it.
     is_current: watch::Sender<bool>,
     link: Option<Link>,
 }
@@ -140,17 +140,20 @@ impl Board {
         self.0.notices.subscribe()
     }
 
-    /// Waits until what others have posted is known, but not for long: who cannot ask goes on with
-    /// what is known here.
+    /// Waits until what others have posted is known, but not for long, and only at the start: who
+    /// cannot ask goes on with what is known here, and so do all who come after.
     pub(super) fn current(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut is_current = self.0.is_current.subscribe();
         if !*is_current.borrow() {
             self.start();
         }
+        let inner = Arc::clone(&self.0);
         async move {
             if !*is_current.borrow() {
                 let read = is_current.wait_for(|is_current| *is_current);
-                drop(tokio::time::timeout(FIRST_READ, read).await);
+                if tokio::time::timeout(FIRST_READ, read).await.is_err() {
+                    inner.is_current.send_replace(true);
+                }
             }
         }
     }
