@@ -8,6 +8,7 @@ use std::{
 };
 
 use futures::future::{Either, select};
+use tokio::time::Instant;
 
 use super::{
     expected::Expected,
@@ -71,7 +72,7 @@ impl<B: Backend<Plan>> Ledger<B> {
         lock(&self.expected).cost(&self.profile, estimate, capacity)
     }
 
-    /// Waits until a request may be sent.
+    /// Waits until a request may be sent that came at `since`.
     ///
     /// # Cancel safety
     ///
@@ -80,8 +81,9 @@ impl<B: Backend<Plan>> Ledger<B> {
         self: &Arc<Self>,
         estimate: Estimate,
         ask: Ask,
+        since: Instant,
     ) -> Result<Hold<B>, Rejection> {
-        let ask = ask.with_deadline(self.max_wait);
+        let ask = ask.with_deadline(since, self.max_wait);
         self.board.current().await;
         let mut changes = self.board.changes();
         loop {
