@@ -130,3 +130,15 @@ async fn what_calls_come_to_makes_no_request_larger_than_the_limit() {
     let (status, _) = ask_all(&client, question(2_000)).await;
     assert_eq!(status, 200, "it fits");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_in_one_piece_that_is_cut_off_gives_nothing_back() {
+    let parts = [Ok(r#"{"choices":[{"message":{"content":"Hel"#), Err("it broke off")];
+    let answer = Answer::new(200, Body::from_stream(futures::stream::iter(parts)));
+    let (account, provider) = setup([answer.header("content-type", "application/json")]);
+    let client = provider.by(account.clone());
+    let answer = ask(&client, question(100)).await.expect("an answer");
+    answer.into_body().collect().await.expect_err("it breaks off");
+    // All of it was made, whatever of it came here.
+    assert_eq!(left(&account).await, TOKENS - RESERVED);
+}
