@@ -48,21 +48,20 @@ impl<B: Body<Data = Bytes>> PeekedBody<B> {
     #[cfg(feature = "cache")]
     pub(crate) async fn read(body: B, bound: usize) -> Result<Bytes, Self> {
         let mut body = Self::unread(body);
+        if body.size_hint().lower() > bound as u64 {
+            return Err(body);
+        }
         if body.fill(bound).await && body.is_data() { Ok(body.peek()) } else { Err(body) }
     }
 
     /// Reads on until the body ends or more than `bound` bytes of it are here, and says whether all
-    /// of it is.
+    /// of it is. Of one that is longer the beginning is here.
     ///
     /// # Cancel safety
     ///
     /// Nothing of the body is lost.
     pub(crate) async fn fill(&mut self, bound: usize) -> bool {
         let bound = bound as u64;
-        let rest = self.rest.as_ref().map_or(0, |rest| rest.size_hint().lower());
-        if self.length.saturating_add(rest) > bound {
-            return false;
-        }
         // Empty frames without end are too long as well.
         let weigh = |length: u64| length + if length == 0 { AROUND_FRAME } else { 0 };
         let mut weight: u64 = self.read.iter().map(|frame| weigh(data_length(frame) as u64)).sum();

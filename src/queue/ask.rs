@@ -68,11 +68,11 @@ impl Ask {
         Self { weight, ..self }
     }
 
-    /// The same ask with a deadline instead of a longest wait, counted from now: asked several times, it
-    /// waits no longer than once.
+    /// The same ask with a deadline instead of a longest wait, counted from when it
+    /// came: asked several times, it waits no longer than once.
     #[cfg(feature = "upstream")]
-    pub(crate) fn with_deadline(self, longest: Option<Duration>) -> Self {
-        let deadline = self.latest(crate::time::timer_now(), longest);
+    pub(crate) fn with_deadline(self, came: Instant, longest: Option<Duration>) -> Self {
+        let deadline = self.latest(came, longest);
         Self { deadline, max_wait: None, ..self }
     }
 

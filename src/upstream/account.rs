@@ -22,7 +22,7 @@ use self::{
 pub(super) use self::{hold::Hold, ledger::Ledger};
 use super::{
     board::{Board, KnownLimit, Notice},
-    observation::Stop,
+    observation::{Source, Stop},
     profile::Profile,
     standing::Standing,
 };
@@ -151,10 +151,11 @@ impl<B: Backend<Plan>> Account<B> {
         self.0.settings.board.post_stop(quota, stop);
     }
 
-    /// Tells the whole fleet of a limit, as one does who has asked the provider for it.
+    /// Tells the whole fleet of a limit, as one does who has asked the provider for it. It holds at
+    /// once, also in place of one that was inferred, until an answer to a later request tells another.
     pub fn tell(&self, quota: &str, limit: KnownLimit) {
-        let told = self.0.settings.board.now();
-        self.0.settings.board.post_limit(quota, KnownLimit { told, ..limit });
+        let (told, source) = (self.0.settings.board.now(), Source::Configured);
+        self.0.settings.board.post_limit(quota, KnownLimit { told, source, ..limit });
     }
 
     /// The quota that requests for a model count against.
@@ -162,7 +163,9 @@ impl<B: Backend<Plan>> Account<B> {
         let settings = &self.0.settings;
         let mut quota = model.filter(|_| settings.per_model).unwrap_or_default();
         let mut ledgers = lock(&self.0.ledgers);
-        if ledgers.len() >= MAX_QUOTAS && !ledgers.contains_key(quota) {
+        // Those that were set are not many, and are limits of somebody's.
+        let is_set = settings.set_for.iter().any(|(model, _)| **model == *quota);
+        if ledgers.len() >= MAX_QUOTAS && !is_set && !ledgers.contains_key(quota) {
             quota = "";
         }
         if let Some(ledger) = ledgers.get(quota) {
@@ -230,5 +233,5 @@ impl<B: Backend<Plan>> fmt::Debug for Account<B> {
     }
 }
 
-/// The models that are told apart; requests for more count as those without a model.
+/// The models that are told apart beside those that have limits of their own; requests for more count as those without a model.
 const MAX_QUOTAS: usize = 256;

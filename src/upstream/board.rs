@@ -30,8 +30,9 @@ use crate::time::{Clock, TimerClock, Timestamp};
 /// # What it promises
 ///
 /// A stop is never shortened, whoever posts, in whatever order: of two the longer holds. Of two limits
-/// the one that was told later holds, or the lower if that was in one moment. So what is posted twice, late or again after an outage changes
-/// nothing.
+/// the one that was told later holds, or the lower if that was in one moment; one that was told
+/// [by hand](super::Account::tell) holds from its moment on. So what is posted twice, late or again
+/// after an outage changes nothing.
 ///
 /// ```
 /// use tower_quota::upstream::Board;
@@ -52,7 +53,7 @@ struct Inner {
     notices: watch::Sender<Notices>,
     /// Counts what was new.
     version: AtomicU64,
-    /// Whether what others have posted was read once.
+    /// Whether what others have posted was read once, or somebody has waited long enough for it.
     is_current: watch::Sender<bool>,
     link: Option<Link>,
 }
@@ -139,17 +140,20 @@ impl Board {
         self.0.notices.subscribe()
     }
 
-    /// Waits until what others have posted is known, but not for long: who cannot ask goes on with
-    /// what is known here.
+    /// Waits until what others have posted is known, but not for long, and only at the start: who
+    /// cannot ask goes on with what is known here, and so do all who come after.
     pub(super) fn current(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut is_current = self.0.is_current.subscribe();
         if !*is_current.borrow() {
             self.start();
         }
+        let inner = Arc::clone(&self.0);
         async move {
             if !*is_current.borrow() {
                 let read = is_current.wait_for(|is_current| *is_current);
-                drop(tokio::time::timeout(FIRST_READ, read).await);
+                if tokio::time::timeout(FIRST_READ, read).await.is_err() {
+                    inner.is_current.send_replace(true);
+                }
             }
         }
     }

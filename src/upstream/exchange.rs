@@ -24,6 +24,7 @@ use crate::{
     http::{MeasuredBody, PeekedBody},
     policy,
     reserve::Reservation,
+    time::timer_now,
     waiting::AskOf,
 };
 
@@ -65,16 +66,30 @@ impl<S, B: Backend<Plan>, R, W> Exchange<S, B, R, W> {
             Estimate { input: length.div_ceil(4), ..Estimate::default() }
         };
         let mut tried = Vec::new();
+        // However many accounts are asked, nobody waits longer than for one.
+        let since = timer_now();
+        let mut refusal = None;
         loop {
             let ask = |cost: Cost| ask.ask_of(&parts, cost);
-            let question = Question { model: model.as_deref(), estimate: &estimate, ask: &ask };
+            let question =
+                Question { model: model.as_deref(), estimate: &estimate, ask: &ask, since };
             let admitted = pool.admit(&question, &tried).await;
             let Sendable { member, hold } = match admitted {
                 Ok(sendable) => sendable,
                 Err(rejection) => {
+                    // What a provider says of its refusal is worth more than that of another none
+                    // can be had.
+                    if let Some(refusal) = refusal {
+                        return Ok(refusal);
+                    }
                     return answer.refuse(&Request::from_parts(parts, body), rejection);
                 }
             };
+            if let Some(refusal) = refusal.take() {
+                // It may hold what the service needs to be ready.
+                drop(refusal);
+                poll_fn(|context| self.service.poll_ready(context)).await?;
+            }
             tried.push(member);
             let again = (can_be_repeated && pool.has_another(&tried)).then(|| parts.clone());
             pool.prepare(member, &mut parts);
@@ -85,10 +100,9 @@ impl<S, B: Backend<Plan>, R, W> Exchange<S, B, R, W> {
             else {
                 return Ok(response);
             };
-            drop(response);
+            refusal = Some(response);
             parts = original;
             body = PeekedBody::of_bytes(peeked.clone());
-            poll_fn(|context| self.service.poll_ready(context)).await?;
         }
     }
 }

@@ -27,13 +27,14 @@ use crate::{
 /// | how the call ends | what counts |
 /// |---|---|
 /// | the answer says what was used | that |
-/// | the body is cut off, or dropped | the input, and the output that was told or seen: see [`UsageReading`](super::UsageReading) |
+/// | a stream is cut off, or dropped | the input, and the output that was told or seen: see [`UsageReading`](super::UsageReading) |
+/// | any other body is cut off, or dropped | at least what was reserved: all of it was made |
 /// | a status above 399 | what the profile says: mostly all that was reserved |
 /// | an error, a time-out, a caller that goes away | what was reserved |
 /// | it was refused here | nothing |
 ///
 /// An answer is given to the caller as it came, refusals too, byte for byte. Only where a [`Pool`] has
-/// another account that can be asked, a refusal is not the end of it.
+/// another account that can send the request in time, a refusal is not the end of it.
 ///
 /// # Where it stands
 ///

@@ -7,7 +7,7 @@ use crate::{
     algorithm::Plan,
     backend::Backend,
     cost::Cost,
-    reserve::{End, Reading},
+    reserve::{End, Open as _, Reading},
 };
 
 /// Learns from what calls come to.
@@ -21,6 +21,7 @@ pub(super) trait Learns: Send + Sync {
 pub struct Metering {
     reading: UsageReading,
     estimate: Estimate,
+    reserved: Cost,
     learner: Arc<dyn Learns>,
 }
 
@@ -28,7 +29,8 @@ impl Metering {
     pub(super) fn new<B: Backend<Plan>>(hold: &Hold<B>, headers: &http::HeaderMap) -> Self {
         let (profile, estimate): (&Profile, _) = (hold.profile(), *hold.estimate());
         let reading = UsageReading::of(profile, headers).estimated(&estimate);
-        Self { reading, estimate, learner: hold.learner() }
+        let reserved = hold.charge().cost;
+        Self { reading, estimate, reserved, learner: hold.learner() }
     }
 }
 
@@ -38,7 +40,13 @@ impl Reading for Metering {
     }
 
     fn cost(&mut self, end: End) -> Option<Cost> {
-        let cost = self.reading.cost(end);
+        // An answer in one piece was made whole, whatever of it comes here.
+        let is_cut = end != End::Whole && self.reading.is_in_one_piece();
+        let cost = if is_cut {
+            self.reading.clone().at_least(self.reserved).cost(end)
+        } else {
+            self.reading.cost(end)
+        };
         let usage = self.reading.usage();
         if end == End::Whole && usage.is_known() {
             self.learner.learn(&self.estimate, &usage);

@@ -9,6 +9,7 @@ use std::{
 };
 
 use http::request::Parts;
+use tokio::time::Instant;
 
 use super::{
     account::{Account, Hold, Ledger},
@@ -78,6 +79,8 @@ pub(super) struct Question<'q> {
     /// By the profile of an account.
     pub(super) estimate: &'q (dyn Fn(&Profile) -> Estimate + Send + Sync),
     pub(super) ask: &'q (dyn Fn(Cost) -> Ask + Send + Sync),
+    /// When it came: its waits count from there.
+    pub(super) since: Instant,
 }
 
 /// A request that may be sent by a member of a pool.
@@ -172,7 +175,7 @@ impl<B: Backend<Plan>> Pool<B> {
         let account = &self.members[member].account;
         let estimate = (question.estimate)(account.profile());
         let ask = how((question.ask)(ledger.cost(&estimate)));
-        let hold = ledger.admit(estimate, ask).await?;
+        let hold = ledger.admit(estimate, ask, question.since).await?;
         Ok(Sendable { member: self.key_of(account), hold })
     }
 

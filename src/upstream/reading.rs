@@ -110,6 +110,11 @@ impl UsageReading {
         self
     }
 
+    /// Whether it is no stream of events, so that all of it was there before any of it came.
+    pub(super) const fn is_in_one_piece(&self) -> bool {
+        matches!(self.framing, Framing::Json)
+    }
+
     /// What the part that has passed says.
     pub fn usage(&self) -> Usage {
         self.told.usage(self.profile.usage(), false)

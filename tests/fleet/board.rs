@@ -1,9 +1,14 @@
-use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
+use std::{net::TcpListener, time::Duration};
+
+use axum::body::Body;
+use http::{HeaderMap, Request, Response, StatusCode, header::RETRY_AFTER};
+use tokio::time::{Instant, sleep};
+use tower::{BoxError, Layer as _, ServiceExt as _, service_fn};
 use tower_quota::{
-    PolicyName,
+    PolicyName, Quota,
     backend::redis::Server,
     time::{Clock, SystemClock},
-    upstream::{Answer, Board, Profile},
+    upstream::{Account, Answer, Board, Profile, Stop, UpstreamLayer},
 };
 
 use crate::{
@@ -19,18 +24,6 @@ async fn a_stop_that_is_told_while_the_server_is_away_comes_to_all_when_it_is_ba
     let name = PolicyName::from_static("account");
     let here = Board::shared(Server::open(proxy.url()).expect("a URL"), name.clone());
     let there = Board::shared(Server::open(server.url()).expect("a URL"), name);
-    let profile = Profile::ready("openai").expect("it is ready-made");
-    let stop = |secs: u16| {
-        let now = SystemClock.now();
-        let mut observed = profile.observe(&Answer {
-            status: StatusCode::TOO_MANY_REQUESTS,
-            headers: &[(RETRY_AFTER, secs.into())].into_iter().collect::<HeaderMap>(),
-            body: b"",
-            sent: now,
-            received: now,
-        });
-        observed.stop.take().expect("it is a refusal")
-    };
     here.post_stop("a", stop(600));
     there.post_stop("b", stop(600));
     until(|| there.notice("a").stop.is_some() && here.notice("b").stop.is_some()).await;
@@ -53,3 +46,73 @@ async fn a_stop_that_is_told_while_the_server_is_away_comes_to_all_when_it_is_ba
             > here.notice("d").stop.expect("it holds").until
     );
 }
+
+/// What was stopped for good and is resumed can be stopped again for a shorter time, everywhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_after_a_longer_one_that_was_ended_by_hand_comes_to_all() {
+    let server = Standalone::start();
+    let proxy = Proxy::start(server.addr());
+    let name = PolicyName::from_static("account");
+    let here = Board::shared(Server::open(proxy.url()).expect("a URL"), name.clone());
+    let there = Board::shared(Server::open(server.url()).expect("a URL"), name);
+    here.post_stop("a", for_good());
+    until(|| there.notice("a").stop.is_some()).await;
+    here.resume("a");
+    until(|| there.notice("a").stop.is_none()).await;
+    here.post_stop("a", stop(60));
+    until(|| there.notice("a").stop.is_some()).await;
+
+    proxy.refuse();
+    proxy.cut();
+    // By the server's clock they are milliseconds apart.
+    here.post_stop("b", for_good());
+    sleep(APART).await;
+    here.resume("b");
+    sleep(APART).await;
+    here.post_stop("b", stop(60));
+    proxy.pass();
+    until(|| there.notice("b").stop.is_some()).await;
+    assert!(there.notice("b").stop.expect("it holds").until.is_some());
+}
+
+/// A server that is away holds up only those who come first.
+#[tokio::test(start_paused = true)]
+async fn who_comes_after_the_first_does_not_wait_for_a_server_that_is_away() {
+    let gone = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let server = Server::open(format!("redis://{gone}").as_str()).expect("a URL");
+    let profile = Profile::ready("openai").expect("it is ready-made");
+    let account = Account::builder(profile)
+        .limit("requests", Quota::per_minute(600))
+        .board(Board::shared(server, PolicyName::from_static("account")))
+        .build()
+        .expect("an account");
+    let answer = service_fn(|_| async { Ok::<_, BoxError>(Response::new(Body::empty())) });
+    let service = UpstreamLayer::new(account).layer(answer);
+    let mut waits = Vec::new();
+    for _ in 0..2 {
+        let begun = Instant::now();
+        service.clone().oneshot(Request::new(Body::empty())).await.expect("an answer");
+        waits.push(begun.elapsed());
+    }
+    assert!(waits[0] >= Duration::from_millis(500), "{waits:?}");
+    assert!(waits[1] < Duration::from_millis(500), "{waits:?}");
+}
+
+fn stop(secs: u16) -> Stop {
+    let headers = [(RETRY_AFTER, secs.into())].into_iter().collect();
+    observed(&headers, b"")
+}
+
+fn for_good() -> Stop {
+    let body = br#"{"error":{"type":"insufficient_quota","code":"insufficient_quota"}}"#;
+    observed(&HeaderMap::new(), body)
+}
+
+fn observed(headers: &HeaderMap, body: &[u8]) -> Stop {
+    let (status, now) = (StatusCode::TOO_MANY_REQUESTS, SystemClock.now());
+    let answer = Answer { status, headers, body, sent: now, received: now };
+    let profile = Profile::ready("openai").expect("it is ready-made");
+    profile.observe(&answer).stop.take().expect("it is a refusal")
+}
+
+const APART: Duration = Duration::from_millis(20);

@@ -3,11 +3,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tower_quota::{
     Quota, Rejection, RetryAfter,
-    upstream::{Dimension, KnownLimit, Source},
+    time::Timestamp,
+    upstream::{Board, Dimension, KnownLimit, Source},
 };
 
 use crate::support::{
-    Answer, Provider, account, ask, ask_all, left, millis, question, with_tokens,
+    Answer, Provider, account, ask, ask_all, left, millis, question, question_of, with_tokens,
 };
 
 fn told(limit: &str, remaining: &str) -> Answer {
@@ -94,12 +95,75 @@ async fn a_model_has_the_limit_that_was_set_for_it() {
         .build()
         .expect("an account");
     let client = Provider::default().by(account);
-    ask(&client, crate::support::question_of("small", 200)).await.expect_err("it never fits");
-    ask(&client, crate::support::question_of("large", 200)).await.expect("there is room");
+    ask(&client, question_of("small", 200)).await.expect_err("it never fits");
+    ask(&client, question_of("large", 200)).await.expect("there is room");
 }
 
 #[test]
 fn a_limit_that_the_profile_does_not_have_is_an_error() {
     let error = account().limit("tokns", Quota::per_hour(1)).build().expect_err("a slip");
     assert!(error.to_string().contains("tokns"), "{error}");
+}
+
+fn known(limit: u64, source: Source, told: u64) -> KnownLimit {
+    let mut known = KnownLimit::new("tokens", Dimension::Tokens, limit);
+    (known.source, known.told) = (source, Timestamp::from_secs(told));
+    known
+}
+
+#[test]
+fn what_was_inferred_is_believed_for_some_minutes_and_then_what_answers_go_on_to_tell() {
+    let board = Board::new();
+    let limit = || board.notice("").limits[0].limit;
+    board.post_limit("", known(10_000, Source::Told, 100));
+    let mut inferred = known(4_000, Source::Inferred, 200);
+    inferred.instead_of = Some(10_000);
+    board.post_limit("", inferred.clone());
+    board.post_limit("", known(10_000, Source::Told, 500));
+    assert_eq!(limit(), 4_000, "a refusal spoke against it");
+    board.post_limit("", known(10_000, Source::Told, 900));
+    assert_eq!(limit(), 10_000, "nothing has spoken against it for ten minutes");
+    board.post_limit("", inferred);
+    assert_eq!(limit(), 10_000, "what comes late changes nothing");
+}
+
+#[test]
+fn what_was_told_by_hand_goes_before_what_was_inferred_and_what_was_on_its_way() {
+    let board = Board::new();
+    let limit = || board.notice("").limits[0].limit;
+    board.post_limit("", known(10_000, Source::Told, 100));
+    let mut inferred = known(4_000, Source::Inferred, 200);
+    inferred.instead_of = Some(10_000);
+    board.post_limit("", inferred);
+    board.post_limit("", known(10_000, Source::Configured, 201));
+    assert_eq!(limit(), 10_000);
+    board.post_limit("", known(5_000, Source::Told, 200));
+    assert_eq!(limit(), 10_000, "that was sent before");
+    board.post_limit("", known(5_000, Source::Told, 210));
+    assert_eq!(limit(), 5_000, "the provider says so since");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_is_raised_by_hand_just_after_an_answer_is_in_force() {
+    let account = with_tokens(100_000);
+    let client = Provider::new([told("5001", "4900")]).by(account.clone());
+    ask_all(&client, question(10)).await;
+    tokio::time::sleep(millis(500)).await;
+    account.tell("", KnownLimit::new("tokens", Dimension::Tokens, 9_000));
+    let known = &account.notice("").limits[0];
+    assert_eq!((known.limit, known.source), (9_000, Source::Configured));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_with_a_limit_of_its_own_has_it_though_many_others_were_asked_for() {
+    let account = account()
+        .limit("tokens", Quota::per_hour(100_001))
+        .model_limit("small", "tokens", Quota::per_hour(101))
+        .build()
+        .expect("an account");
+    let client = Provider::default().by(account);
+    for model in 0..300 {
+        ask_all(&client, question_of(&format!("invented-{model}"), 10)).await;
+    }
+    ask(&client, question_of("small", 200)).await.expect_err("it never fits");
 }

@@ -104,3 +104,34 @@ async fn an_empty_pool_refuses() {
     let error = ask(&client, question(10)).await.expect_err("nobody can send it");
     assert!(Rejection::of(&*error).is_some());
 }
+
+#[tokio::test(start_paused = true)]
+async fn where_no_other_account_can_send_it_the_refusal_is_the_answer() {
+    let (_, other, pool) = two();
+    let no_money = r#"{"error":{"type":"insufficient_quota","code":"insufficient_quota"}}"#;
+    let broke = Provider::new([Answer::new(429, no_money)]).by(other);
+    ask_all(&broke, question(10)).await;
+
+    let refused = Answer::refused("slow down").header("retry-after", "60");
+    let provider = Provider::new([refused]);
+    let (status, body) = ask_all(&provider.by(pool), question(10)).await;
+    assert_eq!(status, 429);
+    assert!(body.contains("slow down"), "{body}");
+    assert_eq!(keys(&provider), ["one"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_two_accounts_are_asked_for_waits_no_longer_than_one_that_one_is() {
+    // Both have a longest wait of a minute.
+    let (one, other, pool) = two();
+    for (account, secs) in [(one, "40"), (other, "90")] {
+        let refused = Answer::refused("slow down").header("retry-after", secs);
+        ask_all(&Provider::new([refused]).by(account), question(10)).await;
+    }
+    let refused = Answer::refused("again").header("retry-after", "600");
+    let provider = Provider::new([refused]);
+    let begun = tokio::time::Instant::now();
+    let (status, body) = ask_all(&provider.by(pool), question(10)).await;
+    assert_eq!((status.as_u16(), body.contains("again")), (429, true), "{body}");
+    assert_eq!(begun.elapsed().as_secs(), 40, "the other is not waited for");
+}

@@ -1,9 +1,9 @@
 use axum::body::Body;
 use http_body_util::BodyExt as _;
-use tower_quota::upstream::Account;
+use tower_quota::{Quota, upstream::Account};
 
 use crate::support::{
-    Answer, Provider, Store, ask, ask_all, frames, left, millis, question, with_tokens,
+    Answer, Provider, Store, account, ask, ask_all, frames, left, millis, question, with_tokens,
 };
 
 const TOKENS: u64 = 100_000;
@@ -115,4 +115,30 @@ async fn what_is_reserved_follows_what_calls_come_to() {
     let reserved = before - left(&account).await;
     assert!((195..=210).contains(&reserved), "{reserved}");
     drop(answer);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_calls_come_to_makes_no_request_larger_than_the_limit() {
+    let usage = r#"{"usage":{"prompt_tokens":80,"completion_tokens":0}}"#;
+    let answers = std::array::from_fn::<_, 20, _>(|_| Answer::new(200, usage));
+    let account = account().limit("tokens", Quota::per_minute(10_000)).build().expect("an account");
+    let client = Provider::new(answers).by(account);
+    // They come to eight times what they were estimated at.
+    for _ in 0..20 {
+        ask_all(&client, question(10)).await;
+    }
+    let (status, _) = ask_all(&client, question(2_000)).await;
+    assert_eq!(status, 200, "it fits");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_in_one_piece_that_is_cut_off_gives_nothing_back() {
+    let parts = [Ok(r#"{"choices":[{"message":{"content":"Hel"#), Err("it broke off")];
+    let answer = Answer::new(200, Body::from_stream(futures::stream::iter(parts)));
+    let (account, provider) = setup([answer.header("content-type", "application/json")]);
+    let client = provider.by(account.clone());
+    let answer = ask(&client, question(100)).await.expect("an answer");
+    answer.into_body().collect().await.expect_err("it breaks off");
+    // All of it was made, whatever of it came here.
+    assert_eq!(left(&account).await, TOKENS - RESERVED);
 }

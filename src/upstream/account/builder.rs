@@ -60,8 +60,8 @@ impl<B> AccountBuilder<B> {
         self.per_model()
     }
 
-    /// Each model has limits of its own, as with most providers. 256 models are told apart; by
-    /// default all are counted together.
+    /// Each model has limits of its own, as with most providers. 256 models are told apart, and
+    /// those that have [limits of their own](Self::model_limit); by default all are counted together.
     pub fn per_model(mut self) -> Self {
         self.settings.per_model = true;
         self

@@ -14,8 +14,10 @@ pub(super) struct Expected {
 }
 
 impl Expected {
-    /// What to reserve: never less than the provider takes at admission.
-    pub(super) fn cost(&self, profile: &Profile, estimate: &Estimate) -> Cost {
+    /// What to reserve: never less than the provider takes at admission. What was learned of other
+    /// calls makes no request larger than the limits ever are (`capacity`), or it would be refused for
+    /// good though it fits, and nothing would be sent any more from which to learn otherwise.
+    pub(super) fn cost(&self, profile: &Profile, estimate: &Estimate, capacity: Cost) -> Cost {
         let reserved = profile.reserved(estimate);
         if profile.usage().settles == Settles::Reserved {
             return reserved;
@@ -26,7 +28,10 @@ impl Expected {
             output: Some(estimate.output_cap.map_or(output, |cap| cap.min(output))),
             ..Usage::default()
         };
-        larger(reserved, profile.cost(&usage))
+        let learned = profile.cost(&usage);
+        by_dimension(reserved, |dimension, reserved| {
+            learned.get(dimension).min(capacity.get(dimension)).max(reserved)
+        })
     }
 
     /// Learns what a call came to.
@@ -40,11 +45,10 @@ impl Expected {
     }
 }
 
-/// The larger number in each dimension.
-fn larger(one: Cost, other: Cost) -> Cost {
-    (0..Cost::DIMENSIONS).fold(one, |cost, dimension| {
-        cost.with(dimension, cost.get(dimension).max(other.get(dimension)))
-    })
+/// A cost in which each number is made of that of another.
+fn by_dimension(cost: Cost, number: impl Fn(usize, u64) -> u64) -> Cost {
+    (0..Cost::DIMENSIONS)
+        .fold(cost, |cost, dimension| cost.with(dimension, number(dimension, cost.get(dimension))))
 }
 
 /// The tokens that an answer has before any was seen.

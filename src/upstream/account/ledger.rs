@@ -8,6 +8,7 @@ use std::{
 };
 
 use futures::future::{Either, select};
+use tokio::time::Instant;
 
 use super::{
     expected::Expected,
@@ -16,7 +17,7 @@ use super::{
     rules::{Rules, SetLimit},
 };
 use crate::{
-    algorithm::Plan,
+    algorithm::{Algorithm as _, Plan},
     backend::Backend,
     cost::Cost,
     decision::{RetryAfter, Snapshot},
@@ -67,10 +68,11 @@ pub(super) struct Known {
 impl<B: Backend<Plan>> Ledger<B> {
     /// What to reserve for such a request.
     pub(in crate::upstream) fn cost(&self, estimate: &Estimate) -> Cost {
-        lock(&self.expected).cost(&self.profile, estimate)
+        let capacity = self.rules().plan.capacity();
+        lock(&self.expected).cost(&self.profile, estimate, capacity)
     }
 
-    /// Waits until a request may be sent.
+    /// Waits until a request may be sent that came at `since`.
     ///
     /// # Cancel safety
     ///
@@ -79,8 +81,9 @@ impl<B: Backend<Plan>> Ledger<B> {
         self: &Arc<Self>,
         estimate: Estimate,
         ask: Ask,
+        since: Instant,
     ) -> Result<Hold<B>, Rejection> {
-        let ask = ask.with_deadline(self.max_wait);
+        let ask = ask.with_deadline(since, self.max_wait);
         self.board.current().await;
         let mut changes = self.board.changes();
         loop {

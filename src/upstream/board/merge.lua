@@ -1,21 +1,34 @@
 -- Merges what is posted into a board, and returns all of it. KEYS[1] is the board: a hash whose
 -- fields begin with the number by which two of them are compared, the larger staying. ARGV has how
 -- long to keep it, then four for each post: its field, that number and when it was told, both as
--- milliseconds from now, and the rest of the field. All that is new is said on the channel of the
--- board's name.
+-- milliseconds from now, and the rest of the field. A stop that was told before its quota was resumed
+-- holds no more, however long it is: a shorter one takes its place. All that is new is said on the
+-- channel of the board's name.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local keep, is_news = tonumber(ARGV[1]), false
+-- The two numbers of a field, if it is there.
+local function numbers(field)
+  local order, told = string.match(redis.call('HGET', KEYS[1], field) or '', '^(%-?%d+) (%-?%d+)')
+  return tonumber(order), tonumber(told)
+end
 for i = 2, #ARGV, 4 do
   local field, order, rest = ARGV[i], 9007199254740991, ARGV[i + 3]
   if ARGV[i + 1] ~= 'never' then
     order = now + tonumber(ARGV[i + 1])
     keep = math.max(keep, order - now + tonumber(ARGV[1]))
   end
-  local held = redis.call('HGET', KEYS[1], field)
-  local held_order = held and tonumber(string.match(held, '^%-?%d+'))
-  if not held_order or held_order < order then
-    local told = now + tonumber(ARGV[i + 2])
+  local told = now + tonumber(ARGV[i + 2])
+  local held_order, held_told = numbers(field)
+  local resumed
+  if string.sub(field, 1, 5) == 'stop ' then
+    resumed = numbers('resume ' .. string.sub(field, 6))
+  end
+  if resumed and held_told and held_told <= resumed then
+    held_order = nil
+  end
+  local is_over = resumed and told <= resumed
+  if not is_over and (not held_order or held_order < order) then
     redis.call('HSET', KEYS[1], field, string.format('%.0f %.0f %s', order, told, rest))
     is_news = true
   end

@@ -38,8 +38,8 @@ pub struct KnownLimit {
     /// How it is known. [`Inferred`](Source::Inferred): by a refusal that what answers tell does not
     /// explain.
     pub source: Source,
-    /// What answers tell instead, where it was inferred. While they go on with that, they are not
-    /// believed.
+    /// What answers tell instead, where it was inferred. If they go on with that, they are believed
+    /// again after ten minutes.
     pub instead_of: Option<u64>,
     /// When the request was sent whose answer told it.
     pub told: Timestamp,
@@ -124,7 +124,16 @@ impl Notice {
                 } else {
                     held.told.saturating_add(DOUBT) <= limit.told
                 };
-                if !newer || held.instead_of == Some(limit.limit) {
+                // Who tells a limit by hand knows it, and when.
+                let newer = match (held.source, limit.source) {
+                    (_, Source::Configured) => held.told <= limit.told,
+                    (Source::Configured, _) => newer && held.told <= limit.told,
+                    _ => newer,
+                };
+                let is_doubted = held.instead_of == Some(limit.limit)
+                    && limit.source != Source::Configured
+                    && limit.told < held.told.saturating_add(BELIEVED);
+                if !newer || is_doubted {
                     return false;
                 }
                 *held = limit;
@@ -138,5 +147,8 @@ impl Notice {
 const SAME: Duration = Duration::from_millis(20);
 /// How long an answer may be on its way.
 const DOUBT: Duration = Duration::from_secs(2);
+/// How long what was inferred goes before what answers go on to tell: who refused once for another
+/// reason is not held to it for ever.
+const BELIEVED: Duration = Duration::from_secs(600);
 /// The limits that are known of one quota: a provider may name its own.
 const MAX_LIMITS: usize = 32;

@@ -50,6 +50,22 @@ impl Pending {
             Post::Resume { at, .. } => *at,
         };
         let field = field(&post);
+        // Nor does a stop hold that was told before its quota was resumed.
+        match &post {
+            Post::Stop { quota, told, .. } => {
+                let resume = self.0.get(&resume_field(quota));
+                if matches!(resume, Some(Post::Resume { at, .. }) if told <= at) {
+                    return;
+                }
+            }
+            Post::Resume { quota, at } => {
+                let stop = stop_field(quota);
+                if matches!(self.0.get(&stop), Some(Post::Stop { told, .. }) if told <= at) {
+                    self.0.remove(&stop);
+                }
+            }
+            Post::Limit { .. } => {}
+        }
         if self.0.get(&field).is_none_or(|held| end(held) <= end(&post)) {
             self.0.insert(field, post);
         }
@@ -139,11 +155,19 @@ impl Wire {
 
 fn field(post: &Post) -> String {
     match post {
-        Post::Stop { quota, .. } => format!("stop {quota}"),
+        Post::Stop { quota, .. } => stop_field(quota),
         // Whatever is in the names, two of them are two fields.
         Post::Limit { quota, limit } => format!("limit {} {quota} {}", quota.len(), limit.name),
-        Post::Resume { quota, .. } => format!("resume {quota}"),
+        Post::Resume { quota, .. } => resume_field(quota),
     }
+}
+
+fn stop_field(quota: &str) -> String {
+    format!("stop {quota}")
+}
+
+fn resume_field(quota: &str) -> String {
+    format!("resume {quota}")
 }
 
 /// Milliseconds from `now` to `then`.
