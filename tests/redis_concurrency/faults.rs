@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tower_quota::{
     BackendErrorKind, Key, Rejection, algorithm::Portion, backend::guarded::Fallback,
+    concurrency::SharedConcurrencyLimiter,
 };
 
 use crate::{
@@ -193,4 +194,26 @@ async fn least_privileges_are_enough_without_channels() {
     let served = tokio::time::timeout(LONG, waiting).await.expect("it finds out");
     served.expect("it runs").expect("its turn comes");
     until_idle(&one, &key).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_at_a_server_that_dies_gets_what_the_chosen_way_decides() {
+    let running = Standalone::start();
+    let refuse = slots(server(&running.url()), 1).build();
+    let admit = slots(server(&running.url()), 1).on_failure(Fallback::Admit).build();
+    let key = Key::from("alice");
+    let held = refuse.acquire(&key, 1).await.expect("there is one");
+    let wait = |limiter: &SharedConcurrencyLimiter| tokio::spawn(limiter.acquire(&key, 1));
+    let waiting = (wait(&refuse), wait(&admit));
+    usage_when(&refuse, &key, |usage| usage.waiting == 2).await;
+    // Beyond the term of a place that nobody confirms.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert!(!waiting.0.is_finished() && !waiting.1.is_finished(), "they wait in line");
+    running.kill();
+    let refused = tokio::time::timeout(LONG, waiting.0).await.expect("it is told");
+    let refused = refused.expect("it runs");
+    assert!(matches!(refused, Err(Rejection::Backend(_))), "{refused:?}");
+    let admitted = tokio::time::timeout(LONG, waiting.1).await.expect("it is told");
+    assert!(!admitted.expect("it runs").expect("everybody is admitted").is_lost());
+    drop(held);
 }

@@ -61,6 +61,7 @@ impl Keeper {
             };
             for place in &round.ended {
                 shared.lose(place);
+                place.stray();
             }
             if !round.asked.is_empty() {
                 join_all(round.asked.iter().map(|place| shared.renew(place))).await;
@@ -102,7 +103,7 @@ impl Shared {
             Some(SlotPlace::Held) if place.is_lost() => self.lose(place),
             Some(SlotPlace::Held) => place.lend(asked, self.settings.lease),
             Some(SlotPlace::Gone) => match place.standing() {
-                Standing::Waiting => place.stray(),
+                Standing::Waiting(_) => place.stray(),
                 // It was forgotten there, and its loan has not ended here: it enters again, if nobody
                 // has its slots.
                 Standing::Held(_) => match self.keep_up(place, SlotJob::Try).await {
@@ -112,6 +113,9 @@ impl Shared {
                 },
                 Standing::Asked | Standing::Lost => {}
             },
+            Some(SlotPlace::Waiting) if place.standing() != Standing::Asked => {
+                place.wait(asked, self.settings.lease);
+            }
             Some(_) | None => {}
         }
     }

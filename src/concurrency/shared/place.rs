@@ -21,8 +21,9 @@ pub(super) struct Place {
 pub(super) enum Standing {
     /// The server has been asked, or is to be asked again: the line has forgotten it.
     Asked,
-    /// It waits in line.
-    Waiting,
+    /// It waits in line until then, or longer if that is confirmed before: a server that is gone has
+    /// no line.
+    Waiting(Instant),
     /// It has its slots until then, or longer if that is confirmed before.
     Held(Instant),
     /// It had them.
@@ -54,14 +55,27 @@ impl Place {
         });
     }
 
-    /// It stands in line, if it has not got its slots meanwhile.
-    pub(super) fn wait(&self) {
-        self.change(Standing::Asked, Standing::Waiting);
+    /// It stands in line, as the server says that was asked at `asked`, if it has not got its slots
+    /// meanwhile.
+    pub(super) fn wait(&self, asked: Instant, lease: Duration) {
+        self.standing.send_if_modified(|standing| {
+            if let Standing::Asked | Standing::Waiting(_) = standing {
+                *standing = Standing::Waiting(asked + lease);
+            }
+            // Nobody acts on this: who waits for its turn goes on waiting.
+            false
+        });
     }
 
-    /// The line does not know it.
+    /// The line does not know it, or has not been heard of for too long.
     pub(super) fn stray(&self) {
-        self.change(Standing::Waiting, Standing::Asked);
+        self.standing.send_if_modified(|standing| {
+            let waits = matches!(standing, Standing::Waiting(_));
+            if waits {
+                *standing = Standing::Asked;
+            }
+            waits
+        });
     }
 
     /// It has no slots any more. Whether it had until now.
@@ -75,21 +89,11 @@ impl Place {
         })
     }
 
-    fn change(&self, from: Standing, to: Standing) {
-        self.standing.send_if_modified(|standing| {
-            let changes = *standing == from;
-            if changes {
-                *standing = to;
-            }
-            changes
-        });
-    }
-
     pub(super) fn is_lost(&self) -> bool {
         match self.standing() {
             Standing::Lost => true,
             Standing::Held(until) => until <= timer_now(),
-            Standing::Asked | Standing::Waiting => false,
+            Standing::Asked | Standing::Waiting(_) => false,
         }
     }
 
@@ -101,7 +105,7 @@ impl Place {
     pub(super) async fn served(&self) {
         let mut standing = self.standing.subscribe();
         // The sender is here.
-        let _open = standing.wait_for(|standing| *standing != Standing::Waiting).await;
+        let _open = standing.wait_for(|it| !matches!(it, Standing::Waiting(_))).await;
     }
 
     /// Ends when it has lost its slots.
@@ -111,7 +115,7 @@ impl Place {
             let until = match *standing.borrow_and_update() {
                 Standing::Lost => return,
                 Standing::Held(until) => until,
-                Standing::Asked | Standing::Waiting => timer_now() + AN_HOUR,
+                Standing::Asked | Standing::Waiting(_) => timer_now() + AN_HOUR,
             };
             let changed = std::pin::pin!(standing.changed());
             let ended = std::pin::pin!(sleep_until(until));

@@ -34,7 +34,7 @@ struct Kept {
 pub(super) struct Round {
     /// Whom to ask the server about.
     pub(super) asked: Vec<Arc<Place>>,
-    /// Whose loan has ended without an answer.
+    /// Whose loan, or place in line, has ended without an answer.
     pub(super) ended: Vec<Arc<Place>>,
     /// When somebody is due, if nothing happens until then.
     pub(super) next: Option<Instant>,
@@ -97,7 +97,7 @@ impl Roster {
         let (mut round, mut first_at) = (Round::default(), HashSet::new());
         // If anybody is due, so are those that soon would be: then all travel together from now on.
         let is_one_due = inner.places.values().any(|Kept { place, due }| {
-            *due <= now && matches!(place.standing(), Standing::Waiting | Standing::Held(_))
+            *due <= now && matches!(place.standing(), Standing::Waiting(_) | Standing::Held(_))
         });
         let due_by = if is_one_due { now + pause / 2 } else { now };
         for (number, Kept { place, due }) in &mut inner.places {
@@ -106,14 +106,14 @@ impl Roster {
                 // Whoever asks is told. But the word of its turn may be faster than the answer.
                 Standing::Asked if has_turn => true,
                 Standing::Asked | Standing::Lost => continue,
-                Standing::Waiting => {
+                Standing::Held(until) | Standing::Waiting(until) if until <= now => {
+                    round.ended.push(Arc::clone(place));
+                    continue;
+                }
+                Standing::Waiting(_) => {
                     round.waits = true;
                     let is_first = first_at.insert(&place.key);
                     has_turn || *due <= due_by || (looks && is_first)
-                }
-                Standing::Held(until) if until <= now => {
-                    round.ended.push(Arc::clone(place));
-                    continue;
                 }
                 Standing::Held(_) => has_turn || *due <= due_by,
             };
