@@ -121,6 +121,8 @@ struct Settings {
     max_waiting: u64,
     lease: Duration,
     look_every: Duration,
+    /// What a call may take.
+    timeout: Duration,
 }
 
 /// How many slots of a key are in use, and how many wait for some, over all instances.

@@ -1,9 +1,20 @@
 //! What becomes of slots when calls, connections and servers fail.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
+use redis::{RedisResult, aio::MultiplexedConnection};
+use tokio::sync::Notify;
+use tokio_test::{assert_pending, task};
 use tower_quota::{
-    BackendErrorKind, Key, Rejection, algorithm::Portion, backend::guarded::Fallback,
+    BackendErrorKind, Key, Rejection,
+    algorithm::Portion,
+    backend::{guarded::Fallback, redis::Source},
     concurrency::SharedConcurrencyLimiter,
 };
 
@@ -216,4 +227,50 @@ async fn who_waits_at_a_server_that_dies_gets_what_the_chosen_way_decides() {
     let admitted = tokio::time::timeout(LONG, waiting.1).await.expect("it is told");
     assert!(!admitted.expect("it runs").expect("everybody is admitted").is_lost());
     drop(held);
+}
+
+/// A server the first call to which goes out late: later ones overtake it.
+#[derive(Clone)]
+struct LateStart {
+    connection: MultiplexedConnection,
+    calls: Arc<AtomicUsize>,
+    start: Arc<Notify>,
+}
+
+impl Source for LateStart {
+    type Connection = MultiplexedConnection;
+
+    async fn connection(&self) -> RedisResult<MultiplexedConnection> {
+        if self.calls.fetch_add(1, Ordering::SeqCst) == 0 {
+            self.start.notified().await;
+        }
+        Ok(self.connection.clone())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_given_up_leaves_nothing_even_if_its_call_comes_last() {
+    let running = Standalone::start();
+    let client = redis::Client::open(running.url()).expect("a URL");
+    let connection = client.get_multiplexed_async_connection().await.expect("a connection");
+    let late = LateStart { connection, calls: Arc::default(), start: Arc::default() };
+    let limiter = slots(late.clone(), 1).lease(Duration::from_secs(3_600));
+    let limiter = limiter.timeout(Duration::from_secs(2)).build();
+    let other = slots(server(&running.url()), 1).build();
+    let key = Key::from("alice");
+    other.usage(&key).await.expect("the script is there");
+    let before = running.calls_of("evalsha");
+    let come = async |count| {
+        while late.calls.load(Ordering::SeqCst) < 1 || running.calls_of("evalsha") < count {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let mut taking = task::spawn(limiter.try_acquire(&key, 1));
+    assert_pending!(taking.poll());
+    come(before).await;
+    drop(taking);
+    come(before + 1).await;
+    late.start.notify_one();
+    come(before + 2).await;
+    until_idle(&other, &key).await;
 }

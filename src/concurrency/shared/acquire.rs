@@ -37,6 +37,9 @@ pub(super) async fn acquire(
         let asked = timer_now();
         let answer = shared.ask(&key, job, weight, number).await;
         attempt.end(answer.as_ref().err());
+        if answer.is_ok() {
+            holding.place.answered();
+        }
         match answer.map(|standing| standing.place) {
             Ok(SlotPlace::Held) => {
                 holding.place.lend(asked, shared.settings.lease);

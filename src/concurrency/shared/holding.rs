@@ -15,7 +15,8 @@ pub(crate) struct Holding {
     is_told: bool,
 }
 
-/// After a call that failed, a place is given back again so much later.
+/// After a call that failed, a place is given back again so much later; and one whose call may be under
+/// way, so much after that has ended.
 const PAUSE: Duration = Duration::from_millis(100);
 
 impl Holding {
@@ -72,13 +73,24 @@ impl Drop for Holding {
         let Ok(runtime) = Handle::try_current() else { return };
         let (shared, place) = (Arc::clone(&self.shared), Arc::clone(&self.place));
         runtime.spawn(async move {
-            let until = timer_now() + shared.settings.lease;
-            let Place { key, weight, number, .. } = &*place;
-            while shared.ask(key, SlotJob::Free, *weight, *number).await.is_err()
-                && timer_now() < until
-            {
-                sleep(PAUSE).await;
+            let was_asked_for = place.is_asked_for();
+            shared.free(&place).await;
+            if was_asked_for {
+                // Calls can overtake each other, on the connections of a pool or when one is repeated.
+                sleep(shared.settings.timeout + PAUSE).await;
+                shared.free(&place).await;
             }
         });
+    }
+}
+
+impl Shared {
+    /// Gives back what the server may have lent to a place, for as long as it may be lent.
+    async fn free(&self, place: &Place) {
+        let until = timer_now() + self.settings.lease;
+        let Place { key, weight, number, .. } = place;
+        while self.ask(key, SlotJob::Free, *weight, *number).await.is_err() && timer_now() < until {
+            sleep(PAUSE).await;
+        }
     }
 }

@@ -12,7 +12,7 @@ use futures::{StreamExt, future::join_all};
 use tokio::{
     runtime::Handle,
     task::JoinHandle,
-    time::{sleep, timeout, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{
@@ -106,17 +106,30 @@ impl Shared {
                 Standing::Waiting(_) => place.stray(),
                 // It was forgotten there, and its loan has not ended here: it enters again, if nobody
                 // has its slots.
-                Standing::Held(_) => match self.keep_up(place, SlotJob::Try).await {
-                    Some(SlotPlace::Held) => place.lend(asked, self.settings.lease),
-                    Some(_) => self.lose(place),
-                    None => {}
-                },
+                Standing::Held(_) => self.enter_again(place, asked).await,
                 Standing::Asked | Standing::Lost => {}
             },
             Some(SlotPlace::Waiting) if place.standing() != Standing::Asked => {
                 place.wait(asked, self.settings.lease);
             }
             Some(_) | None => {}
+        }
+    }
+
+    async fn enter_again(&self, place: &Place, asked: Instant) {
+        place.ask();
+        // Whoever has left before that gave it back already; whoever leaves later sees it.
+        if !self.roster.has(place.number) {
+            return;
+        }
+        let answer = self.keep_up(place, SlotJob::Try).await;
+        if answer.is_some() {
+            place.answered();
+        }
+        match answer {
+            Some(SlotPlace::Held) => place.lend(asked, self.settings.lease),
+            Some(_) => self.lose(place),
+            None => {}
         }
     }
 

@@ -1,4 +1,7 @@
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use tokio::{
     sync::watch,
@@ -13,6 +16,8 @@ pub(super) struct Place {
     pub(super) weight: u64,
     /// Its number in this instance.
     pub(super) number: u64,
+    /// Whether a call that may give it slots is under way, or has ended without an answer.
+    is_asked_for: AtomicBool,
     standing: watch::Sender<Standing>,
 }
 
@@ -32,7 +37,22 @@ pub(super) enum Standing {
 
 impl Place {
     pub(super) fn new(key: Key, weight: u64, number: u64) -> Self {
-        Self { key, weight, number, standing: watch::Sender::new(Standing::Asked) }
+        let standing = watch::Sender::new(Standing::Asked);
+        Self { key, weight, number, is_asked_for: AtomicBool::new(true), standing }
+    }
+
+    /// A call goes out that may give it slots.
+    pub(super) fn ask(&self) {
+        self.is_asked_for.store(true, Ordering::SeqCst);
+    }
+
+    /// The answer to that has come.
+    pub(super) fn answered(&self) {
+        self.is_asked_for.store(false, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_asked_for(&self) -> bool {
+        self.is_asked_for.load(Ordering::SeqCst)
     }
 
     pub(super) fn standing(&self) -> Standing {

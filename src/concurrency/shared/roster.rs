@@ -62,6 +62,11 @@ impl Roster {
         left.is_some() && is_last
     }
 
+    /// Whether it is still here.
+    pub(super) fn has(&self, number: u64) -> bool {
+        self.inner.lock().places.contains_key(&number)
+    }
+
     /// The server is to be asked about a place at `due`.
     pub(super) fn postpone(&self, number: u64, due: Instant) {
         if let Some(kept) = self.inner.lock().places.get_mut(&number) {
