@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{runtime::Handle, time::sleep};
 
-use super::{Shared, keeper, place::Place};
+use super::{Shared, keeper, place::Place, roster::Notice};
 use crate::{backend::redis::slots::SlotJob, key::Key, time::timer_now};
 
 /// A place of this instance. Dropped, it is given back.
@@ -50,10 +50,11 @@ impl Holding {
 
     /// From here on somebody has to renew it.
     pub(super) fn keep(&self) {
-        if self.shared.roster.appoint() {
-            keeper::start(&self.shared);
+        match self.shared.roster.notice(&self.place) {
+            Notice::Appoint => keeper::start(&self.shared),
+            Notice::Rouse => self.shared.server.turns().rouse(),
+            Notice::InTime => {}
         }
-        self.shared.server.turns().rouse();
     }
 }
 

@@ -71,11 +71,9 @@ impl Keeper {
                 self.listener = Some(Listener::start(&shared.server));
             }
             let look = round.waits.then_some(next_look);
-            match [round.next, look].into_iter().flatten().min() {
-                // Whether something came or the time did is the same: it looks.
-                Some(next) => drop(timeout_at(next, turns.come()).await),
-                None => turns.come().await,
-            }
+            let next = look.map_or(round.next, |look| look.min(round.next));
+            // Whether something came or the time did is the same: it looks.
+            drop(timeout_at(next, turns.come()).await);
         }
     }
 
