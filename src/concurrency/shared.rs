@@ -95,7 +95,7 @@ use crate::{
 ///
 /// A round trip to acquire and one to release, a third to wait; those of one moment travel together. The
 /// server looks at each holder and each waiter of the key, for a microsecond or so. A key has
-/// `32 × (holders + waiters) + 8` bytes there, and none when it is idle.
+/// `32 × (holders + waiters) + 16` bytes there, and none when it is idle.
 ///
 /// # Clone
 ///

@@ -4,7 +4,7 @@
 -- ARGV[i + 2] is job i: what is to be done, the slots of the key, how many of them are wanted, for how
 -- many microseconds, how many may wait, and who asks.
 --
--- A state is the number of holders, then 32 bytes for each of them and for each that waits, in the
+-- A state is the number of holders and the instant at which it was written, then 32 bytes for each of them and for each that waits, in the
 -- order of coming: the instance, a number of its own, the slots, and the instant from which it is as if
 -- it had never come. All numbers are doubles. A key lives as long as the last of them.
 local call, unpack_, pack, sub = redis.call, struct.unpack, struct.pack, string.sub
@@ -29,18 +29,22 @@ end
 
 -- The state of a key without those whose time is over.
 local function read(key)
-  local text = call('GET', key) or pack('<d', 0)
-  must(#text % 32 == 8)
-  local holders = unpack_('<d', text)
-  must(whole(holders) and holders * 32 <= #text - 8)
+  local text = call('GET', key) or pack('<dd', 0, now)
+  must(#text % 32 == 16)
+  local holders, written = unpack_('<dd', text)
+  must(whole(holders) and holders * 32 <= #text - 16 and whole(written))
+  -- Where the clock has gone back, all ends have with it: else the dead would stay so much longer.
+  local back = math.max(0, written - now)
   -- Of the line, those before the head have left it, and `waiting` are in it.
   local state = { holders = {}, line = {}, head = 1, waiting = 0, used = 0, known = {} }
-  for place = 9, #text, 32 do
+  state.changed = back > 0
+  for place = 17, #text, 32 do
     local weight, ends = unpack_('<dd', text, place + 16)
     must(whole(weight) and whole(ends))
+    ends = ends - back
     if ends > now then
       local one = { id = sub(text, place, place + 15), weight = weight, ends = ends }
-      one.holds = (place - 9) / 32 < holders
+      one.holds = (place - 17) / 32 < holders
       local among = one.holds and state.holders or state.line
       if one.holds then
         state.used = state.used + weight
@@ -138,7 +142,7 @@ local function write(key, state)
   if #parts == 0 then return call('DEL', key) end
   -- A little longer, for clocks that are moved.
   local lives = math.ceil((last - now) / 1000) + 1000
-  call('SET', key, pack('<d', holders) .. table.concat(parts), 'PX', lives)
+  call('SET', key, pack('<dd', holders, now) .. table.concat(parts), 'PX', lives)
 end
 
 local states, replies = {}, {}
