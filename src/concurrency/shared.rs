@@ -89,7 +89,8 @@ use crate::{
 /// [`on_failure`](SharedConcurrencyBuilder::on_failure) decides, as for a
 /// [guarded](crate::backend::guarded) backend and with its breaker: refuse, which is the default, admit, or
 /// lend a share of the slots in this process. Those that are held from the server count against the
-/// share; when their loans end without an answer they are lost.
+/// share; when their loans end without an answer they are lost. For those that wait in line it decides
+/// when their places have not been confirmed for the time of a loan.
 ///
 /// # Cost
 ///

@@ -261,9 +261,12 @@ async fn what_is_given_up_leaves_nothing_even_if_its_call_comes_last() {
     other.usage(&key).await.expect("the script is there");
     let before = running.calls_of("evalsha");
     let come = async |count| {
-        while late.calls.load(Ordering::SeqCst) < 1 || running.calls_of("evalsha") < count {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        let coming = async {
+            while late.calls.load(Ordering::SeqCst) < 1 || running.calls_of("evalsha") < count {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(LONG, coming).await.expect("they come");
     };
     let mut taking = task::spawn(limiter.try_acquire(&key, 1));
     assert_pending!(taking.poll());
