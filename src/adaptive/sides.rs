@@ -1,10 +1,7 @@
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
 };
 
 use foldhash::quality::RandomState;
@@ -15,14 +12,21 @@ use crate::key::Key;
 /// What is learned about the other side: one, or one for each key.
 ///
 /// Those of keys are bounded in number. Where there is no room for another, the one is forgotten that
-/// was not used for the longest time; requests that are under way there still have it.
+/// was not used for the longest time. Requests that are under way there still have it: so one without
+/// any goes first, if there is one among the oldest few.
 pub(super) struct Sides<T> {
     make: Box<dyn Fn() -> T + Send + Sync>,
     /// Where requests are not told apart.
     global: Arc<T>,
-    of_keys: Mutex<HashMap<Key, Side<T>, RandomState>>,
+    of_keys: Mutex<OfKeys<T>>,
     max_keys: usize,
-    uses: AtomicU64,
+}
+
+struct OfKeys<T> {
+    sides: HashMap<Key, Side<T>, RandomState>,
+    /// The keys by their last use.
+    by_use: BTreeMap<u64, Key>,
+    uses: u64,
 }
 
 struct Side<T> {
@@ -38,9 +42,12 @@ impl<T> Sides<T> {
         Self {
             global: Arc::new(make()),
             make: Box::new(make),
-            of_keys: Mutex::default(),
+            of_keys: Mutex::new(OfKeys {
+                sides: HashMap::default(),
+                by_use: BTreeMap::new(),
+                uses: 0,
+            }),
             max_keys: max_keys.max(1),
-            uses: AtomicU64::new(0),
         }
     }
 
@@ -49,21 +56,14 @@ impl<T> Sides<T> {
         if *key == Key::GLOBAL {
             return Arc::clone(&self.global);
         }
-        let last_use = self.uses.fetch_add(1, Ordering::Relaxed);
         let mut of_keys = self.of_keys.lock();
-        if let Some(side) = of_keys.get_mut(key) {
-            side.last_use = last_use;
-            return Arc::clone(&side.state);
+        if let Some(state) = of_keys.used(key) {
+            return state;
         }
-        let forgotten = if of_keys.len() < self.max_keys {
-            None
-        } else {
-            let oldest = of_keys.iter().min_by_key(|(_, side)| side.last_use);
-            let oldest = oldest.map(|(key, _)| key.clone());
-            oldest.and_then(|oldest| of_keys.remove(&oldest))
-        };
+        let is_full = of_keys.sides.len() >= self.max_keys;
+        let forgotten = if is_full { of_keys.forget() } else { None };
         let state = Arc::new((self.make)());
-        of_keys.insert(key.clone(), Side { state: Arc::clone(&state), last_use });
+        of_keys.add(key.clone(), Arc::clone(&state));
         drop(of_keys);
         drop(forgotten);
         state
@@ -74,7 +74,7 @@ impl<T> Sides<T> {
         if *key == Key::GLOBAL {
             return Some(Arc::clone(&self.global));
         }
-        self.of_keys.lock().get(key).map(|side| Arc::clone(&side.state))
+        self.of_keys.lock().sides.get(key).map(|side| Arc::clone(&side.state))
     }
 
     pub(super) const fn global(&self) -> &Arc<T> {
@@ -82,7 +82,38 @@ impl<T> Sides<T> {
     }
 
     pub(super) fn keys(&self) -> usize {
-        self.of_keys.lock().len()
+        self.of_keys.lock().sides.len()
+    }
+}
+
+impl<T> OfKeys<T> {
+    /// How many are looked at to find one that nobody uses.
+    const LOOKS: usize = 8;
+
+    fn used(&mut self, key: &Key) -> Option<Arc<T>> {
+        let side = self.sides.get_mut(key)?;
+        if let Some(key) = self.by_use.remove(&side.last_use) {
+            side.last_use = self.uses;
+            self.by_use.insert(self.uses, key);
+            self.uses += 1;
+        }
+        Some(Arc::clone(&side.state))
+    }
+
+    fn add(&mut self, key: Key, state: Arc<T>) {
+        self.by_use.insert(self.uses, key.clone());
+        self.sides.insert(key, Side { state, last_use: self.uses });
+        self.uses += 1;
+    }
+
+    fn forget(&mut self) -> Option<Side<T>> {
+        let is_idle =
+            |key: &Key| self.sides.get(key).is_some_and(|side| Arc::strong_count(&side.state) == 1);
+        let mut oldest = self.by_use.iter().take(Self::LOOKS);
+        let idle = oldest.find(|(_, key)| is_idle(key)).map(|(last_use, _)| *last_use);
+        let last_use = idle.or_else(|| self.by_use.keys().next().copied())?;
+        let key = self.by_use.remove(&last_use)?;
+        self.sides.remove(&key)
     }
 }
 

@@ -106,7 +106,12 @@ impl From<DemandForm> for Demand {
             ModeForm::Peek => DemandMode::Peek,
             ModeForm::LowerTo { policy } => DemandMode::LowerTo { policy },
         };
-        Self { each: cost(form.each), most: form.most, mode }
+        // It is counted in the limit's own units, whatever was sent.
+        let each = match mode {
+            DemandMode::LowerTo { .. } => Cost::ONE,
+            _ => cost(form.each),
+        };
+        Self { each, most: form.most, mode }
     }
 }
 

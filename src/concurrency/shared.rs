@@ -89,13 +89,14 @@ use crate::{
 /// [`on_failure`](SharedConcurrencyBuilder::on_failure) decides, as for a
 /// [guarded](crate::backend::guarded) backend and with its breaker: refuse, which is the default, admit, or
 /// lend a share of the slots in this process. Those that are held from the server count against the
-/// share; when their loans end without an answer they are lost.
+/// share; when their loans end without an answer they are lost. For those that wait in line it decides
+/// when their places have not been confirmed for the time of a loan.
 ///
 /// # Cost
 ///
 /// A round trip to acquire and one to release, a third to wait; those of one moment travel together. The
 /// server looks at each holder and each waiter of the key, for a microsecond or so. A key has
-/// `32 × (holders + waiters) + 8` bytes there, and none when it is idle.
+/// `32 × (holders + waiters) + 16` bytes there, and none when it is idle.
 ///
 /// # Clone
 ///
@@ -121,6 +122,8 @@ struct Settings {
     max_waiting: u64,
     lease: Duration,
     look_every: Duration,
+    /// What a call may take.
+    timeout: Duration,
 }
 
 /// How many slots of a key are in use, and how many wait for some, over all instances.

@@ -73,6 +73,21 @@ async fn keys_are_bounded_and_the_one_that_was_not_called_for_longest_is_forgott
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_side_with_a_request_under_way_is_forgotten_after_one_without() {
+    let layer =
+        AdaptiveLayer::new(classify).key(|request: &Request| Key::from(request.0)).max_keys(2);
+    let client = layer.layer(service_fn(answer));
+    client.clone().oneshot(("a", true)).await.expect("it is sent");
+    let waiting = tokio::spawn(client.clone().oneshot(("a", false)));
+    tokio::task::yield_now().await;
+    client.clone().oneshot(("b", true)).await.expect("it is sent");
+    client.clone().oneshot(("c", true)).await.expect("it is sent");
+    assert_eq!(layer.rate_of(&Key::from("b")), None, "nobody was there");
+    assert_eq!(layer.waiting_of(&Key::from("a")), 1, "it was called before, and is being called");
+    waiting.await.expect("it runs").expect("its turn comes");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_key_may_take_its_time_and_may_be_missing() {
     let key = |request: &Request| {
         let name = request.0;

@@ -1,9 +1,21 @@
 //! What becomes of slots when calls, connections and servers fail.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
+use redis::{RedisResult, aio::MultiplexedConnection};
+use tokio::sync::Notify;
+use tokio_test::{assert_pending, task};
 use tower_quota::{
-    BackendErrorKind, Key, Rejection, algorithm::Portion, backend::guarded::Fallback,
+    BackendErrorKind, Key, Rejection,
+    algorithm::Portion,
+    backend::{guarded::Fallback, redis::Source},
+    concurrency::SharedConcurrencyLimiter,
 };
 
 use crate::{
@@ -193,4 +205,75 @@ async fn least_privileges_are_enough_without_channels() {
     let served = tokio::time::timeout(LONG, waiting).await.expect("it finds out");
     served.expect("it runs").expect("its turn comes");
     until_idle(&one, &key).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_at_a_server_that_dies_gets_what_the_chosen_way_decides() {
+    let running = Standalone::start();
+    let refuse = slots(server(&running.url()), 1).build();
+    let admit = slots(server(&running.url()), 1).on_failure(Fallback::Admit).build();
+    let key = Key::from("alice");
+    let held = refuse.acquire(&key, 1).await.expect("there is one");
+    let wait = |limiter: &SharedConcurrencyLimiter| tokio::spawn(limiter.acquire(&key, 1));
+    let waiting = (wait(&refuse), wait(&admit));
+    usage_when(&refuse, &key, |usage| usage.waiting == 2).await;
+    // Beyond the term of a place that nobody confirms.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert!(!waiting.0.is_finished() && !waiting.1.is_finished(), "they wait in line");
+    running.kill();
+    let refused = tokio::time::timeout(LONG, waiting.0).await.expect("it is told");
+    let refused = refused.expect("it runs");
+    assert!(matches!(refused, Err(Rejection::Backend(_))), "{refused:?}");
+    let admitted = tokio::time::timeout(LONG, waiting.1).await.expect("it is told");
+    assert!(!admitted.expect("it runs").expect("everybody is admitted").is_lost());
+    drop(held);
+}
+
+/// A server the first call to which goes out late: later ones overtake it.
+#[derive(Clone)]
+struct LateStart {
+    connection: MultiplexedConnection,
+    calls: Arc<AtomicUsize>,
+    start: Arc<Notify>,
+}
+
+impl Source for LateStart {
+    type Connection = MultiplexedConnection;
+
+    async fn connection(&self) -> RedisResult<MultiplexedConnection> {
+        if self.calls.fetch_add(1, Ordering::SeqCst) == 0 {
+            self.start.notified().await;
+        }
+        Ok(self.connection.clone())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_given_up_leaves_nothing_even_if_its_call_comes_last() {
+    let running = Standalone::start();
+    let client = redis::Client::open(running.url()).expect("a URL");
+    let connection = client.get_multiplexed_async_connection().await.expect("a connection");
+    let late = LateStart { connection, calls: Arc::default(), start: Arc::default() };
+    let limiter = slots(late.clone(), 1).lease(Duration::from_secs(3_600));
+    let limiter = limiter.timeout(Duration::from_secs(2)).build();
+    let other = slots(server(&running.url()), 1).build();
+    let key = Key::from("alice");
+    other.usage(&key).await.expect("the script is there");
+    let before = running.calls_of("evalsha");
+    let come = async |count| {
+        let coming = async {
+            while late.calls.load(Ordering::SeqCst) < 1 || running.calls_of("evalsha") < count {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(LONG, coming).await.expect("they come");
+    };
+    let mut taking = task::spawn(limiter.try_acquire(&key, 1));
+    assert_pending!(taking.poll());
+    come(before).await;
+    drop(taking);
+    come(before + 1).await;
+    late.start.notify_one();
+    come(before + 2).await;
+    until_idle(&other, &key).await;
 }

@@ -159,3 +159,27 @@ async fn valkey_lends_as_redis_does() {
     next.await.expect("it runs").expect("its turn comes");
     until_idle(&one, &key).await;
 }
+
+#[tokio::test]
+async fn a_clock_that_goes_back_keeps_no_dead_holder_longer() {
+    let running = Standalone::start();
+    let limiter = slots(server(&running.url()), 1).build();
+    let key = Key::from("alice");
+    let held = limiter.acquire(&key, 1).await.expect("there is one");
+    let names: Vec<String> = running.ask(&["KEYS", "*"]);
+    let [name] = &names[..] else { panic!("one key has slots: {names:?}") };
+    let mut state: Vec<u8> = running.ask(&["GET", name]);
+    drop(held);
+    until_idle(&limiter, &key).await;
+    // As the state of one who was killed looks when the clock has gone back by an hour: written then,
+    // and lent until a second later.
+    let instants = [8..16, 40..48];
+    for at in instants {
+        let instant = f64::from_le_bytes(state[at.clone()].try_into().expect("eight bytes"));
+        state[at].copy_from_slice(&(instant + 3.6e9).to_le_bytes());
+    }
+    running.set(name, &state);
+    assert_eq!(busy(limiter.try_acquire(&key, 1).await).scope, BusyScope::Key);
+    until_idle(&limiter, &key).await;
+    drop(limiter.try_acquire(&key, 1).await.expect("its time is over"));
+}

@@ -119,13 +119,15 @@ fn micros(at: Timestamp) -> u64 {
 fn begin(job: &Job, numbers: &mut Numbers) {
     let begin = match job {
         Job::Demand(demand) => {
-            let (operation, place) = match demand.mode {
-                DemandMode::Take => (0, 0),
-                DemandMode::TakeUpTo => (1, 0),
-                DemandMode::Peek => (2, 0),
-                DemandMode::LowerTo { policy } => (6, policy as u64),
+            let units = demand.each.units();
+            let (operation, units, place) = match demand.mode {
+                DemandMode::Take => (0, units, 0),
+                DemandMode::TakeUpTo => (1, units, 0),
+                DemandMode::Peek => (2, units, 0),
+                // It is counted in the limit's own units.
+                DemandMode::LowerTo { policy } => (6, 1, policy as u64),
             };
-            [operation, demand.each.units(), demand.most, place]
+            [operation, units, demand.most, place]
         }
         Job::Settle(charge, actual) => {
             let unused = charge.cost.saturating_sub(*actual).units();

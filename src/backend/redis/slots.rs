@@ -3,7 +3,13 @@
 //! One script does what is asked, for a batch of jobs at a time. Each holder and each waiter has a
 //! number by which it is known, so whatever is asked twice happens once.
 
-use std::{collections::hash_map::RandomState, fmt, hash::BuildHasher, sync::Arc, time::Duration};
+use std::{
+    collections::{HashSet, hash_map::RandomState},
+    fmt,
+    hash::BuildHasher,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::BoxStream};
 use parking_lot::Mutex;
@@ -90,7 +96,7 @@ pub(crate) trait SlotServer: Send + Sync + 'static {
 /// Numbers of those whose turns have come.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
-    numbers: Mutex<Vec<u64>>,
+    numbers: Mutex<HashSet<u64>>,
     come: Notify,
 }
 
@@ -100,7 +106,7 @@ impl Turns {
         self.come.notify_one();
     }
 
-    pub(crate) fn take(&self) -> Vec<u64> {
+    pub(crate) fn take(&self) -> HashSet<u64> {
         std::mem::take(&mut *self.numbers.lock())
     }
 

@@ -37,6 +37,9 @@ pub(super) async fn acquire(
         let asked = timer_now();
         let answer = shared.ask(&key, job, weight, number).await;
         attempt.end(answer.as_ref().err());
+        if answer.is_ok() {
+            holding.place.answered();
+        }
         match answer.map(|standing| standing.place) {
             Ok(SlotPlace::Held) => {
                 holding.place.lend(asked, shared.settings.lease);
@@ -45,14 +48,14 @@ pub(super) async fn acquire(
             }
             Ok(SlotPlace::Waiting) => {
                 request.wait();
-                holding.place.wait();
+                holding.place.wait(asked, shared.settings.lease);
                 holding.keep();
                 holding.place.served().await;
                 if holding.place.standing() != Standing::Asked {
                     return Ok(request.served(holding));
                 }
-                // The server has forgotten the line. It joins anew, at the end.
-                holding.is_known = false;
+                // The server has forgotten the line, or is gone. It joins anew, at the end, if that
+                // answers. What it was perhaps lent by then is given back.
             }
             Ok(SlotPlace::Full) => {
                 holding.is_known = false;

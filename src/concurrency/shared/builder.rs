@@ -46,6 +46,7 @@ impl<S: Source> SharedConcurrencyBuilder<S> {
                 max_waiting: Self::DEFAULT_MAX_WAITING,
                 lease: Self::DEFAULT_LEASE,
                 look_every: Self::DEFAULT_LOOK_EVERY,
+                timeout: RedisBuilder::<S>::DEFAULT_TIMEOUT,
             },
             on_failure: Fallback::Refuse,
         }
@@ -94,6 +95,7 @@ impl<S: Source> SharedConcurrencyBuilder<S> {
     /// How long a call may take: a tenth of a second by default.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.names.timeout = timeout;
+        self.settings.timeout = timeout;
         self
     }
 

@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{runtime::Handle, time::sleep};
 
-use super::{Shared, keeper, place::Place};
+use super::{Shared, keeper, place::Place, roster::Notice};
 use crate::{backend::redis::slots::SlotJob, key::Key, time::timer_now};
 
 /// A place of this instance. Dropped, it is given back.
@@ -15,7 +15,8 @@ pub(crate) struct Holding {
     is_told: bool,
 }
 
-/// After a call that failed, a place is given back again so much later.
+/// After a call that failed, a place is given back again so much later; and one whose call may be under
+/// way, so much after that has ended.
 const PAUSE: Duration = Duration::from_millis(100);
 
 impl Holding {
@@ -49,10 +50,11 @@ impl Holding {
 
     /// From here on somebody has to renew it.
     pub(super) fn keep(&self) {
-        if self.shared.roster.appoint() {
-            keeper::start(&self.shared);
+        match self.shared.roster.notice(&self.place) {
+            Notice::Appoint => keeper::start(&self.shared),
+            Notice::Rouse => self.shared.server.turns().rouse(),
+            Notice::InTime => {}
         }
-        self.shared.server.turns().rouse();
     }
 }
 
@@ -72,13 +74,24 @@ impl Drop for Holding {
         let Ok(runtime) = Handle::try_current() else { return };
         let (shared, place) = (Arc::clone(&self.shared), Arc::clone(&self.place));
         runtime.spawn(async move {
-            let until = timer_now() + shared.settings.lease;
-            let Place { key, weight, number, .. } = &*place;
-            while shared.ask(key, SlotJob::Free, *weight, *number).await.is_err()
-                && timer_now() < until
-            {
-                sleep(PAUSE).await;
+            let was_asked_for = place.is_asked_for();
+            shared.free(&place).await;
+            if was_asked_for {
+                // Calls can overtake each other, on the connections of a pool or when one is repeated.
+                sleep(shared.settings.timeout + PAUSE).await;
+                shared.free(&place).await;
             }
         });
+    }
+}
+
+impl Shared {
+    /// Gives back what the server may have lent to a place, for as long as it may be lent.
+    async fn free(&self, place: &Place) {
+        let until = timer_now() + self.settings.lease;
+        let Place { key, weight, number, .. } = place;
+        while self.ask(key, SlotJob::Free, *weight, *number).await.is_err() && timer_now() < until {
+            sleep(PAUSE).await;
+        }
     }
 }

@@ -12,7 +12,7 @@ use futures::{StreamExt, future::join_all};
 use tokio::{
     runtime::Handle,
     task::JoinHandle,
-    time::{sleep, timeout, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{
@@ -61,6 +61,7 @@ impl Keeper {
             };
             for place in &round.ended {
                 shared.lose(place);
+                place.stray();
             }
             if !round.asked.is_empty() {
                 join_all(round.asked.iter().map(|place| shared.renew(place))).await;
@@ -70,11 +71,9 @@ impl Keeper {
                 self.listener = Some(Listener::start(&shared.server));
             }
             let look = round.waits.then_some(next_look);
-            match [round.next, look].into_iter().flatten().min() {
-                // Whether something came or the time did is the same: it looks.
-                Some(next) => drop(timeout_at(next, turns.come()).await),
-                None => turns.come().await,
-            }
+            let next = look.map_or(round.next, |look| look.min(round.next));
+            // Whether something came or the time did is the same: it looks.
+            drop(timeout_at(next, turns.come()).await);
         }
     }
 
@@ -102,17 +101,33 @@ impl Shared {
             Some(SlotPlace::Held) if place.is_lost() => self.lose(place),
             Some(SlotPlace::Held) => place.lend(asked, self.settings.lease),
             Some(SlotPlace::Gone) => match place.standing() {
-                Standing::Waiting => place.stray(),
+                Standing::Waiting(_) => place.stray(),
                 // It was forgotten there, and its loan has not ended here: it enters again, if nobody
                 // has its slots.
-                Standing::Held(_) => match self.keep_up(place, SlotJob::Try).await {
-                    Some(SlotPlace::Held) => place.lend(asked, self.settings.lease),
-                    Some(_) => self.lose(place),
-                    None => {}
-                },
+                Standing::Held(_) => self.enter_again(place, asked).await,
                 Standing::Asked | Standing::Lost => {}
             },
+            Some(SlotPlace::Waiting) if place.standing() != Standing::Asked => {
+                place.wait(asked, self.settings.lease);
+            }
             Some(_) | None => {}
+        }
+    }
+
+    async fn enter_again(&self, place: &Place, asked: Instant) {
+        place.ask();
+        // Whoever has left before that gave it back already; whoever leaves later sees it.
+        if !self.roster.has(place.number) {
+            return;
+        }
+        let answer = self.keep_up(place, SlotJob::Try).await;
+        if answer.is_some() {
+            place.answered();
+        }
+        match answer {
+            Some(SlotPlace::Held) => place.lend(asked, self.settings.lease),
+            Some(_) => self.lose(place),
+            None => {}
         }
     }
 

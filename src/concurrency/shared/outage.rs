@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use super::{Settings, Shared};
 use crate::{
     backend::{
@@ -13,6 +15,7 @@ use crate::{
         redis::slots::SlotJob,
     },
     concurrency::{
+        acquire::Acquire,
         limiter::{ConcurrencyBuilder, ConcurrencyLimiter},
         slot::Slot,
     },
@@ -29,8 +32,15 @@ use crate::{
 pub(super) struct Outage {
     breaker: Breaker,
     fallback: Fallback,
-    /// The slots of this instance while the server does not answer, and how many each key has.
-    share: Option<(ConcurrencyLimiter, u64)>,
+    /// The slots of this instance while the server does not answer.
+    share: Option<Share>,
+}
+
+struct Share {
+    slots: ConcurrencyLimiter,
+    per_key: u64,
+    /// To see what the server has lent and to take of the rest is one step.
+    step: Mutex<()>,
 }
 
 /// A call whose end the breaker is to hear of.
@@ -55,9 +65,9 @@ impl Outage {
         };
         let share = match fallback {
             Fallback::LocalShare(portion) => {
-                let share = portion.units(settings.max_per_key);
-                let local = ConcurrencyBuilder::new(share).name(name.clone()).build();
-                Some((local, share))
+                let per_key = portion.units(settings.max_per_key);
+                let slots = ConcurrencyBuilder::new(per_key).name(name.clone()).build();
+                Some(Share { slots, per_key, step: Mutex::new(()) })
             }
             _ => None,
         };
@@ -98,6 +108,29 @@ impl Outage {
     }
 }
 
+impl Share {
+    /// What is to be waited for, or nothing. What the server has lent to this instance is part of its
+    /// share, and nobody is told here when it is given back.
+    fn take(
+        &self,
+        key: &Key,
+        weight: u64,
+        job: SlotJob,
+        lent: impl FnOnce() -> u64,
+    ) -> Option<Acquire> {
+        let _step = self.step.lock();
+        let lent = lent();
+        let taken = lent.saturating_add(self.slots.in_use(key)).saturating_add(weight);
+        if taken > self.per_key && (lent > 0 || weight > self.per_key) {
+            return None;
+        }
+        Some(match job {
+            SlotJob::Join => self.slots.acquire(key, weight),
+            _ => Acquire::ready(self.slots.try_acquire(key, weight)),
+        })
+    }
+}
+
 impl Attempt<'_> {
     pub(super) fn end(mut self, error: Option<&BackendError>) {
         self.is_open = false;
@@ -133,24 +166,17 @@ impl Shared {
                 note(SlotEnd::AtOnce);
                 Ok(Slot::uncounted(key.clone(), weight))
             }
-            (Fallback::LocalShare(_), Some((local, share))) => {
-                // What the server has lent to this instance is part of its share, and nobody is told
-                // here when it is given back.
-                let lent = self.roster.held_of(key);
-                let taken = lent.saturating_add(local.in_use(key)).saturating_add(weight);
-                if taken > *share && (lent > 0 || weight > *share) {
+            (Fallback::LocalShare(_), Some(share)) => {
+                let refused = || Rejection::Busy(self.busy(weight));
+                let Some(taking) = share.take(key, weight, job, || self.roster.held_of(key)) else {
                     note(SlotEnd::Refused);
-                    return Err(Rejection::Busy(self.busy(weight)));
-                }
+                    return Err(refused());
+                };
                 if waited.is_some() {
                     // It has left the server's line.
                     note(SlotEnd::Left);
                 }
-                let taken = match job {
-                    SlotJob::Join => local.acquire(key, weight).await,
-                    _ => local.try_acquire(key, weight),
-                };
-                taken.map_err(|_| Rejection::Busy(self.busy(weight)))
+                taking.await.map_err(|_| refused())
             }
             _ => {
                 note(SlotEnd::Errored);

@@ -1,4 +1,7 @@
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use tokio::{
     sync::watch,
@@ -13,6 +16,8 @@ pub(super) struct Place {
     pub(super) weight: u64,
     /// Its number in this instance.
     pub(super) number: u64,
+    /// Whether a call that may give it slots is under way, or has ended without an answer.
+    is_asked_for: AtomicBool,
     standing: watch::Sender<Standing>,
 }
 
@@ -21,8 +26,9 @@ pub(super) struct Place {
 pub(super) enum Standing {
     /// The server has been asked, or is to be asked again: the line has forgotten it.
     Asked,
-    /// It waits in line.
-    Waiting,
+    /// It waits in line until then, or longer if that is confirmed before: a server that is gone has
+    /// no line.
+    Waiting(Instant),
     /// It has its slots until then, or longer if that is confirmed before.
     Held(Instant),
     /// It had them.
@@ -31,7 +37,22 @@ pub(super) enum Standing {
 
 impl Place {
     pub(super) fn new(key: Key, weight: u64, number: u64) -> Self {
-        Self { key, weight, number, standing: watch::Sender::new(Standing::Asked) }
+        let standing = watch::Sender::new(Standing::Asked);
+        Self { key, weight, number, is_asked_for: AtomicBool::new(true), standing }
+    }
+
+    /// A call goes out that may give it slots.
+    pub(super) fn ask(&self) {
+        self.is_asked_for.store(true, Ordering::SeqCst);
+    }
+
+    /// The answer to that has come.
+    pub(super) fn answered(&self) {
+        self.is_asked_for.store(false, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_asked_for(&self) -> bool {
+        self.is_asked_for.load(Ordering::SeqCst)
     }
 
     pub(super) fn standing(&self) -> Standing {
@@ -54,14 +75,27 @@ impl Place {
         });
     }
 
-    /// It stands in line, if it has not got its slots meanwhile.
-    pub(super) fn wait(&self) {
-        self.change(Standing::Asked, Standing::Waiting);
+    /// It stands in line, as the server says that was asked at `asked`, if it has not got its slots
+    /// meanwhile.
+    pub(super) fn wait(&self, asked: Instant, lease: Duration) {
+        self.standing.send_if_modified(|standing| {
+            if let Standing::Asked | Standing::Waiting(_) = standing {
+                *standing = Standing::Waiting(asked + lease);
+            }
+            // Nobody acts on this: who waits for its turn goes on waiting.
+            false
+        });
     }
 
-    /// The line does not know it.
+    /// The line does not know it, or has not been heard of for too long.
     pub(super) fn stray(&self) {
-        self.change(Standing::Waiting, Standing::Asked);
+        self.standing.send_if_modified(|standing| {
+            let waits = matches!(standing, Standing::Waiting(_));
+            if waits {
+                *standing = Standing::Asked;
+            }
+            waits
+        });
     }
 
     /// It has no slots any more. Whether it had until now.
@@ -75,21 +109,11 @@ impl Place {
         })
     }
 
-    fn change(&self, from: Standing, to: Standing) {
-        self.standing.send_if_modified(|standing| {
-            let changes = *standing == from;
-            if changes {
-                *standing = to;
-            }
-            changes
-        });
-    }
-
     pub(super) fn is_lost(&self) -> bool {
         match self.standing() {
             Standing::Lost => true,
             Standing::Held(until) => until <= timer_now(),
-            Standing::Asked | Standing::Waiting => false,
+            Standing::Asked | Standing::Waiting(_) => false,
         }
     }
 
@@ -101,7 +125,7 @@ impl Place {
     pub(super) async fn served(&self) {
         let mut standing = self.standing.subscribe();
         // The sender is here.
-        let _open = standing.wait_for(|standing| *standing != Standing::Waiting).await;
+        let _open = standing.wait_for(|it| !matches!(it, Standing::Waiting(_))).await;
     }
 
     /// Ends when it has lost its slots.
@@ -111,7 +135,7 @@ impl Place {
             let until = match *standing.borrow_and_update() {
                 Standing::Lost => return,
                 Standing::Held(until) => until,
-                Standing::Asked | Standing::Waiting => timer_now() + AN_HOUR,
+                Standing::Asked | Standing::Waiting(_) => timer_now() + AN_HOUR,
             };
             let changed = std::pin::pin!(standing.changed());
             let ended = std::pin::pin!(sleep_until(until));

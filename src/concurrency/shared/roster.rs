@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::place::{Place, Standing};
-use crate::key::Key;
+use crate::{key::Key, time::timer_now};
 
 /// The places of this instance, and whether somebody keeps them.
 #[derive(Default)]
@@ -21,6 +21,8 @@ struct Inner {
     next: u64,
     places: BTreeMap<u64, Kept>,
     is_kept: bool,
+    /// Whether the keeper knows that there are some that wait.
+    looks: bool,
 }
 
 struct Kept {
@@ -30,16 +32,26 @@ struct Kept {
 }
 
 /// What is to be done now, and when next.
-#[derive(Default)]
 pub(super) struct Round {
     /// Whom to ask the server about.
     pub(super) asked: Vec<Arc<Place>>,
-    /// Whose loan has ended without an answer.
+    /// Whose loan, or place in line, has ended without an answer.
     pub(super) ended: Vec<Arc<Place>>,
-    /// When somebody is due, if nothing happens until then.
-    pub(super) next: Option<Instant>,
+    /// When to see to the places again, if nothing happens until then.
+    pub(super) next: Instant,
     /// Whether anybody waits in line.
     pub(super) waits: bool,
+}
+
+/// How the keeper learns of a place.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Notice {
+    /// There is none: it is to be the caller.
+    Appoint,
+    /// It is to look.
+    Rouse,
+    /// It looks before the place is due.
+    InTime,
 }
 
 impl Roster {
@@ -62,6 +74,11 @@ impl Roster {
         left.is_some() && is_last
     }
 
+    /// Whether it is still here.
+    pub(super) fn has(&self, number: u64) -> bool {
+        self.inner.lock().places.contains_key(&number)
+    }
+
     /// The server is to be asked about a place at `due`.
     pub(super) fn postpone(&self, number: u64, due: Instant) {
         if let Some(kept) = self.inner.lock().places.get_mut(&number) {
@@ -69,14 +86,22 @@ impl Roster {
         }
     }
 
-    /// Makes the caller the keeper, if there is none.
-    pub(super) fn appoint(&self) -> bool {
-        !std::mem::replace(&mut self.inner.lock().is_kept, true)
+    /// How the keeper is to learn of a place that is to be kept from now on.
+    pub(super) fn notice(&self, place: &Place) -> Notice {
+        let waits = matches!(place.standing(), Standing::Waiting(_));
+        let now = timer_now();
+        let mut inner = self.inner.lock();
+        if !std::mem::replace(&mut inner.is_kept, true) {
+            return Notice::Appoint;
+        }
+        let is_due = inner.places.get(&place.number).is_some_and(|kept| kept.due <= now);
+        if is_due || (waits && !inner.looks) { Notice::Rouse } else { Notice::InTime }
     }
 
     /// The keeper goes.
     pub(super) fn dismiss(&self) {
-        self.inner.lock().is_kept = false;
+        let mut inner = self.inner.lock();
+        (inner.is_kept, inner.looks) = (false, false);
     }
 
     /// Whom to see to at `now`: those of `turns`, those that are due, and if it is time to look the
@@ -85,19 +110,22 @@ impl Roster {
     pub(super) fn round(
         &self,
         now: Instant,
-        turns: &[u64],
+        turns: &HashSet<u64>,
         looks: bool,
         pause: Duration,
     ) -> Option<Round> {
         let mut inner = self.inner.lock();
         if inner.places.is_empty() {
-            inner.is_kept = false;
+            (inner.is_kept, inner.looks) = (false, false);
             return None;
         }
-        let (mut round, mut first_at) = (Round::default(), HashSet::new());
+        // What comes meanwhile is not due before.
+        let next = now + pause;
+        let mut round = Round { asked: Vec::new(), ended: Vec::new(), next, waits: false };
+        let mut first_at = HashSet::new();
         // If anybody is due, so are those that soon would be: then all travel together from now on.
         let is_one_due = inner.places.values().any(|Kept { place, due }| {
-            *due <= now && matches!(place.standing(), Standing::Waiting | Standing::Held(_))
+            *due <= now && matches!(place.standing(), Standing::Waiting(_) | Standing::Held(_))
         });
         let due_by = if is_one_due { now + pause / 2 } else { now };
         for (number, Kept { place, due }) in &mut inner.places {
@@ -105,15 +133,16 @@ impl Roster {
             let is_due = match place.standing() {
                 // Whoever asks is told. But the word of its turn may be faster than the answer.
                 Standing::Asked if has_turn => true,
+                Standing::Asked if *due > now => false,
                 Standing::Asked | Standing::Lost => continue,
-                Standing::Waiting => {
+                Standing::Held(until) | Standing::Waiting(until) if until <= now => {
+                    round.ended.push(Arc::clone(place));
+                    continue;
+                }
+                Standing::Waiting(_) => {
                     round.waits = true;
                     let is_first = first_at.insert(&place.key);
                     has_turn || *due <= due_by || (looks && is_first)
-                }
-                Standing::Held(until) if until <= now => {
-                    round.ended.push(Arc::clone(place));
-                    continue;
                 }
                 Standing::Held(_) => has_turn || *due <= due_by,
             };
@@ -121,8 +150,9 @@ impl Roster {
                 *due = now + pause;
                 round.asked.push(Arc::clone(place));
             }
-            round.next = Some(round.next.map_or(*due, |next| next.min(*due)));
+            round.next = round.next.min(*due);
         }
+        inner.looks = round.waits;
         Some(round)
     }
 

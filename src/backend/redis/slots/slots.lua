@@ -4,7 +4,7 @@
 -- ARGV[i + 2] is job i: what is to be done, the slots of the key, how many of them are wanted, for how
 -- many microseconds, how many may wait, and who asks.
 --
--- A state is the number of holders, then 32 bytes for each of them and for each that waits, in the
+-- A state is the number of holders and the instant at which it was written, then 32 bytes for each of them and for each that waits, in the
 -- order of coming: the instance, a number of its own, the slots, and the instant from which it is as if
 -- it had never come. All numbers are doubles. A key lives as long as the last of them.
 local call, unpack_, pack, sub = redis.call, struct.unpack, struct.pack, string.sub
@@ -29,59 +29,64 @@ end
 
 -- The state of a key without those whose time is over.
 local function read(key)
-  local text = call('GET', key) or pack('<d', 0)
-  must(#text % 32 == 8)
-  local holders = unpack_('<d', text)
-  must(whole(holders) and holders * 32 <= #text - 8)
-  local state = { holders = {}, line = {}, used = 0, known = {} }
-  for place = 9, #text, 32 do
+  local text = call('GET', key) or pack('<dd', 0, now)
+  must(#text % 32 == 16)
+  local holders, written = unpack_('<dd', text)
+  must(whole(holders) and holders * 32 <= #text - 16 and whole(written))
+  -- Where the clock has gone back, all ends have with it: else the dead would stay so much longer.
+  local back = math.max(0, written - now)
+  -- Of the line, those before the head have left it, and `waiting` are in it.
+  local state = { holders = {}, line = {}, head = 1, waiting = 0, used = 0, known = {} }
+  state.changed = back > 0
+  for place = 17, #text, 32 do
     local weight, ends = unpack_('<dd', text, place + 16)
     must(whole(weight) and whole(ends))
+    ends = ends - back
     if ends > now then
       local one = { id = sub(text, place, place + 15), weight = weight, ends = ends }
-      one.holds = (place - 9) / 32 < holders
+      one.holds = (place - 17) / 32 < holders
       local among = one.holds and state.holders or state.line
-      if one.holds then state.used = state.used + weight end
+      if one.holds then
+        state.used = state.used + weight
+      else
+        state.waiting = state.waiting + 1
+      end
       among[#among + 1], state.known[one.id] = one, one
     end
   end
   return state
 end
 
+-- It is left where it stands: to close the gap would cost as much as the line is long.
+local function remove(state, one)
+  if one.holds then
+    state.used = state.used - one.weight
+  else
+    state.waiting = state.waiting - 1
+  end
+  one.is_gone, state.known[one.id], state.changed = true, nil, true
+end
+
 -- Gives slots to those that wait, in their order, as far as they go.
 local function hand_out(state, limit)
-  local served = 0
-  for _, one in ipairs(state.line) do
-    if one.weight > limit then
+  while state.head <= #state.line do
+    local one = state.line[state.head]
+    if one.is_gone then
+      -- Counted when it went.
+    elseif one.weight > limit then
       -- There are fewer slots than when it came: it would keep all others waiting for ever.
-      state.known[one.id] = nil
+      remove(state, one)
     elseif state.used + one.weight <= limit then
       one.holds, state.used = true, state.used + one.weight
+      state.waiting, state.changed = state.waiting - 1, true
       state.holders[#state.holders + 1] = one
       local instance = sub(one.id, 1, 8)
       told[instance] = (told[instance] or '') .. sub(one.id, 9)
     else
       break
     end
-    served = served + 1
+    state.head = state.head + 1
   end
-  if served > 0 then
-    local rest = {}
-    for place = served + 1, #state.line do rest[#rest + 1] = state.line[place] end
-    state.line, state.changed = rest, true
-  end
-end
-
-local function remove(state, one)
-  local among = one.holds and state.holders or state.line
-  for place = 1, #among do
-    if among[place] == one then
-      table.remove(among, place)
-      break
-    end
-  end
-  if one.holds then state.used = state.used - one.weight end
-  state.known[one.id], state.changed = nil, true
 end
 
 local function carry_out(state, job)
@@ -104,29 +109,40 @@ local function carry_out(state, job)
     return one.holds and HELD or WAITING
   end
   if op == KEEP then return GONE end
-  local is_free = #state.line == 0 and state.used + weight <= limit
+  local is_free = state.waiting == 0 and state.used + weight <= limit
   if not is_free then
     if op == TRY or weight > limit then return REFUSED end
-    if #state.line >= most_waiting then return FULL end
+    if state.waiting >= most_waiting then return FULL end
   end
   one = { id = id, weight = weight, ends = now + lease, holds = is_free }
   local among = is_free and state.holders or state.line
-  if is_free then state.used = state.used + weight end
+  if is_free then
+    state.used = state.used + weight
+  else
+    state.waiting = state.waiting + 1
+  end
   among[#among + 1], state.known[id], state.changed = one, one, true
   return is_free and HELD or WAITING
 end
 
 local function write(key, state)
-  if #state.holders + #state.line == 0 then return call('DEL', key) end
-  local parts, last = { pack('<d', #state.holders) }, now
-  for _, among in ipairs({ state.holders, state.line }) do
-    for _, one in ipairs(among) do
-      parts[#parts + 1] = one.id .. pack('<dd', one.weight, one.ends)
-      last = math.max(last, one.ends)
+  local parts, last = {}, now
+  local function add(among, from)
+    for place = from, #among do
+      local one = among[place]
+      if not one.is_gone then
+        parts[#parts + 1] = one.id .. pack('<dd', one.weight, one.ends)
+        last = math.max(last, one.ends)
+      end
     end
   end
+  add(state.holders, 1)
+  local holders = #parts
+  add(state.line, state.head)
+  if #parts == 0 then return call('DEL', key) end
   -- A little longer, for clocks that are moved.
-  call('SET', key, table.concat(parts), 'PX', math.ceil((last - now) / 1000) + 1000)
+  local lives = math.ceil((last - now) / 1000) + 1000
+  call('SET', key, pack('<dd', holders, now) .. table.concat(parts), 'PX', lives)
 end
 
 local states, replies = {}, {}
@@ -137,7 +153,7 @@ for job = 1, #KEYS do
   if ok then
     states[key] = state
     local standing = carry_out(state, ARGV[job + 2])
-    replies[job] = pack('<ddd', standing, state.used, #state.line)
+    replies[job] = pack('<ddd', standing, state.used, state.waiting)
   else
     -- A value that is none of ours is its own job's error.
     local text = type(state) == 'table' and state.err or tostring(state)
