@@ -146,7 +146,7 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
                 let (leader, reader) = self.settings.flights.begin(key, bound);
                 return self.lead(question, leader, reader, Turn::free(), why).await;
             }
-            match self.settings.flights.join(key, bound) {
+            match self.settings.flights.join(key, bound, self.settings.join_within) {
                 Role::Leader(leader, reader) => {
                     // Who asked before may have been answered since we looked, and somebody
                     // elsewhere may be asking.
@@ -228,11 +228,10 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
         ReqBody: Body<Data = Bytes, Error: Send> + Send + 'static,
         ResBody: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        let Settings { flights, max_answer_bytes, stale_for, .. } = &*self.settings;
+        let Settings { flights, max_answer_bytes, stale_for, join_within, .. } = &*self.settings;
         let time = *stale_for;
-        let Role::Leader(leader, reader) = flights.join(question.key, *max_answer_bytes) else {
-            return;
-        };
+        let role = flights.join(question.key, *max_answer_bytes, *join_within);
+        let Role::Leader(leader, reader) = role else { return };
         let renewed = async move {
             // Who renewed it before may have finished since we looked, or somebody elsewhere does.
             let claim = self.settings.store.claim(&question.key, Asking::default()).await;

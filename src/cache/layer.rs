@@ -101,6 +101,7 @@ where
                 is_by_credentials: true,
                 ttl: Duration::from_secs(60),
                 stale_for: Duration::ZERO,
+                join_within: JOIN_WITHIN,
                 headers: vec![ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE],
                 ignored: Vec::new(),
                 is_any_host: false,
@@ -128,6 +129,17 @@ impl<P, K, M> AnswerCacheLayer<P, K, M> {
     /// what any request costs. If it fails, the old one stays until its time is over.
     pub fn stale_while_revalidate(mut self, time: Duration) -> Self {
         self.settings.stale_for = time;
+        self
+    }
+
+    /// How long others join a call of which nothing comes, neither a head nor a part of the body; 30
+    /// seconds by default. After that the next request makes a call of its own, and those that come
+    /// then join that one: a call that hangs holds those who have joined it, and nobody else.
+    ///
+    /// Those are held as they would be by calls of their own: let a time-out stand inside the cache as
+    /// well. A service that may be silent for longer is asked twice, unless this is longer still.
+    pub fn join_within(mut self, time: Duration) -> Self {
+        self.settings.join_within = time;
         self
     }
 
@@ -227,5 +239,6 @@ impl<P, K, M: fmt::Debug> fmt::Debug for AnswerCacheLayer<P, K, M> {
     }
 }
 
+const JOIN_WITHIN: Duration = Duration::from_secs(30);
 const MAX_BYTES: u64 = 64 << 20;
 const MAX_BODY: usize = 1 << 20;

@@ -364,6 +364,37 @@ async fn who_wants_a_new_answer_does_not_join_an_old_call() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_comes_late_does_not_join_a_call_of_which_nothing_comes() {
+    let upstream = Upstream::numbered().gated();
+    let cache = cache(&layer(), &upstream);
+    let mut tasks = spawn(&cache, 1);
+    for (seconds, calls) in [(29, 1), (1, 2), (29, 2), (1, 3)] {
+        settle().await;
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        let cache = cache.clone();
+        tasks.spawn(async move { ask(&cache, json(r#"{"q":"hi"}"#)).await });
+        settle().await;
+        assert_eq!(upstream.calls(), calls, "after {seconds} s more");
+    }
+    upstream.gate.add_permits(3);
+    assert_eq!(tasks.join_all().await.len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_late_does_not_join_a_stream_that_has_gone_silent() {
+    let (upstream, senders) = streaming();
+    let cache = cache(&layer().join_within(Duration::from_secs(5)), &upstream);
+    let mut given = vec![ask(&cache, json("{}")).await];
+    for (seconds, calls) in [(4, 1), (4, 1), (5, 2)] {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        given.push(ask(&cache, json("{}")).await);
+        assert_eq!(upstream.calls(), calls, "after {seconds} s more");
+        send(&sender(&senders, 0), "data: 1\n\n");
+        settle().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_larger_answer_goes_at_the_pace_of_the_fastest_and_is_not_kept() {
     const PART: &str = "0123456789012345678901234567890123456789";
     let (upstream, senders) = streaming();
