@@ -127,6 +127,7 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
         let Question { key, wish, .. } = question;
         let bound = self.settings.max_answer_bytes;
         let begun = timer_now();
+        let mut failures = 0;
         loop {
             let why = match self.settings.look_up(&key, wish).await {
                 Looked::Fresh(found) => return Ok(self.settings.hit(&found)),
@@ -145,6 +146,11 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
                 self.settings.observer.served(Served::Miss);
                 let (leader, reader) = self.settings.flights.begin(key, bound);
                 return self.lead(question, leader, reader, Turn::free(), why).await;
+            }
+            if failures > 1 {
+                // One after the other, they would wait for as many calls as there are of them.
+                let Question { parts, body, .. } = question;
+                return self.pass(parts, PeekedBody::of_bytes(body), why).await;
             }
             match self.settings.flights.join(key, bound, self.settings.join_within) {
                 Role::Leader(leader, reader) => {
@@ -168,7 +174,7 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
                         return self.pass(parts, PeekedBody::of_bytes(body), why).await;
                     }
                     // The one that asked has nothing for us. It may be our turn.
-                    Outcome::Retry => {}
+                    Outcome::Retry => failures += 1,
                 },
             }
         }

@@ -225,11 +225,11 @@ async fn a_client_that_goes_at_the_last_event_does_not_keep_the_answer_from_bein
     assert_eq!(upstream.calls(), 1);
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_error_is_for_the_leader_and_one_of_the_others_asks() {
-    let upstream = Upstream::new(|call, _| {
-        if call < 3 {
-            return Err(format!("failure {call}").into());
+/// What fifty are told who ask at the same time a service whose first calls fail.
+fn fifty_with_failures(failures: usize) -> (Upstream, JoinSet<String>) {
+    let upstream = Upstream::new(move |call, _| {
+        if call <= failures {
+            return Err(format!("failure {call:02}").into());
         }
         Ok(Response::new(text("an answer")))
     })
@@ -245,15 +245,35 @@ async fn an_error_is_for_the_leader_and_one_of_the_others_asks() {
             }
         });
     }
-    for call in 1..=3 {
+    (upstream, tasks)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_is_for_the_leader_and_one_of_the_others_asks() {
+    let (upstream, tasks) = fifty_with_failures(1);
+    for call in 1..=2 {
         settle().await;
         assert_eq!(upstream.calls(), call, "one at a time");
         upstream.gate.add_permits(1);
     }
     let mut said = tasks.join_all().await;
     said.sort_unstable();
-    assert_eq!(said[..48], vec!["an answer"; 48]);
-    assert_eq!(said[48..], ["failure 1", "failure 2"]);
+    assert_eq!(said[..49], vec!["an answer"; 49]);
+    assert_eq!(said[49], "failure 01");
+    assert_eq!(upstream.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_more_than_two_failures_of_others() {
+    let (upstream, tasks) = fifty_with_failures(50);
+    for calls in [1, 2, 50] {
+        settle().await;
+        assert_eq!(upstream.calls(), calls);
+        upstream.gate.add_permits(1);
+    }
+    upstream.gate.add_permits(47);
+    let said = tasks.join_all().await;
+    assert!(said.iter().all(|said| said.starts_with("failure")), "{said:?}");
 }
 
 #[tokio::test(start_paused = true)]
