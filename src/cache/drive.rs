@@ -20,6 +20,7 @@ use tower_service::Service;
 
 use super::{
     answer::{Head, Part},
+    complete,
     directives::{Use, is_grpc_success},
     flight::Leader,
     key::AnswerKey,
@@ -189,11 +190,17 @@ impl<P, K, M: AnswerStore> Drive<P, K, M> {
     }
 
     async fn keep(&self, fresh_for: Duration) -> Fate {
-        let Settings { store, stale_for, observer, .. } = &*self.settings;
+        let Settings { store, stale_for, keep_if, observer, .. } = &*self.settings;
         if fresh_for.is_zero() {
             return Fate::NotFresh;
         }
         let Some(answer) = self.leader.answer(fresh_for) else { return Fate::TooLarge };
+        match complete::Body::of(&answer) {
+            complete::Body::Whole if keep_if(&answer) => {}
+            complete::Body::Whole | complete::Body::Unreadable => return Fate::Declined,
+            complete::Body::Cut => return Fate::Broken,
+            complete::Body::Failed => return Fate::Unsuccessful,
+        }
         // Nobody waits for it, and all have been answered.
         match store.put(&self.key, answer, fresh_for.saturating_add(*stale_for)).await {
             Ok(()) => {

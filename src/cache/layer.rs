@@ -7,6 +7,7 @@ use http::{
 };
 
 use super::{
+    answer::Answer,
     flight::Flights,
     key::Credentials,
     memory::MemoryStore,
@@ -107,6 +108,7 @@ where
                 is_any_host: false,
                 max_request_bytes: MAX_BODY,
                 max_answer_bytes: MAX_BODY,
+                keep_if: Arc::new(|_| true),
                 flights: Arc::new(Flights::default()),
                 observer: Answers::new(PolicyName::DEFAULT),
             },
@@ -208,6 +210,27 @@ impl<P, K, M> AnswerCacheLayer<P, K, M> {
     /// [cut off](super::BrokenAnswer::is_behind).
     pub fn max_answer_bytes(mut self, bytes: usize) -> Self {
         self.settings.max_answer_bytes = bytes;
+        self
+    }
+
+    /// Keeps only those answers, of the ones that could be kept, that `is_kept` picks. For a service
+    /// that fails with status 200 in a way of its own:
+    ///
+    /// ```
+    /// use http::request::Parts;
+    /// use tower_quota::cache::{Answer, AnswerCacheLayer};
+    ///
+    /// let layer = AnswerCacheLayer::new(|request: &Parts| request.uri.path() == "/v1/chat")
+    ///     .keep_if(|answer: &Answer| !answer.data().any(|data| data.starts_with(b"data: {\"error\"")));
+    /// # let _ = layer;
+    /// ```
+    ///
+    /// It is called once for each such answer, when all have been told of it, and must not block.
+    pub fn keep_if<F>(mut self, is_kept: F) -> Self
+    where
+        F: Fn(&Answer) -> bool + Send + Sync + 'static,
+    {
+        self.settings.keep_if = Arc::new(is_kept);
         self
     }
 }

@@ -14,7 +14,8 @@ use http_body::Body;
 use tower_service::Service;
 
 use super::{
-    body::AnswerBody, exchange::Exchange, flight::Flights, key::Credentials, store::AnswerStore,
+    answer::Answer, body::AnswerBody, exchange::Exchange, flight::Flights, key::Credentials,
+    store::AnswerStore,
 };
 use crate::{http::PeekedBody, observe::answers::Answers, policy::KeyOf};
 
@@ -40,6 +41,9 @@ pub struct AnswerCache<S, P, K, M> {
     settings: Arc<Settings<P, K, M>>,
 }
 
+/// Which answers are kept.
+pub(super) type KeepIf = Arc<dyn Fn(&Answer) -> bool + Send + Sync>;
+
 #[derive(Clone)]
 pub(super) struct Settings<P, K, M> {
     pub(super) concerns: P,
@@ -54,6 +58,7 @@ pub(super) struct Settings<P, K, M> {
     pub(super) is_any_host: bool,
     pub(super) max_request_bytes: usize,
     pub(super) max_answer_bytes: usize,
+    pub(super) keep_if: KeepIf,
     pub(super) flights: Arc<Flights>,
     pub(super) observer: Answers,
 }
@@ -73,6 +78,7 @@ impl<P, K, M> Settings<P, K, M> {
             is_any_host: self.is_any_host,
             max_request_bytes: self.max_request_bytes,
             max_answer_bytes: self.max_answer_bytes,
+            keep_if: self.keep_if,
             flights: self.flights,
             observer: self.observer,
         }
@@ -92,6 +98,7 @@ impl<P, K, M> Settings<P, K, M> {
             is_any_host: self.is_any_host,
             max_request_bytes: self.max_request_bytes,
             max_answer_bytes: self.max_answer_bytes,
+            keep_if: self.keep_if,
             flights: self.flights,
             observer: self.observer,
         }

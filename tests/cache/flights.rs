@@ -163,11 +163,11 @@ async fn a_leader_that_goes_in_the_middle_leaves_the_stream_to_the_others() {
         followers.pop();
         settle().await;
     }
-    send(&one, "3");
+    send(&one, "3\n\n");
     close(&senders);
-    assert_eq!(frames(followers.remove(0)).await.0, ["1", "2", "3"]);
+    assert_eq!(frames(followers.remove(0)).await.0, ["1", "2", "3\n\n"]);
     settle().await;
-    assert_eq!(read(&cache, json("{}")).await, "123", "it was kept");
+    assert_eq!(read(&cache, json("{}")).await, "123\n\n", "it was kept");
     assert_eq!(upstream.calls(), 1);
 }
 
@@ -192,7 +192,7 @@ async fn a_body_that_nobody_wants_is_read_a_second_longer() {
     let (upstream, senders) = streaming();
     let cache = cache(&layer(), &upstream);
     let mut given = ask(&cache, json("{}")).await;
-    send(&sender(&senders, 0), "data: [DONE]");
+    send(&sender(&senders, 0), "data: [DONE]\n\n");
     frame(&mut given).await;
     drop(given);
     settle().await;
@@ -215,13 +215,13 @@ async fn a_client_that_goes_at_the_last_event_does_not_keep_the_answer_from_bein
     let (upstream, senders) = streaming();
     let cache = cache(&layer(), &upstream);
     let mut given = ask(&cache, json("{}")).await;
-    send(&sender(&senders, 0), "data: [DONE]");
+    send(&sender(&senders, 0), "data: [DONE]\n\n");
     frame(&mut given).await;
     drop(given);
     tokio::time::sleep(Duration::from_millis(100)).await;
     close(&senders);
     settle().await;
-    assert_eq!(read(&cache, json("{}")).await, "data: [DONE]");
+    assert_eq!(read(&cache, json("{}")).await, "data: [DONE]\n\n");
     assert_eq!(upstream.calls(), 1);
 }
 

@@ -129,6 +129,50 @@ async fn a_grpc_error_in_the_trailers_is_not_kept() {
 }
 
 #[tokio::test]
+async fn a_stream_of_events_is_kept_if_it_is_whole_and_tells_of_no_error() {
+    for (data, expected) in [
+        (&["data: 1\n\n"][..], 1),
+        (&["data: 1\n", "\n"], 1),
+        (&["data: 1\r\n\r", "\n"], 1),
+        (&["data: 1\r\r"], 1),
+        (&["event: errors\ndata: 1\n\n"], 1),
+        (&["data: event: error\n\n"], 1),
+        (&["data: 1\n\n", "data: 2\n"], 2),
+        (&["data: 1\n\nda"], 2),
+        (&["data: 1\r\n"], 2),
+        (&[], 2),
+        (&["data: 1\n\nevent: error\ndata: {}\n\n"], 2),
+        (&["data: 1\n\neve", "nt:err", "or\r\ndata: {}\r\n\r\n"], 2),
+        (&["\u{feff}event: error\n\n"], 2),
+    ] {
+        let events = move || {
+            let response = Response::builder().header("content-type", "Text/Event-Stream; a=b");
+            Ok(response.body(parts(data))?)
+        };
+        assert_eq!(calls(events).await, expected, "{data:?}");
+    }
+    for (kind, encoding) in
+        [("application/grpc-web+proto", "identity"), ("text/event-stream", "gzip")]
+    {
+        let unreadable = move || {
+            let response = Response::builder().header("content-type", kind);
+            Ok(response.header("content-encoding", encoding).body(parts(&["data: 1\n\n"]))?)
+        };
+        assert_eq!(calls(unreadable).await, 2, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn only_those_answers_are_kept_that_are_wanted() {
+    let upstream = Upstream::numbered();
+    let layer = layer().keep_if(|answer| answer.data().flatten().eq(b"answer 2"));
+    let cache = cache(&layer, &upstream);
+    for answer in ["answer 1", "answer 2", "answer 2"] {
+        assert_eq!(read(&cache, json("{}")).await, answer);
+    }
+}
+
+#[tokio::test]
 async fn a_request_says_whether_it_is_looked_up_and_kept() {
     let upstream = Upstream::numbered();
     let cache = cache(&layer(), &upstream);
