@@ -33,7 +33,7 @@
 //! is fresh, or why it went on (`fwd=miss`, `stale`, `request`, `bypass`), with `collapsed` if
 //! another's request served it, and `stored` if the answer was kept by the time that its head went
 //! out: one that was there as a whole, in this process. Of all others it is not known then.
-//! `Age` counts what the response brought. What was true of one response only is taken away: fields
+//! `Age` counts what the response brought and the time that it took. What was true of one response only is taken away: fields
 //! of rate limits, `Retry-After`, request ids.
 //!
 //! # Elsewhere

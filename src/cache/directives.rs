@@ -74,11 +74,27 @@ impl Wish {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Use {
     /// To whoever asks the same: for this long.
-    Shared(Duration),
+    Shared(Lifetime),
     /// To the one who asked: it is theirs. Others may get one of their own.
     Private,
     /// To the one who asked: it is no success. The next may fare better.
     Unsuccessful,
+}
+
+/// How long an answer is fresh.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Lifetime {
+    /// By the layer: from when it is whole.
+    ttl: Duration,
+    /// By the response: from when it was asked for, less what it was old by then.
+    given: Option<Duration>,
+}
+
+impl Lifetime {
+    /// What is left of it `delay` after it was asked for.
+    pub(super) fn after(self, delay: Duration) -> Duration {
+        self.given.map_or(self.ttl, |given| self.ttl.min(given.saturating_sub(delay)))
+    }
 }
 
 impl Use {
@@ -108,11 +124,8 @@ impl Use {
                 _ => {}
             }
         }
-        let fresh_for = match shared_max_age.or(max_age) {
-            Some(age) => ttl.min(age.saturating_sub(age_of(headers))),
-            None => ttl,
-        };
-        Self::Shared(fresh_for)
+        let given = shared_max_age.or(max_age).map(|age| age.saturating_sub(age_of(headers)));
+        Self::Shared(Lifetime { ttl, given })
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
     answer::{Answer, Head, Part},
     broken::BrokenAnswer,
     key::AnswerKey,
-    status::strip,
+    status::{strip, write_age},
 };
 use crate::time::timer_now;
 
@@ -235,13 +235,16 @@ impl Leader {
         self.flight.tell(|state| state.phase = Phase::Private);
     }
 
-    /// The whole answer, unless it was too large.
-    pub(super) fn answer(&self, fresh_for: Duration) -> Option<Answer> {
+    /// The whole answer, unless it was too large. It was asked for `delay` ago, and says so.
+    pub(super) fn answer(&self, fresh_for: Duration, delay: Duration) -> Option<Answer> {
         let state = self.flight.state.lock();
         let mut head = state.head.as_deref().filter(|_| state.is_whole)?.clone();
         let parts: Vec<_> = state.parts.iter().cloned().collect();
         drop(state);
         strip(&mut head.headers);
+        if delay >= Duration::from_secs(1) {
+            write_age(delay, &mut head.headers);
+        }
         Some(Answer::new(head, parts.iter(), fresh_for))
     }
 

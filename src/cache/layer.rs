@@ -117,8 +117,8 @@ where
 }
 
 impl<P, K, M> AnswerCacheLayer<P, K, M> {
-    /// How long an answer is fresh; a minute by default. A request's [`FreshFor`](super::FreshFor)
-    /// goes before it, and a `max-age` of the response shortens it. Zero: nothing is kept, but what
+    /// How long an answer is fresh, from when it is whole; a minute by default. A request's [`FreshFor`](super::FreshFor)
+    /// goes before it, and a `max-age` of the response shortens it, which counts from when it was asked for. Zero: nothing is kept, but what
     /// is asked at the same time is asked once.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.settings.ttl = ttl;
