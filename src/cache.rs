@@ -16,7 +16,7 @@
 //! | given to the one who asked | every answer, as it comes |
 //! | shared with those who wait, not kept | one that is too large, breaks off, or differs in length from what it said; a stream of events that has an `event: error`, ends in the middle of an event, or is compressed; gRPC-Web, whose status stands in the body; what [you do not want](AnswerCacheLayer::keep_if) |
 //! | neither shared nor kept | an error; any other status; `206` and `Content-Range`; a gRPC status that is not 0; `no-store`, `private`, `no-cache`; `Set-Cookie`; a `Vary` by what the key does not hold |
-//! | not even looked up | a request with `no-store`, `Range`, a condition or `Upgrade`; one whose body is too long, breaks off, has trailers, or says that it is JSON and could be read in two ways |
+//! | not even looked up | a request with `no-store`, `Range`, a condition, `Last-Event-ID` or `Upgrade`; one whose body is too long, breaks off, has trailers, or says that it is JSON and could be read in two ways |
 //!
 //! A body whose end is the end of the connection, without a length, cannot be told from one that was
 //! cut there: it is kept, unless it is a stream of events.

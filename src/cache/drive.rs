@@ -212,8 +212,9 @@ impl<P, K, M: AnswerStore> Drive<P, K, M> {
             complete::Body::Cut => return Fate::Broken,
             complete::Body::Failed => return Fate::Unsuccessful,
         }
+        let stale_for = if lifetime.may_be_stale { *stale_for } else { Duration::ZERO };
         // Nobody waits for it, and all have been answered.
-        match store.put(&self.key, answer, fresh_for.saturating_add(*stale_for)).await {
+        match store.put(&self.key, answer, fresh_for.saturating_add(stale_for)).await {
             Ok(()) => {
                 if let Some(size) = store.size() {
                     observer.holds(size.entries, size.bytes);

@@ -118,7 +118,7 @@ where
 
 impl<P, K, M> AnswerCacheLayer<P, K, M> {
     /// How long an answer is fresh, from when it is whole; a minute by default. A request's [`FreshFor`](super::FreshFor)
-    /// goes before it, and a `max-age` of the response shortens it, which counts from when it was asked for. Zero: nothing is kept, but what
+    /// goes before it, and a `max-age` or `Expires` of the response shortens it, which counts from when it was asked for. Zero: nothing is kept, but what
     /// is asked at the same time is asked once.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.settings.ttl = ttl;
@@ -128,7 +128,8 @@ impl<P, K, M> AnswerCacheLayer<P, K, M> {
     /// How long after that it is still given, while a new one is fetched. By default it is not.
     ///
     /// It is fetched once, whoever asks meanwhile, with the request that found the old one, and costs
-    /// what any request costs. If it fails, the old one stays until its time is over.
+    /// what any request costs. If it fails, the old one stays until its time is over. A response with `must-revalidate` or
+    /// `proxy-revalidate` is not given so.
     pub fn stale_while_revalidate(mut self, time: Duration) -> Self {
         self.settings.stale_for = time;
         self

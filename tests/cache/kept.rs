@@ -87,6 +87,8 @@ async fn only_whole_answers_that_succeed_are_kept() {
     }
 }
 
+const LATER: &str = "Sun, 06 Nov 1994 08:50:37 GMT";
+
 #[tokio::test]
 async fn a_response_says_whether_it_is_kept() {
     for (fields, expected) in [
@@ -108,6 +110,16 @@ async fn a_response_says_whether_it_is_kept() {
         (&[("cache-control", "public, max-age=60")], 1),
         (&[("cache-control", "ext=\"no-store, private\"")], 1),
         (&[("cache-control", "max-age=99999999999999999999999")], 1),
+        (&[("cache-control", "max-age=60, max-age=0")], 2),
+        (&[("cache-control", "max-age=0, max-age=60")], 2),
+        (&[("cache-control", r#"x="\"", no-store"#)], 2),
+        (&[("cache-control", r#"x="\\", no-store"#)], 2),
+        (&[("cache-control", r#"x="\", no-store""#)], 1),
+        (&[("cache-control", r#"x=", max-age=60"#)], 2),
+        (&[("expires", "0")], 2),
+        (&[("expires", "0"), ("cache-control", "max-age=60")], 1),
+        (&[("expires", LATER), ("date", LATER)], 2),
+        (&[("expires", LATER), ("date", "Sun, 06 Nov 1994 08:49:37 GMT")], 1),
     ] {
         assert_eq!(calls(move || Ok(answer(fields))).await, expected, "{fields:?}");
     }
@@ -202,7 +214,9 @@ async fn a_request_says_whether_it_is_looked_up_and_kept() {
 async fn parts_conditions_and_upgrades_pass_by() {
     let upstream = Upstream::numbered();
     let cache = cache(&layer(), &upstream);
-    for name in ["range", "if-none-match", "if-modified-since", "if-match", "upgrade"] {
+    for name in
+        ["range", "if-none-match", "if-modified-since", "if-match", "upgrade", "last-event-id"]
+    {
         let given = ask(&cache, with(json("{}"), name, "x")).await;
         assert_eq!(status(&given), "tower-quota;fwd=bypass", "{name}");
     }

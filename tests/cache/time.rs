@@ -145,6 +145,20 @@ async fn an_old_answer_is_given_while_one_new_one_is_fetched() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_old_answer_is_not_given_if_its_service_wants_to_be_asked() {
+    for directive in ["must-revalidate", "proxy-revalidate"] {
+        let upstream = Upstream::new(move |call, _| {
+            let response = Response::builder().header("cache-control", directive);
+            Ok(response.body(text(&format!("answer {call}")))?)
+        });
+        let cache = cache(&timed().stale_while_revalidate(20 * SECOND), &upstream);
+        read(&cache, json("{}")).await;
+        advance(15 * SECOND).await;
+        assert_eq!(told(&cache, json("{}")).await, pair("fwd=miss;stored", "answer 2"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_names_an_age_is_not_given_an_old_answer() {
     let cache = cache(&timed().stale_while_revalidate(20 * SECOND), &Upstream::numbered());
     told(&cache, json("{}")).await;
