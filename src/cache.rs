@@ -30,7 +30,7 @@
 //! # What a caller is told
 //!
 //! `Cache-Status` (RFC 9211), after those of caches further in: `hit` with the seconds for which it
-//! is fresh, or why it went on (`fwd=miss`, `stale`, `request`, `bypass`), with `collapsed` if
+//! is fresh, or why it went on (`fwd=miss`, `stale`, `request`, `bypass`), or that it did not (`detail=not-cached`), with `collapsed` if
 //! another's request served it, and `stored` if the answer was kept by the time that its head went
 //! out: one that was there as a whole, in this process. Of all others it is not known then.
 //! `Age` counts what the response brought and the time that it took. What was true of one response only is taken away: fields

@@ -133,14 +133,16 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
                 Looked::Fresh(found) => return Ok(self.settings.hit(&found)),
                 Looked::Stale(found) => {
                     let response = self.settings.hit(&found);
-                    self.renew(question);
+                    if !wish.only_cached {
+                        self.renew(question);
+                    }
                     return Ok(response);
                 }
                 Looked::Nothing(why) => why,
             };
             if wish.only_cached {
                 self.settings.observer.served(Served::NotCached);
-                return Ok(not_cached(why));
+                return Ok(not_cached());
             }
             if wish.is_new_only() {
                 self.settings.observer.served(Served::Miss);
@@ -368,10 +370,10 @@ fn passed<B>(response: Response<B>, why: Forward) -> Response<AnswerBody<B>> {
 }
 
 /// The answer to who wants nothing but what is kept (RFC 9111, section 5.2.1.7).
-fn not_cached<B>(why: Forward) -> Response<AnswerBody<B>> {
+fn not_cached<B>() -> Response<AnswerBody<B>> {
     let mut response = Response::new(AnswerBody::empty());
     *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
-    CacheStatus::Forwarded(why).write(response.headers_mut());
+    CacheStatus::NotCached.write(response.headers_mut());
     response
 }
 

@@ -195,7 +195,7 @@ async fn a_request_says_whether_it_is_looked_up_and_kept() {
     };
     let told = |said: &str, answer: &str| (said.to_owned(), answer.to_owned());
     assert_eq!(ask("no-store").await, told("fwd=bypass", "answer 1"));
-    assert_eq!(ask("only-if-cached").await, told("fwd=miss", ""));
+    assert_eq!(ask("only-if-cached").await, told("detail=not-cached", ""));
     assert_eq!(
         ask("max-age=5").await,
         told("fwd=miss;stored", "answer 2"),

@@ -159,6 +159,18 @@ async fn an_old_answer_is_not_given_if_its_service_wants_to_be_asked() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_wants_only_what_is_kept_has_nothing_fetched() {
+    let upstream = Upstream::numbered();
+    let cache = cache(&timed().stale_while_revalidate(20 * SECOND), &upstream);
+    read(&cache, json("{}")).await;
+    advance(15 * SECOND).await;
+    let question = with(json("{}"), "cache-control", "only-if-cached");
+    assert_eq!(told(&cache, question).await, pair("hit;ttl=-5", "answer 1"));
+    settle().await;
+    assert_eq!(upstream.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_names_an_age_is_not_given_an_old_answer() {
     let cache = cache(&timed().stale_while_revalidate(20 * SECOND), &Upstream::numbered());
     told(&cache, json("{}")).await;
