@@ -19,7 +19,7 @@
 //! | not even looked up | a request with `no-store`, `Range`, a condition, `Last-Event-ID` or `Upgrade`; one whose body is too long, breaks off, has trailers, or says that it is JSON and could be read in two ways |
 //!
 //! A body whose end is the end of the connection, without a length, cannot be told from one that was
-//! cut there: it is kept, unless it is a stream of events.
+//! cut there: it is kept, unless it is a stream of events that was cut in the middle of one.
 //!
 //! # Whose answer it is
 //!
@@ -30,11 +30,11 @@
 //! # What a caller is told
 //!
 //! `Cache-Status` (RFC 9211), after those of caches further in: `hit` with the seconds for which it
-//! is fresh, or why it went on (`fwd=miss`, `stale`, `request`, `bypass`), or that it did not (`detail=not-cached`), with `collapsed` if
-//! another's request served it, and `stored` if the answer was kept by the time that its head went
+//! is fresh, or that there was none for who wanted nothing else (`detail=not-cached`), or why it went on
+//! (`fwd=miss`, `stale`, `request`, `bypass`), with `collapsed` if another's request served it, and `stored` if the answer was kept by the time that its head went
 //! out: one that was there as a whole, in this process. Of all others it is not known then.
-//! `Age` counts what the response brought and the time that it took. What was true of one response only is taken away: fields
-//! of rate limits, `Retry-After`, request ids.
+//! `Age` counts what the response brought and the time that it took. What was true of one response
+//! only is taken away: fields of rate limits, `Retry-After`, request ids.
 //!
 //! # Elsewhere
 //!
