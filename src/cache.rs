@@ -14,12 +14,12 @@
 //! |---|---|
 //! | kept | a whole answer with a 2xx status, up to a size, for a [time](AnswerCacheLayer::ttl) that the response's `max-age` can only shorten |
 //! | given to the one who asked | every answer, as it comes |
-//! | shared with those who wait, not kept | one that is too large, breaks off, or differs in length from what it said |
+//! | shared with those who wait, not kept | one that is too large, breaks off, or differs in length from what it said; a stream of events that has an `event: error`, ends in the middle of an event, or is compressed; gRPC-Web, whose status stands in the body; what [you do not want](AnswerCacheLayer::keep_if) |
 //! | neither shared nor kept | an error; any other status; `206` and `Content-Range`; a gRPC status that is not 0; `no-store`, `private`, `no-cache`; `Set-Cookie`; a `Vary` by what the key does not hold |
-//! | not even looked up | a request with `no-store`, `Range`, a condition or `Upgrade`; one whose body is too long, breaks off, has trailers, or says that it is JSON and could be read in two ways |
+//! | not even looked up | a request with `no-store`, `Range`, a condition, `Last-Event-ID` or `Upgrade`; one whose body is too long, breaks off, has trailers, or says that it is JSON and could be read in two ways |
 //!
 //! A body whose end is the end of the connection, without a length, cannot be told from one that was
-//! cut there: it is kept.
+//! cut there: it is kept, unless it is a stream of events that was cut in the middle of one.
 //!
 //! # Whose answer it is
 //!
@@ -30,11 +30,11 @@
 //! # What a caller is told
 //!
 //! `Cache-Status` (RFC 9211), after those of caches further in: `hit` with the seconds for which it
-//! is fresh, or why it went on (`fwd=miss`, `stale`, `request`, `bypass`), with `collapsed` if
-//! another's request served it, and `stored` if the answer was kept by the time that its head went
+//! is fresh, or that there was none for who wanted nothing else (`detail=not-cached`), or why it went on
+//! (`fwd=miss`, `stale`, `request`, `bypass`), with `collapsed` if another's request served it, and `stored` if the answer was kept by the time that its head went
 //! out: one that was there as a whole, in this process. Of all others it is not known then.
-//! `Age` counts what the response brought. What was true of one response only is taken away: fields
-//! of rate limits, `Retry-After`, request ids.
+//! `Age` counts what the response brought and the time that it took. What was true of one response
+//! only is taken away: fields of rate limits, `Retry-After`, request ids.
 //!
 //! # Elsewhere
 //!
@@ -49,6 +49,7 @@ mod body;
 mod broken;
 mod canonical;
 mod codec;
+mod complete;
 mod directives;
 mod drive;
 mod exchange;

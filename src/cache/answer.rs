@@ -91,6 +91,14 @@ impl Answer {
         &self.head.headers
     }
 
+    /// The data of its body, frame by frame.
+    pub fn data(&self) -> impl Iterator<Item = &Bytes> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Data(bytes) => Some(bytes),
+            Part::Trailers(_) => None,
+        })
+    }
+
     /// Whether one of its fields is marked as sensitive.
     #[cfg(feature = "redis")]
     pub(super) fn is_sensitive(&self) -> bool {

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use http::{
-    HeaderMap, HeaderName, Method, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
     header::{
-        AGE, CACHE_CONTROL, CONTENT_RANGE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
-        IF_UNMODIFIED_SINCE, PRAGMA, RANGE, SET_COOKIE, UPGRADE, VARY,
+        AGE, CACHE_CONTROL, CONTENT_RANGE, DATE, EXPIRES, IF_MATCH, IF_MODIFIED_SINCE,
+        IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, PRAGMA, RANGE, SET_COOKIE, UPGRADE, VARY,
     },
     request, response,
 };
@@ -44,7 +44,9 @@ impl Wish {
         let is_special = request.method == Method::CONNECT
             || SPECIAL.iter().any(|name| headers.contains_key(name));
         wish.bypass = is_special;
-        for (name, value) in directives(headers) {
+        let directives = directives(headers);
+        wish.bypass |= directives.is_none();
+        for (name, value) in directives.unwrap_or_default() {
             match name.as_str() {
                 "no-store" => wish.bypass = true,
                 "no-cache" => wish.max_age = Some(Duration::ZERO),
@@ -74,11 +76,29 @@ impl Wish {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Use {
     /// To whoever asks the same: for this long.
-    Shared(Duration),
+    Shared(Lifetime),
     /// To the one who asked: it is theirs. Others may get one of their own.
     Private,
     /// To the one who asked: it is no success. The next may fare better.
     Unsuccessful,
+}
+
+/// How long an answer is fresh.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Lifetime {
+    /// By the layer: from when it is whole.
+    ttl: Duration,
+    /// By the response: from when it was asked for, less what it was old by then.
+    given: Option<Duration>,
+    /// Whether it may be given after that.
+    pub(super) may_be_stale: bool,
+}
+
+impl Lifetime {
+    /// What is left of it `delay` after it was asked for.
+    pub(super) fn after(self, delay: Duration) -> Duration {
+        self.given.map_or(self.ttl, |given| self.ttl.min(given.saturating_sub(delay)))
+    }
 }
 
 impl Use {
@@ -99,20 +119,27 @@ impl Use {
         if headers.contains_key(SET_COOKIE) || !are_met(headers, varies_in_key) {
             return Self::Private;
         }
+        let Some(directives) = directives(headers) else { return Self::Private };
         let (mut max_age, mut shared_max_age) = (None, None);
-        for (name, value) in directives(headers) {
-            match name.as_str() {
+        let mut may_be_stale = true;
+        for (name, value) in directives {
+            let place = match name.as_str() {
                 "no-store" | "private" | "no-cache" => return Self::Private,
-                "max-age" => max_age = Some(seconds(value.as_deref()).unwrap_or_default()),
-                "s-maxage" => shared_max_age = Some(seconds(value.as_deref()).unwrap_or_default()),
-                _ => {}
-            }
+                "max-age" => &mut max_age,
+                "s-maxage" => &mut shared_max_age,
+                "must-revalidate" | "proxy-revalidate" => {
+                    may_be_stale = false;
+                    continue;
+                }
+                _ => continue,
+            };
+            let age = seconds(value.as_deref()).unwrap_or_default();
+            // Of several the shortest.
+            *place = Some(place.map_or(age, |other: Duration| other.min(age)));
         }
-        let fresh_for = match shared_max_age.or(max_age) {
-            Some(age) => ttl.min(age.saturating_sub(age_of(headers))),
-            None => ttl,
-        };
-        Self::Shared(fresh_for)
+        let given = shared_max_age.or(max_age).or_else(|| until_expiry(headers));
+        let given = given.map(|age| age.saturating_sub(age_of(headers)));
+        Self::Shared(Lifetime { ttl, given, may_be_stale })
     }
 }
 
@@ -140,29 +167,51 @@ fn are_met(headers: &HeaderMap, varies_in_key: impl Fn(&HeaderName) -> bool) -> 
     })
 }
 
-/// The directives of `Cache-Control`, their names in lower case.
-fn directives(headers: &HeaderMap) -> impl Iterator<Item = (String, Option<String>)> {
-    headers.get_all(CACHE_CONTROL).iter().flat_map(|line| {
+/// A directive: its name in lower case, and its value.
+type Directive = (String, Option<String>);
+
+/// The directives of `Cache-Control`; `None` if a quotation mark is not closed: what follows it may
+/// be anything.
+fn directives(headers: &HeaderMap) -> Option<Vec<Directive>> {
+    let mut directives = Vec::new();
+    for line in headers.get_all(CACHE_CONTROL) {
         let line = String::from_utf8_lossy(line.as_bytes());
-        split_unquoted(&line)
-            .map(|directive| match directive.split_once('=') {
+        directives.extend(split_unquoted(&line)?.into_iter().map(|directive| {
+            match directive.split_once('=') {
                 Some((name, value)) => (
                     name.trim().to_ascii_lowercase(),
                     Some(value.trim().trim_matches('"').to_owned()),
                 ),
                 None => (directive.trim().to_ascii_lowercase(), None),
-            })
-            .collect::<Vec<_>>()
-    })
+            }
+        }));
+    }
+    Some(directives)
 }
 
-/// Splits at the commas that stand in no quoted string.
-fn split_unquoted(line: &str) -> impl Iterator<Item = &str> {
-    let mut is_quoted = false;
-    line.split(move |character| {
-        is_quoted ^= character == '"';
-        character == ',' && !is_quoted
-    })
+/// Splits at the commas that stand in no quoted string; `None` if one has no end.
+fn split_unquoted(line: &str) -> Option<Vec<&str>> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    let pieces = line
+        .split(|character| {
+            // In quotes, what follows a backslash is meant as it is.
+            let is_meant = std::mem::take(&mut is_escaped);
+            is_escaped = is_quoted && !is_meant && character == '\\';
+            is_quoted ^= character == '"' && !is_meant;
+            character == ',' && !is_quoted
+        })
+        .collect();
+    (!is_quoted).then_some(pieces)
+}
+
+/// How long a response without `max-age` is fresh by its `Expires`.
+fn until_expiry(headers: &HeaderMap) -> Option<Duration> {
+    let date = |value: &HeaderValue| httpdate::parse_http_date(value.to_str().ok()?).ok();
+    let expires = date(headers.get(EXPIRES)?);
+    let made = headers.get(DATE).and_then(date);
+    // What is no date is over (RFC 9111, section 5.3), and one alone says nothing without a clock.
+    let left = expires.zip(made).and_then(|(expires, made)| expires.duration_since(made).ok());
+    Some(left.unwrap_or_default())
 }
 
 fn seconds(text: Option<&str>) -> Option<Duration> {
@@ -172,5 +221,14 @@ fn seconds(text: Option<&str>) -> Option<Duration> {
     is_number.then(|| Duration::from_secs(text.parse().unwrap_or(1 << 31)))
 }
 
-static SPECIAL: &[HeaderName] =
-    &[RANGE, IF_RANGE, IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, UPGRADE];
+static SPECIAL: [HeaderName; 8] = [
+    RANGE,
+    IF_RANGE,
+    IF_MATCH,
+    IF_NONE_MATCH,
+    IF_MODIFIED_SINCE,
+    IF_UNMODIFIED_SINCE,
+    UPGRADE,
+    // The rest of a stream of events.
+    HeaderName::from_static("last-event-id"),
+];

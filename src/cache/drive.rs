@@ -16,11 +16,13 @@ use futures::{
 };
 use http::{Extensions, HeaderMap, Method, Request, Response, header::CONTENT_LENGTH};
 use http_body::Body;
+use tokio::time::Instant;
 use tower_service::Service;
 
 use super::{
     answer::{Head, Part},
-    directives::{Use, is_grpc_success},
+    complete,
+    directives::{Lifetime, Use, is_grpc_success},
     flight::Leader,
     key::AnswerKey,
     service::Settings,
@@ -30,6 +32,7 @@ use super::{
 use crate::{
     http::PeekedBody,
     observe::answers::{Fate, StoreCall},
+    time::timer_now,
 };
 
 pub(super) struct Drive<P, K, M> {
@@ -80,6 +83,7 @@ impl<P, K, M: AnswerStore> Drive<P, K, M> {
         ResBody: Body<Data = Bytes>,
         ResBody::Error: Into<Box<dyn Error + Send + Sync>>,
     {
+        let asked = timer_now();
         let has_body = request.method() != Method::HEAD;
         let called = async {
             poll_fn(|context| inner.poll_ready(context)).await?;
@@ -91,8 +95,8 @@ impl<P, K, M: AnswerStore> Drive<P, K, M> {
             Err(error) => return self.tell(Fate::Unsuccessful, tell, Err(error)),
         };
         let (mut parts, body) = response.into_parts();
-        let fresh_for = match Use::of(&parts, self.ttl, |name| self.settings.tells_apart_by(name)) {
-            Use::Shared(fresh_for) => fresh_for,
+        let lifetime = match Use::of(&parts, self.ttl, |name| self.settings.tells_apart_by(name)) {
+            Use::Shared(lifetime) => lifetime,
             Use::Private => {
                 self.leader.keep_private();
                 self.turn.end(TurnEnd::Unshared);
@@ -110,7 +114,7 @@ impl<P, K, M: AnswerStore> Drive<P, K, M> {
         let (status, version, headers) = (parts.status, parts.version, parts.headers);
         self.leader.head(Arc::new(Head { status, version, headers, length }));
 
-        let mut rest = pin!(self.finish(body, [length, promised], fresh_for));
+        let mut rest = pin!(self.finish(body, [length, promised], lifetime, asked));
         // An answer that is there as a whole is kept by now, and its head says so.
         let first = poll_fn(|context| Poll::Ready(rest.as_mut().poll(context))).await;
         let is_stored = first == Poll::Ready(Fate::Stored);
@@ -129,14 +133,20 @@ impl<P, K, M: AnswerStore> Drive<P, K, M> {
 
     /// Reads the body for all, and keeps the answer before the flight and the turn are over: who
     /// comes then finds one or the other.
-    async fn finish<B>(&mut self, body: B, lengths: [Option<u64>; 2], fresh_for: Duration) -> Fate
+    async fn finish<B>(
+        &mut self,
+        body: B,
+        lengths: [Option<u64>; 2],
+        lifetime: Lifetime,
+        asked: Instant,
+    ) -> Fate
     where
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let fate = match self.read(body).await {
             Ok(read) if lengths.iter().flatten().all(|length| *length == read) => {
-                self.keep(fresh_for).await
+                self.keep(lifetime, timer_now().saturating_duration_since(asked)).await
             }
             Ok(_) => Fate::Broken,
             Err(fate) => fate,
@@ -188,14 +198,23 @@ impl<P, K, M: AnswerStore> Drive<P, K, M> {
         if is_success { Ok(length) } else { Err(Fate::Unsuccessful) }
     }
 
-    async fn keep(&self, fresh_for: Duration) -> Fate {
-        let Settings { store, stale_for, observer, .. } = &*self.settings;
+    /// Keeps the answer that is whole `delay` after it was asked for.
+    async fn keep(&self, lifetime: Lifetime, delay: Duration) -> Fate {
+        let Settings { store, stale_for, keep_if, observer, .. } = &*self.settings;
+        let fresh_for = lifetime.after(delay);
         if fresh_for.is_zero() {
             return Fate::NotFresh;
         }
-        let Some(answer) = self.leader.answer(fresh_for) else { return Fate::TooLarge };
+        let Some(answer) = self.leader.answer(fresh_for, delay) else { return Fate::TooLarge };
+        match complete::Body::of(&answer) {
+            complete::Body::Whole if keep_if(&answer) => {}
+            complete::Body::Whole | complete::Body::Unreadable => return Fate::Declined,
+            complete::Body::Cut => return Fate::Broken,
+            complete::Body::Failed => return Fate::Unsuccessful,
+        }
+        let stale_for = if lifetime.may_be_stale { *stale_for } else { Duration::ZERO };
         // Nobody waits for it, and all have been answered.
-        match store.put(&self.key, answer, fresh_for.saturating_add(*stale_for)).await {
+        match store.put(&self.key, answer, fresh_for.saturating_add(stale_for)).await {
             Ok(()) => {
                 if let Some(size) = store.size() {
                     observer.holds(size.entries, size.bytes);

@@ -127,26 +127,34 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
         let Question { key, wish, .. } = question;
         let bound = self.settings.max_answer_bytes;
         let begun = timer_now();
+        let mut failures = 0;
         loop {
             let why = match self.settings.look_up(&key, wish).await {
                 Looked::Fresh(found) => return Ok(self.settings.hit(&found)),
                 Looked::Stale(found) => {
                     let response = self.settings.hit(&found);
-                    self.renew(question);
+                    if !wish.only_cached {
+                        self.renew(question);
+                    }
                     return Ok(response);
                 }
                 Looked::Nothing(why) => why,
             };
             if wish.only_cached {
                 self.settings.observer.served(Served::NotCached);
-                return Ok(not_cached(why));
+                return Ok(not_cached());
             }
             if wish.is_new_only() {
                 self.settings.observer.served(Served::Miss);
                 let (leader, reader) = self.settings.flights.begin(key, bound);
                 return self.lead(question, leader, reader, Turn::free(), why).await;
             }
-            match self.settings.flights.join(key, bound) {
+            if failures > 1 {
+                // One after the other, they would wait for as many calls as there are of them.
+                let Question { parts, body, .. } = question;
+                return self.pass(parts, PeekedBody::of_bytes(body), why).await;
+            }
+            match self.settings.flights.join(key, bound, self.settings.join_within) {
                 Role::Leader(leader, reader) => {
                     // Who asked before may have been answered since we looked, and somebody
                     // elsewhere may be asking.
@@ -168,7 +176,7 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
                         return self.pass(parts, PeekedBody::of_bytes(body), why).await;
                     }
                     // The one that asked has nothing for us. It may be our turn.
-                    Outcome::Retry => {}
+                    Outcome::Retry => failures += 1,
                 },
             }
         }
@@ -228,11 +236,10 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
         ReqBody: Body<Data = Bytes, Error: Send> + Send + 'static,
         ResBody: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        let Settings { flights, max_answer_bytes, stale_for, .. } = &*self.settings;
+        let Settings { flights, max_answer_bytes, stale_for, join_within, .. } = &*self.settings;
         let time = *stale_for;
-        let Role::Leader(leader, reader) = flights.join(question.key, *max_answer_bytes) else {
-            return;
-        };
+        let role = flights.join(question.key, *max_answer_bytes, *join_within);
+        let Role::Leader(leader, reader) = role else { return };
         let renewed = async move {
             // Who renewed it before may have finished since we looked, or somebody elsewhere does.
             let claim = self.settings.store.claim(&question.key, Asking::default()).await;
@@ -363,10 +370,10 @@ fn passed<B>(response: Response<B>, why: Forward) -> Response<AnswerBody<B>> {
 }
 
 /// The answer to who wants nothing but what is kept (RFC 9111, section 5.2.1.7).
-fn not_cached<B>(why: Forward) -> Response<AnswerBody<B>> {
+fn not_cached<B>() -> Response<AnswerBody<B>> {
     let mut response = Response::new(AnswerBody::empty());
     *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
-    CacheStatus::Forwarded(why).write(response.headers_mut());
+    CacheStatus::NotCached.write(response.headers_mut());
     response
 }
 

@@ -12,14 +12,16 @@ use std::{
 };
 
 use parking_lot::{Mutex, MutexGuard};
+use tokio::time::Instant;
 
 pub(super) use self::reader::{Outcome, Reader};
 use super::{
     answer::{Answer, Head, Part},
     broken::BrokenAnswer,
     key::AnswerKey,
-    status::strip,
+    status::{strip, write_age},
 };
+use crate::time::timer_now;
 
 /// The questions that are being asked.
 #[derive(Default)]
@@ -36,10 +38,10 @@ pub(super) enum Role {
 }
 
 impl Flights {
-    /// Joins the flight under `key`, or begins one.
-    pub(super) fn join(self: &Arc<Self>, key: AnswerKey, bound: usize) -> Role {
+    /// Joins the flight under `key` if something has come of it `within` that time, or begins one.
+    pub(super) fn join(self: &Arc<Self>, key: AnswerKey, bound: usize, within: Duration) -> Role {
         let flights = self.flights.lock();
-        if let Some(reader) = flights.get(&key).and_then(Flight::join) {
+        if let Some(reader) = flights.get(&key).and_then(|flight| flight.join(within)) {
             return Role::Follower(reader);
         }
         let (leader, reader) = self.begin_in(flights, key, bound);
@@ -96,6 +98,8 @@ struct State {
     last_id: u64,
     /// The leader, where it waits for readers.
     leader: Option<Waker>,
+    /// When it began, or when the last of it came.
+    heard: Instant,
 }
 
 #[derive(Clone)]
@@ -117,13 +121,16 @@ struct Progress {
 }
 
 impl Flight {
-    /// `None` if who comes now could not have the whole answer.
-    fn join(self: &Arc<Self>) -> Option<Reader> {
+    /// `None` if who comes now could not have the whole answer, or might wait for ever: nothing has
+    /// come `within` that time.
+    fn join(self: &Arc<Self>, within: Duration) -> Option<Reader> {
         let mut state = self.state.lock();
+        let is_alive = timer_now().saturating_duration_since(state.heard) < within;
         let is_open = match state.phase {
             // One that nobody reads any more may be on its way out.
-            Phase::Asking => !state.readers.is_empty(),
-            Phase::Streaming | Phase::Ended => state.is_whole,
+            Phase::Asking => is_alive && !state.readers.is_empty(),
+            Phase::Streaming => is_alive && state.is_whole,
+            Phase::Ended => state.is_whole,
             Phase::Broken(_) | Phase::Failed | Phase::Private => false,
         };
         is_open.then(|| Reader::new(self, state.add_reader()))
@@ -154,6 +161,7 @@ impl State {
             readers: HashMap::new(),
             last_id: 0,
             leader: None,
+            heard: timer_now(),
         }
     }
 
@@ -193,6 +201,7 @@ impl Leader {
             state.weight = head.weight();
             state.head = Some(head);
             state.phase = Phase::Streaming;
+            state.heard = timer_now();
         });
     }
 
@@ -202,6 +211,7 @@ impl Leader {
         self.flight.tell(|state| {
             state.weight += part.weight();
             state.parts.push_back(part);
+            state.heard = timer_now();
             state.make_room();
             if is_last {
                 state.phase = Phase::Ended;
@@ -225,13 +235,16 @@ impl Leader {
         self.flight.tell(|state| state.phase = Phase::Private);
     }
 
-    /// The whole answer, unless it was too large.
-    pub(super) fn answer(&self, fresh_for: Duration) -> Option<Answer> {
+    /// The whole answer, unless it was too large. It was asked for `delay` ago, and says so.
+    pub(super) fn answer(&self, fresh_for: Duration, delay: Duration) -> Option<Answer> {
         let state = self.flight.state.lock();
         let mut head = state.head.as_deref().filter(|_| state.is_whole)?.clone();
         let parts: Vec<_> = state.parts.iter().cloned().collect();
         drop(state);
         strip(&mut head.headers);
+        if delay >= Duration::from_secs(1) {
+            write_age(delay, &mut head.headers);
+        }
         Some(Answer::new(head, parts.iter(), fresh_for))
     }
 

@@ -17,8 +17,8 @@ use crate::{
 
 /// What a question is known by: SHA-256 over all that makes it another question.
 ///
-/// That is whose it is, its method, its target, the chosen header fields, and its body: JSON in its
-/// [canonical form](super::canonical_json), anything else byte by byte, with its type. Each part
+/// That is whose it is, its method, its target, the chosen header fields, and its body: its type and JSON in its
+/// [canonical form](super::canonical_json), anything else byte by byte. Each part
 /// stands with its length, so that none can pass for a piece of another.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 pub struct AnswerKey([u8; 32]);
@@ -58,8 +58,9 @@ impl AnswerKey {
         for name in headers {
             hash.field(&request.headers, name);
         }
-        if is_json(&request.headers) {
+        if let Some(media_type) = json_type(&request.headers) {
             hash.part(b"json");
+            hash.part(media_type.as_bytes());
             hash.part(&canonical_json_without(body, ignored)?);
         } else {
             hash.part(b"bytes");
@@ -101,14 +102,26 @@ impl Hash {
     }
 }
 
-/// Whether the body is JSON text: `application/json` or a type that ends in `+json`, not compressed.
-fn is_json(headers: &HeaderMap) -> bool {
+/// The type of a body that is JSON text, and not compressed: `application/json` or one that ends in
+/// `+json`. Its parameters are part of it but for `charset=utf-8`, which all JSON has.
+fn json_type(headers: &HeaderMap) -> Option<String> {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
-    let (Some(one), None) = (types.next(), types.next()) else { return false };
-    let Ok(one) = one.to_str() else { return false };
-    let essence = one.split(';').next().unwrap_or(one).trim().to_ascii_lowercase();
-    (essence == "application/json" || essence.ends_with("+json"))
-        && !headers.contains_key(CONTENT_ENCODING)
+    let (Some(one), None) = (types.next(), types.next()) else { return None };
+    let mut parts = one.to_str().ok()?.split(';').map(str::trim);
+    let mut media_type = parts.next()?.to_ascii_lowercase();
+    let is_json = media_type == "application/json" || media_type.ends_with("+json");
+    if !is_json || headers.contains_key(CONTENT_ENCODING) {
+        return None;
+    }
+    let is_quoted = one.as_bytes().contains(&b'"');
+    for part in parts {
+        // A semicolon in quotes ends no parameter: what has quotes is taken as it is.
+        if is_quoted || !(part.is_empty() || part.eq_ignore_ascii_case("charset=utf-8")) {
+            media_type.push(';');
+            media_type.push_str(part);
+        }
+    }
+    Some(media_type)
 }
 
 /// Tells tenants apart by everything in a request that can be a credential: `Authorization`,

@@ -7,6 +7,7 @@ use http::{
 };
 
 use super::{
+    answer::Answer,
     flight::Flights,
     key::Credentials,
     memory::MemoryStore,
@@ -101,11 +102,13 @@ where
                 is_by_credentials: true,
                 ttl: Duration::from_secs(60),
                 stale_for: Duration::ZERO,
+                join_within: JOIN_WITHIN,
                 headers: vec![ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE],
                 ignored: Vec::new(),
                 is_any_host: false,
                 max_request_bytes: MAX_BODY,
                 max_answer_bytes: MAX_BODY,
+                keep_if: Arc::new(|_| true),
                 flights: Arc::new(Flights::default()),
                 observer: Answers::new(PolicyName::DEFAULT),
             },
@@ -114,8 +117,8 @@ where
 }
 
 impl<P, K, M> AnswerCacheLayer<P, K, M> {
-    /// How long an answer is fresh; a minute by default. A request's [`FreshFor`](super::FreshFor)
-    /// goes before it, and a `max-age` of the response shortens it. Zero: nothing is kept, but what
+    /// How long an answer is fresh, from when it is whole; a minute by default. A request's [`FreshFor`](super::FreshFor)
+    /// goes before it, and a `max-age` or `Expires` of the response shortens it, which counts from when it was asked for. Zero: nothing is kept, but what
     /// is asked at the same time is asked once.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.settings.ttl = ttl;
@@ -125,9 +128,21 @@ impl<P, K, M> AnswerCacheLayer<P, K, M> {
     /// How long after that it is still given, while a new one is fetched. By default it is not.
     ///
     /// It is fetched once, whoever asks meanwhile, with the request that found the old one, and costs
-    /// what any request costs. If it fails, the old one stays until its time is over.
+    /// what any request costs. If it fails, the old one stays until its time is over. A response with `must-revalidate` or
+    /// `proxy-revalidate` is not given so.
     pub fn stale_while_revalidate(mut self, time: Duration) -> Self {
         self.settings.stale_for = time;
+        self
+    }
+
+    /// How long others join a call of which nothing comes, neither a head nor a part of the body; 30
+    /// seconds by default. After that the next request makes a call of its own, and those that come
+    /// then join that one: a call that hangs holds those who have joined it, and nobody else.
+    ///
+    /// Those are held as they would be by calls of their own: let a time-out stand inside the cache as
+    /// well. A service that may be silent for longer is asked twice, unless this is longer still.
+    pub fn join_within(mut self, time: Duration) -> Self {
+        self.settings.join_within = time;
         self
     }
 
@@ -198,6 +213,27 @@ impl<P, K, M> AnswerCacheLayer<P, K, M> {
         self.settings.max_answer_bytes = bytes;
         self
     }
+
+    /// Keeps only those answers, of the ones that could be kept, that `is_kept` picks. For a service
+    /// that fails with status 200 in a way of its own:
+    ///
+    /// ```
+    /// use http::request::Parts;
+    /// use tower_quota::cache::{Answer, AnswerCacheLayer};
+    ///
+    /// let layer = AnswerCacheLayer::new(|request: &Parts| request.uri.path() == "/v1/chat")
+    ///     .keep_if(|answer: &Answer| !answer.data().any(|data| data.starts_with(b"data: {\"error\"")));
+    /// # let _ = layer;
+    /// ```
+    ///
+    /// It is called once for each such answer, when all have been told of it, and must not block.
+    pub fn keep_if<F>(mut self, is_kept: F) -> Self
+    where
+        F: Fn(&Answer) -> bool + Send + Sync + 'static,
+    {
+        self.settings.keep_if = Arc::new(is_kept);
+        self
+    }
 }
 
 impl<S, P, K, M> tower_layer::Layer<S> for AnswerCacheLayer<P, K, M>
@@ -227,5 +263,6 @@ impl<P, K, M: fmt::Debug> fmt::Debug for AnswerCacheLayer<P, K, M> {
     }
 }
 
+const JOIN_WITHIN: Duration = Duration::from_secs(30);
 const MAX_BYTES: u64 = 64 << 20;
 const MAX_BODY: usize = 1 << 20;

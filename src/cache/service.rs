@@ -14,7 +14,8 @@ use http_body::Body;
 use tower_service::Service;
 
 use super::{
-    body::AnswerBody, exchange::Exchange, flight::Flights, key::Credentials, store::AnswerStore,
+    answer::Answer, body::AnswerBody, exchange::Exchange, flight::Flights, key::Credentials,
+    store::AnswerStore,
 };
 use crate::{http::PeekedBody, observe::answers::Answers, policy::KeyOf};
 
@@ -40,6 +41,9 @@ pub struct AnswerCache<S, P, K, M> {
     settings: Arc<Settings<P, K, M>>,
 }
 
+/// Which answers are kept.
+pub(super) type KeepIf = Arc<dyn Fn(&Answer) -> bool + Send + Sync>;
+
 #[derive(Clone)]
 pub(super) struct Settings<P, K, M> {
     pub(super) concerns: P,
@@ -48,11 +52,13 @@ pub(super) struct Settings<P, K, M> {
     pub(super) is_by_credentials: bool,
     pub(super) ttl: Duration,
     pub(super) stale_for: Duration,
+    pub(super) join_within: Duration,
     pub(super) headers: Vec<HeaderName>,
     pub(super) ignored: Vec<String>,
     pub(super) is_any_host: bool,
     pub(super) max_request_bytes: usize,
     pub(super) max_answer_bytes: usize,
+    pub(super) keep_if: KeepIf,
     pub(super) flights: Arc<Flights>,
     pub(super) observer: Answers,
 }
@@ -66,11 +72,13 @@ impl<P, K, M> Settings<P, K, M> {
             is_by_credentials: false,
             ttl: self.ttl,
             stale_for: self.stale_for,
+            join_within: self.join_within,
             headers: self.headers,
             ignored: self.ignored,
             is_any_host: self.is_any_host,
             max_request_bytes: self.max_request_bytes,
             max_answer_bytes: self.max_answer_bytes,
+            keep_if: self.keep_if,
             flights: self.flights,
             observer: self.observer,
         }
@@ -84,11 +92,13 @@ impl<P, K, M> Settings<P, K, M> {
             is_by_credentials: self.is_by_credentials,
             ttl: self.ttl,
             stale_for: self.stale_for,
+            join_within: self.join_within,
             headers: self.headers,
             ignored: self.ignored,
             is_any_host: self.is_any_host,
             max_request_bytes: self.max_request_bytes,
             max_answer_bytes: self.max_answer_bytes,
+            keep_if: self.keep_if,
             flights: self.flights,
             observer: self.observer,
         }

@@ -11,6 +11,8 @@ use super::directives::age_of;
 pub(super) enum CacheStatus {
     /// Answered from the store. Negative: so many seconds too old.
     Hit { ttl: i64 },
+    /// It went nowhere: it wanted nothing but what is kept.
+    NotCached,
     /// It went on to the service.
     Forwarded(Forward),
     /// It went on to the service, and the answer is kept by now.
@@ -36,6 +38,7 @@ impl CacheStatus {
     pub(super) fn write(self, headers: &mut HeaderMap) {
         let member = match self {
             Self::Hit { ttl } => format!("tower-quota;hit;ttl={ttl}"),
+            Self::NotCached => "tower-quota;detail=not-cached".to_owned(),
             Self::Forwarded(why) => format!("tower-quota;fwd={}", why.name()),
             Self::Stored(why) => format!("tower-quota;fwd={};stored", why.name()),
             Self::Collapsed(why) => format!("tower-quota;fwd={};collapsed", why.name()),

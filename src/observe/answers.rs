@@ -24,6 +24,7 @@ pub(crate) enum Served {
 pub(crate) enum Fate {
     Stored,
     Broken,
+    Declined,
     NotFresh,
     Private,
     StoreFailed,
@@ -59,6 +60,7 @@ impl Fate {
         match self {
             Self::Stored => "stored",
             Self::Broken => "broken",
+            Self::Declined => "declined",
             Self::NotFresh => "not_fresh",
             Self::Private => "private",
             Self::StoreFailed => "store_failed",
@@ -162,7 +164,7 @@ impl Answers {
 #[cfg(feature = "metrics")]
 struct Handles {
     served: [(Served, Counter); 6],
-    answers: [(Fate, Counter); 7],
+    answers: [(Fate, Counter); 8],
     entries: Gauge,
     bytes: Gauge,
 }
@@ -201,6 +203,7 @@ impl Handles {
             answers: [
                 Fate::Stored,
                 Fate::Broken,
+                Fate::Declined,
                 Fate::NotFresh,
                 Fate::Private,
                 Fate::StoreFailed,

@@ -163,11 +163,11 @@ async fn a_leader_that_goes_in_the_middle_leaves_the_stream_to_the_others() {
         followers.pop();
         settle().await;
     }
-    send(&one, "3");
+    send(&one, "3\n\n");
     close(&senders);
-    assert_eq!(frames(followers.remove(0)).await.0, ["1", "2", "3"]);
+    assert_eq!(frames(followers.remove(0)).await.0, ["1", "2", "3\n\n"]);
     settle().await;
-    assert_eq!(read(&cache, json("{}")).await, "123", "it was kept");
+    assert_eq!(read(&cache, json("{}")).await, "123\n\n", "it was kept");
     assert_eq!(upstream.calls(), 1);
 }
 
@@ -192,7 +192,7 @@ async fn a_body_that_nobody_wants_is_read_a_second_longer() {
     let (upstream, senders) = streaming();
     let cache = cache(&layer(), &upstream);
     let mut given = ask(&cache, json("{}")).await;
-    send(&sender(&senders, 0), "data: [DONE]");
+    send(&sender(&senders, 0), "data: [DONE]\n\n");
     frame(&mut given).await;
     drop(given);
     settle().await;
@@ -215,21 +215,21 @@ async fn a_client_that_goes_at_the_last_event_does_not_keep_the_answer_from_bein
     let (upstream, senders) = streaming();
     let cache = cache(&layer(), &upstream);
     let mut given = ask(&cache, json("{}")).await;
-    send(&sender(&senders, 0), "data: [DONE]");
+    send(&sender(&senders, 0), "data: [DONE]\n\n");
     frame(&mut given).await;
     drop(given);
     tokio::time::sleep(Duration::from_millis(100)).await;
     close(&senders);
     settle().await;
-    assert_eq!(read(&cache, json("{}")).await, "data: [DONE]");
+    assert_eq!(read(&cache, json("{}")).await, "data: [DONE]\n\n");
     assert_eq!(upstream.calls(), 1);
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_error_is_for_the_leader_and_one_of_the_others_asks() {
-    let upstream = Upstream::new(|call, _| {
-        if call < 3 {
-            return Err(format!("failure {call}").into());
+/// What fifty are told who ask at the same time a service whose first calls fail.
+fn fifty_with_failures(failures: usize) -> (Upstream, JoinSet<String>) {
+    let upstream = Upstream::new(move |call, _| {
+        if call <= failures {
+            return Err(format!("failure {call:02}").into());
         }
         Ok(Response::new(text("an answer")))
     })
@@ -245,15 +245,35 @@ async fn an_error_is_for_the_leader_and_one_of_the_others_asks() {
             }
         });
     }
-    for call in 1..=3 {
+    (upstream, tasks)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_is_for_the_leader_and_one_of_the_others_asks() {
+    let (upstream, tasks) = fifty_with_failures(1);
+    for call in 1..=2 {
         settle().await;
         assert_eq!(upstream.calls(), call, "one at a time");
         upstream.gate.add_permits(1);
     }
     let mut said = tasks.join_all().await;
     said.sort_unstable();
-    assert_eq!(said[..48], vec!["an answer"; 48]);
-    assert_eq!(said[48..], ["failure 1", "failure 2"]);
+    assert_eq!(said[..49], vec!["an answer"; 49]);
+    assert_eq!(said[49], "failure 01");
+    assert_eq!(upstream.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_more_than_two_failures_of_others() {
+    let (upstream, tasks) = fifty_with_failures(50);
+    for calls in [1, 2, 50] {
+        settle().await;
+        assert_eq!(upstream.calls(), calls);
+        upstream.gate.add_permits(1);
+    }
+    upstream.gate.add_permits(47);
+    let said = tasks.join_all().await;
+    assert!(said.iter().all(|said| said.starts_with("failure")), "{said:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -361,6 +381,37 @@ async fn who_wants_a_new_answer_does_not_join_an_old_call() {
         (old.await, new.await, third.await),
         ("answer 1".to_owned(), "answer 2".to_owned(), "answer 2".to_owned())
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_late_does_not_join_a_call_of_which_nothing_comes() {
+    let upstream = Upstream::numbered().gated();
+    let cache = cache(&layer(), &upstream);
+    let mut tasks = spawn(&cache, 1);
+    for (seconds, calls) in [(29, 1), (1, 2), (29, 2), (1, 3)] {
+        settle().await;
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        let cache = cache.clone();
+        tasks.spawn(async move { ask(&cache, json(r#"{"q":"hi"}"#)).await });
+        settle().await;
+        assert_eq!(upstream.calls(), calls, "after {seconds} s more");
+    }
+    upstream.gate.add_permits(3);
+    assert_eq!(tasks.join_all().await.len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_late_does_not_join_a_stream_that_has_gone_silent() {
+    let (upstream, senders) = streaming();
+    let cache = cache(&layer().join_within(Duration::from_secs(5)), &upstream);
+    let mut given = vec![ask(&cache, json("{}")).await];
+    for (seconds, calls) in [(4, 1), (4, 1), (5, 2)] {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        given.push(ask(&cache, json("{}")).await);
+        assert_eq!(upstream.calls(), calls, "after {seconds} s more");
+        send(&sender(&senders, 0), "data: 1\n\n");
+        settle().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -87,6 +87,8 @@ async fn only_whole_answers_that_succeed_are_kept() {
     }
 }
 
+const LATER: &str = "Sun, 06 Nov 1994 08:50:37 GMT";
+
 #[tokio::test]
 async fn a_response_says_whether_it_is_kept() {
     for (fields, expected) in [
@@ -108,6 +110,16 @@ async fn a_response_says_whether_it_is_kept() {
         (&[("cache-control", "public, max-age=60")], 1),
         (&[("cache-control", "ext=\"no-store, private\"")], 1),
         (&[("cache-control", "max-age=99999999999999999999999")], 1),
+        (&[("cache-control", "max-age=60, max-age=0")], 2),
+        (&[("cache-control", "max-age=0, max-age=60")], 2),
+        (&[("cache-control", r#"x="\"", no-store"#)], 2),
+        (&[("cache-control", r#"x="\\", no-store"#)], 2),
+        (&[("cache-control", r#"x="\", no-store""#)], 1),
+        (&[("cache-control", r#"x=", max-age=60"#)], 2),
+        (&[("expires", "0")], 2),
+        (&[("expires", "0"), ("cache-control", "max-age=60")], 1),
+        (&[("expires", LATER), ("date", LATER)], 2),
+        (&[("expires", LATER), ("date", "Sun, 06 Nov 1994 08:49:37 GMT")], 1),
     ] {
         assert_eq!(calls(move || Ok(answer(fields))).await, expected, "{fields:?}");
     }
@@ -129,6 +141,50 @@ async fn a_grpc_error_in_the_trailers_is_not_kept() {
 }
 
 #[tokio::test]
+async fn a_stream_of_events_is_kept_if_it_is_whole_and_tells_of_no_error() {
+    for (data, expected) in [
+        (&["data: 1\n\n"][..], 1),
+        (&["data: 1\n", "\n"], 1),
+        (&["data: 1\r\n\r", "\n"], 1),
+        (&["data: 1\r\r"], 1),
+        (&["event: errors\ndata: 1\n\n"], 1),
+        (&["data: event: error\n\n"], 1),
+        (&["data: 1\n\n", "data: 2\n"], 2),
+        (&["data: 1\n\nda"], 2),
+        (&["data: 1\r\n"], 2),
+        (&[], 2),
+        (&["data: 1\n\nevent: error\ndata: {}\n\n"], 2),
+        (&["data: 1\n\neve", "nt:err", "or\r\ndata: {}\r\n\r\n"], 2),
+        (&["\u{feff}event: error\n\n"], 2),
+    ] {
+        let events = move || {
+            let response = Response::builder().header("content-type", "Text/Event-Stream; a=b");
+            Ok(response.body(parts(data))?)
+        };
+        assert_eq!(calls(events).await, expected, "{data:?}");
+    }
+    for (kind, encoding) in
+        [("application/grpc-web+proto", "identity"), ("text/event-stream", "gzip")]
+    {
+        let unreadable = move || {
+            let response = Response::builder().header("content-type", kind);
+            Ok(response.header("content-encoding", encoding).body(parts(&["data: 1\n\n"]))?)
+        };
+        assert_eq!(calls(unreadable).await, 2, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn only_those_answers_are_kept_that_are_wanted() {
+    let upstream = Upstream::numbered();
+    let layer = layer().keep_if(|answer| answer.data().flatten().eq(b"answer 2"));
+    let cache = cache(&layer, &upstream);
+    for answer in ["answer 1", "answer 2", "answer 2"] {
+        assert_eq!(read(&cache, json("{}")).await, answer);
+    }
+}
+
+#[tokio::test]
 async fn a_request_says_whether_it_is_looked_up_and_kept() {
     let upstream = Upstream::numbered();
     let cache = cache(&layer(), &upstream);
@@ -139,7 +195,7 @@ async fn a_request_says_whether_it_is_looked_up_and_kept() {
     };
     let told = |said: &str, answer: &str| (said.to_owned(), answer.to_owned());
     assert_eq!(ask("no-store").await, told("fwd=bypass", "answer 1"));
-    assert_eq!(ask("only-if-cached").await, told("fwd=miss", ""));
+    assert_eq!(ask("only-if-cached").await, told("detail=not-cached", ""));
     assert_eq!(
         ask("max-age=5").await,
         told("fwd=miss;stored", "answer 2"),
@@ -158,7 +214,9 @@ async fn a_request_says_whether_it_is_looked_up_and_kept() {
 async fn parts_conditions_and_upgrades_pass_by() {
     let upstream = Upstream::numbered();
     let cache = cache(&layer(), &upstream);
-    for name in ["range", "if-none-match", "if-modified-since", "if-match", "upgrade"] {
+    for name in
+        ["range", "if-none-match", "if-modified-since", "if-match", "upgrade", "last-event-id"]
+    {
         let given = ask(&cache, with(json("{}"), name, "x")).await;
         assert_eq!(status(&given), "tower-quota;fwd=bypass", "{name}");
     }

@@ -112,6 +112,25 @@ async fn everything_else_that_is_chosen_tells_questions_apart() {
 }
 
 #[tokio::test]
+async fn the_type_of_a_body_in_json_tells_questions_apart() {
+    let of = |kind: &str| {
+        Request::post("/").header("content-type", kind).body(Full::from("{}")).expect("a request")
+    };
+    for (one, other, expected) in [
+        ("application/vnd.acme.v1+json", "application/vnd.acme.v2+json", false),
+        ("application/merge-patch+json", "application/json-patch+json", false),
+        ("application/json", "application/vnd.acme+json", false),
+        ("application/json; version=1", "application/json; version=2", false),
+        ("application/json; version=1", "application/json", false),
+        ("application/json; a=\"; charset=utf-8\"", "application/json; a=\"\"", false),
+        ("application/json; charset=utf-8", "application/json;", true),
+        ("Application/JSON;version=1", "application/json; charset=UTF-8; version=1", true),
+    ] {
+        assert_eq!(are_the_same(of(one), of(other)).await, expected, "{one} and {other}");
+    }
+}
+
+#[tokio::test]
 async fn hosts_do_not_tell_questions_apart_where_that_is_said() {
     let upstream = Upstream::numbered();
     let of = |target: &str, host: &str| {

@@ -79,6 +79,36 @@ async fn a_request_and_a_response_can_say_for_how_long() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_age_that_a_service_speaks_of_counts_from_the_request() {
+    let upstream = Upstream::new(|call, _| {
+        let response = Response::builder().header("cache-control", "max-age=7").header("age", "1");
+        Ok(response.body(text(&format!("answer {call}")))?)
+    })
+    .gated();
+    let cache = cache(&timed(), &upstream);
+    let first = async {
+        let given = ask(&cache, json("{}")).await;
+        (status(&given).to_owned(), read_body(given).await)
+    };
+    let slow = async {
+        settle().await;
+        advance(4 * SECOND).await;
+        upstream.gate.add_permits(1);
+    };
+    let ((said, _), ()) = futures::join!(first, slow);
+    assert_eq!(said, "tower-quota;fwd=miss;stored");
+    advance(SECOND).await;
+    let given = ask(&cache, json("{}")).await;
+    assert_eq!(
+        (status(&given), &given.headers()["age"]),
+        ("tower-quota;hit;ttl=1", &"6".parse().expect("a value"))
+    );
+    advance(SECOND).await;
+    upstream.gate.add_permits(1);
+    assert_eq!(told(&cache, json("{}")).await, pair("fwd=miss;stored", "answer 2"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_can_want_a_younger_answer() {
     let cache = cache(&timed(), &Upstream::numbered());
     told(&cache, json("{}")).await;
@@ -112,6 +142,32 @@ async fn an_old_answer_is_given_while_one_new_one_is_fetched() {
         pair("fwd=miss;stored", "answer 3"),
         "it was too old"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_answer_is_not_given_if_its_service_wants_to_be_asked() {
+    for directive in ["must-revalidate", "proxy-revalidate"] {
+        let upstream = Upstream::new(move |call, _| {
+            let response = Response::builder().header("cache-control", directive);
+            Ok(response.body(text(&format!("answer {call}")))?)
+        });
+        let cache = cache(&timed().stale_while_revalidate(20 * SECOND), &upstream);
+        read(&cache, json("{}")).await;
+        advance(15 * SECOND).await;
+        assert_eq!(told(&cache, json("{}")).await, pair("fwd=miss;stored", "answer 2"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_wants_only_what_is_kept_has_nothing_fetched() {
+    let upstream = Upstream::numbered();
+    let cache = cache(&timed().stale_while_revalidate(20 * SECOND), &upstream);
+    read(&cache, json("{}")).await;
+    advance(15 * SECOND).await;
+    let question = with(json("{}"), "cache-control", "only-if-cached");
+    assert_eq!(told(&cache, question).await, pair("hit;ttl=-5", "answer 1"));
+    settle().await;
+    assert_eq!(upstream.calls(), 1);
 }
 
 #[tokio::test(start_paused = true)]
