@@ -27,7 +27,8 @@ use crate::{
 /// Keeps deferred requests on a Redis or Valkey server, for any number of processes.
 ///
 /// Each step is one script, by the server's clock; a process that dies while it runs a request loses
-/// its lease, and another runs it. On a cluster all keys of a store are in one slot.
+/// its lease, and another runs it. On a cluster all keys of a store are in one slot; while that is being
+/// moved to another node, the store is [away](StoreErrorKind::Unavailable).
 ///
 /// What was accepted is as durable as the server: with `appendonly yes` and `appendfsync always` it
 /// survives the server's death, with the usual `everysec` all but its last second does, without a
@@ -106,7 +107,7 @@ impl<S: Source> RedisStore<S> {
     async fn step(&self, step: &str, arguments: Vec<Vec<u8>>) -> Result<Value, BackendError> {
         let mut all = vec![step.as_bytes().to_vec(), self.given_time()];
         all.extend(arguments);
-        self.call.run(self.base.as_bytes(), &all, self.timeout).await
+        self.call.run_under(self.base.as_bytes(), &all, self.timeout).await
     }
 
     /// The time to decide by, if it is not the server's.

@@ -1,5 +1,6 @@
 -- A store of deferred requests: the board of src/deferred/board.rs, on a server. KEYS[1] is what all
--- names begin with, a hash tag in it. ARGV[1] says what is done, ARGV[2] is the time (microseconds
+-- names begin with, a hash tag in it; KEYS[2] is for the cluster only (src/backend/redis/call.rs), and
+-- neither is a key. ARGV[1] says what is done, ARGV[2] is the time (microseconds
 -- since the epoch; empty: the server's). All numbers are whole and below 2^53.
 --
 --   total          what is counted, and the virtual time of the owners
