@@ -146,12 +146,12 @@ impl DeferredStore for DiskStore {
 
     async fn renew(&self, ticket: &Ticket, lease: Duration) -> Result<bool, StoreError> {
         let ticket = *ticket;
-        self.ask(Errand::Job, move |work| Ok(work.renew(&ticket, lease))).await
+        self.ask(Errand::Keep, move |work| Ok(work.renew(&ticket, lease))).await
     }
 
     async fn settle(&self, ticket: &Ticket, ending: Ending) -> Result<bool, StoreError> {
         let ticket = *ticket;
-        self.ask(Errand::Job, move |work| work.settle(&ticket, &ending)).await
+        self.ask(Errand::Keep, move |work| work.settle(&ticket, &ending)).await
     }
 
     async fn status(&self, owner: &Owner, id: &RequestId) -> Result<Option<Status>, StoreError> {

@@ -179,15 +179,15 @@ async fn a_server_without_memory_is_told_and_keeps_what_it_has() {
     let _: String = server.ask(&["CONFIG", "SET", "maxmemory", "1"]);
     assert_eq!(site.send(deferring("alice", "another")).await.status, 507);
     assert_eq!(site.state("alice", &id).await, "waiting");
-    let (service, seen) = answering(&[(200, &[])]);
-    tokio::spawn(layer.runner(service).run());
-    while seen.len() == 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    let _: String = server.ask(&["CONFIG", "SET", "maxmemory", "0"]);
-    // It was called once, and its answer was kept until there was room.
+    // It takes longer than a lease.
+    let (service, seen) = upstream(|_| async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        Response::new("an answer")
+    });
+    tokio::spawn(layer.runner(service).lease(Duration::from_millis(900)).run());
     site.until_ended(1).await;
     assert_eq!((site.state("alice", &id).await.as_str(), seen.len()), ("done", 1));
+    assert_eq!(site.send(deferring("alice", "another")).await.status, 507);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -182,10 +182,16 @@ local function of_owner(owner, id)
   if job and job.o == owner then return job end
 end
 
--- The request whose attempt this is.
+-- The request whose attempt this is. Nobody has taken it since, so it is the holder's still, whether
+-- its lease is over or not.
 local function running(id, number)
   local job = load(id)
-  if job and job.s == RUNNING and job.n == number then return job end
+  if job and job.n == number and job.z ~= number and (job.s == RUNNING or job.s == WAITING) then
+    -- It needs no memory, and what comes after it may be written though there is none: an answer in
+    -- hand is not given up.
+    call('ZREM', TIMERS, 'r' .. id)
+    return job
+  end
 end
 
 local steps = {}
@@ -259,8 +265,7 @@ end
 function steps.renew(id, number, lease)
   local job = running(id, tonumber(number))
   if not job then return { 'lost' } end
-  call('HSET', base .. 'job:' .. id, 'u', text(now + tonumber(lease)))
-  call('ZADD', TIMERS, text(now + tonumber(lease)), 'r' .. id)
+  change(job, function() job.s, job.u = RUNNING, now + tonumber(lease) end)
   return { 'ours' }
 end
 
@@ -316,5 +321,6 @@ function steps.counts()
   return reply
 end
 
-advance()
+-- Who has a request in hand comes before the end of its lease.
+if ARGV[1] ~= 'settle' and ARGV[1] ~= 'renew' then advance() end
 return finish(steps[ARGV[1]](unpack(ARGV, 3)))

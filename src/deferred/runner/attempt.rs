@@ -127,15 +127,18 @@ impl<M: DeferredStore> Attempt<M> {
         wait.saturating_add(wait / 1_024 * u32::from(part))
     }
 
-    /// Whether it was settled. An answer is not given up because the store is away: asked again it
-    /// would cost again.
+    /// Whether it was settled. An answer is not given up because the store is away or full: asked
+    /// again it would cost again.
     async fn settle(&self, ending: &Ending) -> bool {
         let mut pause = FIRST_PAUSE;
         loop {
-            match self.store.settle(&self.job.ticket, ending.clone()).await {
-                Ok(settled) => return settled,
-                Err(_) => sleep(pause).await,
+            if let Ok(settled) = self.store.settle(&self.job.ticket, ending.clone()).await {
+                return settled;
             }
+            // A store that has no room for the answer may have some for this. If not, or if it was
+            // settled after all, the next try says so.
+            let _renewed = self.store.renew(&self.job.ticket, self.rules.lease).await;
+            sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
