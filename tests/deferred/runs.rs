@@ -152,6 +152,17 @@ async fn a_429_holds_back_its_owner_and_nobody_else() {
 }
 
 #[tokio::test]
+async fn a_refusal_holds_its_owner_back_for_so_long_at_most() {
+    let layer = layer();
+    let site = Site::new(&layer);
+    let (service, seen) = answering(&[(429, &[("retry-after", "4294967295")]), (200, &[])]);
+    tokio::spawn(layer.runner(service).longest_hold(Duration::from_millis(5)).run());
+    site.defer("alice", "a body").await;
+    assert_eq!(site.until_ended(1).await.of(State::Done), 1);
+    assert_eq!(seen.len(), 2);
+}
+
+#[tokio::test]
 async fn what_can_never_be_admitted_has_failed() {
     let layer = layer();
     let site = Site::new(&layer);

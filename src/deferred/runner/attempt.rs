@@ -106,7 +106,9 @@ impl<M: DeferredStore> Attempt<M> {
             (Verdict::Done, None) => Ending::Failed(Failure::Attempts, None),
             (Verdict::Failed, response) => Ending::Failed(Failure::Refused, response),
             (Verdict::Refused { after }, _) => {
-                Ending::Refused { after: after.unwrap_or_else(|| self.backoff()) }
+                let after = after.unwrap_or_else(|| self.backoff());
+                // One wrong word must not stop all that its owner has.
+                Ending::Refused { after: after.min(self.rules.longest_hold) }
             }
             (Verdict::Retry { .. }, response) if self.job.attempt >= self.job.max_attempts => {
                 Ending::Failed(Failure::Attempts, response)
