@@ -124,7 +124,8 @@ impl<S, M> Runner<S, M> {
 
     /// How long to wait before another attempt where nobody says: `first`, twice that each time, and
     /// never more than `most`, with up to a quarter on top, so that not all come at once. A second
-    /// and five minutes by default.
+    /// and five minutes by default. A refusal, which is no attempt and holds back all that its owner
+    /// has, is always `first`.
     pub fn backoff(mut self, first: Duration, most: Duration) -> Self {
         self.rules.backoff = (first, most);
         self

@@ -106,7 +106,7 @@ impl<M: DeferredStore> Attempt<M> {
             (Verdict::Done, None) => Ending::Failed(Failure::Attempts, None),
             (Verdict::Failed, response) => Ending::Failed(Failure::Refused, response),
             (Verdict::Refused { after }, _) => {
-                let after = after.unwrap_or_else(|| self.backoff());
+                let after = after.unwrap_or_else(|| self.backoff(1));
                 // One wrong word must not stop all that its owner has.
                 Ending::Refused { after: after.min(self.rules.longest_hold) }
             }
@@ -114,15 +114,16 @@ impl<M: DeferredStore> Attempt<M> {
                 Ending::Failed(Failure::Attempts, response)
             }
             (Verdict::Retry { after }, _) => {
-                Ending::Retry { after: after.unwrap_or_else(|| self.backoff()) }
+                let attempt = self.job.attempt;
+                Ending::Retry { after: after.unwrap_or_else(|| self.backoff(attempt)) }
             }
         }
     }
 
-    fn backoff(&self) -> Duration {
+    /// The wait after so many attempts.
+    fn backoff(&self, attempts: u32) -> Duration {
         let (first, most) = self.rules.backoff;
-        let doubled =
-            2_u32.saturating_pow(u32::try_from(self.job.ticket.number - 1).unwrap_or(u32::MAX));
+        let doubled = 2_u32.saturating_pow(attempts.saturating_sub(1));
         let wait = first.saturating_mul(doubled).min(most);
         // An id is random. Another one waits for another time.
         let [part, ..] = *self.job.ticket.id.as_bytes();
