@@ -179,10 +179,13 @@ impl<S: Source> DeferredStore for RedisStore<S> {
             let owner = row.owner()?;
             let ticket = Ticket::new(id, row.number()?);
             let (attempt, max_attempts) = (row.small()?, row.small()?);
-            let label = String::from_utf8(row.text()?).map_err(|_| reply::malformed())?;
-            let Some(request) = StoredRequest::decode(&Bytes::from(row.text()?)) else {
-                // It must not stand in the way of the others.
-                self.settle(&ticket, Ending::Failed(Failure::Unreadable, None)).await?;
+            let label = String::from_utf8(row.text()?);
+            let request = StoredRequest::decode(&Bytes::from(row.text()?));
+            let (Ok(label), Some(request)) = (label, request) else {
+                // It must not stand in the way of the others, which are ours already. Should this
+                // fail, it is tried again when its lease is over.
+                let unreadable = Ending::Failed(Failure::Unreadable, None);
+                let _settled = self.settle(&ticket, unreadable).await;
                 continue;
             };
             let mut job = Job::new(ticket, owner, request, attempt);

@@ -17,6 +17,9 @@ local ATTEMPTS = 1
 local SCALE, AROUND = 1048576, 256
 -- Of the timers that are due, so many are looked at in one call: the server does nothing else then.
 local MOST_TIMERS = 200
+-- What is taken in one call ends with the request that makes this many bytes: a reply that is too long
+-- for the time that a call has costs all in it an attempt.
+local MOST_BYTES = 4194304
 
 local now = tonumber(ARGV[2])
 if not now then
@@ -233,8 +236,9 @@ function steps.submit(id, owner, size, fingerprint, request, ahead, weight, dela
 end
 
 function steps.take(most, lease)
-  local reply = { '' }
+  local reply, bytes = { '' }, 0
   for _ = 1, tonumber(most) do
+    if bytes >= MOST_BYTES then break end
     local head = call('ZRANGE', HEADS, 0, 0, 'WITHSCORES')
     if not head[1] then break end
     local owner, start = head[1], tonumber(head[2])
@@ -252,6 +256,7 @@ function steps.take(most, lease)
       change(job, function()
         job.s, job.a, job.n, job.u = RUNNING, job.a + 1, job.n + 1, now + tonumber(lease)
       end)
+      bytes = bytes + job.b
       local kept = call('HMGET', base .. 'job:' .. job.id, 'l', 'req')
       reply[#reply + 1] =
         { job.id, owner, text(job.n), text(job.a), text(job.m), kept[1], kept[2] }
