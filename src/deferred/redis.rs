@@ -11,7 +11,6 @@ use tokio::{sync::Notify, time::timeout};
 use self::reply::Fields;
 use super::{
     error::{StoreError, StoreErrorKind},
-    fingerprint::fingerprint,
     id::{Owner, RequestId},
     message::{StoredRequest, StoredResponse},
     status::{Bounds, Counts, Failure, Status, span},
@@ -130,7 +129,7 @@ impl<S: Source> DeferredStore for RedisStore<S> {
             text(&submission.id),
             hex(submission.owner.as_bytes()),
             number(size),
-            hex(&fingerprint(&request)),
+            hex(&submission.request.fingerprint()),
             request.to_vec(),
             number(saturating_nanos(submission.priority.head_start()) / 1_000),
             number(submission.weight.get().into()),

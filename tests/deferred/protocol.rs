@@ -228,6 +228,12 @@ async fn an_idempotency_key_is_for_one_request_of_one_owner() {
     let first = site.send(with_key("alice", "a body")).await;
     let again = site.send(with_key("alice", "a body")).await;
     assert_eq!((again.status, again.header("location")), (202, first.header("location")));
+    // By another way, from a client of another version.
+    let mut other = with_key("alice", "a body");
+    other.headers_mut().insert("host", "another".parse().expect("a value"));
+    other.headers_mut().insert("user-agent", "client/2".parse().expect("a value"));
+    let again = site.send(other).await;
+    assert_eq!((again.status, again.header("location")), (202, first.header("location")));
     assert_eq!(site.send(with_key("alice", "another")).await.status, 422);
     let bobs = site.send(with_key("bob", "a body")).await;
     assert_eq!(bobs.status, 202);

@@ -9,7 +9,6 @@ use super::{
     super::{
         board::{Board, Settled},
         error::{StoreError, StoreErrorKind},
-        fingerprint::fingerprint,
         id::{Owner, RequestId},
         message::{StoredRequest, StoredResponse},
         status::{Bounds, Counts, Failure, State, Status, micros},
@@ -201,7 +200,8 @@ impl Work<'_, '_> {
     pub(super) fn submit(&mut self, submission: &Submission) -> Result<Submitted, StoreError> {
         let bytes = submission.request.encode();
         let size = (bytes.len() + submission.label.len()) as u64;
-        let submitted = self.board.submit(submission, size, fingerprint(&bytes), self.now)?;
+        let fingerprint = submission.request.fingerprint();
+        let submitted = self.board.submit(submission, size, fingerprint, self.now)?;
         if submitted == Submitted::New && self.is_waiting(&submission.id) {
             let put = self.tables.put_request(&submission.id, &bytes);
             self.sound(put)?;
