@@ -5,7 +5,6 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
     request, response,
 };
-
 use sha2::{Digest, Sha256};
 
 use super::{

@@ -166,7 +166,7 @@ async fn a_refusal_holds_its_owner_back_for_so_long_at_most() {
 async fn refusals_that_say_no_time_do_not_hold_an_owner_back_longer_and_longer() {
     let layer = layer();
     let site = Site::new(&layer);
-    // Doubled each time the last wait would be over an hour.
+    // Doubled each time, they would make more than an hour.
     let (service, seen) = upstream(|call| {
         let status = if call < 22 { 429 } else { 200 };
         ready(Response::builder().status(status).body("an answer").expect("a response"))
