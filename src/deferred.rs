@@ -45,7 +45,6 @@ mod body;
 mod codec;
 mod disk;
 mod error;
-mod fingerprint;
 mod id;
 mod layer;
 mod message;

@@ -177,13 +177,19 @@ impl Board {
     }
 
     pub(super) fn renew(&mut self, ticket: &Ticket, lease: Duration, now: u64) -> bool {
+        let until = now + span(lease);
         let Some(record) = self.running(ticket) else { return false };
-        let before = record.timer(now);
-        record.until = now + span(lease);
-        let after = record.until;
+        if record.state == State::Waiting {
+            self.change(&ticket.id, now, |record| {
+                record.state = State::Running;
+                record.until = until;
+            });
+            return true;
+        }
+        let before = std::mem::replace(&mut record.until, until);
         // Not a change: after a restart there is no lease anyway.
         self.timers.remove(&(before, Timer::Request(ticket.id)));
-        self.timers.insert((after, Timer::Request(ticket.id)));
+        self.timers.insert((until, Timer::Request(ticket.id)));
         true
     }
 
@@ -259,10 +265,14 @@ impl Board {
         std::mem::take(&mut self.changed)
     }
 
+    /// The request whose attempt this is. Nobody has taken it since, so it is the holder's still,
+    /// whether its lease is over or not.
     fn running(&mut self, ticket: &Ticket) -> Option<&mut Record> {
-        self.records
-            .get_mut(&ticket.id)
-            .filter(|record| record.state == State::Running && record.number == ticket.number)
+        self.records.get_mut(&ticket.id).filter(|record| {
+            record.number == ticket.number
+                && record.settled != ticket.number
+                && matches!(record.state, State::Running | State::Waiting)
+        })
     }
 
     /// Ends a request: of it an answer of `size` is kept.

@@ -21,7 +21,7 @@ use super::{
     status::{Bounds, Counts, Status},
     store::{Canceled, DeferredStore, Ending, Submission, Submitted, Taken, Ticket},
 };
-use crate::time::{Clock, SystemClock};
+use crate::time::{Clock, MonotonicClock};
 
 /// Keeps deferred requests in a file of this machine, which one process has open at a time.
 ///
@@ -61,11 +61,14 @@ impl DiskStore {
     ///
     /// It blocks until the file has been read, as far as it says which requests there are.
     ///
+    /// The time is that of the [wall clock](MonotonicClock) now, and goes on by itself: a clock that is
+    /// set later ends no lease and expires nothing.
+    ///
     /// # Errors
     ///
     /// Another process has it open, it cannot be written, or is no such file.
     pub fn open(path: impl AsRef<Path>, bounds: Bounds) -> Result<Self, StoreError> {
-        Self::open_with_clock(path, bounds, SystemClock)
+        Self::open_with_clock(path, bounds, MonotonicClock::new())
     }
 
     /// The same with a clock of your own. It is to go on where it was after a restart: instants are
@@ -146,12 +149,12 @@ impl DeferredStore for DiskStore {
 
     async fn renew(&self, ticket: &Ticket, lease: Duration) -> Result<bool, StoreError> {
         let ticket = *ticket;
-        self.ask(Errand::Job, move |work| Ok(work.renew(&ticket, lease))).await
+        self.ask(Errand::Keep, move |work| Ok(work.renew(&ticket, lease))).await
     }
 
     async fn settle(&self, ticket: &Ticket, ending: Ending) -> Result<bool, StoreError> {
         let ticket = *ticket;
-        self.ask(Errand::Job, move |work| work.settle(&ticket, &ending)).await
+        self.ask(Errand::Keep, move |work| work.settle(&ticket, &ending)).await
     }
 
     async fn status(&self, owner: &Owner, id: &RequestId) -> Result<Option<Status>, StoreError> {

@@ -5,6 +5,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
     request, response,
 };
+use sha2::{Digest, Sha256};
 
 use super::{
     body::StoredBody,
@@ -69,11 +70,29 @@ impl StoredRequest {
     /// It as bytes, for a store.
     pub fn encode(&self) -> Bytes {
         let mut writer = Writer::new();
-        writer.text(self.method.as_str().as_bytes());
-        writer.text(self.uri.to_string().as_bytes());
-        write_headers(&mut writer, &self.headers);
+        self.write_head(&mut writer, &self.headers);
         writer.raw(&self.body);
         writer.finish().into()
+    }
+
+    fn write_head(&self, writer: &mut Writer, headers: &HeaderMap) {
+        writer.text(self.method.as_str().as_bytes());
+        writer.text(self.uri.to_string().as_bytes());
+        write_headers(writer, headers);
+    }
+
+    /// By what it is told from another one under the same idempotency key: all of it but what says
+    /// who sends it and by which way it came, which may be another when it is sent again.
+    pub fn fingerprint(&self) -> [u8; 16] {
+        let mut headers = self.headers.clone();
+        headers.remove(header::HOST);
+        headers.remove(header::USER_AGENT);
+        let mut head = Writer::new();
+        self.write_head(&mut head, &headers);
+        let hash = Sha256::new().chain_update(head.finish()).chain_update(&self.body);
+        let mut fingerprint = [0; 16];
+        fingerprint.copy_from_slice(&hash.finalize()[..16]);
+        fingerprint
     }
 
     /// Reads what [`encode`](Self::encode) wrote; `None` for anything else.

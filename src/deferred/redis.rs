@@ -11,7 +11,6 @@ use tokio::{sync::Notify, time::timeout};
 use self::reply::Fields;
 use super::{
     error::{StoreError, StoreErrorKind},
-    fingerprint::fingerprint,
     id::{Owner, RequestId},
     message::{StoredRequest, StoredResponse},
     status::{Bounds, Counts, Failure, Status, span},
@@ -27,7 +26,8 @@ use crate::{
 /// Keeps deferred requests on a Redis or Valkey server, for any number of processes.
 ///
 /// Each step is one script, by the server's clock; a process that dies while it runs a request loses
-/// its lease, and another runs it. On a cluster all keys of a store are in one slot.
+/// its lease, and another runs it. On a cluster all keys of a store are in one slot; while that is being
+/// moved to another node, the store is [away](StoreErrorKind::Unavailable).
 ///
 /// What was accepted is as durable as the server: with `appendonly yes` and `appendfsync always` it
 /// survives the server's death, with the usual `everysec` all but its last second does, without a
@@ -106,7 +106,7 @@ impl<S: Source> RedisStore<S> {
     async fn step(&self, step: &str, arguments: Vec<Vec<u8>>) -> Result<Value, BackendError> {
         let mut all = vec![step.as_bytes().to_vec(), self.given_time()];
         all.extend(arguments);
-        self.call.run(self.base.as_bytes(), &all, self.timeout).await
+        self.call.run_under(self.base.as_bytes(), &all, self.timeout).await
     }
 
     /// The time to decide by, if it is not the server's.
@@ -129,7 +129,7 @@ impl<S: Source> DeferredStore for RedisStore<S> {
             text(&submission.id),
             hex(submission.owner.as_bytes()),
             number(size),
-            hex(&fingerprint(&request)),
+            hex(&submission.request.fingerprint()),
             request.to_vec(),
             number(saturating_nanos(submission.priority.head_start()) / 1_000),
             number(submission.weight.get().into()),
@@ -178,10 +178,13 @@ impl<S: Source> DeferredStore for RedisStore<S> {
             let owner = row.owner()?;
             let ticket = Ticket::new(id, row.number()?);
             let (attempt, max_attempts) = (row.small()?, row.small()?);
-            let label = String::from_utf8(row.text()?).map_err(|_| reply::malformed())?;
-            let Some(request) = StoredRequest::decode(&Bytes::from(row.text()?)) else {
-                // It must not stand in the way of the others.
-                self.settle(&ticket, Ending::Failed(Failure::Unreadable, None)).await?;
+            let label = String::from_utf8(row.text()?);
+            let request = StoredRequest::decode(&Bytes::from(row.text()?));
+            let (Ok(label), Some(request)) = (label, request) else {
+                // It must not stand in the way of the others, which are ours already. Should this
+                // fail, it is tried again when its lease is over.
+                let unreadable = Ending::Failed(Failure::Unreadable, None);
+                let _settled = self.settle(&ticket, unreadable).await;
                 continue;
             };
             let mut job = Job::new(ticket, owner, request, attempt);

@@ -6,8 +6,8 @@ use std::{
 };
 
 use http::{
-    HeaderValue, Method, Request, Response, StatusCode,
-    header::{ALLOW, CACHE_CONTROL, LOCATION},
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode,
+    header::{ALLOW, CACHE_CONTROL, EXPIRES, LOCATION},
 };
 use tower_service::Service;
 
@@ -40,7 +40,8 @@ use crate::policy::{KeyOf, Subject};
 /// the Unix epoch; `status` and `result`, the paths of this table.
 ///
 /// The id is taken from the end of the path, so it does not matter what a router does to its
-/// beginning. The answers say `no-store`, unless the service's own says something else.
+/// beginning. No cache may keep an answer, whatever the service said of its own: what was public for
+/// its caller is here for the owner only.
 ///
 /// What has been fetched stays, until its [time](super::DeferredLayer::keep) is over or it is
 /// deleted.
@@ -136,11 +137,26 @@ async fn result(
     let Some((status, response)) = store.result(owner, id).await? else { return Ok(unknown()) };
     if let (State::Done | State::Failed, Some(response)) = (status.state, response) {
         let mut response = response.into_response();
-        let unsaid = HeaderValue::from_static("no-store");
-        response.headers_mut().entry(CACHE_CONTROL).or_insert(unsaid);
+        keep_from_caches(response.headers_mut());
         return Ok(response);
     }
     Ok(without_result(settings, &status))
+}
+
+/// The address names the request and not its owner, so a cache would give the answer to anybody who has
+/// the address.
+fn keep_from_caches(headers: &mut HeaderMap) {
+    let said: Vec<_> = headers.keys().filter(|name| is_for_caches(name)).cloned().collect();
+    for name in said {
+        headers.remove(name);
+    }
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+}
+
+/// With the fields that go before `Cache-Control` (RFC 9213), the vendors' own among them.
+fn is_for_caches(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    name == EXPIRES || text == "surrogate-control" || text.ends_with("cdn-cache-control")
 }
 
 fn without_result(settings: &Settings, status: &Status) -> Response<StoredBody> {

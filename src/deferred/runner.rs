@@ -44,7 +44,7 @@ type BoxError = Box<dyn Error + Send + Sync>;
 ///
 /// Two ways to stay inside a limit: let the service wait (`.wait(…)` on a layer): then as many as run
 /// at a time wait in its line. Or let it refuse: then a request goes back and its owner's are not
-/// looked at until the time that the refusal says.
+/// looked at until the time that the refusal says, or for an [hour](Self::longest_hold).
 #[must_use = "a runner does nothing until it runs"]
 pub struct Runner<S, M> {
     service: S,
@@ -58,6 +58,7 @@ pub struct Runner<S, M> {
 struct Rules {
     lease: Duration,
     backoff: (Duration, Duration),
+    longest_hold: Duration,
     max_result_bytes: usize,
     verdict: Arc<Judge>,
     on_end: Option<Arc<Callback>>,
@@ -99,6 +100,7 @@ impl<S, M> Runner<S, M> {
         let rules = Rules {
             lease: Duration::from_secs(30),
             backoff: (Duration::from_secs(1), Duration::from_secs(300)),
+            longest_hold: Duration::from_secs(3_600),
             max_result_bytes,
             verdict: Arc::new(Verdict::of),
             on_end: None,
@@ -122,9 +124,17 @@ impl<S, M> Runner<S, M> {
 
     /// How long to wait before another attempt where nobody says: `first`, twice that each time, and
     /// never more than `most`, with up to a quarter on top, so that not all come at once. A second
-    /// and five minutes by default.
+    /// and five minutes by default. A refusal, which is no attempt and holds back all that its owner
+    /// has, is always `first`.
     pub fn backoff(mut self, first: Duration, most: Duration) -> Self {
         self.rules.backoff = (first, most);
+        self
+    }
+
+    /// For how long a refusal holds an owner back at most, whatever it says; an hour by default. Then
+    /// one of its requests is tried again, which costs it no attempt.
+    pub fn longest_hold(mut self, time: Duration) -> Self {
+        self.rules.longest_hold = time;
         self
     }
 

@@ -17,6 +17,8 @@ use crate::queue::Priority;
 ///   [ends](super::State::is_end), once, whatever ends in between.
 /// - A request that was taken is nobody else's until its lease ends. Then it waits again, or has
 ///   failed, if that was its last attempt.
+/// - Who has it in hand comes before the end of its lease: a call that renews or settles ends no
+///   lease, and one that is over is its taker's still, until somebody takes the request.
 /// - Owners take turns by their weights; among the requests of one the order is that of their
 ///   coming, each [ahead](Priority) by its head start. What is not due does not wait in the order.
 /// - A request that has not begun when its time is over expires. One that runs then may end.

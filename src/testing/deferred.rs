@@ -86,6 +86,7 @@ pub async fn run<H: Harness>(harness: &H) {
         order::what_is_delayed_is_not_taken_before
         turns::what_was_taken_is_nobody_elses
         turns::a_lease_that_ends_gives_the_request_back
+        turns::a_lease_that_is_over_is_its_takers_until_another_takes_it
         turns::a_lease_that_is_renewed_goes_on
         turns::the_last_attempt_that_is_lost_has_failed
         turns::a_retry_waits_and_keeps_its_place

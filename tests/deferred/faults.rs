@@ -17,7 +17,7 @@ use tower_quota::{
 };
 
 use crate::{
-    servers::{Data, Flavor, Standalone},
+    servers::{Cluster, Data, Flavor, Standalone},
     support::{Folder, Site, answering, deferring, upstream},
 };
 
@@ -179,15 +179,48 @@ async fn a_server_without_memory_is_told_and_keeps_what_it_has() {
     let _: String = server.ask(&["CONFIG", "SET", "maxmemory", "1"]);
     assert_eq!(site.send(deferring("alice", "another")).await.status, 507);
     assert_eq!(site.state("alice", &id).await, "waiting");
-    let (service, seen) = answering(&[(200, &[])]);
-    tokio::spawn(layer.runner(service).run());
-    while seen.len() == 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    let _: String = server.ask(&["CONFIG", "SET", "maxmemory", "0"]);
-    // It was called once, and its answer was kept until there was room.
+    // It takes longer than a lease.
+    let (service, seen) = upstream(|_| async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        Response::new("an answer")
+    });
+    tokio::spawn(layer.runner(service).lease(Duration::from_millis(900)).run());
     site.until_ended(1).await;
     assert_eq!((site.state("alice", &id).await.as_str(), seen.len()), ("done", 1));
+    assert_eq!(site.send(deferring("alice", "another")).await.status, 507);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_is_being_moved_is_away_and_comes_back_with_all() {
+    let cluster = Cluster::start(2, 0);
+    let name = PolicyName::from_static("moved");
+    let source = tower_quota::backend::redis::Cluster::open(cluster.urls()).expect("URLs");
+    let store = RedisStore::new(source, name, Bounds::DEFAULT).timeout(Duration::from_millis(300));
+    let layer = DeferredLayer::new(store, header("x-api-key"));
+    let site = Site::new(&layer);
+    let id = site.defer("alice", "a body").await;
+
+    let slot = cluster.slot_of("tq:{moved}:");
+    let owner = cluster.owner(slot).port();
+    let to = cluster.nodes().iter().find(|node| node.port() != owner).expect("another");
+    let migration = cluster.begin_migration(slot, to);
+    // Before its keys are moved, and after.
+    for _ in 0..2 {
+        assert_eq!(site.send(deferring("alice", "another")).await.status, 503);
+        let told = site.ask("GET", "alice", &format!("/deferred/{id}")).await;
+        assert_eq!(told.status, 503, "it is not unknown");
+        migration.move_keys();
+    }
+    migration.finish();
+    cluster.wait_until_whole();
+    let (service, seen) = answering(&[(200, &[])]);
+    tokio::spawn(layer.runner(service).run());
+    while site.ask("GET", "alice", &format!("/deferred/{id}")).await.status != 200 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let counts = site.until_ended(1).await;
+    assert_eq!((counts.total(), counts.of(State::Done), seen.len()), (1, 1, 1));
+    assert_eq!(site.state("alice", &id).await, "done");
 }
 
 #[tokio::test]

@@ -85,9 +85,36 @@ async fn an_answer_comes_back_as_it_was() {
         let told = site.ask("GET", "alice", &format!("/deferred/{id}/result")).await;
         assert_eq!((told.status, told.text.as_str()), (418, "an answer"));
         assert_eq!(told.header("x-tea"), "green");
-        assert_eq!(told.header("cache-control"), "no-store");
+        assert_eq!(told.header("cache-control"), "private, no-store");
         assert!(!told.headers.contains_key("x-hop"), "it was for one connection");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_was_public_is_kept_from_caches() {
+    let layer = layer();
+    let site = Site::new(&layer);
+    let (service, _) = answering(&[(
+        200,
+        &[
+            ("cache-control", "public, max-age=3600"),
+            ("cache-control", "immutable"),
+            ("expires", "Fri, 01 Jan 2100 00:00:00 GMT"),
+            ("cdn-cache-control", "max-age=3600"),
+            ("surrogate-control", "max-age=3600"),
+            ("etag", "\"one\""),
+        ],
+    )]);
+    tokio::spawn(layer.runner(service).run());
+    let id = site.defer("alice", "a body").await;
+    site.until_ended(1).await;
+    let told = site.ask("GET", "alice", &format!("/deferred/{id}/result")).await;
+    let said: Vec<_> = told.headers.get_all("cache-control").iter().collect();
+    assert_eq!(said, ["private, no-store"]);
+    for name in ["expires", "cdn-cache-control", "surrogate-control"] {
+        assert!(!told.headers.contains_key(name), "{name}");
+    }
+    assert_eq!(told.header("etag"), "\"one\"");
 }
 
 #[tokio::test(start_paused = true)]
@@ -200,6 +227,12 @@ async fn an_idempotency_key_is_for_one_request_of_one_owner() {
     };
     let first = site.send(with_key("alice", "a body")).await;
     let again = site.send(with_key("alice", "a body")).await;
+    assert_eq!((again.status, again.header("location")), (202, first.header("location")));
+    // By another way, from a client of another version.
+    let mut other = with_key("alice", "a body");
+    other.headers_mut().insert("host", "another".parse().expect("a value"));
+    other.headers_mut().insert("user-agent", "client/2".parse().expect("a value"));
+    let again = site.send(other).await;
     assert_eq!((again.status, again.header("location")), (202, first.header("location")));
     assert_eq!(site.send(with_key("alice", "another")).await.status, 422);
     let bobs = site.send(with_key("bob", "a body")).await;

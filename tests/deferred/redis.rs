@@ -5,7 +5,7 @@ use std::{cell::Cell, time::Duration};
 use tower_quota::{
     PolicyName,
     backend::redis::Server,
-    deferred::{Bounds, DeferredLayer, RedisStore, State},
+    deferred::{Bounds, DeferredLayer, DeferredStore, RedisStore, State},
     http::header,
     testing::deferred::{self, Harness},
     time::{ManualClock, Timestamp},
@@ -67,6 +67,22 @@ async fn the_store_on_redis_conforms() {
 #[tokio::test]
 async fn the_store_on_valkey_conforms() {
     conforms(Flavor::Valkey).await;
+}
+
+#[tokio::test]
+async fn no_more_is_taken_together_than_comes_in_time() {
+    let server = Server::open(Standalone::shared(Flavor::Redis).url()).expect("a URL");
+    let name = PolicyName::new(unique_prefix()).expect("a name");
+    let store = RedisStore::new(server, name, Bounds::DEFAULT);
+    let site = Site::new(&DeferredLayer::new(store.clone(), header("x-api-key")));
+    let body: &'static str = "x".repeat(1_000_000).leak();
+    for _ in 0..7 {
+        site.defer("alice", body).await;
+    }
+    for expected in [5, 2, 0] {
+        let taken = store.take(64, Duration::from_secs(60)).await.expect("it can be told");
+        assert_eq!(taken.jobs.len(), expected);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -152,6 +152,33 @@ async fn a_429_holds_back_its_owner_and_nobody_else() {
 }
 
 #[tokio::test]
+async fn a_refusal_holds_its_owner_back_for_so_long_at_most() {
+    let layer = layer();
+    let site = Site::new(&layer);
+    let (service, seen) = answering(&[(429, &[("retry-after", "4294967295")]), (200, &[])]);
+    tokio::spawn(layer.runner(service).longest_hold(Duration::from_millis(5)).run());
+    site.defer("alice", "a body").await;
+    assert_eq!(site.until_ended(1).await.of(State::Done), 1);
+    assert_eq!(seen.len(), 2);
+}
+
+#[tokio::test]
+async fn refusals_that_say_no_time_do_not_hold_an_owner_back_longer_and_longer() {
+    let layer = layer();
+    let site = Site::new(&layer);
+    // Doubled each time, they would make more than an hour.
+    let (service, seen) = upstream(|call| {
+        let status = if call < 22 { 429 } else { 200 };
+        ready(Response::builder().status(status).body("an answer").expect("a response"))
+    });
+    let runner = layer.runner(service);
+    tokio::spawn(runner.backoff(Duration::from_millis(1), Duration::from_secs(7_200)).run());
+    site.defer("alice", "a body").await;
+    assert_eq!(site.until_ended(1).await.of(State::Done), 1);
+    assert_eq!(seen.len(), 23);
+}
+
+#[tokio::test]
 async fn what_can_never_be_admitted_has_failed() {
     let layer = layer();
     let site = Site::new(&layer);

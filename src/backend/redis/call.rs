@@ -224,7 +224,7 @@ fn is_of_the_acl(detail: &str) -> bool {
         || detail.starts_with("ACL failure in script")
 }
 
-/// A script of somebody else, for one key.
+/// A script of somebody else.
 #[cfg(any(feature = "deferred", feature = "upstream"))]
 #[derive(Debug)]
 pub(crate) struct Call<S> {
@@ -243,15 +243,43 @@ impl<S: Source> Call<S> {
         &self.source
     }
 
-    /// Calls it, as [`call`] does.
+    /// Calls it for one key, which is all that it touches, as [`call`] does.
+    #[cfg(feature = "upstream")]
     pub(crate) async fn run(
         &self,
         key: &[u8],
         arguments: &[Vec<u8>],
         within: Duration,
     ) -> Result<Value, BackendError> {
+        self.run_in_slot_of(key, &[key], arguments, within).await
+    }
+
+    /// Calls it for all keys whose names begin with `base`, a hash tag in it; `base` itself is none.
+    ///
+    /// While their slot is being moved it is executed nowhere: some of them are at the old node then,
+    /// some at the new one. Two names of no key say so to the cluster. The old node, which has neither,
+    /// answers `ASK`; the new one `TRYAGAIN`, as it does for two keys of which it has not both, where
+    /// for one it would execute the script without those that have not come.
+    #[cfg(feature = "deferred")]
+    pub(crate) async fn run_under(
+        &self,
+        base: &[u8],
+        arguments: &[Vec<u8>],
+        within: Duration,
+    ) -> Result<Value, BackendError> {
+        let other = [base, b"-"].concat();
+        self.run_in_slot_of(base, &[base, &other], arguments, within).await
+    }
+
+    async fn run_in_slot_of(
+        &self,
+        key: &[u8],
+        keys: &[&[u8]],
+        arguments: &[Vec<u8>],
+        within: Duration,
+    ) -> Result<Value, BackendError> {
         let slot = if S::HAS_SLOTS { super::name::slot(key) } else { 0 };
-        call(&self.source, &self.script, slot, &[key], arguments, within).await
+        call(&self.source, &self.script, slot, keys, arguments, within).await
     }
 }
 

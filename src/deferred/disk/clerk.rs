@@ -9,7 +9,6 @@ use super::{
     super::{
         board::{Board, Settled},
         error::{StoreError, StoreErrorKind},
-        fingerprint::fingerprint,
         id::{Owner, RequestId},
         message::{StoredRequest, StoredResponse},
         status::{Bounds, Counts, Failure, State, Status, micros},
@@ -23,6 +22,8 @@ use crate::time::Clock;
 pub(super) enum Errand {
     /// It changes something: it is told what came of it when that is written.
     Job(Box<Doing>),
+    /// The same for who has a request in hand, which comes before the end of its lease.
+    Keep(Box<Doing>),
     /// It looks at something, and need not wait for a disk that is full.
     Look(Box<Doing>),
     Close(oneshot::Sender<()>),
@@ -56,11 +57,12 @@ impl Clerk {
         news: &Notify,
     ) {
         while let Some(first) = inbox.blocking_recv() {
-            let (mut jobs, mut looks) = (Vec::new(), Vec::new());
+            let (mut keeps, mut jobs, mut looks) = (Vec::new(), Vec::new(), Vec::new());
             let mut next = Some(first);
             let mut closing = None;
             while let Some(errand) = next {
                 match errand {
+                    Errand::Keep(keep) => keeps.push(keep),
                     Errand::Job(job) => jobs.push(job),
                     Errand::Look(look) => looks.push(look),
                     Errand::Close(tell) => {
@@ -68,17 +70,19 @@ impl Clerk {
                         break;
                     }
                 }
-                let is_enough = jobs.len() + looks.len() >= MOST_TOGETHER;
+                let is_enough = keeps.len() + jobs.len() + looks.len() >= MOST_TOGETHER;
                 next = if is_enough { None } else { inbox.try_recv().ok() };
             }
             let now = micros(clock.now());
-            if !jobs.is_empty() && self.do_all(jobs, now, true) {
+            let before = keeps.len();
+            keeps.append(&mut jobs);
+            if !keeps.is_empty() && self.do_all(keeps, before, now, true) {
                 news.notify_waiters();
                 // For one who is about to wait.
                 news.notify_one();
             }
             if !looks.is_empty() {
-                self.do_all(looks, now, false);
+                self.do_all(looks, 0, now, false);
             }
             if let Some(tell) = closing {
                 inbox.close();
@@ -89,12 +93,18 @@ impl Clerk {
         }
     }
 
-    /// Does these in one transaction. If it fails, none was done, and all are told so, unless they
-    /// do not care. Whether there may be more to take.
-    fn do_all(&mut self, batch: Vec<Box<Doing>>, now: u64, must_be_written: bool) -> bool {
+    /// Does these in one transaction, the first `before` before time passes. If it fails, none was
+    /// done, and all are told so, unless they do not care. Whether there may be more to take.
+    fn do_all(
+        &mut self,
+        batch: Vec<Box<Doing>>,
+        before: usize,
+        now: u64,
+        must_be_written: bool,
+    ) -> bool {
         let mut told = Vec::with_capacity(batch.len());
         let mut batch = batch.into_iter();
-        let done = self.transact(&mut batch, &mut told, now);
+        let done = self.transact(&mut batch, &mut told, before, now);
         if done.is_err() {
             self.database = None;
         }
@@ -112,6 +122,7 @@ impl Clerk {
         &mut self,
         batch: &mut impl Iterator<Item = Box<Doing>>,
         told: &mut Vec<Box<Telling>>,
+        before: usize,
         now: u64,
     ) -> Result<bool, StoreError> {
         if self.database.is_none() {
@@ -119,7 +130,7 @@ impl Clerk {
         }
         let database = self.database.as_ref().ok_or_else(unavailable)?;
         let transaction = database.begin_write().map_err(failed)?;
-        let done = Self::write(&mut self.board, &transaction, batch, told, now)?;
+        let done = Self::write(&mut self.board, &transaction, batch, told, before, now)?;
         if done.has_changes {
             transaction.commit().map_err(failed)?;
         } else {
@@ -134,12 +145,15 @@ impl Clerk {
         transaction: &WriteTransaction,
         batch: &mut impl Iterator<Item = Box<Doing>>,
         told: &mut Vec<Box<Telling>>,
+        before: usize,
         now: u64,
     ) -> Result<Written, StoreError> {
         let tables = Tables::open(transaction)?;
-        board.advance(now);
         let mut work = Work { board, tables, now, broken: None, has_news: false };
-        for job in batch {
+        for (place, job) in batch.enumerate() {
+            if place == before {
+                work.board.advance(now);
+            }
             told.push(job(Ok(&mut work)));
             if let Some(error) = work.broken.take() {
                 return Err(error);
@@ -186,7 +200,8 @@ impl Work<'_, '_> {
     pub(super) fn submit(&mut self, submission: &Submission) -> Result<Submitted, StoreError> {
         let bytes = submission.request.encode();
         let size = (bytes.len() + submission.label.len()) as u64;
-        let submitted = self.board.submit(submission, size, fingerprint(&bytes), self.now)?;
+        let fingerprint = submission.request.fingerprint();
+        let submitted = self.board.submit(submission, size, fingerprint, self.now)?;
         if submitted == Submitted::New && self.is_waiting(&submission.id) {
             let put = self.tables.put_request(&submission.id, &bytes);
             self.sound(put)?;

@@ -44,16 +44,15 @@ pub(super) fn open(path: Option<&Path>) -> Result<Database, StoreError> {
 
 /// What callers send may be private: nobody else reads it.
 fn open_file(path: &Path) -> Result<File, StoreError> {
-    #[cfg(unix)]
-    let is_new = !path.exists();
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let file = options.open(path).map_err(redb::Error::Io).map_err(failed)?;
     #[cfg(unix)]
-    if is_new && let Some(folder) = path.parent() {
-        // Otherwise the file could be gone after a failure of power, with all that it has.
+    if let Some(folder) = path.parent() {
+        // Otherwise the file could be gone after a failure of power, with all that it has. One that is
+        // there may be of a process that ended before it came to this.
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         let synced = File::open(folder).and_then(|folder| folder.sync_all());
         synced.map_err(redb::Error::Io).map_err(failed)?;

@@ -1,5 +1,6 @@
 -- A store of deferred requests: the board of src/deferred/board.rs, on a server. KEYS[1] is what all
--- names begin with, a hash tag in it. ARGV[1] says what is done, ARGV[2] is the time (microseconds
+-- names begin with, a hash tag in it; KEYS[2] is for the cluster only (src/backend/redis/call.rs), and
+-- neither is a key. ARGV[1] says what is done, ARGV[2] is the time (microseconds
 -- since the epoch; empty: the server's). All numbers are whole and below 2^53.
 --
 --   total          what is counted, and the virtual time of the owners
@@ -16,6 +17,9 @@ local ATTEMPTS = 1
 local SCALE, AROUND = 1048576, 256
 -- Of the timers that are due, so many are looked at in one call: the server does nothing else then.
 local MOST_TIMERS = 200
+-- What is taken in one call ends with the request that makes this many bytes: a reply that is too long
+-- for the time that a call has costs all in it an attempt.
+local MOST_BYTES = 4194304
 
 local now = tonumber(ARGV[2])
 if not now then
@@ -181,10 +185,16 @@ local function of_owner(owner, id)
   if job and job.o == owner then return job end
 end
 
--- The request whose attempt this is.
+-- The request whose attempt this is. Nobody has taken it since, so it is the holder's still, whether
+-- its lease is over or not.
 local function running(id, number)
   local job = load(id)
-  if job and job.s == RUNNING and job.n == number then return job end
+  if job and job.n == number and job.z ~= number and (job.s == RUNNING or job.s == WAITING) then
+    -- It needs no memory, and what comes after it may be written though there is none: an answer in
+    -- hand is not given up.
+    call('ZREM', TIMERS, 'r' .. id)
+    return job
+  end
 end
 
 local steps = {}
@@ -226,8 +236,9 @@ function steps.submit(id, owner, size, fingerprint, request, ahead, weight, dela
 end
 
 function steps.take(most, lease)
-  local reply = { '' }
+  local reply, bytes = { '' }, 0
   for _ = 1, tonumber(most) do
+    if bytes >= MOST_BYTES then break end
     local head = call('ZRANGE', HEADS, 0, 0, 'WITHSCORES')
     if not head[1] then break end
     local owner, start = head[1], tonumber(head[2])
@@ -245,6 +256,7 @@ function steps.take(most, lease)
       change(job, function()
         job.s, job.a, job.n, job.u = RUNNING, job.a + 1, job.n + 1, now + tonumber(lease)
       end)
+      bytes = bytes + job.b
       local kept = call('HMGET', base .. 'job:' .. job.id, 'l', 'req')
       reply[#reply + 1] =
         { job.id, owner, text(job.n), text(job.a), text(job.m), kept[1], kept[2] }
@@ -258,8 +270,7 @@ end
 function steps.renew(id, number, lease)
   local job = running(id, tonumber(number))
   if not job then return { 'lost' } end
-  call('HSET', base .. 'job:' .. id, 'u', text(now + tonumber(lease)))
-  call('ZADD', TIMERS, text(now + tonumber(lease)), 'r' .. id)
+  change(job, function() job.s, job.u = RUNNING, now + tonumber(lease) end)
   return { 'ours' }
 end
 
@@ -315,5 +326,6 @@ function steps.counts()
   return reply
 end
 
-advance()
+-- Who has a request in hand comes before the end of its lease.
+if ARGV[1] ~= 'settle' and ARGV[1] ~= 'renew' then advance() end
 return finish(steps[ARGV[1]](unpack(ARGV, 3)))

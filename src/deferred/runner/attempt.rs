@@ -106,36 +106,42 @@ impl<M: DeferredStore> Attempt<M> {
             (Verdict::Done, None) => Ending::Failed(Failure::Attempts, None),
             (Verdict::Failed, response) => Ending::Failed(Failure::Refused, response),
             (Verdict::Refused { after }, _) => {
-                Ending::Refused { after: after.unwrap_or_else(|| self.backoff()) }
+                let after = after.unwrap_or_else(|| self.backoff(1));
+                // One wrong word must not stop all that its owner has.
+                Ending::Refused { after: after.min(self.rules.longest_hold) }
             }
             (Verdict::Retry { .. }, response) if self.job.attempt >= self.job.max_attempts => {
                 Ending::Failed(Failure::Attempts, response)
             }
             (Verdict::Retry { after }, _) => {
-                Ending::Retry { after: after.unwrap_or_else(|| self.backoff()) }
+                let attempt = self.job.attempt;
+                Ending::Retry { after: after.unwrap_or_else(|| self.backoff(attempt)) }
             }
         }
     }
 
-    fn backoff(&self) -> Duration {
+    /// The wait after so many attempts.
+    fn backoff(&self, attempts: u32) -> Duration {
         let (first, most) = self.rules.backoff;
-        let doubled =
-            2_u32.saturating_pow(u32::try_from(self.job.ticket.number - 1).unwrap_or(u32::MAX));
+        let doubled = 2_u32.saturating_pow(attempts.saturating_sub(1));
         let wait = first.saturating_mul(doubled).min(most);
         // An id is random. Another one waits for another time.
         let [part, ..] = *self.job.ticket.id.as_bytes();
         wait.saturating_add(wait / 1_024 * u32::from(part))
     }
 
-    /// Whether it was settled. An answer is not given up because the store is away: asked again it
-    /// would cost again.
+    /// Whether it was settled. An answer is not given up because the store is away or full: asked
+    /// again it would cost again.
     async fn settle(&self, ending: &Ending) -> bool {
         let mut pause = FIRST_PAUSE;
         loop {
-            match self.store.settle(&self.job.ticket, ending.clone()).await {
-                Ok(settled) => return settled,
-                Err(_) => sleep(pause).await,
+            if let Ok(settled) = self.store.settle(&self.job.ticket, ending.clone()).await {
+                return settled;
             }
+            // A store that has no room for the answer may have some for this. If not, or if it was
+            // settled after all, the next try says so.
+            let _renewed = self.store.renew(&self.job.ticket, self.rules.lease).await;
+            sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }

@@ -33,6 +33,37 @@ pub(super) async fn a_lease_that_ends_gives_the_request_back<H: Harness>(trial: 
     assert!(trial.settle(&job, Ending::Done(answer("in time"))).await, "{}", trial.name);
 }
 
+pub(super) async fn a_lease_that_is_over_is_its_takers_until_another_takes_it<H: Harness>(
+    trial: &mut Trial<'_, H>,
+) {
+    let id = trial.submit(ALICE).await;
+    let job = trial.take().await;
+    trial.pass(LEASE);
+    trial.expect_state(ALICE, id, State::Waiting).await;
+    let renewed = trial.store.renew(&job.ticket, LEASE).await.expect("it can be told");
+    assert!(renewed, "{}", trial.name);
+    trial.expect_state(ALICE, id, State::Running).await;
+    trial.expect_nothing().await;
+    trial.pass(LEASE);
+    trial.expect_state(ALICE, id, State::Waiting).await;
+    assert!(trial.settle(&job, Ending::Done(answer("an answer"))).await, "{}", trial.name);
+    let status = trial.status(ALICE, id).await.expect("it is there");
+    assert_eq!((status.state, status.attempts), (State::Done, 1), "{}", trial.name);
+    trial.expect_nothing().await;
+
+    // Its last attempt would have failed, had anybody looked.
+    for ending in [Ending::Done(answer("an answer")), Ending::Retry { after: Duration::ZERO }] {
+        let mut submission = trial.submission(ALICE);
+        submission.max_attempts = NonZeroU32::MIN;
+        trial.accept(submission).await;
+        let job = trial.take().await;
+        trial.pass(LEASE);
+        assert!(trial.settle(&job, ending).await, "{}", trial.name);
+        let renewed = trial.store.renew(&job.ticket, LEASE).await.expect("it can be told");
+        assert!(!renewed, "{}: its attempt is over", trial.name);
+    }
+}
+
 pub(super) async fn a_lease_that_is_renewed_goes_on<H: Harness>(trial: &mut Trial<'_, H>) {
     trial.submit(ALICE).await;
     let job = trial.take().await;
