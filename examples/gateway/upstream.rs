@@ -18,10 +18,11 @@ use hyper_util::{
 };
 use tower::BoxError;
 use tower_quota::{
+    Cost,
     algorithm::Plan,
     backend::DynBackend,
-    time::{Clock as _, SystemClock},
-    upstream::{Account, Answer, Board, Profile, Standing},
+    time::{Clock as _, SystemClock, Timestamp},
+    upstream::{Account, Answer, Board, Observation, Profile, Standing, Ticket},
 };
 
 use crate::{
@@ -127,18 +128,11 @@ pub(crate) async fn send(
     authorize(&upstream, request.headers_mut())?;
 
     let sent = SystemClock.now();
-    let ticket = {
+    let unanswered = {
         let cost = upstream.profile.reserved(&call.estimate());
-        lock(&upstream.kept.standing).send(sent, cost)
+        Unanswered::new(&upstream.kept.standing, sent, cost)
     };
-    let response = tokio::time::timeout(upstream.timeout, client.request(request)).await;
-    let response = match response.map_err(BoxError::from).and_then(|sent| Ok(sent?)) {
-        Ok(response) => response,
-        Err(error) => {
-            lock(&upstream.kept.standing).answered(Some(ticket));
-            return Err(error);
-        }
-    };
+    let response = tokio::time::timeout(upstream.timeout, client.request(request)).await??;
     let observation = upstream.profile.observe(&Answer {
         status: response.status(),
         headers: response.headers(),
@@ -146,12 +140,37 @@ pub(crate) async fn send(
         sent,
         received: SystemClock.now(),
     });
-    lock(&upstream.kept.standing).observe(Some(ticket), &observation);
+    unanswered.answered(&observation);
     if response.status() == StatusCode::TOO_MANY_REQUESTS {
         numbers.upstream_429.fetch_add(1, Relaxed);
         numbers.learn(&upstream.name, "429", String::from("the provider refused a call"));
     }
     Ok(response.map(Body::new))
+}
+
+/// A call whose answer has not begun. Dropped, none will come: an error, a time-out, a caller who left.
+struct Unanswered<'s> {
+    standing: &'s Mutex<Standing>,
+    ticket: Option<Ticket>,
+}
+
+impl<'s> Unanswered<'s> {
+    fn new(standing: &'s Mutex<Standing>, sent: Timestamp, cost: Cost) -> Self {
+        let ticket = lock(standing).send(sent, cost);
+        Self { standing, ticket: Some(ticket) }
+    }
+
+    fn answered(mut self, observation: &Observation) {
+        lock(self.standing).observe(self.ticket.take(), observation);
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            lock(self.standing).answered(Some(ticket));
+        }
+    }
 }
 
 /// What of a caller's fields goes on. All others, such as its key and its cookies, stay here;
