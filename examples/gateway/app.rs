@@ -183,6 +183,10 @@ pub(crate) async fn prepare(
     let server = &live.config.server;
     let body = read(&parts.headers, body, server.max_body_bytes, server.read_timeout).await?;
     let text = std::str::from_utf8(&body).map_err(|_| Refusal::bad("The body is not UTF-8."))?;
+    // A list would be read as one, its members in the order of the fields.
+    if !text.trim_start().starts_with('{') {
+        return Err(Refusal::bad("The body is not a JSON object."));
+    }
     let head: Head = serde_json::from_str(text)
         .map_err(|error| Refusal::bad(format!("The body is not understood: {error}.")))?;
     let route = live.routes.get(&head.model);

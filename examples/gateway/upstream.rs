@@ -210,8 +210,8 @@ fn authorize(upstream: &Upstream, headers: &mut HeaderMap) -> Result<(), BoxErro
 async fn renamed(body: Body, model: &str) -> Result<Vec<u8>, BoxError> {
     // It was bounded when it came in.
     let body = to_bytes(body, usize::MAX).await?;
-    let mut json: serde_json::Value = serde_json::from_slice(&body)?;
-    json["model"] = model.into();
+    let mut json: serde_json::Map<_, _> = serde_json::from_slice(&body)?;
+    json.insert("model".into(), model.into());
     Ok(serde_json::to_vec(&json)?)
 }
 
