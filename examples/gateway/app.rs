@@ -130,8 +130,10 @@ pub(crate) fn given(mut response: Response<Body>, wire: Wire) -> Response<Body> 
         let after = response.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok());
         return Refusal::throttled(after.and_then(|after| after.parse().ok())).respond(wire);
     }
-    if matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-        // The provider means the gateway's key, and what it says may quote it.
+    let of_account =
+        [StatusCode::UNAUTHORIZED, StatusCode::PAYMENT_REQUIRED, StatusCode::FORBIDDEN];
+    if of_account.contains(&response.status()) {
+        // The provider means the gateway's key or money, and what it says may quote it.
         let message = "The provider did not accept the gateway's account.";
         return Refusal::new(StatusCode::BAD_GATEWAY, "api_error", message).respond(wire);
     }

@@ -8,7 +8,7 @@ use std::{
 use axum::body::{Body, to_bytes};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT},
+    header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, USER_AGENT},
     uri::{Authority, Scheme},
 };
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -217,14 +217,15 @@ async fn renamed(body: Body, model: &str) -> Result<Vec<u8>, BoxError> {
 
 /// Takes away what an answer tells of the account, and what is only true of one connection.
 pub(crate) fn strip(headers: &mut HeaderMap) {
+    // What the provider's connection names is of that connection alone.
+    let named = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let named = named.flat_map(|value| value.split(','));
+    let of_connection: Vec<_> = named.map(|name| name.trim().to_ascii_lowercase()).collect();
     let of_account = |name: &HeaderName| {
         let name = name.as_str();
-        name.starts_with("x-ratelimit-")
-            || name.starts_with("anthropic-ratelimit-")
-            || name.starts_with("anthropic-organization")
-            || name.starts_with("openai-organization")
-            || name.starts_with("openai-project")
+        OF_ACCOUNT.iter().any(|start| name.starts_with(start))
             || HOP_BY_HOP.contains(&name)
+            || of_connection.iter().any(|own| own == name)
     };
     let names: Vec<_> = headers.keys().filter(|name| of_account(name)).cloned().collect();
     for name in names {
@@ -232,11 +233,26 @@ pub(crate) fn strip(headers: &mut HeaderMap) {
     }
 }
 
+/// How fields begin that tell whose an account is, what its limits are, and what is left of them.
+const OF_ACCOUNT: &[&str] = &[
+    "anthropic-fast-",
+    "anthropic-organization",
+    "anthropic-priority-",
+    "anthropic-ratelimit-",
+    "openai-organization",
+    "openai-project",
+    "ratelimit",
+    "x-ratelimit-",
+];
+
+/// What is only true between two ends of a connection, or of the provider's host.
 const HOP_BY_HOP: &[&str] = &[
+    "alt-svc",
     "connection",
     "keep-alive",
     "proxy-authenticate",
     "set-cookie",
+    "strict-transport-security",
     "te",
     "trailer",
     "transfer-encoding",
