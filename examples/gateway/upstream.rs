@@ -1,6 +1,7 @@
 //! The way to the providers: accounts, what is known of them, and the client that sends.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -38,13 +39,23 @@ pub(crate) type Client = HyperClient<HttpsConnector<HttpConnector>, Body>;
 pub(crate) struct Upstream {
     pub(crate) name: String,
     pub(crate) account: Account<DynBackend<Plan>>,
+    /// What is counted apart: its models, or all of them together. Never none.
+    pub(crate) quotas: Vec<Quota>,
     pub(crate) profile: Profile,
     pub(crate) wire: Wire,
     pub(crate) target: Target,
     pub(crate) key: Secret,
     /// How long an answer may take to begin.
     pub(crate) timeout: Duration,
-    pub(crate) kept: Kept,
+}
+
+/// What is counted apart of an account.
+#[derive(Clone, Debug)]
+pub(crate) struct Quota {
+    /// The model, as the provider calls it; "" for all.
+    pub(crate) model: String,
+    /// The provider's word, for those who look.
+    pub(crate) standing: Arc<Mutex<Standing>>,
 }
 
 /// What of an account outlives a reload.
@@ -52,8 +63,8 @@ pub(crate) struct Upstream {
 pub(crate) struct Kept {
     pub(crate) backend: DynBackend<Plan>,
     pub(crate) board: Board,
-    /// The provider's word, for those who look.
-    pub(crate) standing: Arc<Mutex<Standing>>,
+    /// By the model.
+    pub(crate) standings: BTreeMap<String, Arc<Mutex<Standing>>>,
 }
 
 /// Where a provider is.
@@ -68,8 +79,7 @@ pub(crate) struct Target {
 #[derive(Clone, Debug)]
 pub(crate) struct Via {
     pub(crate) upstream: Arc<Upstream>,
-    /// What the provider calls the model, where that is not what callers do.
-    pub(crate) model: Option<Arc<str>>,
+    pub(crate) standing: Arc<Mutex<Standing>>,
 }
 
 impl Target {
@@ -114,13 +124,9 @@ pub(crate) async fn send(
 ) -> Result<Response<Body>, BoxError> {
     let (parts, body) = request.into_parts();
     let call = parts.extensions.get::<Call>().cloned().ok_or("a call without its caller")?;
-    let Via { upstream, model } =
+    let Via { upstream, standing } =
         parts.extensions.get::<Via>().cloned().ok_or("a call without its account")?;
     call.sent();
-    let body = match model {
-        Some(model) => Body::from(renamed(body, &model).await?),
-        None => body,
-    };
     let mut request = Request::new(body);
     *request.method_mut() = parts.method;
     *request.uri_mut() = upstream.target.uri(parts.uri.path())?;
@@ -130,7 +136,7 @@ pub(crate) async fn send(
     let sent = SystemClock.now();
     let unanswered = {
         let cost = upstream.profile.reserved(&call.estimate());
-        Unanswered::new(&upstream.kept.standing, sent, cost)
+        Unanswered::new(&standing, sent, cost)
     };
     let response = tokio::time::timeout(upstream.timeout, client.request(request)).await??;
     let observation = upstream.profile.observe(&Answer {
@@ -207,7 +213,7 @@ fn authorize(upstream: &Upstream, headers: &mut HeaderMap) -> Result<(), BoxErro
 }
 
 /// The request's JSON with another name for the model.
-async fn renamed(body: Body, model: &str) -> Result<Vec<u8>, BoxError> {
+pub(crate) async fn renamed(body: Body, model: &str) -> Result<Vec<u8>, BoxError> {
     // It was bounded when it came in.
     let body = to_bytes(body, usize::MAX).await?;
     let mut json: serde_json::Map<_, _> = serde_json::from_slice(&body)?;
