@@ -130,8 +130,10 @@ pub(crate) fn given(mut response: Response<Body>, wire: Wire) -> Response<Body> 
         let after = response.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok());
         return Refusal::throttled(after.and_then(|after| after.parse().ok())).respond(wire);
     }
-    if matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-        // The provider means the gateway's key, and what it says may quote it.
+    let of_account =
+        [StatusCode::UNAUTHORIZED, StatusCode::PAYMENT_REQUIRED, StatusCode::FORBIDDEN];
+    if of_account.contains(&response.status()) {
+        // The provider means the gateway's key or money, and what it says may quote it.
         let message = "The provider did not accept the gateway's account.";
         return Refusal::new(StatusCode::BAD_GATEWAY, "api_error", message).respond(wire);
     }
@@ -183,6 +185,10 @@ pub(crate) async fn prepare(
     let server = &live.config.server;
     let body = read(&parts.headers, body, server.max_body_bytes, server.read_timeout).await?;
     let text = std::str::from_utf8(&body).map_err(|_| Refusal::bad("The body is not UTF-8."))?;
+    // A list would be read as one, its members in the order of the fields.
+    if !text.trim_start().starts_with('{') {
+        return Err(Refusal::bad("The body is not a JSON object."));
+    }
     let head: Head = serde_json::from_str(text)
         .map_err(|error| Refusal::bad(format!("The body is not understood: {error}.")))?;
     let route = live.routes.get(&head.model);

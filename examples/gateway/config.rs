@@ -8,7 +8,7 @@ use std::{fmt, path::Path};
 
 pub(crate) use self::{
     check::read_profile,
-    shape::{Config, Secret, Wire},
+    shape::{Account, Config, Secret, Wire},
 };
 
 /// What is wrong with a configuration, each with its line and a remedy.

@@ -1,7 +1,7 @@
 //! A configuration in force: its tenants, its models, and the layers that their calls pass.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
     num::NonZeroU32,
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
@@ -31,7 +31,7 @@ use crate::{
     numbers::{Numbers, lock},
     plans,
     tenants::{PlanTerms, Tenant},
-    upstream::{self, Client, Kept, Target, Upstream, Via},
+    upstream::{self, Client, Kept, Quota, Target, Upstream, Via},
 };
 
 pub(crate) type Next = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
@@ -116,51 +116,75 @@ impl Gateway {
             let provider = config.providers.iter().find(|own| own.name == account.provider);
             let provider = provider.ok_or("an account without a provider")?;
             let profile = config::read_profile(provider.profile.get_ref())?;
-            let kept = self.kept(config, &name, &profile)?;
+            let per_model = account.per_model.unwrap_or_else(|| is_per_model(&profile));
+            let (kept, quotas) = self.kept(config, account, &profile, per_model)?;
             let mut builder = Account::builder(profile.clone())
                 .backend(kept.backend.clone())
                 .board(kept.board.clone())
                 .key(Key::from(name.as_str()))
                 .name(PolicyName::new(&*name)?)
                 .max_wait(account.max_wait);
+            if per_model {
+                builder = builder.per_model();
+            }
             for (limit, quota) in &account.quotas {
                 builder = builder.limit(limit, *quota);
-                let mut standing = lock(&kept.standing);
-                let is_told =
-                    standing.limits().iter().any(|own| own.name == *limit && own.limit.is_some());
-                if !is_told {
-                    standing.configure(limit, quota.limit(), quota.period());
+                for own in &quotas {
+                    let mut standing = lock(&own.standing);
+                    let mut known = standing.limits().iter();
+                    if !known.any(|own| own.name == *limit && own.limit.is_some()) {
+                        standing.configure(limit, quota.limit(), quota.period());
+                    }
                 }
             }
             let target = Target::new(provider.base_url.get_ref()).ok_or("no base URL")?;
             upstreams.push(Arc::new(Upstream {
                 name,
                 account: builder.build()?,
+                quotas,
                 profile,
                 wire: provider.speaks,
                 target,
                 key: account.key.clone(),
                 timeout: provider.timeout,
-                kept,
             }));
         }
         Ok(upstreams)
     }
 
-    fn kept(&self, config: &Config, name: &str, profile: &Profile) -> Result<Kept, BoxError> {
+    /// What is known of an account, and its quotas.
+    fn kept(
+        &self,
+        config: &Config,
+        account: &config::Account,
+        profile: &Profile,
+        per_model: bool,
+    ) -> Result<(Kept, Vec<Quota>), BoxError> {
+        let name = account.name.get_ref().as_str();
         // Another provider's answers say nothing of this one's limits.
         let known_by = format!("{name} {}", profile.name());
         let mut accounts = lock(&self.accounts);
-        if let Some(kept) = accounts.get(&known_by) {
-            return Ok(kept.clone());
-        }
-        let kept = Kept {
-            backend: backend(config, &format!("account-{name}"))?,
-            board: board(config, name)?,
-            standing: Arc::new(Mutex::new(Standing::new(profile))),
+        let kept = match accounts.entry(known_by) {
+            Entry::Occupied(kept) => kept.into_mut(),
+            Entry::Vacant(place) => place.insert(Kept {
+                backend: backend(config, &format!("account-{name}"))?,
+                board: board(config, name)?,
+                standings: BTreeMap::new(),
+            }),
         };
-        accounts.insert(known_by, kept.clone());
-        Ok(kept)
+        let own = config.models.iter().filter(|model| model.accounts.contains(&account.name));
+        let mut models: BTreeSet<_> =
+            own.filter(|_| per_model).map(|model| model.at_provider().to_owned()).collect();
+        if models.is_empty() {
+            models.insert(String::new());
+        }
+        let quotas = models.into_iter().map(|model| {
+            let standing = kept.standings.entry(model.clone());
+            let standing = standing.or_insert_with(|| Arc::new(Mutex::new(Standing::new(profile))));
+            Quota { standing: Arc::clone(standing), model }
+        });
+        let quotas = quotas.collect();
+        Ok((kept.clone(), quotas))
     }
 
     fn routes(
@@ -177,8 +201,10 @@ impl Gateway {
                 let upstream = upstreams.iter().find(|own| own.name == *account.get_ref());
                 let upstream = upstream.ok_or("a model without its account")?;
                 first.get_or_insert_with(|| (upstream.wire, upstream.profile.clone()));
-                let model = model.upstream.as_deref().map(Arc::from);
-                let via = Via { upstream: Arc::clone(upstream), model };
+                let quota = |own: &&Quota| own.model == model.at_provider();
+                let quota = upstream.quotas.iter().find(quota).or(upstream.quotas.first());
+                let standing = Arc::clone(&quota.ok_or("an account without a quota")?.standing);
+                let via = Via { upstream: Arc::clone(upstream), standing };
                 pool = pool.member(upstream.account.clone(), move |parts: &mut Parts| {
                     parts.extensions.insert(via.clone());
                 });
@@ -196,7 +222,10 @@ impl Gateway {
                 .service(service_fn(move |request| {
                     upstream::send(client.clone(), Arc::clone(&numbers), request)
                 }));
-            let service = BoxCloneSyncService::new(service);
+            let mut service = BoxCloneSyncService::new(service);
+            if let Some(model) = &model.upstream {
+                service = under_its_name(Arc::from(model.as_str()), service);
+            }
             routes.insert(name.clone(), Arc::new(Route { model: name, wire, profile, service }));
         }
         Ok(routes)
@@ -295,6 +324,25 @@ impl Live {
             service,
         })
     }
+}
+
+/// Asks for a model by what the provider calls it: that is what its limits are counted by.
+fn under_its_name(model: Arc<str>, inner: Next) -> Next {
+    BoxCloneSyncService::new(service_fn(move |request: Request<Body>| {
+        let (inner, model) = (inner.clone(), Arc::clone(&model));
+        async move {
+            let (parts, body) = request.into_parts();
+            let body = upstream::renamed(body, &model).await?;
+            inner.oneshot(Request::from_parts(parts, Body::from(body))).await
+        }
+    }))
+}
+
+/// Whether the provider is known to have limits for each model.
+fn is_per_model(profile: &Profile) -> bool {
+    let name = profile.name();
+    let together = ["hugging-face", "ietf", "openrouter"];
+    Profile::READY.contains(&name) && !together.contains(&name)
 }
 
 /// Where states are: in this process, or on a server that all instances share.

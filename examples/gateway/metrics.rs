@@ -34,19 +34,22 @@ pub(crate) fn text(status: &Value) -> String {
     ] {
         page.head(metric, "gauge", help);
         for limit in rows(&status["limits"]) {
-            let labels =
-                [("account", text_of(limit, "account")), ("limit", text_of(limit, "name"))];
+            let labels = [
+                ("account", text_of(limit, "account")),
+                ("model", text_of(limit, "model")),
+                ("limit", text_of(limit, "name")),
+            ];
             page.line(metric, &labels, &limit[member]);
         }
     }
     page.head("gateway_account_waiting", "gauge", "Calls that wait for an account.");
     for account in rows(&status["accounts"]) {
-        let labels = [("account", text_of(account, "name"))];
+        let labels = [("account", text_of(account, "name")), ("model", text_of(account, "model"))];
         page.line("gateway_account_waiting", &labels, &account["waiting"]);
     }
     page.head("gateway_account_stopped", "gauge", "1 while a provider lets nothing in.");
     for account in rows(&status["accounts"]) {
-        let labels = [("account", text_of(account, "name"))];
+        let labels = [("account", text_of(account, "name")), ("model", text_of(account, "model"))];
         let is_stopped = u8::from(!account["stop"].is_null());
         page.line("gateway_account_stopped", &labels, &is_stopped.into());
     }

@@ -44,15 +44,27 @@ pub(crate) async fn look(gateway: Arc<Gateway>, ticks: watch::Sender<Arc<str>>) 
 }
 
 fn note_news(gateway: &Gateway, known: &mut Vec<(String, Notice)>) {
-    for upstream in &gateway.live().upstreams {
-        let notice = upstream.account.notice("");
-        let place = known.iter().position(|(name, _)| *name == upstream.name);
+    let live = gateway.live();
+    let quotas = live.upstreams.iter().flat_map(|upstream| {
+        let models = upstream.quotas.iter().map(|quota| quota.model.as_str());
+        // What is of all its models too.
+        let models = models.filter(|model| !model.is_empty()).chain([""]);
+        models.map(move |model| (upstream, model))
+    });
+    for (upstream, model) in quotas {
+        let notice = upstream.account.notice(model);
+        let name = if model.is_empty() {
+            upstream.name.clone()
+        } else {
+            format!("{} {model}", upstream.name)
+        };
+        let place = known.iter().position(|(known, _)| *known == name);
         let place = place.unwrap_or_else(|| {
-            known.push((upstream.name.clone(), Notice::default()));
+            known.push((name.clone(), Notice::default()));
             known.len() - 1
         });
         for (kind, what) in status::news(&known[place].1, &notice, SystemClock.now()) {
-            gateway.numbers.learn(&upstream.name, kind, what);
+            gateway.numbers.learn(&name, kind, what);
         }
         known[place].1 = notice;
     }

@@ -11,7 +11,7 @@ use tower_quota::{
 use crate::{
     live::{Gateway, Live},
     numbers::{lock, millis},
-    upstream::Upstream,
+    upstream::{Quota, Upstream},
 };
 
 /// How everything stands.
@@ -21,7 +21,7 @@ pub(crate) fn status(gateway: &Gateway) -> Value {
     let numbers = &gateway.numbers;
     let (answers, bytes) = gateway.kept_answers();
     let limits: Vec<_> = live.upstreams.iter().flat_map(|own| limits(own, now)).collect();
-    let accounts: Vec<_> = live.upstreams.iter().map(|own| account(own, now)).collect();
+    let accounts: Vec<_> = live.upstreams.iter().flat_map(|own| accounts(own, now)).collect();
     let state = &live.config.state;
     json!({
         "now": millis(now),
@@ -67,14 +67,21 @@ pub(crate) fn instance(live: &Live) -> String {
     name.unwrap_or_else(|| format!("process {}", std::process::id()))
 }
 
-fn account(upstream: &Upstream, now: Timestamp) -> Value {
-    let notice = upstream.account.notice("");
-    json!({
-        "name": upstream.name,
-        "profile": upstream.profile.name(),
-        "waiting": upstream.account.waiting(""),
-        "stop": notice.stop.as_ref().map(|stop| stop_json(stop, now)),
-    })
+/// An account, by what is counted apart of it.
+fn accounts(upstream: &Upstream, now: Timestamp) -> Vec<Value> {
+    let all = upstream.account.notice("");
+    let quotas = upstream.quotas.iter().map(|Quota { model, .. }| {
+        // What stops all of it goes first: it has mostly no end.
+        let stop = all.stop.clone().or(upstream.account.notice(model).stop);
+        json!({
+            "name": upstream.name,
+            "model": model,
+            "profile": upstream.profile.name(),
+            "waiting": upstream.account.waiting(model),
+            "stop": stop.as_ref().map(|stop| stop_json(stop, now)),
+        })
+    });
+    quotas.collect()
 }
 
 fn stop_json(stop: &Stop, now: Timestamp) -> Value {
@@ -87,8 +94,13 @@ fn stop_json(stop: &Stop, now: Timestamp) -> Value {
 
 /// The limits of an account: as its answers told them, else as they were set.
 fn limits(upstream: &Upstream, now: Timestamp) -> Vec<Value> {
-    let notice = upstream.account.notice("");
-    let standing = lock(&upstream.kept.standing);
+    upstream.quotas.iter().flat_map(|quota| limits_of(upstream, quota, now)).collect()
+}
+
+fn limits_of(upstream: &Upstream, quota: &Quota, now: Timestamp) -> Vec<Value> {
+    let notice = upstream.account.notice(&quota.model);
+    let standing = lock(&quota.standing);
+    let of_model = if quota.model.is_empty() { "" } else { "/" };
     let known = standing.limits().iter().filter_map(|limit| {
         let told = notice.limits.iter().find(|told| *told.name == *limit.name);
         let (amount, source) =
@@ -96,8 +108,9 @@ fn limits(upstream: &Upstream, now: Timestamp) -> Vec<Value> {
         let window = limit.window.map(|(window, _)| window).or_else(|| told?.window);
         let remaining = standing.left(&limit.name, now);
         Some(json!({
-            "id": format!("{}/{}", upstream.name, limit.name),
+            "id": format!("{}{of_model}{}/{}", upstream.name, quota.model, limit.name),
             "account": upstream.name,
+            "model": quota.model,
             "name": limit.name,
             "limit": amount,
             "remaining": remaining.map(|remaining| remaining.min(amount)),

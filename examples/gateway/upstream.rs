@@ -1,6 +1,7 @@
 //! The way to the providers: accounts, what is known of them, and the client that sends.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -8,7 +9,7 @@ use std::{
 use axum::body::{Body, to_bytes};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT},
+    header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, USER_AGENT},
     uri::{Authority, Scheme},
 };
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -18,10 +19,11 @@ use hyper_util::{
 };
 use tower::BoxError;
 use tower_quota::{
+    Cost,
     algorithm::Plan,
     backend::DynBackend,
-    time::{Clock as _, SystemClock},
-    upstream::{Account, Answer, Board, Profile, Standing},
+    time::{Clock as _, SystemClock, Timestamp},
+    upstream::{Account, Answer, Board, Observation, Profile, Standing, Ticket},
 };
 
 use crate::{
@@ -37,13 +39,23 @@ pub(crate) type Client = HyperClient<HttpsConnector<HttpConnector>, Body>;
 pub(crate) struct Upstream {
     pub(crate) name: String,
     pub(crate) account: Account<DynBackend<Plan>>,
+    /// What is counted apart: its models, or all of them together. Never none.
+    pub(crate) quotas: Vec<Quota>,
     pub(crate) profile: Profile,
     pub(crate) wire: Wire,
     pub(crate) target: Target,
     pub(crate) key: Secret,
     /// How long an answer may take to begin.
     pub(crate) timeout: Duration,
-    pub(crate) kept: Kept,
+}
+
+/// What is counted apart of an account.
+#[derive(Clone, Debug)]
+pub(crate) struct Quota {
+    /// The model, as the provider calls it; "" for all.
+    pub(crate) model: String,
+    /// The provider's word, for those who look.
+    pub(crate) standing: Arc<Mutex<Standing>>,
 }
 
 /// What of an account outlives a reload.
@@ -51,8 +63,8 @@ pub(crate) struct Upstream {
 pub(crate) struct Kept {
     pub(crate) backend: DynBackend<Plan>,
     pub(crate) board: Board,
-    /// The provider's word, for those who look.
-    pub(crate) standing: Arc<Mutex<Standing>>,
+    /// By the model.
+    pub(crate) standings: BTreeMap<String, Arc<Mutex<Standing>>>,
 }
 
 /// Where a provider is.
@@ -67,8 +79,7 @@ pub(crate) struct Target {
 #[derive(Clone, Debug)]
 pub(crate) struct Via {
     pub(crate) upstream: Arc<Upstream>,
-    /// What the provider calls the model, where that is not what callers do.
-    pub(crate) model: Option<Arc<str>>,
+    pub(crate) standing: Arc<Mutex<Standing>>,
 }
 
 impl Target {
@@ -113,13 +124,9 @@ pub(crate) async fn send(
 ) -> Result<Response<Body>, BoxError> {
     let (parts, body) = request.into_parts();
     let call = parts.extensions.get::<Call>().cloned().ok_or("a call without its caller")?;
-    let Via { upstream, model } =
+    let Via { upstream, standing } =
         parts.extensions.get::<Via>().cloned().ok_or("a call without its account")?;
     call.sent();
-    let body = match model {
-        Some(model) => Body::from(renamed(body, &model).await?),
-        None => body,
-    };
     let mut request = Request::new(body);
     *request.method_mut() = parts.method;
     *request.uri_mut() = upstream.target.uri(parts.uri.path())?;
@@ -127,18 +134,11 @@ pub(crate) async fn send(
     authorize(&upstream, request.headers_mut())?;
 
     let sent = SystemClock.now();
-    let ticket = {
+    let unanswered = {
         let cost = upstream.profile.reserved(&call.estimate());
-        lock(&upstream.kept.standing).send(sent, cost)
+        Unanswered::new(&standing, sent, cost)
     };
-    let response = tokio::time::timeout(upstream.timeout, client.request(request)).await;
-    let response = match response.map_err(BoxError::from).and_then(|sent| Ok(sent?)) {
-        Ok(response) => response,
-        Err(error) => {
-            lock(&upstream.kept.standing).answered(Some(ticket));
-            return Err(error);
-        }
-    };
+    let response = tokio::time::timeout(upstream.timeout, client.request(request)).await??;
     let observation = upstream.profile.observe(&Answer {
         status: response.status(),
         headers: response.headers(),
@@ -146,12 +146,37 @@ pub(crate) async fn send(
         sent,
         received: SystemClock.now(),
     });
-    lock(&upstream.kept.standing).observe(Some(ticket), &observation);
+    unanswered.answered(&observation);
     if response.status() == StatusCode::TOO_MANY_REQUESTS {
         numbers.upstream_429.fetch_add(1, Relaxed);
         numbers.learn(&upstream.name, "429", String::from("the provider refused a call"));
     }
     Ok(response.map(Body::new))
+}
+
+/// A call whose answer has not begun. Dropped, none will come: an error, a time-out, a caller who left.
+struct Unanswered<'s> {
+    standing: &'s Mutex<Standing>,
+    ticket: Option<Ticket>,
+}
+
+impl<'s> Unanswered<'s> {
+    fn new(standing: &'s Mutex<Standing>, sent: Timestamp, cost: Cost) -> Self {
+        let ticket = lock(standing).send(sent, cost);
+        Self { standing, ticket: Some(ticket) }
+    }
+
+    fn answered(mut self, observation: &Observation) {
+        lock(self.standing).observe(self.ticket.take(), observation);
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            lock(self.standing).answered(Some(ticket));
+        }
+    }
 }
 
 /// What of a caller's fields goes on. All others, such as its key and its cookies, stay here;
@@ -188,24 +213,25 @@ fn authorize(upstream: &Upstream, headers: &mut HeaderMap) -> Result<(), BoxErro
 }
 
 /// The request's JSON with another name for the model.
-async fn renamed(body: Body, model: &str) -> Result<Vec<u8>, BoxError> {
+pub(crate) async fn renamed(body: Body, model: &str) -> Result<Vec<u8>, BoxError> {
     // It was bounded when it came in.
     let body = to_bytes(body, usize::MAX).await?;
-    let mut json: serde_json::Value = serde_json::from_slice(&body)?;
-    json["model"] = model.into();
+    let mut json: serde_json::Map<_, _> = serde_json::from_slice(&body)?;
+    json.insert("model".into(), model.into());
     Ok(serde_json::to_vec(&json)?)
 }
 
 /// Takes away what an answer tells of the account, and what is only true of one connection.
 pub(crate) fn strip(headers: &mut HeaderMap) {
+    // What the provider's connection names is of that connection alone.
+    let named = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let named = named.flat_map(|value| value.split(','));
+    let of_connection: Vec<_> = named.map(|name| name.trim().to_ascii_lowercase()).collect();
     let of_account = |name: &HeaderName| {
         let name = name.as_str();
-        name.starts_with("x-ratelimit-")
-            || name.starts_with("anthropic-ratelimit-")
-            || name.starts_with("anthropic-organization")
-            || name.starts_with("openai-organization")
-            || name.starts_with("openai-project")
+        OF_ACCOUNT.iter().any(|start| name.starts_with(start))
             || HOP_BY_HOP.contains(&name)
+            || of_connection.iter().any(|own| own == name)
     };
     let names: Vec<_> = headers.keys().filter(|name| of_account(name)).cloned().collect();
     for name in names {
@@ -213,11 +239,26 @@ pub(crate) fn strip(headers: &mut HeaderMap) {
     }
 }
 
+/// How fields begin that tell whose an account is, what its limits are, and what is left of them.
+const OF_ACCOUNT: &[&str] = &[
+    "anthropic-fast-",
+    "anthropic-organization",
+    "anthropic-priority-",
+    "anthropic-ratelimit-",
+    "openai-organization",
+    "openai-project",
+    "ratelimit",
+    "x-ratelimit-",
+];
+
+/// What is only true between two ends of a connection, or of the provider's host.
 const HOP_BY_HOP: &[&str] = &[
+    "alt-svc",
     "connection",
     "keep-alive",
     "proxy-authenticate",
     "set-cookie",
+    "strict-transport-security",
     "te",
     "trailer",
     "transfer-encoding",

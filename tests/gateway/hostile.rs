@@ -43,6 +43,7 @@ async fn a_body_that_is_not_understood_is_refused_and_costs_nothing() {
         b"{".to_vec(),
         b"null".to_vec(),
         b"[]".to_vec(),
+        br#"["gpt-secret", 0, 1]"#.to_vec(),
         br#"{"model":7}"#.to_vec(),
         b"{\"model\":\"gpt\",\"messages\":\"\xff\xfe\"}".to_vec(),
         b"\xef\xbb\xbf{}".to_vec(),

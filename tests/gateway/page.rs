@@ -105,7 +105,7 @@ async fn the_page_follows_and_outlives_a_restart() {
     until(|| async { browser.text("#tenants tr th").await.starts_with("alice") }).await;
     until(|| async { browser.text("#news").await.contains("requests: 1000 per minute") }).await;
     let limit = browser.run("document.querySelector('[role=meter]').ariaLabel").await;
-    assert_eq!(limit, "Used of one requests");
+    assert_eq!(limit, "Used of one gpt requests");
 
     gateway.terminate();
     gateway.ended().await;

@@ -103,6 +103,8 @@ pub(crate) struct Account {
     pub(crate) limits: BTreeMap<String, Spanned<String>>,
     #[serde(default = "two_minutes", deserialize_with = "text::duration")]
     pub(crate) max_wait: Duration,
+    /// Nothing: as the provider is known to do.
+    pub(crate) per_model: Option<bool>,
     #[serde(skip)]
     pub(crate) key: Secret,
     #[serde(skip)]
@@ -170,6 +172,13 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(secret)")
+    }
+}
+
+impl Model {
+    /// What the provider calls it.
+    pub(crate) fn at_provider(&self) -> &str {
+        self.upstream.as_deref().unwrap_or(self.name.get_ref())
     }
 }
 
