@@ -1,6 +1,6 @@
 //! Several descriptors decided as one.
 
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 
 use super::resolve::{Act, Limited, Resolved};
 use crate::{
@@ -42,21 +42,15 @@ pub(super) async fn take(
         give_back(backend, limited).await?;
         each[place] = Some(standing(backend, limited).await?);
     }
-    look(backend, resolved, Act::Quota, &mut each).await?;
-    let mut allowed = has_quota(resolved, &each);
-    if allowed {
-        allowed = enforce(backend, resolved, &mut each).await?;
+    let allowed = if limited(resolved, Act::Quota).next().is_none() {
+        enforce(backend, resolved, &mut each).await?
     } else {
-        look(backend, resolved, Act::Enforce, &mut each).await?;
-    }
-    if !allowed {
+        enforce_with_quotas(backend, resolved, &mut each).await?
+    };
+    if allowed {
+        charge(backend, resolved, Act::Shadow, &mut each).await?;
+    } else {
         look(backend, resolved, Act::Shadow, &mut each).await?;
-    }
-    for act in [Act::Quota, Act::Shadow] {
-        for (place, limited) in limited(resolved, act).filter(|_| allowed) {
-            let decision = one(backend, limited, Demand::exactly).await?;
-            each[place] = Some(Decided { decision, taken: true });
-        }
     }
     for (one, decided) in resolved.iter().zip(&each) {
         if let Resolved::Limited(limited) = one
@@ -101,6 +95,54 @@ fn is_allowed(decided: Option<Decided>) -> bool {
 fn has_quota(resolved: &[Resolved], each: &[Option<Decided>]) -> bool {
     let mut quotas = limited(resolved, Act::Quota).map(|(place, _)| each[place]).peekable();
     quotas.peek().is_none() || quotas.any(is_allowed)
+}
+
+/// Takes the hits of those that can refuse the request, where some are in quota mode.
+///
+/// That one of these has room is known only when it is charged: others may ask at the same time.
+/// So they are charged first, and given back if somebody came between at another limit.
+async fn enforce_with_quotas(
+    backend: &Backend,
+    resolved: &[Resolved],
+    each: &mut [Option<Decided>],
+) -> Result<bool, BackendError> {
+    look(backend, resolved, Act::Enforce, each).await?;
+    if !limited(resolved, Act::Enforce).all(|(place, _)| is_allowed(each[place])) {
+        look(backend, resolved, Act::Quota, each).await?;
+        return Ok(false);
+    }
+    charge(backend, resolved, Act::Quota, each).await?;
+    if !has_quota(resolved, each) {
+        return Ok(false);
+    }
+    let allowed = enforce(backend, resolved, each).await?;
+    if !allowed {
+        for (place, limited) in limited(resolved, Act::Quota) {
+            let Some(decided) = &mut each[place] else { continue };
+            if let Some(charge) = decided.decision.charge() {
+                let algorithm = limited.limit.limit.algorithm();
+                backend.settle(algorithm, &limited.key, &charge, Cost::ZERO).await?;
+                decided.taken = false;
+            }
+        }
+    }
+    Ok(allowed)
+}
+
+/// Takes the hits of those that have room, each by itself.
+async fn charge(
+    backend: &Backend,
+    resolved: &[Resolved],
+    act: Act,
+    each: &mut [Option<Decided>],
+) -> Result<(), BackendError> {
+    let asked = limited(resolved, act).map(|(place, limited)| async move {
+        (place, one(backend, limited, Demand::exactly).await)
+    });
+    for (place, decision) in join_all(asked).await {
+        each[place] = Some(Decided { decision: decision?, taken: true });
+    }
+    Ok(())
 }
 
 /// Takes the hits of those that can refuse the request, together or not at all.
