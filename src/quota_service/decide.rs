@@ -31,38 +31,66 @@ pub(super) struct Decisions {
 
 /// Takes the hits of all descriptors, or those of none.
 ///
-/// Hits that are given back have been: that does not depend on the others. Then those are asked
-/// that can refuse the request, and last those that cannot, since they are to count what passes.
+/// Those are asked first that can refuse the request, then those that cannot, since they are to
+/// count what passes. Hits that are given back are so at the end, whatever became of the others:
+/// that cannot be undone. If the backend fails on the way, what was taken by then is given back.
 pub(super) async fn take(
     backend: &Backend,
     resolved: &[Resolved],
 ) -> Result<Decisions, BackendError> {
     let mut each = vec![None; resolved.len()];
-    for (place, limited) in limited(resolved, Act::Refund) {
-        give_back(backend, limited).await?;
-        each[place] = Some(standing(backend, limited).await?);
+    match take_each(backend, resolved, &mut each).await {
+        Ok(allowed) => Ok(Decisions { allowed, each }),
+        Err(error) => {
+            undo(backend, resolved, &each);
+            Err(error)
+        }
     }
+}
+
+async fn take_each(
+    backend: &Backend,
+    resolved: &[Resolved],
+    each: &mut [Option<Decided>],
+) -> Result<bool, BackendError> {
     let allowed = if limited(resolved, Act::Quota).next().is_none() {
-        enforce(backend, resolved, &mut each).await?
+        enforce(backend, resolved, each).await?
     } else {
-        enforce_with_quotas(backend, resolved, &mut each).await?
+        enforce_with_quotas(backend, resolved, each).await?
     };
     if allowed {
-        charge(backend, resolved, Act::Shadow, &mut each).await?;
+        charge(backend, resolved, Act::Shadow, each).await?;
     } else {
-        look(backend, resolved, Act::Shadow, &mut each).await?;
+        look(backend, resolved, Act::Shadow, each).await?;
     }
-    for (one, decided) in resolved.iter().zip(&each) {
+    for (one, decided) in resolved.iter().zip(&*each) {
         if let Resolved::Limited(limited) = one
             && let Some(decided) = decided
             && limited.counts_refused()
-            && limited.act != Act::Refund
             && (!allowed || !decided.decision.is_allowed())
         {
             count(backend, limited).await?;
         }
     }
-    Ok(Decisions { allowed, each })
+    for (place, limited) in limited(resolved, Act::Refund) {
+        give_back(backend, limited).await?;
+        each[place] = Some(standing(backend, limited).await?);
+    }
+    Ok(allowed)
+}
+
+/// Gives back what was taken for a request that has no verdict. Its caller does not wait for a
+/// backend that has just failed.
+fn undo(backend: &Backend, resolved: &[Resolved], each: &[Option<Decided>]) {
+    for (one, decided) in resolved.iter().zip(each) {
+        if let Resolved::Limited(limited) = one
+            && let Some(Decided { decision: Decision::Allow { charge, .. }, taken: true }) = decided
+            && limited.act != Act::Refund
+        {
+            let algorithm = limited.limit.limit.algorithm();
+            backend.settle(algorithm, &limited.key, charge, Cost::ZERO).detach();
+        }
+    }
 }
 
 /// Says what [`take`] would say, and takes nothing.
@@ -139,10 +167,14 @@ async fn charge(
     let asked = limited(resolved, act).map(|(place, limited)| async move {
         (place, one(backend, limited, Demand::exactly).await)
     });
+    let mut failed = Ok(());
     for (place, decision) in join_all(asked).await {
-        each[place] = Some(Decided { decision: decision?, taken: true });
+        match decision {
+            Ok(decision) => each[place] = Some(Decided { decision, taken: true }),
+            Err(error) => failed = Err(error),
+        }
     }
-    Ok(())
+    failed
 }
 
 /// Takes the hits of those that can refuse the request, together or not at all.

@@ -104,7 +104,8 @@ impl QuotaService {
     ///
     /// # Errors
     ///
-    /// The request is not well-formed, or the backend failed.
+    /// The request is not well-formed, or the backend failed. What was charged by then is given
+    /// back, as far as the backend can be reached.
     ///
     /// # Cancel safety
     ///

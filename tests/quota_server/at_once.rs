@@ -10,12 +10,63 @@ use std::{
 
 use futures::future::{BoxFuture, FutureExt as _, join_all};
 use tower_quota::{
-    BackendError, Charge, Cost, Decision, Demand, Key, MaybeReady,
+    BackendError, BackendErrorKind, Charge, Cost, Decision, Demand, Key, MaybeReady,
     algorithm::Plan,
     backend::{Backend, Local, LocalBuilder},
     quota_service::{Ask, Descriptor, QuotaService},
     time::{ManualClock, Timestamp},
 };
+
+/// A backend that fails once: at the decision of this number.
+#[derive(Clone)]
+struct FailsAt(usize, Arc<AtomicUsize>, Local<Plan, ManualClock>);
+
+impl Backend<Plan> for FailsAt {
+    type Decide = <Local<Plan, ManualClock> as Backend<Plan>>::Decide;
+    type Settle = <Local<Plan, ManualClock> as Backend<Plan>>::Settle;
+
+    fn decide(&self, plan: &Plan, key: &Key, demand: &Demand) -> MaybeReady<Self::Decide> {
+        let Self(at, asked, local) = self;
+        if asked.fetch_add(1, Ordering::Relaxed) == *at {
+            return MaybeReady::ready(Err(BackendError::new(BackendErrorKind::TimedOut)));
+        }
+        local.decide(plan, key, demand)
+    }
+
+    fn settle(
+        &self,
+        plan: &Plan,
+        key: &Key,
+        charge: &Charge,
+        actual: Cost,
+    ) -> MaybeReady<Self::Settle> {
+        self.2.settle(plan, key, charge, actual)
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_has_no_verdict_is_not_charged() {
+    let rules = r#"
+        domain = "edge"
+        descriptors = [
+            { key = "spare", quota_mode = true, rate_limit = { quota = "9/hour" } },
+            { key = "user", rate_limit = { quota = "9/hour" } },
+            { key = "tried", shadow_mode = true, rate_limit = { quota = "9/hour" } },
+        ]
+    "#;
+    let each = ["spare", "user", "tried"].map(|key| Descriptor::new([(key, "")]));
+    // One is looked at, and all are charged.
+    for at in 0..4 {
+        let backend = FailsAt(at, Arc::default(), local());
+        let service = QuotaService::new(rules.parse().expect("rules"), backend);
+        let ask = Ask::new("edge", each.clone());
+        assert!(service.ask(&ask).await.is_err(), "{at}");
+        for descriptor in &each {
+            assert_eq!(left(&service, descriptor.clone()).await, 9, "{at}");
+        }
+        assert!(service.ask(&ask).await.expect("a verdict").allowed);
+    }
+}
 
 /// A backend that lets others go first, before each of its answers.
 #[derive(Clone)]
