@@ -92,8 +92,9 @@ impl QuotaService {
     }
 
     /// Puts other rules in force, for every request from now on. States belong to descriptors, not
-    /// to rules: what was used stays used, as long as the kind of algorithm is the same. A rule's
-    /// counts go on where it stands at the same place.
+    /// to rules: what was used stays used, as long as the kind of algorithm is the same. Where it is
+    /// another, a count of its own begins, and with the feature `tracing` a warning says so. (The
+    /// two buckets are one kind.) A rule's counts go on where it stands at the same place.
     pub fn set_rules(&self, rules: Rules) {
         let mut current = self.shared.rules.write().unwrap_or_else(PoisonError::into_inner);
         rules.go_on_from(&current);

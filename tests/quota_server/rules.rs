@@ -173,15 +173,7 @@ async fn a_rule_replaces_others_by_name() {
 
 #[tokio::test]
 async fn each_algorithm_keeps_its_limit() {
-    let algorithms = [
-        "fixed-window",
-        "token-bucket",
-        "sliding-window",
-        "sliding-log",
-        "sliding-counter",
-        "leaky-bucket",
-    ];
-    for algorithm in algorithms {
+    for algorithm in KINDS {
         let rules = format!(
             "domain = \"edge\"\ndescriptors = [{{ key = \"k\", rate_limit = {{ quota = \"5/min\", algorithm = {algorithm:?} }} }}]"
         );
@@ -245,6 +237,54 @@ async fn other_rules_keep_what_was_used_and_what_was_counted() {
         service.ask(&ask(&[("k", "a")])).await.map(|verdict| verdict.allowed).ok(),
         Some(true)
     );
+}
+
+const KINDS: [&str; 6] = [
+    "fixed-window",
+    "token-bucket",
+    "sliding-window",
+    "sliding-log",
+    "sliding-counter",
+    "leaky-bucket",
+];
+
+fn five_an_hour(algorithm: &str) -> String {
+    format!(
+        "domain = \"edge\"\ndescriptors = [{{ key = \"k\", rate_limit = {{ quota = \"5/hour\", algorithm = {algorithm:?} }} }}]"
+    )
+}
+
+#[tokio::test]
+async fn a_limit_that_comes_with_a_request_begins_no_count_anew() {
+    for algorithm in KINDS {
+        let (service, _) = service(&five_an_hour(algorithm));
+        let limit = LimitOverride { requests_per_unit: 3, unit: Unit::Hour };
+        let by = Ask::new("edge", [Descriptor::new([("k", "a")]).limit(limit)]);
+        let mut admitted = [0, 0];
+        for _ in 0..20 {
+            admitted[0] += usize::from(allows(&service, &ask(&[("k", "a")])).await);
+            admitted[1] += usize::from(allows(&service, &by).await);
+        }
+        // Windows are counted together.
+        let expected = if algorithm == "fixed-window" { [4, 1] } else { [5, 3] };
+        assert_eq!(admitted, expected, "{algorithm}");
+    }
+}
+
+#[tokio::test]
+async fn an_algorithm_of_another_kind_does_not_forget_what_was_used_under_the_first() {
+    let (service, _) = service(&five_an_hour("token-bucket"));
+    for _ in 0..4 {
+        for algorithm in KINDS {
+            service.set_rules(five_an_hour(algorithm).parse().expect("rules"));
+            for _ in 0..5 {
+                service.ask(&ask(&[("k", "a")])).await.expect("a verdict");
+            }
+            assert!(!allows(&service, &ask(&[("k", "a")])).await, "{algorithm}");
+        }
+    }
+    service.set_rules(five_an_hour("token-bucket").parse().expect("rules"));
+    assert!(!allows(&service, &ask(&[("k", "a")])).await);
 }
 
 #[tokio::test]
