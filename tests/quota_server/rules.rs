@@ -297,20 +297,32 @@ async fn a_file_is_read_again_when_it_has_changed_and_wrong_ones_change_nothing(
     assert_eq!(rules.domains().collect::<Vec<_>>(), ["one"]);
     assert!(file.read_again().expect("rules").is_none());
 
+    // What is found once may be half of it.
+    fs::write(&path, "").expect("a file");
+    assert!(file.read_again().expect("rules").is_none());
     fs::write(&path, "domain = \"two\"").expect("a file");
+    assert!(file.read_again().expect("rules").is_none());
     let rules = file.read_again().expect("rules").expect("other rules");
     assert_eq!(rules.domains().collect::<Vec<_>>(), ["two"]);
+    assert!(file.read_again().expect("rules").is_none());
 
-    fs::write(&path, "domain = 2").expect("a file");
-    let error = file.read_again().expect_err("no rules").to_string();
+    let mut told = |text: Option<&str>| {
+        match text {
+            Some(text) => fs::write(&path, text).expect("a file"),
+            None => fs::remove_file(&path).expect("a file"),
+        }
+        assert!(file.read_again().expect("found once").is_none());
+        let told = file.read_again();
+        assert!(file.read_again().expect("told once").is_none());
+        told.map(|rules| rules.is_some()).map_err(|error| error.to_string())
+    };
+    let error = told(Some("domain = 2")).expect_err("no rules");
     assert!(error.contains("rules.toml") && error.contains("line 1"), "{error}");
-    assert!(file.read_again().expect("told once").is_none());
-    fs::remove_file(&path).expect("a file");
-    assert!(file.read_again().is_err());
-    assert!(file.read_again().expect("told once").is_none());
-
-    fs::write(&path, "domain = \"two\"").expect("a file");
-    assert!(file.read_again().expect("rules").is_some());
+    assert!(told(None).is_err());
+    assert_eq!(told(Some("domain = \"two\"")), Ok(true));
+    let error = told(Some("# nothing")).expect_err("nobody is limited");
+    assert!(error.contains("no domain any more"), "{error}");
+    assert_eq!(told(Some("domain = \"three\"")), Ok(true));
     fs::remove_dir_all(&folder).expect("a folder");
 }
 
