@@ -24,7 +24,11 @@ pub struct ReservationId(u128);
 pub enum SettleError {
     /// There is none of this name: it was settled, has expired, or was made by another process.
     Unknown,
-    /// The backend failed: the correction is lost, or not.
+    /// The backend failed. If it is known that nothing was corrected
+    /// ([`Unreachable`](crate::BackendErrorKind::Unreachable),
+    /// [`CircuitOpen`](crate::BackendErrorKind::CircuitOpen),
+    /// [`Unauthorized`](crate::BackendErrorKind::Unauthorized)), the reservation is open as before
+    /// and can be settled again. Otherwise it is closed: the correction is lost, or not.
     Backend(BackendError),
 }
 
@@ -44,9 +48,18 @@ struct Table {
     ends: BTreeSet<(Instant, ReservationId)>,
 }
 
-struct Open {
-    taken: Taken,
-    expires: Instant,
+/// One that is open.
+pub(super) struct Open {
+    pub(super) taken: Taken,
+    pub(super) expires: Instant,
+}
+
+impl Table {
+    fn put(&mut self, id: ReservationId, open: Open) {
+        self.ends.insert((open.expires, id));
+        self.bytes += open.taken.bytes();
+        self.open.insert(id, open);
+    }
 }
 
 impl Reservations {
@@ -79,19 +92,25 @@ impl Reservations {
         let id: [u8; 32] = id.finalize().into();
         let (id, _) = id.split_first_chunk().expect("a hash is longer than an identifier");
         let id = ReservationId(u128::from_le_bytes(*id));
-        table.ends.insert((expires, id));
-        table.bytes += taken.bytes();
-        table.open.insert(id, Open { taken, expires });
+        table.put(id, Open { taken, expires });
         id
     }
 
     /// Takes a reservation out: nobody else can settle it any more.
-    pub(super) fn close(&self, id: ReservationId) -> Option<Taken> {
+    pub(super) fn close(&self, id: ReservationId) -> Option<Open> {
         let mut table = self.table();
-        let Open { taken, expires } = table.open.remove(&id)?;
-        table.bytes -= taken.bytes();
-        table.ends.remove(&(expires, id));
-        Some(taken)
+        let open = table.open.remove(&id)?;
+        table.bytes -= open.taken.bytes();
+        table.ends.remove(&(open.expires, id));
+        Some(open)
+    }
+
+    /// Opens a reservation again that could not be settled, for what is left of it. It had a place,
+    /// so none is asked for.
+    pub(super) fn open_again(&self, id: ReservationId, open: Open) {
+        if !open.taken.parts.is_empty() {
+            self.table().put(id, open);
+        }
     }
 
     pub(super) fn len(&self) -> usize {

@@ -5,13 +5,14 @@ use std::{
 };
 
 use http::HeaderMap;
+use tokio::runtime::Handle;
 
 use super::{
     ask_error::AskError,
     decide::{self, Decided, Decisions},
     fields::HeaderFields,
     request::{Ask, LimitOverride},
-    reservations::{ReservationId, Reservations, SettleError},
+    reservations::{Open, ReservationId, Reservations, SettleError},
     resolve::{self, Resolved},
     rule::{RuleLimit, Unit},
     rules::Rules,
@@ -22,7 +23,7 @@ use crate::{
     backend::{Backend, DynBackend},
     cost::Cost,
     decision::{Decision, Demand},
-    error::BackendError,
+    error::{BackendError, BackendErrorKind},
     key::Key,
     name::PolicyName,
     observe::{Observer, Outcome},
@@ -176,14 +177,34 @@ impl QuotaService {
     ///
     /// # Errors
     ///
-    /// The reservation is not known, or the backend failed. Either way it is closed.
+    /// The reservation is not known, or the backend failed: [`SettleError`] says when it is open
+    /// again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled, it goes on by itself if it is dropped, in a Tokio runtime.
     pub async fn settle(
         &self,
         id: ReservationId,
         actual: impl Fn(usize) -> Option<u64>,
     ) -> Result<(), SettleError> {
-        let taken = self.shared.reservations.close(id).ok_or(SettleError::Unknown)?;
-        taken.settle(self.backend(), actual).await.map_err(SettleError::Backend)
+        let open = self.shared.reservations.close(id).ok_or(SettleError::Unknown)?;
+        let (settled, expires) = (open.taken.settle(self.backend(), actual), open.expires);
+        let shared = Arc::clone(&self.shared);
+        let corrected = async move {
+            let (taken, result) = settled.await;
+            shared.reservations.open_again(id, Open { taken, expires });
+            result
+        };
+        let result = match Handle::try_current() {
+            // A runtime that ends in the middle of it leaves open what was done.
+            Ok(runtime) => runtime
+                .spawn(corrected)
+                .await
+                .unwrap_or_else(|_| Err(BackendError::new(BackendErrorKind::TimedOut))),
+            Err(_) => corrected.await,
+        };
+        result.map_err(SettleError::Backend)
     }
 
     /// Gives all of a reservation back: the request did not take place.

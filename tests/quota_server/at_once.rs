@@ -6,6 +6,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use futures::future::{BoxFuture, FutureExt as _, join_all};
@@ -13,7 +14,7 @@ use tower_quota::{
     BackendError, BackendErrorKind, Charge, Cost, Decision, Demand, Key, MaybeReady,
     algorithm::Plan,
     backend::{Backend, Local, LocalBuilder},
-    quota_service::{Ask, Descriptor, QuotaService},
+    quota_service::{Ask, Descriptor, QuotaService, ReservationId, SettleError},
     time::{ManualClock, Timestamp},
 };
 
@@ -170,4 +171,72 @@ async fn a_quota_is_given_back_if_another_limit_refuses_after_all() {
     // And of one that refuses at once nothing is taken.
     assert!(!service.ask(&ask).await.expect("a verdict").allowed);
     assert_eq!(left(&service, spare()).await, 8);
+}
+
+const TOKENS: &str = r#"
+    domain = "edge"
+    descriptors = [{ key = "tokens", rate_limit = { quota = "9/hour" } }]
+"#;
+
+async fn reserve_nine(service: &QuotaService) -> ReservationId {
+    let ask = Ask::new("edge", [tokens()]).hits(9);
+    let (_, id) = service.reserve(&ask, Duration::from_secs(60)).await.expect("a verdict");
+    id.expect("a reservation")
+}
+
+fn tokens() -> Descriptor {
+    Descriptor::new([("tokens", "")])
+}
+
+#[tokio::test]
+async fn a_correction_outlives_who_asked_for_it() {
+    let service = QuotaService::new(TOKENS.parse().expect("rules"), Slow(local()));
+    let id = reserve_nine(&service).await;
+    assert!(service.settle(id, |_| Some(2)).now_or_never().is_none(), "it is under way");
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(left(&service, tokens()).await, 7);
+}
+
+/// A backend that fails to correct, once.
+#[derive(Clone)]
+struct FailsToSettle(BackendErrorKind, Arc<AtomicUsize>, Local<Plan, ManualClock>);
+
+impl Backend<Plan> for FailsToSettle {
+    type Decide = <Local<Plan, ManualClock> as Backend<Plan>>::Decide;
+    type Settle = <Local<Plan, ManualClock> as Backend<Plan>>::Settle;
+
+    fn decide(&self, plan: &Plan, key: &Key, demand: &Demand) -> MaybeReady<Self::Decide> {
+        self.2.decide(plan, key, demand)
+    }
+
+    fn settle(
+        &self,
+        plan: &Plan,
+        key: &Key,
+        charge: &Charge,
+        actual: Cost,
+    ) -> MaybeReady<Self::Settle> {
+        if self.1.fetch_add(1, Ordering::Relaxed) == 0 {
+            return MaybeReady::ready(Err(BackendError::new(self.0)));
+        }
+        self.2.settle(plan, key, charge, actual)
+    }
+}
+
+#[tokio::test]
+async fn a_reservation_can_be_settled_again_if_it_surely_was_not() {
+    let cases = [(BackendErrorKind::Unreachable, true), (BackendErrorKind::TimedOut, false)];
+    for (kind, again) in cases {
+        let backend = FailsToSettle(kind, Arc::default(), local());
+        let service = QuotaService::new(TOKENS.parse().expect("rules"), backend);
+        let id = reserve_nine(&service).await;
+        let error = service.settle(id, |_| Some(2)).await.expect_err("the store failed");
+        assert!(matches!(error, SettleError::Backend(_)), "{error:?}");
+        assert_eq!(service.open_reservations(), usize::from(again), "{kind:?}");
+        assert_eq!(service.settle(id, |_| Some(2)).await.is_ok(), again, "{kind:?}");
+        assert_eq!(left(&service, tokens()).await, if again { 7 } else { 0 });
+        assert_eq!(service.open_reservations(), 0);
+    }
 }
