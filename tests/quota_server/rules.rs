@@ -82,6 +82,12 @@ fn what_is_wrong_is_told_with_its_line_and_a_remedy() {
             "end in `*`",
         ),
         (
+            "domain = \"a\"\n[[descriptors]]\nkey = \"b\"\n[descriptors.rate_limit]\nquota = \"1/s\"\nname = \"c\"\n[[descriptors.rate_limit.replaces]]\nname = \"c\"",
+            7,
+            "descriptors[0].rate_limit.replaces[0]",
+            "limits nobody",
+        ),
+        (
             "[[domains]]\ndomain = \"a\"\n\n[[domains]]\ndomain = \"a\"",
             5,
             "domains[1].domain",
