@@ -167,6 +167,11 @@ impl Limited {
         self.rule.as_ref().is_some_and(|rule| rule.shadow)
     }
 
+    /// The memory beside its own that nobody shares with it.
+    pub(super) fn bytes(&self) -> usize {
+        self.key.as_bytes().len() + self.label.as_ref().map_or(0, String::capacity)
+    }
+
     /// Whether hits that are refused are counted all the same.
     pub(super) fn counts_refused(&self) -> bool {
         self.rule.as_ref().is_some_and(|rule| rule.count_refused)

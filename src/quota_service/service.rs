@@ -149,7 +149,8 @@ impl QuotaService {
     /// A reservation that is not settled in time counts as it was charged. So whoever reserves and
     /// is gone leaks nothing: what it took comes back by its limit, as everything does.
     ///
-    /// Reservations are kept in this process, 100,000 of them and 64 MiB at the most.
+    /// Reservations are kept in this process, 100,000 of them and about 64 MiB at the most. One
+    /// that was charged nothing has no place there: it can be settled like any other, and as often.
     ///
     /// # Errors
     ///
@@ -159,14 +160,11 @@ impl QuotaService {
         ask: &Ask,
         lasting: Duration,
     ) -> Result<(Verdict, Option<ReservationId>), AskError> {
-        let reservations = &self.shared.reservations;
-        if !reservations.has_room() {
-            return Err(AskError::TooManyReservations);
-        }
+        let place = self.shared.reservations.place().ok_or(AskError::TooManyReservations)?;
         let mut verdict = self.ask(ask).await?;
         let id = verdict.allowed.then(|| {
             let taken = mem::take(&mut verdict.taken);
-            reservations.open(taken, lasting.min(Self::LONGEST_RESERVATION))
+            place.open(taken, lasting.min(Self::LONGEST_RESERVATION))
         });
         Ok((verdict, id))
     }

@@ -140,7 +140,7 @@ impl LimitStatus {
 impl Taken {
     /// The memory that it takes, about: a caller chooses how long its keys are.
     pub(super) fn bytes(&self) -> usize {
-        let part = |part: &Part| size_of::<Part>() + part.limited.key.as_bytes().len();
+        let part = |part: &Part| size_of::<Part>() + part.limited.bytes();
         size_of::<Self>() + self.parts.iter().map(part).sum::<usize>()
     }
 

@@ -381,3 +381,19 @@ fn the_rules_of_the_guide_and_of_the_example_are_rules() {
         assert!(rules.is_ok(), "{rules:?}");
     }
 }
+
+#[tokio::test]
+async fn a_reservation_that_was_charged_nothing_has_no_place() {
+    let rules = r#"
+        domain = "edge"
+        descriptors = [{ key = "user", rate_limit = { unlimited = true } }]
+    "#;
+    let (service, _) = service(rules);
+    for asked in [ask(&[("user", "a")]), ask(&[("nobody", "a")])] {
+        let (verdict, id) =
+            service.reserve(&asked, Duration::from_secs(60)).await.expect("a verdict");
+        assert!(verdict.allowed);
+        assert_eq!(service.open_reservations(), 0);
+        service.settle(id.expect("a reservation"), |_| Some(7)).await.expect("it is settled");
+    }
+}
