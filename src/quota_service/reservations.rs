@@ -108,8 +108,11 @@ impl Reservations {
         let mut table = self.table();
         let has_room =
             table.open.len() + table.promised < Self::MAX_OPEN && table.bytes < Self::MAX_BYTES;
-        table.promised += usize::from(has_room);
-        has_room.then_some(Place(self))
+        if !has_room {
+            return None;
+        }
+        table.promised += 1;
+        Some(Place(self))
     }
 
     fn id(&self, number: u64) -> ReservationId {
