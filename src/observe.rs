@@ -18,6 +18,8 @@ pub(crate) mod nesting;
 pub(crate) mod outages;
 #[cfg(feature = "local")]
 pub(crate) mod queues;
+#[cfg(feature = "quota-service")]
+pub(crate) mod rules;
 #[cfg(feature = "local")]
 pub(crate) mod slots;
 #[cfg(feature = "upstream")]

@@ -8,7 +8,7 @@ use super::{
     lines::Step::{self, Index, Key},
     place::Place,
     rule::Rule,
-    shape::{DescriptorShape, FileShape},
+    shape::{DescriptorShape, FileShape, NameShape},
     tree::{ByValue, Node, RuleSet},
 };
 
@@ -116,6 +116,14 @@ impl<'a> Place<'a> {
         let Some(limit) = &shape.rate_limit else { return Ok(None) };
         if shape.quota_mode && shape.shadow_mode {
             return self.wrong(&[Key("quota_mode")], "a rule is in one of both modes: remove one");
+        }
+        let is_own = |(_, other): &(usize, &NameShape)| limit.name.as_ref() == Some(&other.name);
+        if let Some((index, _)) = limit.replaces.iter().enumerate().find(is_own) {
+            return self.wrong(
+                &[Key("rate_limit"), Key("replaces"), Index(index)],
+                "a rule that replaces itself limits nobody: name another, or give this one a `name` \
+                 of its own",
+            );
         }
         let checked = self.at(&[Key("rate_limit")], |place| limit::check(place, limit))?;
         Ok(Some(Arc::new(Rule {

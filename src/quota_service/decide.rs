@@ -1,6 +1,6 @@
 //! Several descriptors decided as one.
 
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 
 use super::resolve::{Act, Limited, Resolved};
 use crate::{
@@ -31,44 +31,66 @@ pub(super) struct Decisions {
 
 /// Takes the hits of all descriptors, or those of none.
 ///
-/// Hits that are given back have been: that does not depend on the others. Then those are asked
-/// that can refuse the request, and last those that cannot, since they are to count what passes.
+/// Those are asked first that can refuse the request, then those that cannot, since they are to
+/// count what passes. Hits that are given back are so at the end, whatever became of the others:
+/// that cannot be undone. If the backend fails on the way, what was taken by then is given back.
 pub(super) async fn take(
     backend: &Backend,
     resolved: &[Resolved],
 ) -> Result<Decisions, BackendError> {
     let mut each = vec![None; resolved.len()];
-    for (place, limited) in limited(resolved, Act::Refund) {
-        give_back(backend, limited).await?;
-        each[place] = Some(standing(backend, limited).await?);
-    }
-    look(backend, resolved, Act::Quota, &mut each).await?;
-    let mut allowed = has_quota(resolved, &each);
-    if allowed {
-        allowed = enforce(backend, resolved, &mut each).await?;
-    } else {
-        look(backend, resolved, Act::Enforce, &mut each).await?;
-    }
-    if !allowed {
-        look(backend, resolved, Act::Shadow, &mut each).await?;
-    }
-    for act in [Act::Quota, Act::Shadow] {
-        for (place, limited) in limited(resolved, act).filter(|_| allowed) {
-            let decision = one(backend, limited, Demand::exactly).await?;
-            each[place] = Some(Decided { decision, taken: true });
+    match take_each(backend, resolved, &mut each).await {
+        Ok(allowed) => Ok(Decisions { allowed, each }),
+        Err(error) => {
+            undo(backend, resolved, &each);
+            Err(error)
         }
     }
-    for (one, decided) in resolved.iter().zip(&each) {
+}
+
+async fn take_each(
+    backend: &Backend,
+    resolved: &[Resolved],
+    each: &mut [Option<Decided>],
+) -> Result<bool, BackendError> {
+    let allowed = if limited(resolved, Act::Quota).next().is_none() {
+        enforce(backend, resolved, each).await?
+    } else {
+        enforce_with_quotas(backend, resolved, each).await?
+    };
+    if allowed {
+        charge(backend, resolved, Act::Shadow, each).await?;
+    } else {
+        look(backend, resolved, Act::Shadow, each).await?;
+    }
+    for (one, decided) in resolved.iter().zip(&*each) {
         if let Resolved::Limited(limited) = one
             && let Some(decided) = decided
             && limited.counts_refused()
-            && limited.act != Act::Refund
             && (!allowed || !decided.decision.is_allowed())
         {
             count(backend, limited).await?;
         }
     }
-    Ok(Decisions { allowed, each })
+    for (place, limited) in limited(resolved, Act::Refund) {
+        give_back(backend, limited).await?;
+        each[place] = Some(standing(backend, limited).await?);
+    }
+    Ok(allowed)
+}
+
+/// Gives back what was taken for a request that has no verdict. Its caller does not wait for a
+/// backend that has just failed.
+fn undo(backend: &Backend, resolved: &[Resolved], each: &[Option<Decided>]) {
+    for (one, decided) in resolved.iter().zip(each) {
+        if let Resolved::Limited(limited) = one
+            && let Some(Decided { decision: Decision::Allow { charge, .. }, taken: true }) = decided
+            && limited.act != Act::Refund
+        {
+            let algorithm = limited.limit.limit.algorithm();
+            backend.settle(algorithm, &limited.key, charge, Cost::ZERO).detach();
+        }
+    }
 }
 
 /// Says what [`take`] would say, and takes nothing.
@@ -101,6 +123,58 @@ fn is_allowed(decided: Option<Decided>) -> bool {
 fn has_quota(resolved: &[Resolved], each: &[Option<Decided>]) -> bool {
     let mut quotas = limited(resolved, Act::Quota).map(|(place, _)| each[place]).peekable();
     quotas.peek().is_none() || quotas.any(is_allowed)
+}
+
+/// Takes the hits of those that can refuse the request, where some are in quota mode.
+///
+/// That one of these has room is known only when it is charged: others may ask at the same time.
+/// So they are charged first, and given back if somebody came between at another limit.
+async fn enforce_with_quotas(
+    backend: &Backend,
+    resolved: &[Resolved],
+    each: &mut [Option<Decided>],
+) -> Result<bool, BackendError> {
+    look(backend, resolved, Act::Enforce, each).await?;
+    if !limited(resolved, Act::Enforce).all(|(place, _)| is_allowed(each[place])) {
+        look(backend, resolved, Act::Quota, each).await?;
+        return Ok(false);
+    }
+    charge(backend, resolved, Act::Quota, each).await?;
+    if !has_quota(resolved, each) {
+        return Ok(false);
+    }
+    let allowed = enforce(backend, resolved, each).await?;
+    if !allowed {
+        for (place, limited) in limited(resolved, Act::Quota) {
+            let Some(decided) = &mut each[place] else { continue };
+            if let Some(charge) = decided.decision.charge() {
+                let algorithm = limited.limit.limit.algorithm();
+                backend.settle(algorithm, &limited.key, &charge, Cost::ZERO).await?;
+                decided.taken = false;
+            }
+        }
+    }
+    Ok(allowed)
+}
+
+/// Takes the hits of those that have room, each by itself.
+async fn charge(
+    backend: &Backend,
+    resolved: &[Resolved],
+    act: Act,
+    each: &mut [Option<Decided>],
+) -> Result<(), BackendError> {
+    let asked = limited(resolved, act).map(|(place, limited)| async move {
+        (place, one(backend, limited, Demand::exactly).await)
+    });
+    let mut failed = Ok(());
+    for (place, decision) in join_all(asked).await {
+        match decision {
+            Ok(decision) => each[place] = Some(Decided { decision, taken: true }),
+            Err(error) => failed = Err(error),
+        }
+    }
+    failed
 }
 
 /// Takes the hits of those that can refuse the request, together or not at all.

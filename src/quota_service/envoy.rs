@@ -28,5 +28,6 @@ mod client;
 mod convert;
 pub mod proto;
 mod server;
+mod timely;
 
 pub use self::{client::RateLimitClient, server::RateLimitServer};

@@ -7,7 +7,7 @@ use super::{
     lines::Step::Key,
     place::Place,
     request::LimitOverride,
-    rule::{RuleLimit, Unit},
+    rule::{Kind, RuleLimit, Unit},
     shape::{AlgorithmShape, LimitShape},
 };
 use crate::{
@@ -121,10 +121,12 @@ impl RuleLimit {
     fn new(name: Option<&str>, quota: Quota, rule: Rule) -> Self {
         // A name that fields cannot carry is told only where any text will do.
         let policy = name.and_then(|name| PolicyName::new(name).ok()).unwrap_or_default();
+        let kind = Kind::of(&rule);
         let plan = Plan::new().limit(policy.clone(), rule).build();
         let plan = plan.expect("one limit in the first dimension is a plan");
         Self {
             limit: Limit::new(policy, plan),
+            kind,
             requests: quota.limit(),
             period: quota.period(),
             unit: Unit::lasting(quota.period()),

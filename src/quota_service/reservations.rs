@@ -24,7 +24,11 @@ pub struct ReservationId(u128);
 pub enum SettleError {
     /// There is none of this name: it was settled, has expired, or was made by another process.
     Unknown,
-    /// The backend failed: the correction is lost, or not.
+    /// The backend failed. If it is known that nothing was corrected
+    /// ([`Unreachable`](crate::BackendErrorKind::Unreachable),
+    /// [`CircuitOpen`](crate::BackendErrorKind::CircuitOpen),
+    /// [`Unauthorized`](crate::BackendErrorKind::Unauthorized)), the reservation is open as before
+    /// and can be settled again. Otherwise it is closed: the correction is lost, or not.
     Backend(BackendError),
 }
 
@@ -37,6 +41,8 @@ pub(super) struct Reservations {
 #[derive(Default)]
 struct Table {
     made: u64,
+    /// The places of those that are not open yet.
+    promised: usize,
     open: HashMap<ReservationId, Open>,
     /// The memory that they take, about.
     bytes: usize,
@@ -44,9 +50,42 @@ struct Table {
     ends: BTreeSet<(Instant, ReservationId)>,
 }
 
-struct Open {
-    taken: Taken,
-    expires: Instant,
+/// One that is open.
+pub(super) struct Open {
+    pub(super) taken: Taken,
+    pub(super) expires: Instant,
+}
+
+/// A place for a reservation that is being decided on. Dropped, it is free again.
+pub(super) struct Place<'a>(&'a Reservations);
+
+impl Place<'_> {
+    /// Keeps what was taken until it is settled, or expires and counts in full.
+    pub(super) fn open(self, taken: Taken, lasting: Duration) -> ReservationId {
+        if taken.parts.is_empty() {
+            return self.0.of_nothing();
+        }
+        let expires = time::timer_now() + lasting;
+        let mut table = self.0.table();
+        table.made += 1;
+        let id = self.0.id(table.made);
+        table.put(id, Open { taken, expires });
+        id
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.table().promised -= 1;
+    }
+}
+
+impl Table {
+    fn put(&mut self, id: ReservationId, open: Open) {
+        self.ends.insert((open.expires, id));
+        self.bytes += open.taken.bytes();
+        self.open.insert(id, open);
+    }
 }
 
 impl Reservations {
@@ -64,34 +103,48 @@ impl Reservations {
         Self { seed: seed.finalize().into(), table: Mutex::default() }
     }
 
-    /// Whether there is room for one more.
-    pub(super) fn has_room(&self) -> bool {
-        let table = self.table();
-        table.open.len() < Self::MAX_OPEN && table.bytes < Self::MAX_BYTES
+    /// A place for one more, if there is room.
+    pub(super) fn place(&self) -> Option<Place<'_>> {
+        let mut table = self.table();
+        let has_room =
+            table.open.len() + table.promised < Self::MAX_OPEN && table.bytes < Self::MAX_BYTES;
+        if !has_room {
+            return None;
+        }
+        table.promised += 1;
+        Some(Place(self))
     }
 
-    /// Keeps what was taken until it is settled, or expires and counts in full.
-    pub(super) fn open(&self, taken: Taken, lasting: Duration) -> ReservationId {
-        let expires = time::timer_now() + lasting;
-        let mut table = self.table();
-        table.made += 1;
-        let id = Sha256::new().chain_update(self.seed).chain_update(table.made.to_le_bytes());
+    fn id(&self, number: u64) -> ReservationId {
+        let id = Sha256::new().chain_update(self.seed).chain_update(number.to_le_bytes());
         let id: [u8; 32] = id.finalize().into();
         let (id, _) = id.split_first_chunk().expect("a hash is longer than an identifier");
-        let id = ReservationId(u128::from_le_bytes(*id));
-        table.ends.insert((expires, id));
-        table.bytes += taken.bytes();
-        table.open.insert(id, Open { taken, expires });
-        id
+        ReservationId(u128::from_le_bytes(*id))
+    }
+
+    /// The reservation of all that were charged nothing: it is always open, and has no place.
+    fn of_nothing(&self) -> ReservationId {
+        self.id(0)
     }
 
     /// Takes a reservation out: nobody else can settle it any more.
-    pub(super) fn close(&self, id: ReservationId) -> Option<Taken> {
+    pub(super) fn close(&self, id: ReservationId) -> Option<Open> {
+        if id == self.of_nothing() {
+            return Some(Open { taken: Taken::default(), expires: time::timer_now() });
+        }
         let mut table = self.table();
-        let Open { taken, expires } = table.open.remove(&id)?;
-        table.bytes -= taken.bytes();
-        table.ends.remove(&(expires, id));
-        Some(taken)
+        let open = table.open.remove(&id)?;
+        table.bytes -= open.taken.bytes();
+        table.ends.remove(&(open.expires, id));
+        Some(open)
+    }
+
+    /// Opens a reservation again that could not be settled, for what is left of it. It had a place,
+    /// so none is asked for.
+    pub(super) fn open_again(&self, id: ReservationId, open: Open) {
+        if !open.taken.parts.is_empty() {
+            self.table().put(id, open);
+        }
     }
 
     pub(super) fn len(&self) -> usize {

@@ -6,7 +6,7 @@ use super::{
     ask_error::AskError,
     counts::Outcome,
     request::{Ask, Descriptor, Entry},
-    rule::{Rule, RuleLimit},
+    rule::{Kind, Rule, RuleLimit},
     rules::Rules,
 };
 use crate::{decision::Decision, key::Key};
@@ -103,7 +103,7 @@ fn one(rules: &Rules, ask: &Ask, descriptor: &Descriptor) -> Resolved {
         },
     };
     let shared = found.map(|found| found.shared).unwrap_or_default();
-    let key = key_of(&ask.domain, &descriptor.entries, &shared);
+    let key = key_of(&ask.domain, &descriptor.entries, &shared, limit.kind);
     let is = |mode: fn(&Rule) -> bool| rule.as_ref().is_some_and(|rule| mode(rule));
     let act = if descriptor.refund {
         Act::Refund
@@ -121,8 +121,11 @@ fn one(rules: &Rules, ask: &Ask, descriptor: &Descriptor) -> Resolved {
 
 /// Each part stands with its length, so descriptors cannot be written to collide. Values may be API
 /// keys, so the whole is secret: it is shown nowhere, and a server is sent its hash.
-fn key_of(domain: &str, entries: &[Entry], shared: &[Option<&str>]) -> Key {
-    let mut parts = Vec::with_capacity(1 + 2 * entries.len());
+///
+/// The kind of the limit is a part too: who could bring a limit of another kind along would begin the
+/// count anew each time. With it the number of parts is even, so it cannot be written as an entry.
+fn key_of(domain: &str, entries: &[Entry], shared: &[Option<&str>], kind: Kind) -> Key {
+    let mut parts = Vec::with_capacity(2 + 2 * entries.len());
     parts.push(Key::secret(domain));
     for (place, entry) in entries.iter().enumerate() {
         parts.push(Key::from(entry.key.as_str()));
@@ -132,6 +135,7 @@ fn key_of(domain: &str, entries: &[Entry], shared: &[Option<&str>]) -> Key {
             None => Key::from(entry.value.as_str()),
         });
     }
+    parts.extend(kind.key_part().map(Key::from));
     Key::join(&parts)
 }
 
@@ -161,6 +165,11 @@ impl Limited {
     /// Whether its rule is in shadow mode: nobody is told that it is over.
     pub(super) fn is_masked(&self) -> bool {
         self.rule.as_ref().is_some_and(|rule| rule.shadow)
+    }
+
+    /// The memory beside its own that nobody shares with it.
+    pub(super) fn bytes(&self) -> usize {
+        self.key.as_bytes().len() + self.label.as_ref().map_or(0, String::capacity)
     }
 
     /// Whether hits that are refused are counted all the same.

@@ -1,7 +1,10 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::counts::Counts;
-use crate::{algorithm::Plan, limiter::Limit};
+use crate::{
+    algorithm::{self, Plan},
+    limiter::Limit,
+};
 
 /// The unit of time of a limit, as Envoy knows it. A month has thirty days and a year 365.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -65,10 +68,49 @@ impl Unit {
     }
 }
 
+/// What the states of a limit are like. One kind cannot go on from the state of another, so each has
+/// a count of its own.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Kind {
+    /// Fixed windows: those of most rules, and of limits that come with a request.
+    Window,
+    /// A token bucket or a leaky bucket.
+    Meter,
+    SlidingCounter,
+    SlidingLog,
+    SlidingWindow,
+}
+
+impl Kind {
+    pub(super) const fn of(rule: &algorithm::Rule) -> Self {
+        use algorithm::Rule;
+
+        match rule {
+            Rule::FixedWindow(_) => Self::Window,
+            Rule::LeakyBucket(_) | Rule::TokenBucket(_) => Self::Meter,
+            Rule::SlidingCounter(_) => Self::SlidingCounter,
+            Rule::SlidingLog(_) => Self::SlidingLog,
+            Rule::SlidingWindow(_) => Self::SlidingWindow,
+        }
+    }
+
+    /// The part of a key that tells it. A fixed window needs none.
+    pub(super) const fn key_part(self) -> Option<&'static str> {
+        match self {
+            Self::Window => None,
+            Self::Meter => Some("meter"),
+            Self::SlidingCounter => Some("sliding-counter"),
+            Self::SlidingLog => Some("sliding-log"),
+            Self::SlidingWindow => Some("sliding-window"),
+        }
+    }
+}
+
 /// A limit as a rule or a request gives it: what is decided by, and what is told of it.
 #[derive(Clone, Debug)]
 pub struct RuleLimit {
     pub(super) limit: Limit<Plan>,
+    pub(super) kind: Kind,
     pub(super) requests: u64,
     pub(super) period: Duration,
     pub(super) unit: Option<Unit>,

@@ -8,6 +8,9 @@ use super::{Rules, RulesError};
 
 /// A file of rules that is read again when it has changed.
 ///
+/// A file that is read while it is being written has the beginning of its text, which can be a set of
+/// rules too: a smaller one. So what was found counts when it is found twice in a row.
+///
 /// ```no_run
 /// # async fn follow(service: tower_quota::quota_service::QuotaService) -> Result<(), Box<dyn std::error::Error>> {
 /// use std::time::Duration;
@@ -29,10 +32,15 @@ use super::{Rules, RulesError};
 #[derive(Clone, Debug)]
 pub struct RuleFile {
     path: PathBuf,
+    /// What was found last and counts.
     last: Last,
+    /// What was found after that, once.
+    next: Option<Last>,
+    /// Whether the last rules limited somebody.
+    had_domains: bool,
 }
 
-/// What was found last.
+/// What was found.
 #[derive(Clone, Debug, PartialEq)]
 enum Last {
     Nothing,
@@ -60,6 +68,11 @@ pub enum RuleFileError {
         /// Why not.
         error: RulesError,
     },
+    /// Its text has no domain any more, which would limit nobody.
+    Emptied {
+        /// The file.
+        path: PathBuf,
+    },
 }
 
 impl RuleFile {
@@ -69,19 +82,45 @@ impl RuleFile {
     ///
     /// It cannot be read, or its text is not a set of rules.
     pub fn open(path: impl AsRef<Path>) -> Result<(Self, Rules), RuleFileError> {
-        let mut file = Self { path: path.as_ref().to_owned(), last: Last::Nothing };
-        let rules = file.read_again()?;
-        Ok((file, rules.expect("a file that was never read is read as changed")))
+        let path = path.as_ref().to_owned();
+        let mut file = Self { path, last: Last::Nothing, next: None, had_domains: false };
+        let (found, rules) = file.read();
+        file.last = found;
+        let rules = rules?;
+        file.had_domains = rules.domains().next().is_some();
+        Ok((file, rules))
     }
 
-    /// The rules, if the text is not the one that was read last. It reads the whole file, so that
-    /// no clock and no kind of file system can hide a change.
+    /// The rules, if the text is another than before, at the second call that finds it. It reads
+    /// the whole file, so that no clock and no kind of file system can hide a change.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open); of one text, and of not being readable, once.
+    /// As [`open`](Self::open); of one text, and of not being readable, once. And a text without any
+    /// domain after one that had some: a file that was emptied by mistake would limit nobody. Who
+    /// means it leaves one `domain` without descriptors.
     pub fn read_again(&mut self) -> Result<Option<Rules>, RuleFileError> {
-        let (found, told) = match fs::read_to_string(&self.path) {
+        let (found, rules) = self.read();
+        if self.last == found {
+            self.next = None;
+            return Ok(None);
+        }
+        if self.next.as_ref() != Some(&found) {
+            self.next = Some(found);
+            return Ok(None);
+        }
+        (self.last, self.next) = (found, None);
+        let rules = rules?;
+        let has_domains = rules.domains().next().is_some();
+        if self.had_domains && !has_domains {
+            return Err(RuleFileError::Emptied { path: self.path.clone() });
+        }
+        self.had_domains = has_domains;
+        Ok(Some(rules))
+    }
+
+    fn read(&self) -> (Last, Result<Rules, RuleFileError>) {
+        match fs::read_to_string(&self.path) {
             Ok(text) => {
                 let path = self.path.clone();
                 let rules = text.parse().map_err(|error| RuleFileError::Wrong { path, error });
@@ -91,12 +130,7 @@ impl RuleFile {
                 let path = self.path.clone();
                 (Last::Unreadable, Err(RuleFileError::Unreadable { path, error }))
             }
-        };
-        if self.last == found {
-            return Ok(None);
         }
-        self.last = found;
-        told.map(Some)
     }
 }
 
@@ -107,6 +141,12 @@ impl fmt::Display for RuleFileError {
                 write!(f, "{} cannot be read: {error}", path.display())
             }
             Self::Wrong { path, error } => write!(f, "{}: {error}", path.display()),
+            Self::Emptied { path } => write!(
+                f,
+                "{} has no domain any more, which would limit nobody: write `domain = \"…\"` alone \
+                 if that is meant",
+                path.display()
+            ),
         }
     }
 }
@@ -116,6 +156,7 @@ impl Error for RuleFileError {
         match self {
             Self::Unreadable { error, .. } => Some(error),
             Self::Wrong { error, .. } => Some(error),
+            Self::Emptied { .. } => None,
         }
     }
 }

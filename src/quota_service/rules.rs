@@ -9,6 +9,7 @@ use super::{
     shape::FileShape,
     tree::{Found, RuleSet},
 };
+use crate::observe;
 
 /// The rules of a quota service: which descriptors have which limit.
 ///
@@ -64,10 +65,14 @@ impl Rules {
             return;
         }
         let before: HashMap<_, _> =
-            before.all().into_iter().map(|rule| (&*rule.path, &rule.counts)).collect();
+            before.all().into_iter().map(|rule| (&*rule.path, rule)).collect();
         for rule in self.all() {
-            if let Some(counts) = before.get(&*rule.path) {
-                rule.counts.go_on_from(counts);
+            let Some(before) = before.get(&*rule.path) else { continue };
+            rule.counts.go_on_from(&before.counts);
+            if let (Some(limit), Some(before)) = (&rule.limit, &before.limit)
+                && limit.kind != before.kind
+            {
+                observe::rules::begins_anew(&rule.path);
             }
         }
     }

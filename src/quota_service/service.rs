@@ -5,13 +5,14 @@ use std::{
 };
 
 use http::HeaderMap;
+use tokio::runtime::Handle;
 
 use super::{
     ask_error::AskError,
     decide::{self, Decided, Decisions},
     fields::HeaderFields,
     request::{Ask, LimitOverride},
-    reservations::{ReservationId, Reservations, SettleError},
+    reservations::{Open, ReservationId, Reservations, SettleError},
     resolve::{self, Resolved},
     rule::{RuleLimit, Unit},
     rules::Rules,
@@ -22,7 +23,7 @@ use crate::{
     backend::{Backend, DynBackend},
     cost::Cost,
     decision::{Decision, Demand},
-    error::BackendError,
+    error::{BackendError, BackendErrorKind},
     key::Key,
     name::PolicyName,
     observe::{Observer, Outcome},
@@ -92,8 +93,9 @@ impl QuotaService {
     }
 
     /// Puts other rules in force, for every request from now on. States belong to descriptors, not
-    /// to rules: what was used stays used, as long as the kind of algorithm is the same. A rule's
-    /// counts go on where it stands at the same place.
+    /// to rules: what was used stays used, as long as the kind of algorithm is the same. Where it is
+    /// another, a count of its own begins, and with the feature `tracing` a warning says so. (The
+    /// two buckets are one kind.) A rule's counts go on where it stands at the same place.
     pub fn set_rules(&self, rules: Rules) {
         let mut current = self.shared.rules.write().unwrap_or_else(PoisonError::into_inner);
         rules.go_on_from(&current);
@@ -104,7 +106,8 @@ impl QuotaService {
     ///
     /// # Errors
     ///
-    /// The request is not well-formed, or the backend failed.
+    /// The request is not well-formed, or the backend failed. What was charged by then is given
+    /// back, as far as the backend can be reached.
     ///
     /// # Cancel safety
     ///
@@ -146,7 +149,8 @@ impl QuotaService {
     /// A reservation that is not settled in time counts as it was charged. So whoever reserves and
     /// is gone leaks nothing: what it took comes back by its limit, as everything does.
     ///
-    /// Reservations are kept in this process, 100,000 of them and 64 MiB at the most.
+    /// Reservations are kept in this process, 100,000 of them and about 64 MiB at the most. One
+    /// that was charged nothing has no place there: it can be settled like any other, and as often.
     ///
     /// # Errors
     ///
@@ -156,14 +160,11 @@ impl QuotaService {
         ask: &Ask,
         lasting: Duration,
     ) -> Result<(Verdict, Option<ReservationId>), AskError> {
-        let reservations = &self.shared.reservations;
-        if !reservations.has_room() {
-            return Err(AskError::TooManyReservations);
-        }
+        let place = self.shared.reservations.place().ok_or(AskError::TooManyReservations)?;
         let mut verdict = self.ask(ask).await?;
         let id = verdict.allowed.then(|| {
             let taken = mem::take(&mut verdict.taken);
-            reservations.open(taken, lasting.min(Self::LONGEST_RESERVATION))
+            place.open(taken, lasting.min(Self::LONGEST_RESERVATION))
         });
         Ok((verdict, id))
     }
@@ -174,14 +175,34 @@ impl QuotaService {
     ///
     /// # Errors
     ///
-    /// The reservation is not known, or the backend failed. Either way it is closed.
+    /// The reservation is not known, or the backend failed: [`SettleError`] says when it is open
+    /// again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled, it goes on by itself if it is dropped, in a Tokio runtime.
     pub async fn settle(
         &self,
         id: ReservationId,
         actual: impl Fn(usize) -> Option<u64>,
     ) -> Result<(), SettleError> {
-        let taken = self.shared.reservations.close(id).ok_or(SettleError::Unknown)?;
-        taken.settle(self.backend(), actual).await.map_err(SettleError::Backend)
+        let open = self.shared.reservations.close(id).ok_or(SettleError::Unknown)?;
+        let (settled, expires) = (open.taken.settle(self.backend(), actual), open.expires);
+        let shared = Arc::clone(&self.shared);
+        let corrected = async move {
+            let (taken, result) = settled.await;
+            shared.reservations.open_again(id, Open { taken, expires });
+            result
+        };
+        let result = match Handle::try_current() {
+            // A runtime that ends in the middle of it leaves open what was done.
+            Ok(runtime) => runtime
+                .spawn(corrected)
+                .await
+                .unwrap_or_else(|_| Err(BackendError::new(BackendErrorKind::TimedOut))),
+            Err(_) => corrected.await,
+        };
+        result.map_err(SettleError::Backend)
     }
 
     /// Gives all of a reservation back: the request did not take place.

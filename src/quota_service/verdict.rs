@@ -1,5 +1,6 @@
 use std::{fmt, time::Duration};
 
+use futures::future::{BoxFuture, FutureExt as _, join_all};
 use http::HeaderMap;
 
 use super::{fields::DeniedBody, resolve::Limited, rule::RuleLimit};
@@ -8,7 +9,7 @@ use crate::{
     backend::{Backend as _, DynBackend},
     cost::Cost,
     decision::{Charge, Decision, RetryAfter, Snapshot},
-    error::BackendError,
+    error::{BackendError, BackendErrorKind},
 };
 
 /// What the quota service says of a request.
@@ -139,7 +140,7 @@ impl LimitStatus {
 impl Taken {
     /// The memory that it takes, about: a caller chooses how long its keys are.
     pub(super) fn bytes(&self) -> usize {
-        let part = |part: &Part| size_of::<Part>() + part.limited.key.as_bytes().len();
+        let part = |part: &Part| size_of::<Part>() + part.limited.bytes();
         size_of::<Self>() + self.parts.iter().map(part).sum::<usize>()
     }
 
@@ -148,19 +149,32 @@ impl Taken {
     }
 
     /// Corrects each to what was in fact used: the hits of each descriptor, in the order of the
-    /// request. Those that are not named count as they were taken.
-    pub(super) async fn settle(
+    /// request. Those that are not named count as they were taken. What is told besides the result
+    /// is what can be corrected again, since it is known that it was not.
+    pub(super) fn settle(
         self,
         backend: &DynBackend<Plan>,
         actual: impl Fn(usize) -> Option<u64>,
-    ) -> Result<(), BackendError> {
-        let parts = self.parts.iter().filter_map(|part| {
+    ) -> BoxFuture<'static, (Self, Result<(), BackendError>)> {
+        let begin = |part: Part| {
             let actual = Cost::new(actual(part.descriptor)?);
-            let Part { limited, charge, .. } = part;
-            Some(backend.settle(limited.limit.limit.algorithm(), &limited.key, charge, actual))
-        });
-        let settled = futures::future::join_all(parts).await;
-        settled.into_iter().collect()
+            let algorithm = part.limited.limit.limit.algorithm();
+            let settled = backend.settle(algorithm, &part.limited.key, &part.charge, actual);
+            Some(async move { (part, settled.await) })
+        };
+        let settled = join_all(self.parts.into_iter().filter_map(begin));
+        async move {
+            let (mut left, mut result) = (Self::default(), Ok(()));
+            for (part, settled) in settled.await {
+                let Err(error) = settled else { continue };
+                if was_not_done(error.kind()) {
+                    left.parts.push(part);
+                }
+                result = result.and(Err(error));
+            }
+            (left, result)
+        }
+        .boxed()
     }
 
     /// Gives all of it back, where nobody can wait for it.
@@ -171,6 +185,13 @@ impl Taken {
             backend.settle(algorithm, &limited.key, &charge, Cost::ZERO).detach();
         }
     }
+}
+
+/// Whether a call that failed so has surely not changed anything.
+const fn was_not_done(kind: BackendErrorKind) -> bool {
+    use BackendErrorKind as Kind;
+
+    matches!(kind, Kind::CircuitOpen | Kind::Unauthorized | Kind::Unreachable)
 }
 
 impl fmt::Debug for Taken {

@@ -185,3 +185,17 @@ fn values_and_tokens_are_in_no_event_no_metric_and_no_debug_text() {
     assert_eq!(of("edge/user", "refused"), Some(2), "{metrics:?}");
     assert_eq!(of("edge/path=/seen", "admitted"), Some(1), "{metrics:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_does_not_come_is_not_waited_for() {
+    let mut server = RateLimitServer::new(service(RULES).0);
+    let never = futures::stream::pending::<Result<bytes::Bytes, std::io::Error>>();
+    let request =
+        http::Request::post("/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit")
+            .header("content-type", "application/grpc")
+            .body(axum::body::Body::from_stream(never))
+            .expect("a request");
+    let answer = tower::Service::call(&mut server, request).await.expect("an answer");
+    let status = Status::from_header_map(answer.headers()).expect("a status");
+    assert_eq!(status.code(), Grpc::DeadlineExceeded);
+}

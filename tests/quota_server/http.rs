@@ -146,6 +146,9 @@ async fn a_reservation_is_settled_both_ways_or_given_back_and_once_only() {
         "descriptors": [{ "entries": [{ "key": "tokens", "value": "red" }], "hits": 40 }],
         "expires_in_ms": 30_000,
     });
+    let mut at_once = reserve.clone();
+    at_once["expires_in_ms"] = json!(0);
+    api.post("/v1/reservations", &at_once).await.is_problem(400);
     let left = async || {
         let answer = api.post("/v1/inspect", &ask(&[of("tokens", "red")])).await;
         answer.body["descriptors"][0]["remaining"].clone()

@@ -1,5 +1,6 @@
 //! The central quota service: its rules, over gRPC, over HTTP, and behind a real Envoy.
 
+mod at_once;
 mod envoy;
 mod hostile;
 mod http;

@@ -82,6 +82,12 @@ fn what_is_wrong_is_told_with_its_line_and_a_remedy() {
             "end in `*`",
         ),
         (
+            "domain = \"a\"\n[[descriptors]]\nkey = \"b\"\n[descriptors.rate_limit]\nquota = \"1/s\"\nname = \"c\"\n[[descriptors.rate_limit.replaces]]\nname = \"c\"",
+            7,
+            "descriptors[0].rate_limit.replaces[0]",
+            "limits nobody",
+        ),
+        (
             "[[domains]]\ndomain = \"a\"\n\n[[domains]]\ndomain = \"a\"",
             5,
             "domains[1].domain",
@@ -173,15 +179,7 @@ async fn a_rule_replaces_others_by_name() {
 
 #[tokio::test]
 async fn each_algorithm_keeps_its_limit() {
-    let algorithms = [
-        "fixed-window",
-        "token-bucket",
-        "sliding-window",
-        "sliding-log",
-        "sliding-counter",
-        "leaky-bucket",
-    ];
-    for algorithm in algorithms {
+    for algorithm in KINDS {
         let rules = format!(
             "domain = \"edge\"\ndescriptors = [{{ key = \"k\", rate_limit = {{ quota = \"5/min\", algorithm = {algorithm:?} }} }}]"
         );
@@ -247,6 +245,54 @@ async fn other_rules_keep_what_was_used_and_what_was_counted() {
     );
 }
 
+const KINDS: [&str; 6] = [
+    "fixed-window",
+    "token-bucket",
+    "sliding-window",
+    "sliding-log",
+    "sliding-counter",
+    "leaky-bucket",
+];
+
+fn five_an_hour(algorithm: &str) -> String {
+    format!(
+        "domain = \"edge\"\ndescriptors = [{{ key = \"k\", rate_limit = {{ quota = \"5/hour\", algorithm = {algorithm:?} }} }}]"
+    )
+}
+
+#[tokio::test]
+async fn a_limit_that_comes_with_a_request_begins_no_count_anew() {
+    for algorithm in KINDS {
+        let (service, _) = service(&five_an_hour(algorithm));
+        let limit = LimitOverride { requests_per_unit: 3, unit: Unit::Hour };
+        let by = Ask::new("edge", [Descriptor::new([("k", "a")]).limit(limit)]);
+        let mut admitted = [0, 0];
+        for _ in 0..20 {
+            admitted[0] += usize::from(allows(&service, &ask(&[("k", "a")])).await);
+            admitted[1] += usize::from(allows(&service, &by).await);
+        }
+        // Windows are counted together.
+        let expected = if algorithm == "fixed-window" { [4, 1] } else { [5, 3] };
+        assert_eq!(admitted, expected, "{algorithm}");
+    }
+}
+
+#[tokio::test]
+async fn an_algorithm_of_another_kind_does_not_forget_what_was_used_under_the_first() {
+    let (service, _) = service(&five_an_hour("token-bucket"));
+    for _ in 0..4 {
+        for algorithm in KINDS {
+            service.set_rules(five_an_hour(algorithm).parse().expect("rules"));
+            for _ in 0..5 {
+                service.ask(&ask(&[("k", "a")])).await.expect("a verdict");
+            }
+            assert!(!allows(&service, &ask(&[("k", "a")])).await, "{algorithm}");
+        }
+    }
+    service.set_rules(five_an_hour("token-bucket").parse().expect("rules"));
+    assert!(!allows(&service, &ask(&[("k", "a")])).await);
+}
+
 #[tokio::test]
 async fn a_file_is_read_again_when_it_has_changed_and_wrong_ones_change_nothing() {
     let folder = std::env::temp_dir().join(format!("tower-quota-rules-{}", std::process::id()));
@@ -257,20 +303,32 @@ async fn a_file_is_read_again_when_it_has_changed_and_wrong_ones_change_nothing(
     assert_eq!(rules.domains().collect::<Vec<_>>(), ["one"]);
     assert!(file.read_again().expect("rules").is_none());
 
+    // What is found once may be half of it.
+    fs::write(&path, "").expect("a file");
+    assert!(file.read_again().expect("rules").is_none());
     fs::write(&path, "domain = \"two\"").expect("a file");
+    assert!(file.read_again().expect("rules").is_none());
     let rules = file.read_again().expect("rules").expect("other rules");
     assert_eq!(rules.domains().collect::<Vec<_>>(), ["two"]);
+    assert!(file.read_again().expect("rules").is_none());
 
-    fs::write(&path, "domain = 2").expect("a file");
-    let error = file.read_again().expect_err("no rules").to_string();
+    let mut told = |text: Option<&str>| {
+        match text {
+            Some(text) => fs::write(&path, text).expect("a file"),
+            None => fs::remove_file(&path).expect("a file"),
+        }
+        assert!(file.read_again().expect("found once").is_none());
+        let told = file.read_again();
+        assert!(file.read_again().expect("told once").is_none());
+        told.map(|rules| rules.is_some()).map_err(|error| error.to_string())
+    };
+    let error = told(Some("domain = 2")).expect_err("no rules");
     assert!(error.contains("rules.toml") && error.contains("line 1"), "{error}");
-    assert!(file.read_again().expect("told once").is_none());
-    fs::remove_file(&path).expect("a file");
-    assert!(file.read_again().is_err());
-    assert!(file.read_again().expect("told once").is_none());
-
-    fs::write(&path, "domain = \"two\"").expect("a file");
-    assert!(file.read_again().expect("rules").is_some());
+    assert!(told(None).is_err());
+    assert_eq!(told(Some("domain = \"two\"")), Ok(true));
+    let error = told(Some("# nothing")).expect_err("nobody is limited");
+    assert!(error.contains("no domain any more"), "{error}");
+    assert_eq!(told(Some("domain = \"three\"")), Ok(true));
     fs::remove_dir_all(&folder).expect("a folder");
 }
 
@@ -321,5 +379,21 @@ fn the_rules_of_the_guide_and_of_the_example_are_rules() {
     for rules in [rules, example] {
         let rules = rules.parse::<Rules>();
         assert!(rules.is_ok(), "{rules:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_reservation_that_was_charged_nothing_has_no_place() {
+    let rules = r#"
+        domain = "edge"
+        descriptors = [{ key = "user", rate_limit = { unlimited = true } }]
+    "#;
+    let (service, _) = service(rules);
+    for asked in [ask(&[("user", "a")]), ask(&[("nobody", "a")])] {
+        let (verdict, id) =
+            service.reserve(&asked, Duration::from_secs(60)).await.expect("a verdict");
+        assert!(verdict.allowed);
+        assert_eq!(service.open_reservations(), 0);
+        service.settle(id.expect("a reservation"), |_| Some(7)).await.expect("it is settled");
     }
 }

@@ -2,6 +2,7 @@ use std::{
     convert::Infallible,
     fmt, mem,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures::future::{BoxFuture, FutureExt as _};
@@ -13,6 +14,7 @@ use tower_service::Service;
 use super::{
     convert,
     proto::{RateLimitRequest, RateLimitResponse},
+    timely::Timely,
 };
 use crate::{
     algorithm::Plan,
@@ -30,15 +32,23 @@ pub struct RateLimitServer {
     service: QuotaService,
     tokens: Option<BearerTokens>,
     max_message: usize,
+    read_timeout: Duration,
 }
 
 impl RateLimitServer {
     /// The largest message that is read unless told otherwise: 64 KiB.
     pub const DEFAULT_MAX_MESSAGE: usize = 64 * 1024;
+    /// How long a message may take to arrive unless told otherwise.
+    pub const DEFAULT_READ_TIMEOUT: Duration = Duration::from_secs(5);
 
     /// Answers by `service`.
     pub const fn new(service: QuotaService) -> Self {
-        Self { service, tokens: None, max_message: Self::DEFAULT_MAX_MESSAGE }
+        Self {
+            service,
+            tokens: None,
+            max_message: Self::DEFAULT_MAX_MESSAGE,
+            read_timeout: Self::DEFAULT_READ_TIMEOUT,
+        }
     }
 
     /// Answers only who has one of these tokens: others are `UNAUTHENTICATED`. In Envoy it is an
@@ -52,6 +62,12 @@ impl RateLimitServer {
     #[must_use]
     pub fn max_message(self, bytes: usize) -> Self {
         Self { max_message: bytes, ..self }
+    }
+
+    /// Reads a message for so long at the most: one that comes too slowly is `DEADLINE_EXCEEDED`.
+    #[must_use]
+    pub fn read_timeout(self, timeout: Duration) -> Self {
+        Self { read_timeout: timeout, ..self }
     }
 }
 
@@ -84,7 +100,8 @@ where
             let status = Status::unauthenticated("a valid bearer token is needed");
             return futures::future::ok(status.into_http()).boxed();
         }
-        let max_message = self.max_message;
+        let (max_message, read_timeout) = (self.max_message, self.read_timeout);
+        let request = request.map(|body| Timely::new(body, read_timeout));
         let method = ShouldRateLimit(self.service.clone());
         async move {
             let grpc = server::Grpc::new(ProstCodec::default());

@@ -54,6 +54,11 @@ pub(super) async fn reserve(
     request: Request,
 ) -> Result<Response, Problem> {
     let body = read::json::<AskBody>(&settings, request).await?;
+    if body.expires_in_ms == Some(0) {
+        let detail = "a reservation that is open for no time cannot be settled: leave \
+                      `expires_in_ms` out, or decide instead";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
+    }
     let expires_in = body.expires_in_ms.map_or(USUAL_RESERVATION, Duration::from_millis);
     let expires_in = expires_in.min(QuotaService::LONGEST_RESERVATION);
     let (verdict, id) = settings.service.reserve(&body.into_ask()?, expires_in).await?;
