@@ -202,7 +202,7 @@ impl Gateway {
                 let upstream = upstream.ok_or("a model without its account")?;
                 first.get_or_insert_with(|| (upstream.wire, upstream.profile.clone()));
                 let quota = |own: &&Quota| own.model == model.at_provider();
-                let quota = upstream.quotas.iter().find(quota).or(upstream.quotas.first());
+                let quota = upstream.quotas.iter().find(quota).or_else(|| upstream.quotas.first());
                 let standing = Arc::clone(&quota.ok_or("an account without a quota")?.standing);
                 let via = Via { upstream: Arc::clone(upstream), standing };
                 pool = pool.member(upstream.account.clone(), move |parts: &mut Parts| {

@@ -72,7 +72,7 @@ fn accounts(upstream: &Upstream, now: Timestamp) -> Vec<Value> {
     let all = upstream.account.notice("");
     let quotas = upstream.quotas.iter().map(|Quota { model, .. }| {
         // What stops all of it goes first: it has mostly no end.
-        let stop = all.stop.clone().or(upstream.account.notice(model).stop);
+        let stop = all.stop.clone().or_else(|| upstream.account.notice(model).stop);
         json!({
             "name": upstream.name,
             "model": model,

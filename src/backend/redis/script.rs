@@ -28,9 +28,9 @@ use crate::{
 /// An algorithm that a server can carry out, as a script.
 ///
 /// It is sealed: what a script and its numbers mean to each other is still to be proved in use.
-pub trait Scripted: Algorithm + sealed::Steps {}
+pub trait Scripted: Algorithm + Steps {}
 
-impl<A: Algorithm + sealed::Steps> Scripted for A {}
+impl<A: Algorithm + Steps> Scripted for A {}
 
 #[doc(hidden)]
 pub mod sealed {
