@@ -1,6 +1,9 @@
 //! What tenants see: the endpoints, and who may use them.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use axum::{
     Router,
@@ -10,11 +13,15 @@ use axum::{
 };
 use http::{
     HeaderMap, HeaderValue, Request, Response, StatusCode,
-    header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
+    header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
+use tower_quota::{
+    http::RetryHint,
+    time::{Clock as _, SystemClock},
+};
 
 use crate::{
     call::Call,
@@ -127,8 +134,11 @@ async fn later(State(gateway): State<Arc<Gateway>>, mut request: Request<Body>) 
 pub(crate) fn given(mut response: Response<Body>, wire: Wire) -> Response<Body> {
     if response.status() == StatusCode::TOO_MANY_REQUESTS {
         // What it says is about the account: whose it is, its limits, its use.
-        let after = response.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok());
-        return Refusal::throttled(after.and_then(|after| after.parse().ok())).respond(wire);
+        let after = RetryHint::from_headers(response.headers());
+        let now = SystemTime::UNIX_EPOCH + Duration::from_nanos(SystemClock.now().as_nanos());
+        let wait = after.map(|after| after.wait(now));
+        let secs = wait.map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
+        return Refusal::throttled(secs).respond(wire);
     }
     let of_account =
         [StatusCode::UNAUTHORIZED, StatusCode::PAYMENT_REQUIRED, StatusCode::FORBIDDEN];

@@ -9,7 +9,7 @@ use std::{
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{Request, Response, request::Parts};
+use http::{HeaderName, Request, Response, request::Parts};
 use tower::{BoxError, ServiceBuilder, ServiceExt as _, service_fn, util::BoxCloneSyncService};
 use tower_quota::{
     Cost, Key, Limit, Limiter, PolicyName,
@@ -294,6 +294,10 @@ impl Gateway {
             .ttl(config.cache.ttl)
             .stale_while_revalidate(config.cache.stale_for)
             .max_request_bytes(config.server.max_body_bytes)
+            // An answer of another version of the API is another answer.
+            .header(HeaderName::from_static("anthropic-beta"))
+            .header(HeaderName::from_static("anthropic-version"))
+            .header(HeaderName::from_static("openai-beta"))
             // One tenant's answers are not another's.
             .key(|request: &Request<Body>| {
                 request.extensions().get::<Call>().map(|call| call.tenant().key.clone())

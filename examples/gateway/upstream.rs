@@ -17,6 +17,7 @@ use hyper_util::{
     client::legacy::{Client as HyperClient, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
+use sha2::{Digest as _, Sha256};
 use tower::BoxError;
 use tower_quota::{
     Cost,
@@ -131,6 +132,13 @@ pub(crate) async fn send(
     *request.method_mut() = parts.method;
     *request.uri_mut() = upstream.target.uri(parts.uri.path())?;
     *request.headers_mut() = forwarded(&parts.headers);
+    if let Some(key) = parts.headers.get(IDEMPOTENCY_KEY) {
+        // One tenant's keys are not another's, though both use one account.
+        let hash = Sha256::new().chain_update(&call.tenant().name).chain_update([0]);
+        let hash = hash.chain_update(key).finalize();
+        let key: String = hash[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        request.headers_mut().insert(IDEMPOTENCY_KEY, HeaderValue::try_from(key)?);
+    }
     authorize(&upstream, request.headers_mut())?;
 
     let sent = SystemClock.now();
@@ -179,6 +187,8 @@ impl Drop for Unanswered<'_> {
     }
 }
 
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
 /// What of a caller's fields goes on. All others, such as its key and its cookies, stay here;
 /// compression too, since what is compressed cannot be read as it passes.
 fn forwarded(headers: &HeaderMap) -> HeaderMap {
@@ -189,7 +199,6 @@ fn forwarded(headers: &HeaderMap) -> HeaderMap {
         USER_AGENT,
         HeaderName::from_static("anthropic-beta"),
         HeaderName::from_static("anthropic-version"),
-        HeaderName::from_static("idempotency-key"),
         HeaderName::from_static("openai-beta"),
     ] {
         for value in headers.get_all(&name) {
