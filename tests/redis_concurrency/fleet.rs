@@ -110,13 +110,16 @@ async fn fleet(urls: Vec<String>) {
     let mut processes: Vec<Child> = (0..PROCESSES).map(|_| spawn(&urls)).collect();
     let victim = processes[0].id().to_string();
     // It holds some, and is killed: nobody gives them back.
-    loop {
-        let held: Option<i64> = counter.ask(&["HGET", COUNTED, &victim]).await;
-        if held.is_some_and(|held| held > 0) {
-            break;
+    let holds = async {
+        loop {
+            let held: Option<i64> = counter.ask(&["HGET", COUNTED, &victim]).await;
+            if held.is_some_and(|held| held > 0) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    };
+    tokio::time::timeout(Duration::from_secs(60), holds).await.expect("it takes some");
     tokio::time::sleep(Duration::from_millis(500)).await;
     processes[0].kill().expect("it runs");
     processes[0].wait().expect("it ends");

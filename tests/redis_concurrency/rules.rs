@@ -7,7 +7,7 @@ use tower_quota::{Busy, BusyScope, Key, Rejection, concurrency::Slot};
 
 use crate::{
     servers::{Flavor, Standalone},
-    support::{server, slots, until_idle, usage_when},
+    support::{server, slots, until, until_idle, usage_when},
 };
 
 fn busy(taken: Result<Slot, Rejection>) -> Busy {
@@ -98,16 +98,17 @@ async fn a_line_is_bounded_and_a_place_is_given_up() {
     assert_pending!(next.poll());
     usage_when(&limiter, &key, |usage| usage.waiting == 1).await;
     drop(held);
-    while !next.is_woken() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    until("that it is woken", || next.is_woken()).await;
     // It is woken by the answer, and by its turn.
-    let slot = loop {
-        if let std::task::Poll::Ready(slot) = next.poll() {
-            break slot.expect("its turn comes");
+    let mut slot = None;
+    until("its turn", || {
+        if let std::task::Poll::Ready(its) = next.poll() {
+            slot = Some(its);
         }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    };
+        slot.is_some()
+    })
+    .await;
+    let slot = slot.expect("it has come").expect("its turn comes");
     assert_eq!(slot.key(), &key);
     let mut free = task::spawn(async { drop(slot) });
     assert_ready!(free.poll());

@@ -43,6 +43,17 @@ pub(crate) async fn usage_when(
     tokio::time::timeout(Duration::from_secs(20), looking).await.expect("it comes to that")
 }
 
+/// Waits until something is so, within twenty seconds.
+pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let looking = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(20), looking).await;
+    in_time.unwrap_or_else(|_| panic!("{what} does not come to pass"));
+}
+
 pub(crate) async fn until_idle(limiter: &SharedConcurrencyLimiter, key: &Key) {
     usage_when(limiter, key, |usage| usage.in_use == 0 && usage.waiting == 0).await;
 }
