@@ -146,6 +146,10 @@ fn a_refusal_tells_when<A: Algorithm>(algorithm: &A, past: &Past) -> Result<(), 
             Some(RetryAfter::After(wait)) => {
                 prop_assert!(ever);
                 let wait = wait.as_nanos() as u64;
+                // So much may be in use that it comes back only after the end of time.
+                if now.saturating_add(wait) == u64::MAX {
+                    return Ok(());
+                }
                 prop_assert!(wait > 0);
                 prop_assert!(allowed_at(now + wait), "{} at {} + {}", cost.units(), now, wait);
                 for before in [0, wait / 3, wait / 2, wait - 1] {
@@ -261,13 +265,15 @@ fn a_changed_limit_goes_on(old: &Rule, new: &Rule, past: &Past) -> Result<(), Te
             continue;
         };
         let wait = wait.as_nanos() as u64;
+        // So much may be in use that it comes back only after the end of time.
+        if now.saturating_add(wait) == u64::MAX {
+            continue;
+        }
         for later in [0, wait / 3, wait / 2, wait - 1] {
             let later = new.decide(&mut state.clone(), at(now + later), cost);
             prop_assert!(!later.is_allowed());
         }
-        // So much debt may be left that it is paid only after the end of time.
-        let allowed = new.decide(&mut state.clone(), at(now + wait), cost).is_allowed();
-        prop_assert!(allowed || now + wait == u64::MAX);
+        prop_assert!(new.decide(&mut state.clone(), at(now + wait), cost).is_allowed());
     }
     prop_assert!(available >= new.available(&state, at(now), Cost::ONE), "a refusal gave units");
     Ok(())

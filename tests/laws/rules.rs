@@ -20,7 +20,8 @@ const SECOND: u64 = 1_000_000_000;
 
 pub(crate) fn quotas() -> impl Strategy<Value = Quota> {
     let limits = prop_oneof![
-        Just(1_u64),
+        Just(0_u64),
+        Just(1),
         Just(2),
         2..100_u64,
         Just(1_000_003),
@@ -34,6 +35,7 @@ pub(crate) fn quotas() -> impl Strategy<Value = Quota> {
         Just(SECOND + 7),
         Just(60 * SECOND),
         Just(30 * 86_400 * SECOND),
+        Just(Quota::MAX_PERIOD.as_nanos() as u64),
     ];
     (limits, periods).prop_map(|(limit, period)| quota(limit, period))
 }
