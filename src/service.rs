@@ -54,6 +54,12 @@ use crate::{
 /// A response future that is dropped while it waits for its turn gives the turn back if nobody
 /// has come after it. One that is dropped while a remote backend decides may have been charged.
 /// Once the inner service has been called, what was charged stays charged.
+///
+/// # Panics
+///
+/// Called without having been made ready, it calls an inner service that was not made ready either,
+/// which may panic, as tower's own layers do. What was charged by then stays charged, and all else
+/// works on.
 pub struct RateLimit<S, L, P> {
     inner: S,
     limiter: L,
