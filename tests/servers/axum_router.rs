@@ -29,6 +29,31 @@ async fn routes_and_connections_behind_one_layer_share_one_budget() {
 }
 
 #[tokio::test]
+async fn one_layer_in_every_place_of_a_router_is_one_budget() {
+    let layer = TokenBucketLayer::new(Quota::per_hour(4)).answer(TooManyRequests::new());
+    let nested = Router::new().route("/deep", get(hello)).layer(layer.clone());
+    let method = get(hello).layer(layer.clone()).post(hello);
+    let app = Router::new()
+        .route("/layered", get(hello))
+        .layer(layer.clone())
+        .merge(Router::new().route("/routed", get(hello)).route_layer(layer.clone()))
+        .route("/method", method)
+        .nest("/nested", nested)
+        .fallback_service(get(hello).layer(layer));
+    let url = serve(app).await;
+    let client = reqwest::Client::new();
+    for (place, path) in
+        ["layered", "routed", "method", "nested/deep", "nowhere"].iter().enumerate()
+    {
+        let response = client.get(format!("{url}/{path}")).send().await.expect("an answer");
+        assert_eq!(response.status().as_u16(), if place < 4 { 200 } else { 429 }, "{path}");
+    }
+    // The method that came after the layer is not behind it, as axum has it.
+    let unlimited = client.post(format!("{url}/method")).send().await.expect("an answer");
+    assert_eq!(unlimited.status(), StatusCode::OK);
+}
+
+#[tokio::test]
 async fn each_of_the_four_layers_answers_in_http() {
     let (quota, answer) = (Quota::per_hour(2), TooManyRequests::new());
     let app = Router::new()
@@ -68,6 +93,23 @@ async fn a_server_that_was_not_told_who_connects_answers_and_does_not_panic() {
     // No connect info.
     tokio::spawn(async move { axum::serve(listener, app).await });
     assert_eq!(reqwest::get(url).await.expect("an answer").status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn callers_that_nobody_can_tell_apart_share_one_budget() {
+    let layer = TokenBucketLayer::new(Quota::per_hour(2))
+        .key(ClientAddr::new())
+        .answer(TooManyRequests::new());
+    let app = Router::new().route("/", get(hello)).layer(layer);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+    // No connect info, and nobody said what is to happen then.
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let mut statuses = Vec::new();
+    for _ in 0..3 {
+        statuses.push(reqwest::get(&url).await.expect("an answer").status().as_u16());
+    }
+    assert_eq!(statuses, [200, 200, 429]);
 }
 
 #[tokio::test]

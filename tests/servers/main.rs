@@ -2,9 +2,11 @@
 
 mod axum_router;
 mod concurrency;
+mod http2;
 mod hyper_connections;
 mod reqwest_client;
 mod tonic_server;
+mod upgrade;
 
 use axum::Router;
 use tokio::net::TcpListener;

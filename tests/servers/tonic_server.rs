@@ -56,3 +56,24 @@ async fn one_layer_answers_rest_and_grpc_in_their_own_languages() {
     assert_eq!(reqwest::get(&url).await.expect("an answer").status(), 429);
     assert_exhausted(&check(&url).await.expect_err("both share one budget"));
 }
+
+#[tokio::test]
+async fn a_grpc_web_client_over_http_1_is_answered_in_headers_it_can_read() {
+    let layer = TokenBucketLayer::new(Quota::CLOSED)
+        .name(PolicyName::from_static("calls"))
+        .answer(TooManyRequests::new());
+    let (_, health) = tonic_health::server::health_reporter();
+    let url = serve(tonic::service::Routes::new(health).into_axum_router().layer(layer)).await;
+    let client = reqwest::Client::builder().http1_only().build().expect("a client");
+    let path = format!("{url}/grpc.health.v1.Health/Check");
+    for content_type in ["application/grpc-web+proto", "application/grpc-web-text"] {
+        let call = client.post(&path).header("content-type", content_type).body(vec![0; 5]);
+        let response = call.send().await.expect("an answer");
+        assert_eq!(response.status(), 200);
+        let headers = response.headers().clone();
+        assert_eq!(headers["content-type"], content_type);
+        assert_eq!(headers["grpc-status"], "8");
+        assert!(headers.contains_key("grpc-status-details-bin"), "{headers:?}");
+        assert_eq!(response.bytes().await.expect("all of it").len(), 0);
+    }
+}
