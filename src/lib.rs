@@ -79,6 +79,9 @@ pub use self::{
 #[cfg(any(doc, doctest))]
 #[doc = include_str!("guide/README.md")]
 pub mod guide {
+    #[cfg(feature = "full")]
+    #[doc = include_str!("guide/how_do_i.md")]
+    pub mod how_do_i {}
     #[doc = include_str!("guide/choosing.md")]
     pub mod choosing {}
     #[doc = include_str!("guide/layer_order.md")]
