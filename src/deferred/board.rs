@@ -6,7 +6,7 @@ mod flows;
 mod record;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
@@ -31,6 +31,8 @@ pub(super) struct Board {
     flows: Flows,
     timers: BTreeSet<(u64, Timer)>,
     counts: Counts,
+    /// When those were accepted that wait, by their turns: in the order of their coming.
+    waiting: BTreeMap<u64, u64>,
     last_turn: u64,
     changed: Vec<RequestId>,
 }
@@ -51,6 +53,7 @@ impl Board {
             flows: Flows::default(),
             timers: BTreeSet::new(),
             counts: Counts::default(),
+            waiting: BTreeMap::new(),
             last_turn: 0,
             changed: Vec::new(),
         }
@@ -247,8 +250,10 @@ impl Board {
         Some(Canceled::Canceled)
     }
 
-    pub(super) const fn counts(&self) -> Counts {
-        self.counts
+    pub(super) fn counts(&self, now: u64) -> Counts {
+        let oldest = self.waiting.first_key_value();
+        let wait = oldest.map(|(_, at)| Duration::from_micros(now.saturating_sub(*at)));
+        self.counts.oldest_wait(wait)
     }
 
     pub(super) fn record(&self, id: &RequestId) -> Option<&Record> {
@@ -311,8 +316,13 @@ impl Board {
         }
         *self.counts.of_mut(record.state) -= 1;
         self.counts.bytes -= record.size;
-        let size = record.size;
+        let (state, size) = (record.state, record.size);
         change(record);
+        match record.state {
+            State::Waiting => drop(self.waiting.insert(record.turn, record.submitted)),
+            _ if state == State::Waiting => drop(self.waiting.remove(&record.turn)),
+            _ => {}
+        }
         *self.counts.of_mut(record.state) += 1;
         self.counts.bytes += record.size;
         self.flows.resize(&record.owner, size, record.size);
@@ -339,6 +349,9 @@ impl Board {
     fn count(&mut self, record: &Record) {
         *self.counts.of_mut(record.state) += 1;
         self.counts.bytes += record.size;
+        if record.state == State::Waiting {
+            self.waiting.insert(record.turn, record.submitted);
+        }
         self.flows.join(&record.owner, record.size);
     }
 }

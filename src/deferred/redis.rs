@@ -178,6 +178,7 @@ impl<S: Source> DeferredStore for RedisStore<S> {
             let owner = row.owner()?;
             let ticket = Ticket::new(id, row.number()?);
             let (attempt, max_attempts) = (row.small()?, row.small()?);
+            let waited = Duration::from_micros(row.number()?);
             let label = String::from_utf8(row.text()?);
             let request = StoredRequest::decode(&Bytes::from(row.text()?));
             let (Ok(label), Some(request)) = (label, request) else {
@@ -188,7 +189,7 @@ impl<S: Source> DeferredStore for RedisStore<S> {
                 continue;
             };
             let mut job = Job::new(ticket, owner, request, attempt);
-            (job.max_attempts, job.label) = (max_attempts, label);
+            (job.max_attempts, job.label, job.waited) = (max_attempts, label, waited);
             jobs.push(job);
         }
         Ok(Taken::new(jobs, next.map(Duration::from_micros)))
@@ -262,12 +263,13 @@ impl<S: Source> DeferredStore for RedisStore<S> {
 
     async fn counts(&self) -> Result<Counts, StoreError> {
         let mut fields = Fields::of(self.step("counts", Vec::new()).await?)?;
-        let bytes = fields.number()?;
+        let (bytes, oldest) = (fields.number()?, fields.text()?);
+        let oldest = if oldest.is_empty() { None } else { Some(reply::whole(&oldest)?) };
         let mut by_state = [0; 6];
         for count in &mut by_state {
             *count = fields.number()?;
         }
-        Ok(Counts::new(by_state, bytes))
+        Ok(Counts::new(by_state, bytes).oldest_wait(oldest.map(Duration::from_micros)))
     }
 
     fn changed(&self) -> impl Future<Output = ()> + Send {

@@ -133,12 +133,20 @@ pub struct Counts {
     by_state: [u64; State::ALL.len()],
     /// The bytes of requests and answers that are kept.
     pub bytes: u64,
+    /// How long ago the first of those was accepted that wait; `None`: none waits.
+    pub oldest_wait: Option<Duration>,
 }
 
 impl Counts {
     /// So many in each state, in the order of [`State`], and so many bytes.
     pub const fn new(by_state: [u64; 6], bytes: u64) -> Self {
-        Self { by_state, bytes }
+        Self { by_state, bytes, oldest_wait: None }
+    }
+
+    /// The same, with how long ago the first of those was accepted that wait.
+    #[must_use]
+    pub const fn oldest_wait(self, time: Option<Duration>) -> Self {
+        Self { oldest_wait: time, ..self }
     }
 
     /// How many are in this state.

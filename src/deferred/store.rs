@@ -214,12 +214,22 @@ pub struct Job {
     pub max_attempts: u32,
     /// What travels with it.
     pub label: String,
+    /// How long ago it was accepted.
+    pub waited: Duration,
 }
 
 impl Job {
     /// A request that was taken.
     pub const fn new(ticket: Ticket, owner: Owner, request: StoredRequest, attempt: u32) -> Self {
-        Self { ticket, owner, request, attempt, max_attempts: u32::MAX, label: String::new() }
+        Self {
+            ticket,
+            owner,
+            request,
+            attempt,
+            max_attempts: u32::MAX,
+            label: String::new(),
+            waited: Duration::ZERO,
+        }
     }
 }
 

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::{
     super::{
         codec::{Reader, Writer},
@@ -85,6 +87,11 @@ impl Record {
 
     pub(crate) const fn number(&self) -> u64 {
         self.number
+    }
+
+    /// How long ago it was accepted.
+    pub(crate) const fn waited(&self, now: u64) -> Duration {
+        Duration::from_micros(now.saturating_sub(self.submitted))
     }
 
     pub(crate) fn label(&self) -> &str {

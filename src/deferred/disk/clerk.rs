@@ -228,6 +228,7 @@ impl Work<'_, '_> {
             let mut job = Job::new(ticket, record.owner(), request, attempt);
             job.max_attempts = max_attempts;
             record.label().clone_into(&mut job.label);
+            job.waited = record.waited(self.now);
             jobs.push(job);
         }
         let next = self.board.next().map(|at| Duration::from_micros(at.saturating_sub(self.now)));
@@ -275,8 +276,8 @@ impl Work<'_, '_> {
         self.board.cancel(owner, id, self.now)
     }
 
-    pub(super) const fn counts(&self) -> Counts {
-        self.board.counts()
+    pub(super) fn counts(&self) -> Counts {
+        self.board.counts(self.now)
     }
 
     fn is_waiting(&self, id: &RequestId) -> bool {

@@ -9,9 +9,11 @@
 --   ready:OWNER    its requests that are due, by rank, then turn
 --   heads          owners whose first may be taken, by start tag
 --   timers         what happens next to a request (r) or an owner (h), by time
+--   waiting        requests that wait, by when they were accepted
 --   key:KEY        the request of an idempotency key
 local base, call, floor, max, min = KEYS[1], redis.call, math.floor, math.max, math.min
 local HEADS, TIMERS, TOTAL = base .. 'heads', base .. 'timers', base .. 'total'
+local ACCEPTED = base .. 'waiting'
 local WAITING, RUNNING, DONE, FAILED, EXPIRED, CANCELED = 0, 1, 2, 3, 4, 5
 local ATTEMPTS = 1
 local SCALE, AROUND = 1048576, 256
@@ -117,10 +119,15 @@ local function change(job, edit)
   if job.s == WAITING then
     change_flow(job.o, function() call('ZREM', base .. 'ready:' .. job.o, place(job)) end)
   end
-  local bytes = job.b
+  local bytes, state = job.b, job.s
   add(job.s, -1)
   edit()
   add(job.s, 1)
+  if job.s == WAITING then
+    call('ZADD', ACCEPTED, text(job.t), job.id)
+  elseif state == WAITING then
+    call('ZREM', ACCEPTED, job.id)
+  end
   add('bytes', job.b - bytes)
   if job.b ~= bytes then
     call('HINCRBY', base .. 'flow:' .. job.o, 'bytes', text(job.b - bytes))
@@ -227,6 +234,7 @@ function steps.submit(id, owner, size, fingerprint, request, ahead, weight, dela
   if key ~= '' then call('SET', base .. 'key:' .. key, id) end
   add(WAITING, 1)
   add('bytes', size)
+  call('ZADD', ACCEPTED, text(now), id)
   if not has[1] then call('HSET', flow, 'start', 0, 'weight', weight, 'held', 0) end
   call('HINCRBY', flow, 'requests', 1)
   call('HINCRBY', flow, 'bytes', text(size))
@@ -259,7 +267,7 @@ function steps.take(most, lease)
       bytes = bytes + job.b
       local kept = call('HMGET', base .. 'job:' .. job.id, 'l', 'req')
       reply[#reply + 1] =
-        { job.id, owner, text(job.n), text(job.a), text(job.m), kept[1], kept[2] }
+        { job.id, owner, text(job.n), text(job.a), text(job.m), text(max(0, now - job.t)), kept[1], kept[2] }
     end
   end
   local next = call('ZRANGE', TIMERS, 0, 0, 'WITHSCORES')[2]
@@ -321,7 +329,8 @@ function steps.cancel(owner, id)
 end
 
 function steps.counts()
-  local reply = { text(total.bytes) }
+  local first = call('ZRANGE', ACCEPTED, 0, 0, 'WITHSCORES')[2]
+  local reply = { text(total.bytes), first and text(max(0, now - tonumber(first))) or '' }
   for state = WAITING, CANCELED do reply[#reply + 1] = text(total[tostring(state)]) end
   return reply
 end
