@@ -12,7 +12,7 @@ use tower_service::Service;
 use super::{
     answer::Head,
     body::AnswerBody,
-    directives::{FreshFor, Wish},
+    directives::{Fit, FreshFor, Wish},
     drive::{Drive, Led},
     flight::{Leader, Outcome, Reader, Role},
     key::AnswerKey,
@@ -92,21 +92,42 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
         ResBody: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let (parts, body) = request.into_parts();
-        let wish = Wish::of(&parts);
-        if wish.bypass || !(self.settings.concerns)(&parts) {
+        if !(self.settings.concerns)(&parts) {
             return self.pass(parts, PeekedBody::unread(body), Forward::Bypass).await;
         }
+        let wish = Wish::of(&parts);
+        if wish.bypass {
+            return self.pass_by(parts, PeekedBody::unread(body), wish).await;
+        }
         let Subject::Counted(scope) = subject.await else {
-            return self.pass(parts, PeekedBody::unread(body), Forward::Bypass).await;
+            return self.pass_by(parts, PeekedBody::unread(body), wish).await;
         };
         let body = match PeekedBody::read(body, self.settings.max_request_bytes).await {
             Ok(body) => body,
-            Err(body) => return self.pass(parts, body, Forward::Bypass).await,
+            Err(body) => return self.pass_by(parts, body, wish).await,
         };
         match self.key_of(&scope, &parts, &body) {
             Some(key) => self.ask(Question { key, parts, body, wish }).await,
-            None => self.pass(parts, PeekedBody::of_bytes(body), Forward::Bypass).await,
+            None => self.pass_by(parts, PeekedBody::of_bytes(body), wish).await,
         }
+    }
+
+    /// Goes on without a look at the store, unless the service is not to be asked.
+    async fn pass_by<ReqBody, ResBody>(
+        self,
+        parts: request::Parts,
+        body: PeekedBody<ReqBody>,
+        wish: Wish,
+    ) -> Answered<ResBody, S::Error>
+    where
+        S: Service<Request<PeekedBody<ReqBody>>, Response = Response<ResBody>>,
+        ReqBody: Body,
+    {
+        if wish.only_cached {
+            self.settings.observer.served(Served::NotCached);
+            return Ok(not_cached());
+        }
+        self.pass(parts, body, Forward::Bypass).await
     }
 
     fn key_of(&self, scope: &Key, parts: &request::Parts, body: &[u8]) -> Option<AnswerKey> {
@@ -144,7 +165,7 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
                 self.settings.observer.served(Served::NotCached);
                 return Ok(not_cached());
             }
-            if wish.is_new_only() {
+            if wish.is_new_only {
                 self.settings.observer.served(Served::Miss);
                 let (leader, reader) = self.settings.flights.begin(key, bound);
                 return self.lead(question, leader, reader, Turn::free(), why).await;
@@ -277,7 +298,7 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
 
 impl<P, K, M: AnswerStore> Settings<P, K, M> {
     async fn look_up(&self, key: &AnswerKey, wish: Wish) -> Looked {
-        if wish.is_new_only() {
+        if wish.is_new_only {
             return Looked::Nothing(Forward::Request);
         }
         let found = match self.store.get(key).await {
@@ -289,13 +310,11 @@ impl<P, K, M: AnswerStore> Settings<P, K, M> {
                 return Looked::Nothing(Forward::Miss);
             }
         };
-        let is_young = wish.max_age.is_none_or(|oldest| found.age() <= oldest);
-        match (found.is_fresh(), is_young) {
-            (true, true) => Looked::Fresh(found),
-            (true, false) => Looked::Nothing(Forward::Request),
-            // Who names an age does not want what is too old.
-            (false, _) if wish.max_age.is_some() => Looked::Nothing(Forward::Stale),
-            (false, _) => Looked::Stale(found),
+        match wish.fit(&found) {
+            Fit::Fresh => Looked::Fresh(found),
+            Fit::Stale => Looked::Stale(found),
+            Fit::Unwanted => Looked::Nothing(Forward::Request),
+            Fit::TooOld => Looked::Nothing(Forward::Stale),
         }
     }
 
@@ -307,7 +326,7 @@ impl<P, K, M: AnswerStore> Settings<P, K, M> {
     async fn claim(&self, key: &AnswerKey, wish: Wish, begun: Instant) -> Result<Turn, Found> {
         loop {
             let waited = timer_now().saturating_duration_since(begun);
-            match self.store.claim(key, Asking { oldest: wish.max_age, waited }).await {
+            match self.store.claim(key, wish.asking(waited)).await {
                 Ok(Claim::Found(found)) => return Err(found),
                 Ok(Claim::Ask(turn)) => return Ok(turn),
                 Ok(Claim::Wait(pause)) => tokio::time::sleep(pause.max(SHORTEST_PAUSE)).await,

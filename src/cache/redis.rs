@@ -244,13 +244,13 @@ impl<S: Source> AnswerStore for RedisStore<S> {
             return Ok(match looked {
                 Reply::Found(left, value) => match self.read(&keys, left, value) {
                     Ok(found) if asking.is_met_by(&found) => Claim::Found(found),
-                    Ok(_) => Claim::Ask(Turn::free()),
+                    // It is damaged, or not what is wanted in a way that the script does not see.
                     // Somebody has to ask, and not everybody.
-                    Err(_) if may_wait && !matches!(oldest, Some(Oldest::Nothing)) => {
+                    _ if may_wait && !matches!(oldest, Some(Oldest::Nothing)) => {
                         oldest = Some(Oldest::Nothing);
                         continue;
                     }
-                    Err(_) => Claim::Ask(Turn::free()),
+                    _ => Claim::Ask(Turn::free()),
                 },
                 Reply::Wait if asking.waited < *wait => {
                     let pause = (asking.waited / 4).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
