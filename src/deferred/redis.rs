@@ -104,7 +104,9 @@ impl<S: Source> RedisStore<S> {
     }
 
     async fn step(&self, step: &str, arguments: Vec<Vec<u8>>) -> Result<Value, BackendError> {
-        let mut all = vec![step.as_bytes().to_vec(), self.given_time()];
+        let Bounds { bytes, owner_bytes, .. } = self.bounds;
+        let (bytes, owner_bytes) = (number(bytes), number(owner_bytes));
+        let mut all = vec![step.as_bytes().to_vec(), self.given_time(), bytes, owner_bytes];
         all.extend(arguments);
         self.call.run_under(self.base.as_bytes(), &all, self.timeout).await
     }
@@ -124,7 +126,7 @@ impl<S: Source> DeferredStore for RedisStore<S> {
     async fn submit(&self, submission: Submission) -> Result<Submitted, StoreError> {
         let request = submission.request.encode();
         let size = (request.len() + submission.label.len()) as u64;
-        let Bounds { requests, bytes, owner_requests, owner_bytes, .. } = self.bounds;
+        let Bounds { requests, owner_requests, .. } = self.bounds;
         let arguments = vec![
             text(&submission.id),
             hex(submission.owner.as_bytes()),
@@ -140,9 +142,7 @@ impl<S: Source> DeferredStore for RedisStore<S> {
             submission.dedup.map(|dedup| hex(&dedup)).unwrap_or_default(),
             submission.label.into_bytes(),
             number(requests),
-            number(bytes),
             number(owner_requests),
-            number(owner_bytes),
         ];
         let reply = match self.step("submit", arguments.clone()).await {
             // It may have been executed. Its id says whether it was.
@@ -256,7 +256,11 @@ impl<S: Source> DeferredStore for RedisStore<S> {
         }
         match fields.text()?.as_slice() {
             b"canceled" => Ok(Some(Canceled::Canceled)),
-            b"forgotten" => Ok(Some(Canceled::Forgotten)),
+            b"forgotten" => {
+                // Another may run now whose owner had answers enough.
+                self.news.notify_waiters();
+                Ok(Some(Canceled::Forgotten))
+            }
             _ => Err(reply::malformed()),
         }
     }

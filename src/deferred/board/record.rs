@@ -7,7 +7,7 @@ use super::{
         status::{Failure, State, Status, of_micros, span},
         store::Submission,
     },
-    flows::Place,
+    flows::{Place, Size},
 };
 use crate::time::saturating_nanos;
 
@@ -87,6 +87,10 @@ impl Record {
 
     pub(crate) const fn number(&self) -> u64 {
         self.number
+    }
+
+    pub(super) const fn size(&self) -> Size {
+        Size { bytes: self.size, has_ended: self.state.is_end() }
     }
 
     /// How long ago it was accepted.

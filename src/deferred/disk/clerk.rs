@@ -273,7 +273,10 @@ impl Work<'_, '_> {
     }
 
     pub(super) fn cancel(&mut self, owner: &Owner, id: &RequestId) -> Option<Canceled> {
-        self.board.cancel(owner, id, self.now)
+        let canceled = self.board.cancel(owner, id, self.now);
+        // Another may run now whose owner had answers enough.
+        self.has_news |= canceled == Some(Canceled::Forgotten);
+        canceled
     }
 
     pub(super) fn counts(&self) -> Counts {
