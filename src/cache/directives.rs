@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
-    header::{
-        AGE, CACHE_CONTROL, CONTENT_RANGE, DATE, EXPIRES, IF_MATCH, IF_MODIFIED_SINCE,
-        IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, PRAGMA, RANGE, SET_COOKIE, UPGRADE, VARY,
-    },
+    header::{AGE, CACHE_CONTROL, CONTENT_RANGE, DATE, EXPIRES, PRAGMA, SET_COOKIE, VARY},
     request, response,
 };
 
@@ -61,10 +58,19 @@ impl Wish {
     pub(super) fn of(request: &request::Parts) -> Self {
         let mut wish = Self::default();
         let headers = &request.headers;
-        // Those want a part of an answer, its validity, or another protocol.
-        let is_special = request.method == Method::CONNECT
-            || SPECIAL.iter().any(|name| headers.contains_key(name));
-        wish.bypass = is_special;
+        // Those want a part of an answer, its validity, or another protocol. One look at each field that
+        // is there takes less time than one for each that could be.
+        let mut speaks = false;
+        wish.bypass = request.method == Method::CONNECT;
+        for name in headers.keys() {
+            match name.as_str() {
+                "cache-control" | "pragma" => speaks = true,
+                name => wish.bypass |= SPECIAL.contains(&name),
+            }
+        }
+        if !speaks {
+            return wish;
+        }
         if !headers.contains_key(CACHE_CONTROL) {
             let pragma = headers.get(PRAGMA);
             wish.is_new_only = pragma.is_some_and(|value| value.as_bytes() == b"no-cache");
@@ -279,14 +285,14 @@ fn seconds(text: Option<&str>) -> Option<Duration> {
     is_number.then(|| Duration::from_secs(text.parse().unwrap_or(1 << 31)))
 }
 
-static SPECIAL: [HeaderName; 8] = [
-    RANGE,
-    IF_RANGE,
-    IF_MATCH,
-    IF_NONE_MATCH,
-    IF_MODIFIED_SINCE,
-    IF_UNMODIFIED_SINCE,
-    UPGRADE,
+const SPECIAL: [&str; 8] = [
+    "range",
+    "if-range",
+    "if-match",
+    "if-none-match",
+    "if-modified-since",
+    "if-unmodified-since",
+    "upgrade",
     // The rest of a stream of events.
-    HeaderName::from_static("last-event-id"),
+    "last-event-id",
 ];
