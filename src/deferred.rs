@@ -43,7 +43,9 @@ mod answer;
 mod board;
 mod body;
 mod codec;
+mod deferring;
 mod disk;
+mod ends;
 mod error;
 mod id;
 mod layer;
@@ -70,7 +72,7 @@ pub use self::{
     layer::DeferredLayer,
     message::{StoredRequest, StoredResponse},
     results::DeferredResults,
-    runner::{Deferral, Ended, Runner},
+    runner::{CallbackOutcome, Deferral, Ended, Runner},
     service::{Deferred, DeferredFuture},
     status::{Bounds, Counts, Failure, State, Status},
     store::{Canceled, DeferredStore, Ending, Job, Submission, Submitted, Taken, Ticket},

@@ -9,6 +9,8 @@ pub(crate) mod adaptive;
 pub(crate) mod answers;
 #[cfg(feature = "redis")]
 pub(crate) mod checks;
+#[cfg(feature = "deferred")]
+pub(crate) mod deferrals;
 #[cfg(feature = "local")]
 pub(crate) mod leases;
 #[cfg(feature = "metrics")]
@@ -136,9 +138,9 @@ pub(crate) fn misused(error: &ConfigError) {
 
 /// An error with its causes: the backend's own message is where the reason stands.
 #[cfg(all(feature = "tracing", any(feature = "local", feature = "redis")))]
-fn error_chain(error: &crate::error::BackendError) -> String {
+fn error_chain(error: &dyn std::error::Error) -> String {
     let mut told = error.to_string();
-    let mut cause = std::error::Error::source(error);
+    let mut cause = error.source();
     while let Some(error) = cause {
         told += &format!(": {error}");
         cause = error.source();

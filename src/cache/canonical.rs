@@ -1,4 +1,8 @@
+mod plain;
+
 use std::{error::Error, fmt, ops::Range};
+
+use self::plain::plain_length;
 
 /// The canonical form of a JSON text: texts that mean the same have the same one.
 ///
@@ -230,8 +234,7 @@ impl Parser<'_> {
         loop {
             // Most of a string stands for itself, and is copied at once.
             let rest = &self.text[self.at..];
-            let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
-            let plain = rest.iter().position(is_special).unwrap_or(rest.len());
+            let plain = plain_length(rest);
             self.scalars.extend_from_slice(&rest[..plain]);
             self.at += plain;
             match self.next()? {

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
-    header::{
-        AGE, CACHE_CONTROL, CONTENT_RANGE, DATE, EXPIRES, IF_MATCH, IF_MODIFIED_SINCE,
-        IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, PRAGMA, RANGE, SET_COOKIE, UPGRADE, VARY,
-    },
+    header::{AGE, CACHE_CONTROL, CONTENT_RANGE, DATE, EXPIRES, PRAGMA, SET_COOKIE, VARY},
     request, response,
 };
+
+use super::{store::Found, turn::Asking};
 
 /// How long the answer to this request is fresh, in place of the layer's time: put it into the
 /// request's extensions. Zero: it is not kept.
@@ -25,50 +24,115 @@ use http::{
 #[expect(clippy::exhaustive_structs, reason = "it is a duration with a name")]
 pub struct FreshFor(pub Duration);
 
-/// What a request asks of the cache.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// What a request asks of the cache (RFC 9111, section 5.2.1).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Wish {
     /// Nothing is looked up and nothing is kept.
     pub(super) bypass: bool,
-    /// The oldest answer that will do; `None`: one that is fresh, or just no more so.
-    pub(super) max_age: Option<Duration>,
     /// The service is not to be asked.
     pub(super) only_cached: bool,
+    /// Only an answer that is made from now on will do.
+    pub(super) is_new_only: bool,
+    /// The oldest answer that will do.
+    max_age: Option<Duration>,
+    /// For how long it is to be fresh still.
+    min_fresh: Duration,
+    /// For how long it may have been too old.
+    max_stale: Option<Duration>,
+}
+
+/// What a kept answer is to a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Fit {
+    /// It will do.
+    Fresh,
+    /// It will do if a new one is fetched.
+    Stale,
+    /// It is fresh, and not what the request wants.
+    Unwanted,
+    /// It is too old.
+    TooOld,
 }
 
 impl Wish {
     pub(super) fn of(request: &request::Parts) -> Self {
-        let mut wish = Self { bypass: false, max_age: None, only_cached: false };
+        let mut wish = Self::default();
         let headers = &request.headers;
-        // Those want a part of an answer, its validity, or another protocol.
-        let is_special = request.method == Method::CONNECT
-            || SPECIAL.iter().any(|name| headers.contains_key(name));
-        wish.bypass = is_special;
+        // Those want a part of an answer, its validity, or another protocol. One look at each field that
+        // is there takes less time than one for each that could be.
+        let mut speaks = false;
+        wish.bypass = request.method == Method::CONNECT;
+        for name in headers.keys() {
+            match name.as_str() {
+                "cache-control" | "pragma" => speaks = true,
+                name => wish.bypass |= SPECIAL.contains(&name),
+            }
+        }
+        if !speaks {
+            return wish;
+        }
+        if !headers.contains_key(CACHE_CONTROL) {
+            let pragma = headers.get(PRAGMA);
+            wish.is_new_only = pragma.is_some_and(|value| value.as_bytes() == b"no-cache");
+            return wish;
+        }
         let directives = directives(headers);
         wish.bypass |= directives.is_none();
         for (name, value) in directives.unwrap_or_default() {
+            // Of several the strictest counts, and so it is of what cannot be read.
+            let time = seconds(value.as_deref());
             match name.as_str() {
                 "no-store" => wish.bypass = true,
-                "no-cache" => wish.max_age = Some(Duration::ZERO),
+                "no-cache" => wish.is_new_only = true,
+                "only-if-cached" => wish.only_cached = true,
                 "max-age" => {
-                    let age = seconds(value.as_deref()).unwrap_or_default();
+                    let age = time.unwrap_or_default();
                     wish.max_age = Some(wish.max_age.map_or(age, |other| other.min(age)));
                 }
-                "only-if-cached" => wish.only_cached = true,
+                "min-fresh" => {
+                    wish.min_fresh = wish.min_fresh.max(time.unwrap_or(Duration::MAX));
+                }
+                "max-stale" => {
+                    let any = if value.is_none() { Duration::MAX } else { Duration::ZERO };
+                    let late = time.unwrap_or(any);
+                    wish.max_stale = Some(wish.max_stale.map_or(late, |other| other.min(late)));
+                }
                 _ => {}
             }
         }
-        if !headers.contains_key(CACHE_CONTROL)
-            && headers.get(PRAGMA).is_some_and(|value| value.as_bytes() == b"no-cache")
-        {
-            wish.max_age = Some(Duration::ZERO);
-        }
+        wish.is_new_only |= wish.max_age == Some(Duration::ZERO) && wish.max_stale.is_none();
         wish
     }
 
-    /// Whether only an answer that is made from now on will do.
-    pub(super) fn is_new_only(&self) -> bool {
-        self.max_age == Some(Duration::ZERO)
+    /// What this answer is to the request.
+    pub(super) fn fit(&self, found: &Found) -> Fit {
+        let is_fresh = found.is_fresh();
+        if self.asking(Duration::ZERO).is_met_by(found) {
+            return Fit::Fresh;
+        }
+        let may_be_given = match self.max_stale {
+            Some(late) => {
+                let until = found.answer().fresh_for().saturating_add(late);
+                found.age().saturating_add(self.min_fresh) <= until && self.is_young(found, late)
+            }
+            // Who says how old it may be does not want what is too old.
+            None => !is_fresh && self.max_age.is_none() && self.min_fresh.is_zero(),
+        };
+        match (may_be_given, is_fresh) {
+            (true, true) => Fit::Fresh,
+            (true, false) => Fit::Stale,
+            (false, true) => Fit::Unwanted,
+            (false, false) => Fit::TooOld,
+        }
+    }
+
+    /// The same for a store that looks for itself.
+    pub(super) fn asking(&self, waited: Duration) -> Asking {
+        Asking { oldest: self.max_age, min_fresh: self.min_fresh, waited }
+    }
+
+    fn is_young(&self, found: &Found, late: Duration) -> bool {
+        self.max_age.is_none_or(|oldest| found.whole_age() <= oldest.saturating_add(late))
     }
 }
 
@@ -221,14 +285,14 @@ fn seconds(text: Option<&str>) -> Option<Duration> {
     is_number.then(|| Duration::from_secs(text.parse().unwrap_or(1 << 31)))
 }
 
-static SPECIAL: [HeaderName; 8] = [
-    RANGE,
-    IF_RANGE,
-    IF_MATCH,
-    IF_NONE_MATCH,
-    IF_MODIFIED_SINCE,
-    IF_UNMODIFIED_SINCE,
-    UPGRADE,
+const SPECIAL: [&str; 8] = [
+    "range",
+    "if-range",
+    "if-match",
+    "if-none-match",
+    "if-modified-since",
+    "if-unmodified-since",
+    "upgrade",
     // The rest of a stream of events.
-    HeaderName::from_static("last-event-id"),
+    "last-event-id",
 ];

@@ -1,23 +1,25 @@
 //! One request's way: to the store, to a flight, to the service.
 
+mod given;
+
 use std::{error::Error, future::poll_fn, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::channel::oneshot;
-use http::{Request, Response, StatusCode, request};
+use http::{Request, Response, request};
 use http_body::Body;
 use tokio::time::Instant;
 use tower_service::Service;
 
+use self::given::{kept, not_cached, passed, shared};
 use super::{
-    answer::Head,
     body::AnswerBody,
-    directives::{FreshFor, Wish},
+    directives::{Fit, FreshFor, Wish},
     drive::{Drive, Led},
     flight::{Leader, Outcome, Reader, Role},
     key::AnswerKey,
     service::Settings,
-    status::{CacheStatus, Forward, strip, write_age},
+    status::{CacheStatus, Forward},
     store::{AnswerStore, Found},
     turn::{Asking, Claim, Turn},
 };
@@ -92,21 +94,46 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
         ResBody: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let (parts, body) = request.into_parts();
-        let wish = Wish::of(&parts);
-        if wish.bypass || !(self.settings.concerns)(&parts) {
+        if !(self.settings.concerns)(&parts) {
             return self.pass(parts, PeekedBody::unread(body), Forward::Bypass).await;
         }
+        let wish = Wish::of(&parts);
+        if wish.bypass {
+            return self.pass_by(parts, PeekedBody::unread(body), wish).await;
+        }
         let Subject::Counted(scope) = subject.await else {
-            return self.pass(parts, PeekedBody::unread(body), Forward::Bypass).await;
+            return self.pass_by(parts, PeekedBody::unread(body), wish).await;
         };
         let body = match PeekedBody::read(body, self.settings.max_request_bytes).await {
             Ok(body) => body,
-            Err(body) => return self.pass(parts, body, Forward::Bypass).await,
+            Err(body) => return self.pass_by(parts, body, wish).await,
         };
         match self.key_of(&scope, &parts, &body) {
-            Some(key) => self.ask(Question { key, parts, body, wish }).await,
-            None => self.pass(parts, PeekedBody::of_bytes(body), Forward::Bypass).await,
+            Some(key) => match self.settings.look_up(&key, wish).await {
+                Looked::Fresh(found) => Ok(self.settings.hit(&found)),
+                // It needs much more room than a hit does.
+                looked => Box::pin(self.ask(Question { key, parts, body, wish }, looked)).await,
+            },
+            None => self.pass_by(parts, PeekedBody::of_bytes(body), wish).await,
         }
+    }
+
+    /// Goes on without a look at the store, unless the service is not to be asked.
+    async fn pass_by<ReqBody, ResBody>(
+        self,
+        parts: request::Parts,
+        body: PeekedBody<ReqBody>,
+        wish: Wish,
+    ) -> Answered<ResBody, S::Error>
+    where
+        S: Service<Request<PeekedBody<ReqBody>>, Response = Response<ResBody>>,
+        ReqBody: Body,
+    {
+        if wish.only_cached {
+            self.settings.observer.served(Served::NotCached);
+            return Ok(not_cached());
+        }
+        self.pass(parts, body, Forward::Bypass).await
     }
 
     fn key_of(&self, scope: &Key, parts: &request::Parts, body: &[u8]) -> Option<AnswerKey> {
@@ -114,8 +141,12 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
         AnswerKey::new(scope, parts, headers, body, ignored, *is_any_host).ok()
     }
 
-    /// The store first, then whoever asks the same, then the service.
-    async fn ask<ReqBody, ResBody>(self, question: Question) -> Answered<ResBody, S::Error>
+    /// What the store has, then whoever asks the same, then the service.
+    async fn ask<ReqBody, ResBody>(
+        self,
+        question: Question,
+        mut looked: Looked,
+    ) -> Answered<ResBody, S::Error>
     where
         S: Answers<ReqBody, ResBody>,
         P: Send + Sync + 'static,
@@ -129,7 +160,7 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
         let begun = timer_now();
         let mut failures = 0;
         loop {
-            let why = match self.settings.look_up(&key, wish).await {
+            let why = match looked {
                 Looked::Fresh(found) => return Ok(self.settings.hit(&found)),
                 Looked::Stale(found) => {
                     let response = self.settings.hit(&found);
@@ -144,7 +175,7 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
                 self.settings.observer.served(Served::NotCached);
                 return Ok(not_cached());
             }
-            if wish.is_new_only() {
+            if wish.is_new_only {
                 self.settings.observer.served(Served::Miss);
                 let (leader, reader) = self.settings.flights.begin(key, bound);
                 return self.lead(question, leader, reader, Turn::free(), why).await;
@@ -179,6 +210,7 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
                     Outcome::Retry => failures += 1,
                 },
             }
+            looked = self.settings.look_up(&key, wish).await;
         }
     }
 
@@ -277,7 +309,7 @@ impl<S, P, K, M> Exchange<S, P, K, M> {
 
 impl<P, K, M: AnswerStore> Settings<P, K, M> {
     async fn look_up(&self, key: &AnswerKey, wish: Wish) -> Looked {
-        if wish.is_new_only() {
+        if wish.is_new_only {
             return Looked::Nothing(Forward::Request);
         }
         let found = match self.store.get(key).await {
@@ -289,13 +321,11 @@ impl<P, K, M: AnswerStore> Settings<P, K, M> {
                 return Looked::Nothing(Forward::Miss);
             }
         };
-        let is_young = wish.max_age.is_none_or(|oldest| found.age() <= oldest);
-        match (found.is_fresh(), is_young) {
-            (true, true) => Looked::Fresh(found),
-            (true, false) => Looked::Nothing(Forward::Request),
-            // Who names an age does not want what is too old.
-            (false, _) if wish.max_age.is_some() => Looked::Nothing(Forward::Stale),
-            (false, _) => Looked::Stale(found),
+        match wish.fit(&found) {
+            Fit::Fresh => Looked::Fresh(found),
+            Fit::Stale => Looked::Stale(found),
+            Fit::Unwanted => Looked::Nothing(Forward::Request),
+            Fit::TooOld => Looked::Nothing(Forward::Stale),
         }
     }
 
@@ -307,7 +337,7 @@ impl<P, K, M: AnswerStore> Settings<P, K, M> {
     async fn claim(&self, key: &AnswerKey, wish: Wish, begun: Instant) -> Result<Turn, Found> {
         loop {
             let waited = timer_now().saturating_duration_since(begun);
-            match self.store.claim(key, Asking { oldest: wish.max_age, waited }).await {
+            match self.store.claim(key, wish.asking(waited)).await {
                 Ok(Claim::Found(found)) => return Err(found),
                 Ok(Claim::Ask(turn)) => return Ok(turn),
                 Ok(Claim::Wait(pause)) => tokio::time::sleep(pause.max(SHORTEST_PAUSE)).await,
@@ -335,52 +365,4 @@ enum Looked {
     Stale(Found),
     /// Nothing that will do.
     Nothing(Forward),
-}
-
-fn kept<B>(found: &Found) -> Response<AnswerBody<B>> {
-    let answer = found.answer();
-    let mut response = of_head(answer.head(), AnswerBody::kept(Arc::clone(answer)));
-    write_age(found.age(), response.headers_mut());
-    CacheStatus::Hit { ttl: remaining(answer.fresh_for(), found.age()) }
-        .write(response.headers_mut());
-    response
-}
-
-/// Seconds until an answer is too old; negative if it is.
-fn remaining(fresh_for: Duration, age: Duration) -> i64 {
-    match fresh_for.checked_sub(age) {
-        Some(left) => i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-        None => i64::try_from((age - fresh_for).as_secs()).map_or(i64::MIN, |over| -over),
-    }
-}
-
-fn shared<B>(head: &Head, reader: Reader, status: CacheStatus) -> Response<AnswerBody<B>> {
-    let mut response = of_head(head, AnswerBody::shared(reader));
-    if matches!(status, CacheStatus::Collapsed(_)) {
-        strip(response.headers_mut());
-    }
-    status.write(response.headers_mut());
-    response
-}
-
-fn passed<B>(response: Response<B>, why: Forward) -> Response<AnswerBody<B>> {
-    let mut response = response.map(AnswerBody::passed);
-    CacheStatus::Forwarded(why).write(response.headers_mut());
-    response
-}
-
-/// The answer to who wants nothing but what is kept (RFC 9111, section 5.2.1.7).
-fn not_cached<B>() -> Response<AnswerBody<B>> {
-    let mut response = Response::new(AnswerBody::empty());
-    *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
-    CacheStatus::NotCached.write(response.headers_mut());
-    response
-}
-
-fn of_head<B>(head: &Head, body: AnswerBody<B>) -> Response<AnswerBody<B>> {
-    let mut response = Response::new(body);
-    *response.status_mut() = head.status;
-    *response.version_mut() = head.version;
-    *response.headers_mut() = head.headers.clone();
-    response
 }

@@ -2,6 +2,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use super::{
     answer::Answer,
+    directives::age_of,
     key::AnswerKey,
     turn::{Asking, Claim, Turn},
 };
@@ -104,6 +105,11 @@ impl Found {
     /// How long ago it was put.
     pub const fn age(&self) -> Duration {
         self.age
+    }
+
+    /// How old it is: what it was when it came, and since then.
+    pub(super) fn whole_age(&self) -> Duration {
+        age_of(self.answer.headers()).saturating_add(self.age)
     }
 
     pub(super) fn is_fresh(&self) -> bool {

@@ -6,8 +6,10 @@ use super::store::Found;
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Asking {
-    /// The oldest answer that will do, besides being fresh.
+    /// The oldest answer that will do, besides being fresh: with the age that it had when it came.
     pub oldest: Option<Duration>,
+    /// For how long it is to be fresh still.
+    pub min_fresh: Duration,
     /// How long it has waited already.
     pub waited: Duration,
 }
@@ -15,7 +17,9 @@ pub struct Asking {
 impl Asking {
     /// Whether this answer will do.
     pub fn is_met_by(&self, found: &Found) -> bool {
-        found.is_fresh() && self.oldest.is_none_or(|oldest| found.age() <= oldest)
+        found.is_fresh()
+            && found.age().saturating_add(self.min_fresh) <= found.answer().fresh_for()
+            && self.oldest.is_none_or(|oldest| found.whole_age() <= oldest)
     }
 }
 

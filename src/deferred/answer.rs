@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use http::{
-    HeaderValue, Response, StatusCode,
-    header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER},
+    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
+    header::{CACHE_CONTROL, CONTENT_LOCATION, CONTENT_TYPE, EXPIRES, LOCATION, RETRY_AFTER},
 };
 use serde_json::{Value, json};
 
@@ -12,13 +12,20 @@ use super::{
     body::StoredBody,
     error::{StoreError, StoreErrorKind},
     id::RequestId,
+    message::StoredResponse,
     prefer::PREFERENCE_APPLIED,
     status::{State, Status},
 };
 use crate::time::{Clock, SystemClock, Timestamp};
 
-/// 202: the request is accepted, or was before, and here it stands.
-pub(super) fn accepted(at: &str, id: &RequestId, is_new: bool) -> Response<StoredBody> {
+/// 202: the request is accepted, or was before, and here it stands. Its caller has waited so long for
+/// the answer itself.
+pub(super) fn accepted(
+    at: &str,
+    id: &RequestId,
+    is_new: bool,
+    waited: Duration,
+) -> Response<StoredBody> {
     let mut members = links(at, id);
     if is_new {
         members["state"] = State::Waiting.name().into();
@@ -27,7 +34,70 @@ pub(super) fn accepted(at: &str, id: &RequestId, is_new: bool) -> Response<Store
     let headers = response.headers_mut();
     headers.insert(LOCATION, location(at, id));
     headers.insert(PREFERENCE_APPLIED.clone(), HeaderValue::from_static("respond-async"));
+    if !waited.is_zero() {
+        headers.append(PREFERENCE_APPLIED.clone(), wait_applied(waited));
+    }
     response
+}
+
+/// The answer itself, for whose end its caller was ready to wait so long.
+pub(super) fn in_time(
+    at: &str,
+    status: &Status,
+    response: Option<StoredResponse>,
+    wait: Duration,
+) -> Response<StoredBody> {
+    let mut response = result(at, status, response);
+    let location = HeaderValue::try_from(format!("{at}/{}/result", status.id));
+    let location = location.expect("the path was checked to be a URI's");
+    let headers = response.headers_mut();
+    // There it stays, and can be deleted.
+    headers.insert(CONTENT_LOCATION, location);
+    headers.insert(PREFERENCE_APPLIED.clone(), wait_applied(wait));
+    response
+}
+
+fn wait_applied(wait: Duration) -> HeaderValue {
+    HeaderValue::try_from(format!("wait={}", whole_secs(wait))).expect("it is ASCII")
+}
+
+/// The answer of a request, or why there is none.
+pub(super) fn result(
+    at: &str,
+    status: &Status,
+    response: Option<StoredResponse>,
+) -> Response<StoredBody> {
+    if let (State::Done | State::Failed, Some(response)) = (status.state, response) {
+        let mut response = response.into_response();
+        keep_from_caches(response.headers_mut());
+        return response;
+    }
+    match status.state {
+        State::Waiting | State::Running => {
+            let mut response = standing(StatusCode::ACCEPTED, at, status);
+            response.headers_mut().insert(LOCATION, location(at, &status.id));
+            response
+        }
+        State::Expired => problem(StatusCode::GONE, "its time was over before its turn"),
+        State::Canceled => problem(StatusCode::GONE, "it was canceled"),
+        State::Failed | State::Done => problem(StatusCode::BAD_GATEWAY, "it has no answer to give"),
+    }
+}
+
+/// The address names the request and not its owner, so a cache would give the answer to anybody who has
+/// the address.
+fn keep_from_caches(headers: &mut HeaderMap) {
+    let said: Vec<_> = headers.keys().filter(|name| is_for_caches(name)).cloned().collect();
+    for name in said {
+        headers.remove(name);
+    }
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+}
+
+/// With the fields that go before `Cache-Control` (RFC 9213), the vendors' own among them.
+fn is_for_caches(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    name == EXPIRES || text == "surrogate-control" || text.ends_with("cdn-cache-control")
 }
 
 /// How a request stands.
@@ -88,7 +158,7 @@ fn links(at: &str, id: &RequestId) -> Value {
     })
 }
 
-pub(super) fn location(at: &str, id: &RequestId) -> HeaderValue {
+fn location(at: &str, id: &RequestId) -> HeaderValue {
     HeaderValue::try_from(format!("{at}/{id}")).expect("the path was checked to be a URI's")
 }
 
@@ -102,8 +172,11 @@ fn of_json(code: StatusCode, kind: &'static str, members: &Value) -> Response<St
 }
 
 fn retry_after(response: &mut Response<StoredBody>, wait: Duration) {
-    let secs = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(secs));
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(whole_secs(wait)));
+}
+
+const fn whole_secs(wait: Duration) -> u64 {
+    wait.as_secs() + (wait.subsec_nanos() > 0) as u64
 }
 
 const fn secs(at: Timestamp) -> u64 {

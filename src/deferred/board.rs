@@ -6,7 +6,7 @@ mod flows;
 mod record;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
@@ -31,6 +31,10 @@ pub(super) struct Board {
     flows: Flows,
     timers: BTreeSet<(u64, Timer)>,
     counts: Counts,
+    /// The bytes of what has ended.
+    kept: u64,
+    /// When those were accepted that wait, by their turns: in the order of their coming.
+    waiting: BTreeMap<u64, u64>,
     last_turn: u64,
     changed: Vec<RequestId>,
 }
@@ -48,9 +52,11 @@ impl Board {
             bounds,
             records: HashMap::new(),
             known: HashMap::new(),
-            flows: Flows::default(),
+            flows: Flows::new(bounds.owner_bytes),
             timers: BTreeSet::new(),
             counts: Counts::default(),
+            kept: 0,
+            waiting: BTreeMap::new(),
             last_turn: 0,
             changed: Vec::new(),
         }
@@ -164,8 +170,11 @@ impl Board {
         Ok(Submitted::New)
     }
 
-    /// Takes the request whose turn it is.
+    /// Takes the request whose turn it is, unless there are answers enough.
     pub(super) fn take(&mut self, lease: Duration, now: u64) -> Option<RequestId> {
+        if self.kept >= self.bounds.bytes {
+            return None;
+        }
         let id = self.flows.pop()?;
         self.change(&id, now, |record| {
             record.state = State::Running;
@@ -247,8 +256,10 @@ impl Board {
         Some(Canceled::Canceled)
     }
 
-    pub(super) const fn counts(&self) -> Counts {
-        self.counts
+    pub(super) fn counts(&self, now: u64) -> Counts {
+        let oldest = self.waiting.first_key_value();
+        let wait = oldest.map(|(_, at)| Duration::from_micros(now.saturating_sub(*at)));
+        self.counts.oldest_wait(wait)
     }
 
     pub(super) fn record(&self, id: &RequestId) -> Option<&Record> {
@@ -292,8 +303,10 @@ impl Board {
             self.known.remove(&dedup);
         }
         *self.counts.of_mut(record.state) -= 1;
-        self.counts.bytes -= record.size;
-        if let Some(held) = self.flows.leave(&record.owner, record.size) {
+        let size = record.size();
+        self.counts.bytes -= size.bytes;
+        self.kept -= size.kept();
+        if let Some(held) = self.flows.leave(&record.owner, size) {
             self.timers.remove(&(held, Timer::Hold(record.owner)));
         }
         self.changed.push(*id);
@@ -309,13 +322,19 @@ impl Board {
         } else {
             self.timers.remove(&(record.until, Timer::Request(*id)));
         }
-        *self.counts.of_mut(record.state) -= 1;
-        self.counts.bytes -= record.size;
-        let size = record.size;
+        let (state, before) = (record.state, record.size());
         change(record);
+        match record.state {
+            State::Waiting => drop(self.waiting.insert(record.turn, record.submitted)),
+            _ if state == State::Waiting => drop(self.waiting.remove(&record.turn)),
+            _ => {}
+        }
+        let after = record.size();
+        *self.counts.of_mut(state) -= 1;
         *self.counts.of_mut(record.state) += 1;
-        self.counts.bytes += record.size;
-        self.flows.resize(&record.owner, size, record.size);
+        self.counts.bytes = self.counts.bytes - before.bytes + after.bytes;
+        self.kept = self.kept - before.kept() + after.kept();
+        self.flows.resize(&record.owner, before, after);
         self.settle_in(id, now);
     }
 
@@ -338,8 +357,13 @@ impl Board {
 
     fn count(&mut self, record: &Record) {
         *self.counts.of_mut(record.state) += 1;
-        self.counts.bytes += record.size;
-        self.flows.join(&record.owner, record.size);
+        let size = record.size();
+        self.counts.bytes += size.bytes;
+        self.kept += size.kept();
+        if record.state == State::Waiting {
+            self.waiting.insert(record.turn, record.submitted);
+        }
+        self.flows.join(&record.owner, size);
     }
 }
 

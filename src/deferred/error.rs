@@ -25,6 +25,19 @@ pub enum StoreErrorKind {
     Malformed,
 }
 
+impl StoreErrorKind {
+    /// Its name in metrics and events: `owner_full`, `full`, `no_space`, `unavailable`, `malformed`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OwnerFull => "owner_full",
+            Self::Full => "full",
+            Self::NoSpace => "no_space",
+            Self::Unavailable => "unavailable",
+            Self::Malformed => "malformed",
+        }
+    }
+}
+
 impl StoreError {
     /// An error of this kind.
     pub const fn new(kind: StoreErrorKind) -> Self {

@@ -6,14 +6,17 @@ use super::{
     results::DeferredResults, runner::Runner, service::Deferred, settings::Settings,
     settings::hash_under, store::DeferredStore, terms::Terms,
 };
+use crate::{name::PolicyName, observe::deferrals::Deferrals};
 
 /// Accepts a request now and has it run when the limits admit it, if its caller prefers that.
 ///
 /// # How it decides
 ///
 /// A request with `Prefer: respond-async` (RFC 7240) is stored and answered with 202, and a
-/// `Location` at which it [stands](Self::results). Any other passes, and so does one without an
-/// owner, or one that the [terms](Self::terms) do not want deferred: a preference need not be met.
+/// `Location` at which it [stands](Self::results); with `respond-async, wait=10` by its answer, if that
+/// is there [in time](Self::max_wait). Any other passes, one with `wait` alone too, and so does one
+/// without an owner, or one that the [terms](Self::terms) do not want deferred: a preference need not
+/// be met.
 ///
 /// A [`Runner`] calls the service with it: in the order of its [`Terms`], fair between owners, at
 /// most so many at a time. Whether it is admitted is decided by whatever layers of limits stand
@@ -144,9 +147,28 @@ impl<K, M: DeferredStore> DeferredLayer<K, M> {
         self
     }
 
+    /// The longest that a caller who sends `Prefer: respond-async, wait=10` is kept waiting for the
+    /// answer itself, whatever it says; ten seconds by default. If the request has ended by then the
+    /// answer comes as from [`results`](Self::results), with the `Content-Location` at which it stays,
+    /// and otherwise 202. With zero nobody waits.
+    ///
+    /// The request is stored before, so nothing is lost if the caller goes, and runs in its turn as any
+    /// other. Who waits holds a connection and little else. An end in this process is told at once, one
+    /// in another within a second.
+    pub const fn max_wait(mut self, time: Duration) -> Self {
+        self.settings.max_wait = time;
+        self
+    }
+
     /// How many attempts a request has; five by default. One that was refused by a limit is none.
     pub const fn max_attempts(mut self, attempts: NonZeroU32) -> Self {
         self.settings.max_attempts = attempts;
+        self
+    }
+
+    /// What this is called in metrics and events; `default` unless told otherwise.
+    pub fn name(mut self, name: PolicyName) -> Self {
+        self.settings.observer = Deferrals::new(name);
         self
     }
 
@@ -168,7 +190,7 @@ impl<K, M: DeferredStore> DeferredLayer<K, M> {
 
     /// What runs the requests, by `service`. Nothing runs until it does.
     pub fn runner<S>(&self, service: S) -> Runner<S, M> {
-        Runner::new(service, self.store.clone(), self.settings.max_result_bytes)
+        Runner::new(service, self.store.clone(), &self.settings)
     }
 
     /// The store.

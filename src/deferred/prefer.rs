@@ -1,14 +1,41 @@
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderName};
 
-/// Whether a request prefers to be answered later: `respond-async` of RFC 7240.
-pub(super) fn prefers_async(headers: &HeaderMap) -> bool {
-    headers.get_all(&PREFER).iter().filter_map(|line| line.to_str().ok()).flat_map(preferences).any(
-        |preference| {
-            // What else it says, a value or parameters, is not known to us.
-            let end = preference.find(['=', ';']).unwrap_or(preference.len());
-            preference[..end].trim().eq_ignore_ascii_case("respond-async")
-        },
-    )
+/// What a request prefers, of RFC 7240.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Preferences {
+    /// `respond-async`: to be answered later.
+    pub(super) is_async: bool,
+    /// `wait`: so much later, if it must be.
+    pub(super) wait: Option<Duration>,
+}
+
+impl Preferences {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let lines = headers.get_all(&PREFER);
+        let mut known = Self::default();
+        let mut has_wait = false;
+        for preference in lines.iter().filter_map(|line| line.to_str().ok()).flat_map(preferences) {
+            // Its parameters are not known to us.
+            let preference = preference.split(';').next().unwrap_or_default();
+            let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
+            let name = name.trim();
+            known.is_async |= name.eq_ignore_ascii_case("respond-async");
+            // Of several the first counts, also if it says nothing that could be done.
+            if name.eq_ignore_ascii_case("wait") && !has_wait {
+                has_wait = true;
+                known.wait = seconds(value.trim().trim_matches('"'));
+            }
+        }
+        known
+    }
+}
+
+fn seconds(text: &str) -> Option<Duration> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    // One that is too large is bounded anyhow.
+    is_number.then(|| Duration::from_secs(text.parse().unwrap_or(u32::MAX.into())))
 }
 
 /// The preferences of a line. A comma in a quoted string parts nothing.
@@ -56,7 +83,32 @@ mod tests {
             for line in lines {
                 headers.append(PREFER.clone(), HeaderValue::from_static(line));
             }
-            assert_eq!(prefers_async(&headers), expected, "{lines:?}");
+            assert_eq!(Preferences::of(&headers).is_async, expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_wait_counts() {
+        for (lines, expected) in [
+            (&["respond-async, wait=10"][..], Some(10)),
+            (&["WAIT = \"10\" ; foo, respond-async"], Some(10)),
+            (&["wait=1, wait=2"], Some(1)),
+            (&["wait=1", "wait=2"], Some(1)),
+            (&["wait=0"], Some(0)),
+            (&["wait=99999999999999999999"], Some(u64::from(u32::MAX))),
+            (&["wait=ten, wait=2"], None),
+            (&["wait=-1"], None),
+            (&["wait=1.5"], None),
+            (&["wait"], None),
+            (&["foo=\"wait=3\""], None),
+            (&["respond-async; wait=3"], None),
+        ] {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(PREFER.clone(), HeaderValue::from_static(line));
+            }
+            let expected = expected.map(Duration::from_secs);
+            assert_eq!(Preferences::of(&headers).wait, expected, "{lines:?}");
         }
     }
 }

@@ -104,7 +104,9 @@ impl<S: Source> RedisStore<S> {
     }
 
     async fn step(&self, step: &str, arguments: Vec<Vec<u8>>) -> Result<Value, BackendError> {
-        let mut all = vec![step.as_bytes().to_vec(), self.given_time()];
+        let Bounds { bytes, owner_bytes, .. } = self.bounds;
+        let (bytes, owner_bytes) = (number(bytes), number(owner_bytes));
+        let mut all = vec![step.as_bytes().to_vec(), self.given_time(), bytes, owner_bytes];
         all.extend(arguments);
         self.call.run_under(self.base.as_bytes(), &all, self.timeout).await
     }
@@ -124,7 +126,7 @@ impl<S: Source> DeferredStore for RedisStore<S> {
     async fn submit(&self, submission: Submission) -> Result<Submitted, StoreError> {
         let request = submission.request.encode();
         let size = (request.len() + submission.label.len()) as u64;
-        let Bounds { requests, bytes, owner_requests, owner_bytes, .. } = self.bounds;
+        let Bounds { requests, owner_requests, .. } = self.bounds;
         let arguments = vec![
             text(&submission.id),
             hex(submission.owner.as_bytes()),
@@ -140,9 +142,7 @@ impl<S: Source> DeferredStore for RedisStore<S> {
             submission.dedup.map(|dedup| hex(&dedup)).unwrap_or_default(),
             submission.label.into_bytes(),
             number(requests),
-            number(bytes),
             number(owner_requests),
-            number(owner_bytes),
         ];
         let reply = match self.step("submit", arguments.clone()).await {
             // It may have been executed. Its id says whether it was.
@@ -178,6 +178,7 @@ impl<S: Source> DeferredStore for RedisStore<S> {
             let owner = row.owner()?;
             let ticket = Ticket::new(id, row.number()?);
             let (attempt, max_attempts) = (row.small()?, row.small()?);
+            let waited = Duration::from_micros(row.number()?);
             let label = String::from_utf8(row.text()?);
             let request = StoredRequest::decode(&Bytes::from(row.text()?));
             let (Ok(label), Some(request)) = (label, request) else {
@@ -188,7 +189,7 @@ impl<S: Source> DeferredStore for RedisStore<S> {
                 continue;
             };
             let mut job = Job::new(ticket, owner, request, attempt);
-            (job.max_attempts, job.label) = (max_attempts, label);
+            (job.max_attempts, job.label, job.waited) = (max_attempts, label, waited);
             jobs.push(job);
         }
         Ok(Taken::new(jobs, next.map(Duration::from_micros)))
@@ -255,19 +256,24 @@ impl<S: Source> DeferredStore for RedisStore<S> {
         }
         match fields.text()?.as_slice() {
             b"canceled" => Ok(Some(Canceled::Canceled)),
-            b"forgotten" => Ok(Some(Canceled::Forgotten)),
+            b"forgotten" => {
+                // Another may run now whose owner had answers enough.
+                self.news.notify_waiters();
+                Ok(Some(Canceled::Forgotten))
+            }
             _ => Err(reply::malformed()),
         }
     }
 
     async fn counts(&self) -> Result<Counts, StoreError> {
         let mut fields = Fields::of(self.step("counts", Vec::new()).await?)?;
-        let bytes = fields.number()?;
+        let (bytes, oldest) = (fields.number()?, fields.text()?);
+        let oldest = if oldest.is_empty() { None } else { Some(reply::whole(&oldest)?) };
         let mut by_state = [0; 6];
         for count in &mut by_state {
             *count = fields.number()?;
         }
-        Ok(Counts::new(by_state, bytes))
+        Ok(Counts::new(by_state, bytes).oldest_wait(oldest.map(Duration::from_micros)))
     }
 
     fn changed(&self) -> impl Future<Output = ()> + Send {

@@ -5,10 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode,
-    header::{ALLOW, CACHE_CONTROL, EXPIRES, LOCATION},
-};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header::ALLOW};
 use tower_service::Service;
 
 use super::{
@@ -18,10 +15,13 @@ use super::{
     id::{Owner, RequestId},
     service::DeferredFuture,
     settings::Settings,
-    status::{State, Status},
-    store::DeferredStore,
+    status::State,
+    store::{Canceled, DeferredStore},
 };
-use crate::policy::{KeyOf, Subject};
+use crate::{
+    observe::deferrals::{Lookup, StoreStep},
+    policy::{KeyOf, Subject},
+};
 
 /// Tells owners how their deferred requests stand, and gives them their answers.
 ///
@@ -78,9 +78,13 @@ where
         let (store, settings) = (self.store.clone(), Arc::clone(&self.settings));
         DeferredFuture::new(async move {
             let (Some(asked), Subject::Counted(key)) = (asked, subject.await) else {
-                return Ok(unknown());
+                return Ok(unknown(&settings));
             };
             let owner = settings.owner(&key);
+            let step = match method {
+                Method::DELETE => StoreStep::Cancel,
+                _ => StoreStep::Look,
+            };
             let told = match (method, asked) {
                 (Method::GET | Method::HEAD, Asked::Status(id)) => {
                     status(&store, &settings, &owner, &id).await
@@ -88,11 +92,14 @@ where
                 (Method::GET | Method::HEAD, Asked::Result(id)) => {
                     result(&store, &settings, &owner, &id).await
                 }
-                (Method::DELETE, Asked::Status(id)) => cancel(&store, &owner, &id).await,
+                (Method::DELETE, Asked::Status(id)) => cancel(&store, &settings, &owner, &id).await,
                 (_, Asked::Status(_)) => Ok(not_allowed("GET, HEAD, DELETE")),
                 (_, Asked::Result(_)) => Ok(not_allowed("GET, HEAD")),
             };
-            Ok(told.unwrap_or_else(|error| answer::failed(&error)))
+            Ok(told.unwrap_or_else(|error| {
+                settings.observer.store_failed(step, error.kind().name(), &error);
+                answer::failed(&error)
+            }))
         })
     }
 }
@@ -123,8 +130,11 @@ async fn status(
     id: &RequestId,
 ) -> Told {
     Ok(match store.status(owner, id).await? {
-        Some(status) => answer::standing(StatusCode::OK, &settings.at, &status),
-        None => unknown(),
+        Some(status) => {
+            settings.observer.looked_up(Lookup::Status);
+            answer::standing(StatusCode::OK, &settings.at, &status)
+        }
+        None => unknown(settings),
     })
 }
 
@@ -134,59 +144,40 @@ async fn result(
     owner: &Owner,
     id: &RequestId,
 ) -> Told {
-    let Some((status, response)) = store.result(owner, id).await? else { return Ok(unknown()) };
-    if let (State::Done | State::Failed, Some(response)) = (status.state, response) {
-        let mut response = response.into_response();
-        keep_from_caches(response.headers_mut());
-        return Ok(response);
-    }
-    Ok(without_result(settings, &status))
+    let Some((status, response)) = store.result(owner, id).await? else {
+        return Ok(unknown(settings));
+    };
+    settings.observer.looked_up(match (status.state, &response) {
+        (State::Waiting | State::Running, _) => Lookup::NotYet,
+        (State::Done | State::Failed, Some(_)) => Lookup::Answer,
+        _ => Lookup::NoAnswer,
+    });
+    Ok(answer::result(&settings.at, &status, response))
 }
 
-/// The address names the request and not its owner, so a cache would give the answer to anybody who has
-/// the address.
-fn keep_from_caches(headers: &mut HeaderMap) {
-    let said: Vec<_> = headers.keys().filter(|name| is_for_caches(name)).cloned().collect();
-    for name in said {
-        headers.remove(name);
-    }
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
-}
-
-/// With the fields that go before `Cache-Control` (RFC 9213), the vendors' own among them.
-fn is_for_caches(name: &HeaderName) -> bool {
-    let text = name.as_str();
-    name == EXPIRES || text == "surrogate-control" || text.ends_with("cdn-cache-control")
-}
-
-fn without_result(settings: &Settings, status: &Status) -> Response<StoredBody> {
-    match status.state {
-        State::Waiting | State::Running => {
-            let mut response = answer::standing(StatusCode::ACCEPTED, &settings.at, status);
-            let location = answer::location(&settings.at, &status.id);
-            response.headers_mut().insert(LOCATION, location);
-            response
-        }
-        State::Expired => answer::problem(StatusCode::GONE, "its time was over before its turn"),
-        State::Canceled => answer::problem(StatusCode::GONE, "it was canceled"),
-        State::Failed | State::Done => {
-            answer::problem(StatusCode::BAD_GATEWAY, "it has no answer to give")
-        }
-    }
-}
-
-async fn cancel(store: &impl DeferredStore, owner: &Owner, id: &RequestId) -> Told {
+async fn cancel(
+    store: &impl DeferredStore,
+    settings: &Settings,
+    owner: &Owner,
+    id: &RequestId,
+) -> Told {
     Ok(match store.cancel(owner, id).await? {
-        Some(_) => {
+        Some(canceled) => {
+            settings.observer.looked_up(match canceled {
+                Canceled::Canceled => Lookup::Canceled,
+                Canceled::Forgotten => Lookup::Forgotten,
+            });
+            settings.ends.tell(id);
             let mut response = Response::new(StoredBody::default());
             *response.status_mut() = StatusCode::NO_CONTENT;
             response
         }
-        None => unknown(),
+        None => unknown(settings),
     })
 }
 
-fn unknown() -> Response<StoredBody> {
+fn unknown(settings: &Settings) -> Response<StoredBody> {
+    settings.observer.looked_up(Lookup::Unknown);
     answer::problem(StatusCode::NOT_FOUND, "there is no such request")
 }
 

@@ -1,11 +1,12 @@
 mod attempt;
+mod callback;
 
 use std::{
     error::Error,
     fmt,
     future::{Future, pending},
     num::NonZeroUsize,
-    pin::{Pin, pin},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -17,15 +18,20 @@ use http_body::Body;
 use tokio::{task::JoinSet, time::sleep};
 use tower_service::Service;
 
-use self::attempt::Attempt;
+pub use self::callback::CallbackOutcome;
+use self::{attempt::Attempt, callback::Callback};
 use super::{
     body::StoredBody,
+    ends::Ends,
+    error::StoreError,
     id::{Owner, RequestId},
     message::StoredResponse,
+    settings::Settings,
     status::{Failure, State},
     store::{DeferredStore, Taken},
     verdict::Verdict,
 };
+use crate::observe::deferrals::{Deferrals, StoreStep};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -51,6 +57,7 @@ pub struct Runner<S, M> {
     store: M,
     rules: Rules,
     concurrency: NonZeroUsize,
+    report_every: Duration,
 }
 
 /// How attempts are made and judged.
@@ -62,10 +69,11 @@ struct Rules {
     max_result_bytes: usize,
     verdict: Arc<Judge>,
     on_end: Option<Arc<Callback>>,
+    observer: Deferrals,
+    ends: Ends,
 }
 
 type Judge = dyn Fn(Result<&StoredResponse, &(dyn Error + 'static)>) -> Verdict + Send + Sync;
-type Callback = dyn Fn(Ended) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
 
 /// What the service of a runner finds in the extensions of a request.
 #[derive(Clone, Debug)]
@@ -96,17 +104,19 @@ pub struct Ended {
 }
 
 impl<S, M> Runner<S, M> {
-    pub(super) fn new(service: S, store: M, max_result_bytes: usize) -> Self {
+    pub(super) fn new(service: S, store: M, settings: &Settings) -> Self {
         let rules = Rules {
             lease: Duration::from_secs(30),
             backoff: (Duration::from_secs(1), Duration::from_secs(300)),
             longest_hold: Duration::from_secs(3_600),
-            max_result_bytes,
+            max_result_bytes: settings.max_result_bytes,
             verdict: Arc::new(Verdict::of),
             on_end: None,
+            observer: settings.observer.clone(),
+            ends: settings.ends.clone(),
         };
         let concurrency = NonZeroUsize::new(16).expect("it is not zero");
-        Self { service, store, rules, concurrency }
+        Self { service, store, rules, concurrency, report_every: Duration::from_secs(10) }
     }
 
     /// How many requests run at a time; 16 by default.
@@ -138,6 +148,12 @@ impl<S, M> Runner<S, M> {
         self
     }
 
+    /// How often the runner tells the metrics what the store holds, beginning at once, and once more when
+    /// it [ends](Self::run_until); every ten seconds by default. All runners of a store tell the same.
+    pub fn report_every(self, time: Duration) -> Self {
+        Self { report_every: time, ..self }
+    }
+
     /// Judges attempts by `verdict`, in place of [`Verdict::of`]. It sees the whole answer.
     pub fn verdict(
         mut self,
@@ -155,12 +171,16 @@ impl<S, M> Runner<S, M> {
     ///
     /// It is called once the end is stored. Should the process die in between it is not called, so it
     /// is no more than a hint to look; and for one that expires or is canceled nobody calls. The
-    /// request's place among those that run is free when the callback has ended.
+    /// request's place among those that run is free when the callback has ended. If it returns a
+    /// `Result` an error is told to the metrics, and to nobody else.
     pub fn on_end<F>(mut self, callback: impl Fn(Ended) -> F + Send + Sync + 'static) -> Self
     where
-        F: Future<Output = ()> + Send + 'static,
+        F: Future<Output: CallbackOutcome> + Send + 'static,
     {
-        self.rules.on_end = Some(Arc::new(move |ended| Box::pin(callback(ended))));
+        self.rules.on_end = Some(Arc::new(move |ended| {
+            let called = callback(ended);
+            Box::pin(async { called.await.is_success() })
+        }));
         self
     }
 }
@@ -200,8 +220,30 @@ impl<S, M: DeferredStore> Runner<S, M> {
         ResBody: Body<Data = Bytes> + Send + 'static,
         ResBody::Error: Into<BoxError>,
     {
+        let (store, observer) = (self.store.clone(), self.rules.observer.clone());
+        let every = self.report_every.max(TICK);
+        let reports = async {
+            loop {
+                report(&store, &observer).await;
+                sleep(every).await;
+            }
+        };
+        let work = self.work(end);
+        let _worked = select(pin!(work), pin!(reports)).await;
+        report(&store, &observer).await;
+    }
+
+    async fn work<ResBody>(self, end: impl Future<Output = ()>)
+    where
+        S: Service<Request<StoredBody>, Response = Response<ResBody>> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Error: Into<BoxError> + Send,
+        ResBody: Body<Data = Bytes> + Send + 'static,
+        ResBody::Error: Into<BoxError>,
+    {
         let mut running = JoinSet::new();
         let mut end = pin!(end);
+        let mut is_away = false;
         loop {
             while running.try_join_next().is_some() {}
             let free = self.concurrency.get() - running.len();
@@ -210,7 +252,14 @@ impl<S, M: DeferredStore> Runner<S, M> {
             // It is not cut off by the end: what it takes is ours.
             let taken = match free {
                 0 => Ok(Taken::default()),
-                free => self.store.take(free, self.rules.lease).await,
+                free => {
+                    let taken = self.store.take(free, self.rules.lease).await;
+                    if is_away != taken.is_err() {
+                        is_away = !is_away;
+                        self.rules.observer.store_switched(is_away);
+                    }
+                    taken
+                }
             };
             let (count, next) = match taken {
                 Ok(taken) => {
@@ -222,7 +271,10 @@ impl<S, M: DeferredStore> Runner<S, M> {
                     (count, taken.next)
                 }
                 // It may have taken some for us. They come back when their leases end.
-                Err(_) => (0, Some(AWAY)),
+                Err(error) => {
+                    note(&self.rules.observer, StoreStep::Take, &error);
+                    (0, Some(AWAY))
+                }
             };
             let pause = async {
                 match next {
@@ -252,6 +304,7 @@ impl<S: Clone, M: Clone> Clone for Runner<S, M> {
             store: self.store.clone(),
             rules: self.rules.clone(),
             concurrency: self.concurrency,
+            report_every: self.report_every,
         }
     }
 }
@@ -264,6 +317,25 @@ impl<S, M: fmt::Debug> fmt::Debug for Runner<S, M> {
             .field("concurrency", &self.concurrency)
             .finish_non_exhaustive()
     }
+}
+
+/// Tells the metrics what the store holds.
+async fn report<M: DeferredStore>(store: &M, observer: &Deferrals) {
+    if !Deferrals::READS_STORES {
+        return;
+    }
+    match store.counts().await {
+        Ok(counts) => {
+            let states = State::ALL.map(|state| (state.name(), counts.of(state)));
+            observer.holds(&states, counts.bytes, counts.oldest_wait.unwrap_or_default());
+        }
+        Err(error) => note(observer, StoreStep::Count, &error),
+    }
+}
+
+/// Tells what the store could not do.
+fn note(observer: &Deferrals, step: StoreStep, error: &StoreError) {
+    observer.store_failed(step, error.kind().name(), error);
 }
 
 /// Between two looks at a store that is away.

@@ -1,30 +1,21 @@
 use std::{
     fmt,
     future::{Future, poll_fn},
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use bytes::{Bytes, BytesMut};
-use http::{Request, Response, StatusCode, request};
+use bytes::Bytes;
+use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
 use super::{
-    answer,
-    body::{DeferredBody, StoredBody},
-    id::RequestId,
-    message::StoredRequest,
-    prefer::{IDEMPOTENCY_KEY, prefers_async},
-    settings::Settings,
-    store::{DeferredStore, Submitted},
-    terms::Terms,
+    body::DeferredBody, deferring::Deferring, prefer::Preferences, settings::Settings,
+    store::DeferredStore,
 };
-use crate::{
-    key::Key,
-    policy::{KeyOf, Subject},
-};
+use crate::policy::{KeyOf, Subject};
 
 /// The service of [`DeferredLayer`](super::DeferredLayer).
 ///
@@ -87,8 +78,8 @@ where
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         let mut inner = self.inner.clone();
-        let wants_it = prefers_async(request.headers());
-        let subject = wants_it.then(|| self.key.key_of(&request));
+        let preferences = Preferences::of(request.headers());
+        let subject = preferences.is_async.then(|| self.key.key_of(&request));
         let (store, settings) = (self.store.clone(), Arc::clone(&self.settings));
         DeferredFuture::new(async move {
             let (parts, body) = request.into_parts();
@@ -96,86 +87,16 @@ where
                 && let Some(terms) = (settings.terms)(&parts)
                 && let Subject::Counted(key) = subject.await
             {
-                let deferral = Deferring { store, settings, key, terms };
-                return Ok(deferral.defer(&parts, body).await.map(DeferredBody::own));
+                let wait = preferences.wait.unwrap_or_default().min(settings.max_wait);
+                let owner = settings.owner(&key);
+                let deferring = Deferring { store, settings, owner, terms, wait };
+                return Ok(deferring.answer(&parts, body).await.map(DeferredBody::own));
             }
             poll_fn(|context| inner.poll_ready(context)).await?;
             let response = inner.call(Request::from_parts(parts, body)).await?;
             Ok(response.map(DeferredBody::passed))
         })
     }
-}
-
-/// A request that is to be stored.
-struct Deferring<M> {
-    store: M,
-    settings: Arc<Settings>,
-    key: Key,
-    terms: Terms,
-}
-
-impl<M: DeferredStore> Deferring<M> {
-    async fn defer<B>(self, parts: &request::Parts, body: B) -> Response<StoredBody>
-    where
-        B: Body<Data = Bytes>,
-    {
-        let Self { store, settings, key, terms } = self;
-        let mut keys = parts.headers.get_all(&IDEMPOTENCY_KEY).iter();
-        let (idempotency_key, None) = (keys.next(), keys.next()) else {
-            return answer::problem(StatusCode::BAD_REQUEST, "there are two idempotency keys");
-        };
-        let body = match read(body, settings.max_request_bytes).await {
-            Ok(body) => body,
-            Err(Unread::TooLarge) => {
-                let detail = "the body is longer than a deferred request's may be";
-                return answer::problem(StatusCode::PAYLOAD_TOO_LARGE, detail);
-            }
-            Err(Unread::Broken) => {
-                return answer::problem(StatusCode::BAD_REQUEST, "the body broke off");
-            }
-        };
-        let Ok(id) = RequestId::random() else {
-            let detail = "no id can be made for the request";
-            return answer::problem(StatusCode::INTERNAL_SERVER_ERROR, detail);
-        };
-        let request = StoredRequest::new(parts, &settings.headers, body);
-        let idempotency_key = idempotency_key.map(http::HeaderValue::as_bytes);
-        let owner = settings.owner(&key);
-        let submission = settings.submission(id, owner, request, terms, idempotency_key);
-        match store.submit(submission).await {
-            Ok(Submitted::New) => answer::accepted(&settings.at, &id, true),
-            Ok(Submitted::Known(earlier)) => answer::accepted(&settings.at, &earlier, false),
-            Ok(Submitted::Conflict) => answer::problem(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "the idempotency key was used for another request",
-            ),
-            Err(error) => answer::failed(&error),
-        }
-    }
-}
-
-/// Why a body was not read.
-pub(super) enum Unread {
-    TooLarge,
-    Broken,
-}
-
-/// Reads a body, but nothing of what comes after the first frame that exceeds `bound`.
-async fn read<B: Body<Data = Bytes>>(body: B, bound: usize) -> Result<Bytes, Unread> {
-    if body.size_hint().lower() > bound as u64 {
-        return Err(Unread::TooLarge);
-    }
-    let mut body = pin!(body);
-    let mut read = BytesMut::new();
-    while let Some(frame) = poll_fn(|context| body.as_mut().poll_frame(context)).await {
-        let frame = frame.map_err(|_| Unread::Broken)?;
-        let Some(data) = frame.data_ref() else { continue };
-        if data.len() > bound - read.len() {
-            return Err(Unread::TooLarge);
-        }
-        read.extend_from_slice(data);
-    }
-    Ok(read.freeze())
 }
 
 impl<S: Clone, K: Clone, M: Clone> Clone for Deferred<S, K, M> {

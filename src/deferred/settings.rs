@@ -5,12 +5,13 @@ use http::{HeaderName, header, request};
 use sha2::Sha256;
 
 use super::{
+    ends::Ends,
     id::{Owner, RequestId},
     message::StoredRequest,
     store::Submission,
     terms::Terms,
 };
-use crate::key::Key;
+use crate::{key::Key, name::PolicyName, observe::deferrals::Deferrals};
 
 /// What a layer, its results and its runners have in common.
 #[derive(Clone)]
@@ -24,6 +25,10 @@ pub(super) struct Settings {
     pub(super) expire_after: Duration,
     pub(super) keep: Duration,
     pub(super) max_attempts: NonZeroU32,
+    /// The longest that a caller who prefers to is kept waiting for the answer itself.
+    pub(super) max_wait: Duration,
+    pub(super) ends: Ends,
+    pub(super) observer: Deferrals,
     /// Begun with the secret.
     pub(super) hash: Hmac<Sha256>,
 }
@@ -41,6 +46,9 @@ impl Settings {
             expire_after: DAY,
             keep: DAY,
             max_attempts: NonZeroU32::new(5).expect("it is not zero"),
+            max_wait: Duration::from_secs(10),
+            ends: Ends::default(),
+            observer: Deferrals::new(PolicyName::DEFAULT),
             hash: hash_under(b"tower-quota deferred"),
         }
     }

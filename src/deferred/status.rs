@@ -133,12 +133,20 @@ pub struct Counts {
     by_state: [u64; State::ALL.len()],
     /// The bytes of requests and answers that are kept.
     pub bytes: u64,
+    /// How long ago the first of those was accepted that wait; `None`: none waits.
+    pub oldest_wait: Option<Duration>,
 }
 
 impl Counts {
     /// So many in each state, in the order of [`State`], and so many bytes.
     pub const fn new(by_state: [u64; 6], bytes: u64) -> Self {
-        Self { by_state, bytes }
+        Self { by_state, bytes, oldest_wait: None }
+    }
+
+    /// The same, with how long ago the first of those was accepted that wait.
+    #[must_use]
+    pub const fn oldest_wait(self, time: Option<Duration>) -> Self {
+        Self { oldest_wait: time, ..self }
     }
 
     /// How many are in this state.
@@ -159,8 +167,11 @@ impl Counts {
 /// How much a store keeps, in all and of one owner: requests that wait and run, and those that have
 /// ended, until they are forgotten.
 ///
-/// A bound is checked when a request is submitted. The answers of what was accepted are always kept,
-/// so the bytes may exceed it by those.
+/// A bound is checked when a request is submitted, and bytes also before one runs: where the answers that
+/// are kept take as much already, nothing more runs, of the owner or at all, until some of them are
+/// deleted or forgotten. So nobody fills a disk by requests that are small and answers that are not.
+/// The answer of what runs is kept in any case: the bytes of answers exceed the bound by as many of them as
+/// run at a time, and those of requests that wait stand beside them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Bounds {

@@ -22,7 +22,8 @@ use crate::queue::Priority;
 /// - Owners take turns by their weights; among the requests of one the order is that of their
 ///   coming, each [ahead](Priority) by its head start. What is not due does not wait in the order.
 /// - A request that has not begun when its time is over expires. One that runs then may end.
-/// - What has ended is kept for the time that it was submitted with, then forgotten.
+/// - What has ended is kept for the time that it was submitted with, then forgotten. Nothing more is
+///   taken, of an owner or at all, while that takes the [bytes](super::Bounds) of one or of all.
 /// - Status, result and cancel are for the owner; to another the request does not exist.
 /// - A future that is dropped has done all or nothing.
 ///
@@ -214,12 +215,22 @@ pub struct Job {
     pub max_attempts: u32,
     /// What travels with it.
     pub label: String,
+    /// How long ago it was accepted.
+    pub waited: Duration,
 }
 
 impl Job {
     /// A request that was taken.
     pub const fn new(ticket: Ticket, owner: Owner, request: StoredRequest, attempt: u32) -> Self {
-        Self { ticket, owner, request, attempt, max_attempts: u32::MAX, label: String::new() }
+        Self {
+            ticket,
+            owner,
+            request,
+            attempt,
+            max_attempts: u32::MAX,
+            label: String::new(),
+            waited: Duration::ZERO,
+        }
     }
 }
 

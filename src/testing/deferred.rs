@@ -100,6 +100,7 @@ pub async fn run<H: Harness>(harness: &H) {
         ends::what_has_not_begun_in_time_expires
         ends::what_has_ended_is_forgotten_in_time
         bounds::an_owner_has_no_more_than_its_part
+        bounds::nothing_more_runs_while_answers_take_all_room
         bounds::all_have_no_more_than_there_is
         bounds::a_key_is_for_one_request
         bounds::counts_are_of_all_states

@@ -120,6 +120,58 @@ async fn a_request_can_want_a_younger_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_age_that_a_request_bounds_counts_from_the_origin() {
+    // Seven seconds old when it comes, and fresh for ten more.
+    let upstream = Upstream::new(|call, _| {
+        let response = Response::builder().header("age", "7").header("cache-control", "max-age=17");
+        Ok(response.body(text(&format!("answer {call}")))?)
+    });
+    let cache = cache(&timed(), &upstream);
+    told(&cache, json("{}")).await;
+    advance(3 * SECOND).await;
+    let of = |said| with(json("{}"), "cache-control", said);
+    assert_eq!(told(&cache, of("max-age=10")).await, pair("hit;ttl=7", "answer 1"));
+    assert_eq!(told(&cache, of("max-age=9")).await, pair("fwd=request;stored", "answer 2"));
+}
+
+/// Ten seconds fresh, twenty more too old, and what becomes of it after so many for who says so.
+#[tokio::test(start_paused = true)]
+async fn a_request_says_how_fresh_and_how_old_an_answer_may_be() {
+    let fetched = |why| (false, why);
+    for (seconds, said, expected) in [
+        (6, "min-fresh=4", (true, "hit;ttl=4")),
+        (6, "min-fresh=5", fetched("fwd=request;stored")),
+        (6, "min-fresh=4, min-fresh=5", fetched("fwd=request;stored")),
+        (6, "min-fresh=soon", fetched("fwd=request;stored")),
+        (6, "max-age=5, max-stale=1", (true, "hit;ttl=4")),
+        (6, "max-age=4, max-stale=1", fetched("fwd=request;stored")),
+        (6, "max-age=0, max-stale", (true, "hit;ttl=4")),
+        (6, "max-age=0", fetched("fwd=request;stored")),
+        (6, "no-cache, max-stale", fetched("fwd=request;stored")),
+        (6, "min-fresh=6, max-stale=2", (true, "hit;ttl=4")),
+        (6, "min-fresh=7, max-stale=2", fetched("fwd=request;stored")),
+        (15, "max-stale", (true, "hit;ttl=-5")),
+        (15, "max-stale=5", (true, "hit;ttl=-5")),
+        (15, "max-stale=4", fetched("fwd=stale;stored")),
+        (15, "max-stale=5, max-stale=4", fetched("fwd=stale;stored")),
+        (15, "max-stale=never", fetched("fwd=stale;stored")),
+        (15, "min-fresh=0", (true, "hit;ttl=-5")),
+        (15, "min-fresh=1", fetched("fwd=stale;stored")),
+        (15, "max-age=100", fetched("fwd=stale;stored")),
+        (15, "max-age=10, max-stale=5", (true, "hit;ttl=-5")),
+        (31, "max-stale", fetched("fwd=miss;stored")),
+    ] {
+        let upstream = Upstream::numbered();
+        let cache = cache(&timed().stale_while_revalidate(20 * SECOND), &upstream);
+        read(&cache, json("{}")).await;
+        advance(seconds * SECOND).await;
+        let given = told(&cache, with(json("{}"), "cache-control", said)).await;
+        let answer = if expected.0 { "answer 1" } else { "answer 2" };
+        assert_eq!(given, pair(expected.1, answer), "{said} after {seconds} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_old_answer_is_given_while_one_new_one_is_fetched() {
     let upstream = Upstream::numbered().gated();
     let cache = cache(&timed().stale_while_revalidate(20 * SECOND), &upstream);
@@ -166,6 +218,14 @@ async fn who_wants_only_what_is_kept_has_nothing_fetched() {
     advance(15 * SECOND).await;
     let question = with(json("{}"), "cache-control", "only-if-cached");
     assert_eq!(told(&cache, question).await, pair("hit;ttl=-5", "answer 1"));
+    // What would pass by, too.
+    for (name, value) in [("cache-control", "no-store"), ("range", "bytes=0-1")] {
+        let question = with(json("{}"), "cache-control", "only-if-cached");
+        let given = ask(&cache, with(question, name, value)).await;
+        assert_eq!(given.status(), 504, "{name}: {value}");
+    }
+    let question = with(json("{"), "cache-control", "only-if-cached");
+    assert_eq!(ask(&cache, question).await.status(), 504, "it is no JSON");
     settle().await;
     assert_eq!(upstream.calls(), 1);
 }

@@ -146,3 +146,53 @@ async fn a_cluster_and_a_primary_of_sentinels_keep_answers_as_well() {
     let source = Sentinel::open(trio.urls(), "quota", &RedisConnectionInfo::default());
     keeps(source.expect("URLs")).await;
 }
+
+#[tokio::test]
+async fn while_a_slot_moves_its_answers_are_found_and_no_request_fails() {
+    let cluster = servers::Cluster::start(2, 0);
+    let (name, upstream) = (unique_name(), Upstream::numbered());
+    let asked_within = |time| {
+        let source = Cluster::open(cluster.urls()).expect("URLs");
+        let store = RedisStoreBuilder::new(source, name.clone()).timeout(time).build();
+        cache(&layer().store(store), &upstream)
+    };
+    let asked = asked_within(PATIENCE);
+    let is_hit = async |asked| status(&ask(asked, json("1")).await).contains("hit");
+    read(&asked, json("1")).await;
+    let all = || cluster.nodes().iter().flat_map(|node| node.ask::<Vec<String>>(&["KEYS", "tq:*"]));
+    while !is_hit(&asked).await || all().count() > 1 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let key = all().next().expect("the answer");
+    let slot = cluster.slot_of(&key);
+    let other = || {
+        let owner = cluster.owner(slot).port();
+        cluster.nodes().iter().find(|node| node.port() != owner).expect("another")
+    };
+
+    let migration = cluster.begin_migration(slot, other());
+    // Before its key is moved, and after.
+    for _ in 0..2 {
+        for _ in 0..5 {
+            assert!(is_hit(&asked).await);
+        }
+        migration.move_keys();
+    }
+    migration.finish();
+    cluster.wait_until_whole();
+    assert!(is_hit(&asked).await);
+    assert_eq!(upstream.calls(), 1);
+
+    // A turn cannot be taken where one key is here and the other there. One asks all the same.
+    let _: u64 = cluster.owner(slot).ask(&["DEL", &key]);
+    let migration = cluster.begin_migration(slot, other());
+    let impatient = asked_within(Duration::from_millis(500));
+    let fifty = (0..50).map(|_| read(&impatient, json("1")));
+    let answers = futures::future::join_all(fifty).await;
+    assert!(answers.iter().all(|answer| answer == "answer 2"), "{answers:?}");
+    assert_eq!(upstream.calls(), 2);
+    migration.move_keys();
+    migration.finish();
+    cluster.wait_until_whole();
+    assert!(is_hit(&asked).await, "it was kept where the slot went");
+}

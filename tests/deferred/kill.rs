@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use futures::{StreamExt, stream};
 use http::Request;
 use tower::ServiceExt;
 use tower_quota::{
@@ -71,20 +72,18 @@ async fn nothing_is_lost_and_nothing_ends_twice_over_redis() {
 /// Every request that was accepted has come to its end, and the upstream was called no more often
 /// than the crashes explain.
 async fn judge<M: DeferredStore>(store: M, ledger: &Ledger, most_again: u64) {
-    let results = worker::layer(store.clone()).results();
-    let mut wrong = Vec::new();
-    for (number, id) in ledger.accepted() {
+    let results = &worker::layer(store.clone()).results();
+    let looks = ledger.accepted().into_iter().map(|(number, id)| async move {
         let request = Request::get(format!("/{id}")).header("x-owner", worker::owner(number));
         let request = request.body(()).expect("a request");
         let response = results.clone().oneshot(request).await.expect("it never fails");
         assert_eq!(response.status(), 200, "{number} is lost");
         let told: serde_json::Value =
             serde_json::from_slice(&response.into_body().into_bytes()).expect("JSON");
-        let expected = Fate::of(number).state();
-        if told["state"] != expected {
-            wrong.push((number, told));
-        }
-    }
+        (told["state"] != Fate::of(number).state()).then_some((number, told))
+    });
+    let wrong: Vec<_> =
+        stream::iter(looks).buffer_unordered(64).filter_map(std::future::ready).collect().await;
     assert!(wrong.is_empty(), "{} are wrong: {:?}", wrong.len(), &wrong[..wrong.len().min(5)]);
     let counts = store.counts().await.expect("it can be told");
     assert_eq!(counts.total(), u64::from(REQUESTS), "none was accepted twice: {counts:?}");

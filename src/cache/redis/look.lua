@@ -1,6 +1,6 @@
 -- Looks for an answer, and takes the turn to ask where none will do.
 --
--- KEYS  1 the answer, 2 the turn
+-- KEYS  1 the answer, 2 the turn, if it may be taken
 -- ARGV  1 the most bytes of an answer, 2 the oldest that will do in ms, 3 a token, 4 the turn's ms
 --
 -- Without a token whatever answer there is will do, and no turn is taken. The reply is what the

@@ -8,7 +8,9 @@ use super::super::id::{Owner, RequestId};
 /// The first of each owner has a *start tag*; the least is next, and the one behind it starts where
 /// it ends. An owner that comes starts at the *virtual time*, which moves with what is served, so
 /// that new owners without end do not pass those that wait.
-#[derive(Debug, Default)]
+///
+/// One that has answers enough has nothing run until some of them are forgotten.
+#[derive(Debug)]
 pub(super) struct Flows {
     flows: HashMap<Owner, Flow>,
     /// Those whose first may be taken.
@@ -16,6 +18,8 @@ pub(super) struct Flows {
     /// The weights of the heads.
     weights: u64,
     virtual_time: u64,
+    /// With so many bytes of answers an owner has enough.
+    most_kept: u64,
 }
 
 #[derive(Debug)]
@@ -27,6 +31,21 @@ struct Flow {
     held: u64,
     requests: u64,
     bytes: u64,
+    /// Those of them that belong to requests that have ended.
+    kept: u64,
+}
+
+/// What a request takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Size {
+    pub(super) bytes: u64,
+    pub(super) has_ended: bool,
+}
+
+impl Size {
+    pub(super) const fn kept(self) -> u64 {
+        if self.has_ended { self.bytes } else { 0 }
+    }
 }
 
 /// A request among those of its owner: the least is next.
@@ -38,30 +57,40 @@ pub(super) struct Place {
 }
 
 impl Flows {
+    pub(super) fn new(most_kept: u64) -> Self {
+        Self {
+            flows: HashMap::new(),
+            heads: BTreeSet::new(),
+            weights: 0,
+            virtual_time: 0,
+            most_kept,
+        }
+    }
+
     /// How many requests and bytes an owner has.
     pub(super) fn held_by(&self, owner: &Owner) -> (u64, u64) {
         self.flows.get(owner).map_or((0, 0), |flow| (flow.requests, flow.bytes))
     }
 
     /// Counts a request of an owner.
-    pub(super) fn join(&mut self, owner: &Owner, size: u64) {
-        let flow = self.flows.entry(*owner).or_insert_with(Flow::new);
-        flow.requests += 1;
-        flow.bytes += size;
+    pub(super) fn join(&mut self, owner: &Owner, size: Size) {
+        self.flows.entry(*owner).or_insert_with(Flow::new).requests += 1;
+        self.resize(owner, Size { bytes: 0, ..size }, size);
     }
 
-    pub(super) fn resize(&mut self, owner: &Owner, from: u64, to: u64) {
-        if let Some(flow) = self.flows.get_mut(owner) {
-            flow.bytes = flow.bytes - from + to;
-        }
+    pub(super) fn resize(&mut self, owner: &Owner, from: Size, to: Size) {
+        self.change(owner, |flow, _| {
+            flow.bytes = flow.bytes - from.bytes + to.bytes;
+            flow.kept = flow.kept - from.kept() + to.kept();
+        });
     }
 
     /// Counts a request no longer. With its last an owner is forgotten: then this is until when it
     /// was held back.
-    pub(super) fn leave(&mut self, owner: &Owner, size: u64) -> Option<u64> {
+    pub(super) fn leave(&mut self, owner: &Owner, size: Size) -> Option<u64> {
+        self.resize(owner, size, Size { bytes: 0, ..size });
         let flow = self.flows.get_mut(owner)?;
         flow.requests -= 1;
-        flow.bytes -= size;
         if flow.requests > 0 {
             return None;
         }
@@ -128,7 +157,7 @@ impl Flows {
             self.weights -= u64::from(flow.weight);
         }
         change(flow, self.virtual_time);
-        if !flow.ready.is_empty() && flow.held == 0 {
+        if !flow.ready.is_empty() && flow.held == 0 && flow.kept < self.most_kept {
             self.heads.insert((flow.start, *owner));
             self.weights += u64::from(flow.weight);
         }
@@ -137,7 +166,15 @@ impl Flows {
 
 impl Flow {
     const fn new() -> Self {
-        Self { ready: BTreeSet::new(), start: 0, weight: 1, held: 0, requests: 0, bytes: 0 }
+        Self {
+            ready: BTreeSet::new(),
+            start: 0,
+            weight: 1,
+            held: 0,
+            requests: 0,
+            bytes: 0,
+            kept: 0,
+        }
     }
 
     /// By how much the next starts later.

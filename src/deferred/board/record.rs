@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::{
     super::{
         codec::{Reader, Writer},
@@ -5,7 +7,7 @@ use super::{
         status::{Failure, State, Status, of_micros, span},
         store::Submission,
     },
-    flows::Place,
+    flows::{Place, Size},
 };
 use crate::time::saturating_nanos;
 
@@ -85,6 +87,15 @@ impl Record {
 
     pub(crate) const fn number(&self) -> u64 {
         self.number
+    }
+
+    pub(super) const fn size(&self) -> Size {
+        Size { bytes: self.size, has_ended: self.state.is_end() }
+    }
+
+    /// How long ago it was accepted.
+    pub(crate) const fn waited(&self, now: u64) -> Duration {
+        Duration::from_micros(now.saturating_sub(self.submitted))
     }
 
     pub(crate) fn label(&self) -> &str {

@@ -228,6 +228,7 @@ impl Work<'_, '_> {
             let mut job = Job::new(ticket, record.owner(), request, attempt);
             job.max_attempts = max_attempts;
             record.label().clone_into(&mut job.label);
+            job.waited = record.waited(self.now);
             jobs.push(job);
         }
         let next = self.board.next().map(|at| Duration::from_micros(at.saturating_sub(self.now)));
@@ -272,11 +273,14 @@ impl Work<'_, '_> {
     }
 
     pub(super) fn cancel(&mut self, owner: &Owner, id: &RequestId) -> Option<Canceled> {
-        self.board.cancel(owner, id, self.now)
+        let canceled = self.board.cancel(owner, id, self.now);
+        // Another may run now whose owner had answers enough.
+        self.has_news |= canceled == Some(Canceled::Forgotten);
+        canceled
     }
 
-    pub(super) const fn counts(&self) -> Counts {
-        self.board.counts()
+    pub(super) fn counts(&self) -> Counts {
+        self.board.counts(self.now)
     }
 
     fn is_waiting(&self, id: &RequestId) -> bool {

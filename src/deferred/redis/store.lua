@@ -1,17 +1,21 @@
 -- A store of deferred requests: the board of src/deferred/board.rs, on a server. KEYS[1] is what all
 -- names begin with, a hash tag in it; KEYS[2] is for the cluster only (src/backend/redis/call.rs), and
 -- neither is a key. ARGV[1] says what is done, ARGV[2] is the time (microseconds
--- since the epoch; empty: the server's). All numbers are whole and below 2^53.
+-- since the epoch; empty: the server's), ARGV[3] and ARGV[4] are the most bytes of all and of an owner.
+-- All numbers are whole and below 2^53.
 --
 --   total          what is counted, and the virtual time of the owners
 --   job:ID         a request: its numbers, its bytes, its answer's
---   flow:OWNER     an owner: its start tag, weight, how long it is held back, what it has
+--   flow:OWNER     an owner: its start tag, weight, how long it is held back, what it has, and how many
+--                  bytes of that have ended (kept)
 --   ready:OWNER    its requests that are due, by rank, then turn
 --   heads          owners whose first may be taken, by start tag
 --   timers         what happens next to a request (r) or an owner (h), by time
+--   waiting        requests that wait, by when they were accepted
 --   key:KEY        the request of an idempotency key
 local base, call, floor, max, min = KEYS[1], redis.call, math.floor, math.max, math.min
 local HEADS, TIMERS, TOTAL = base .. 'heads', base .. 'timers', base .. 'total'
+local ACCEPTED = base .. 'waiting'
 local WAITING, RUNNING, DONE, FAILED, EXPIRED, CANCELED = 0, 1, 2, 3, 4, 5
 local ATTEMPTS = 1
 local SCALE, AROUND = 1048576, 256
@@ -20,6 +24,8 @@ local MOST_TIMERS = 200
 -- What is taken in one call ends with the request that makes this many bytes: a reply that is too long
 -- for the time that a call has costs all in it an attempt.
 local MOST_BYTES = 4194304
+-- With so many bytes of answers there are enough, of all and of an owner.
+local BOUND, OWNER_BOUND = tonumber(ARGV[3]), tonumber(ARGV[4])
 
 local now = tonumber(ARGV[2])
 if not now then
@@ -33,7 +39,7 @@ local function text(number)
 end
 
 local total, before = {}, {}
-local names = { 'time', 'weights', 'turn', 'bytes', '0', '1', '2', '3', '4', '5' }
+local names = { 'time', 'weights', 'turn', 'bytes', 'kept', '0', '1', '2', '3', '4', '5' }
 for place, value in ipairs(call('HMGET', TOTAL, unpack(names))) do
   total[names[place]] = tonumber(value) or 0
   before[names[place]] = total[names[place]]
@@ -67,15 +73,25 @@ end
 -- Changes an owner, and sees to it that its first is among the heads.
 local function change_flow(owner, edit)
   local key = base .. 'flow:' .. owner
-  local read = call('HMGET', key, 'start', 'weight', 'held')
+  local read = call('HMGET', key, 'start', 'weight', 'held', 'kept')
   if not read[1] then return end
   local flow = { start = tonumber(read[1]), weight = tonumber(read[2]), held = tonumber(read[3]) }
   if call('ZREM', HEADS, owner) == 1 then add('weights', -flow.weight) end
   edit(flow)
   call('HSET', key, 'start', text(flow.start), 'weight', text(flow.weight), 'held', text(flow.held))
-  if flow.held == 0 and call('EXISTS', base .. 'ready:' .. owner) == 1 then
+  local has_enough = (tonumber(read[4]) or 0) >= OWNER_BOUND
+  if flow.held == 0 and not has_enough and call('EXISTS', base .. 'ready:' .. owner) == 1 then
     call('ZADD', HEADS, text(flow.start), owner)
     add('weights', flow.weight)
+  end
+end
+
+-- Counts the bytes of what has ended. An owner has enough with these, or no longer.
+local function keep(owner, bytes)
+  add('kept', bytes)
+  local after = call('HINCRBY', base .. 'flow:' .. owner, 'kept', text(bytes))
+  if (after >= OWNER_BOUND) ~= (after - bytes >= OWNER_BOUND) then
+    change_flow(owner, function() end)
   end
 end
 
@@ -117,14 +133,20 @@ local function change(job, edit)
   if job.s == WAITING then
     change_flow(job.o, function() call('ZREM', base .. 'ready:' .. job.o, place(job)) end)
   end
-  local bytes = job.b
+  local bytes, state = job.b, job.s
   add(job.s, -1)
   edit()
   add(job.s, 1)
+  if job.s == WAITING then
+    call('ZADD', ACCEPTED, text(job.t), job.id)
+  elseif state == WAITING then
+    call('ZREM', ACCEPTED, job.id)
+  end
   add('bytes', job.b - bytes)
   if job.b ~= bytes then
     call('HINCRBY', base .. 'flow:' .. job.o, 'bytes', text(job.b - bytes))
   end
+  if state < DONE and job.s >= DONE then keep(job.o, job.b) end
   local fields = {}
   for _, name in ipairs({ 's', 'f', 'a', 'n', 'z', 'd', 'u', 'b' }) do
     fields[#fields + 1] = name
@@ -148,6 +170,7 @@ local function forget(job)
   add(job.s, -1)
   add('bytes', -job.b)
   local flow = base .. 'flow:' .. job.o
+  keep(job.o, -job.b)
   call('HINCRBY', flow, 'bytes', text(-job.b))
   if call('HINCRBY', flow, 'requests', -1) <= 0 then
     call('DEL', flow)
@@ -200,7 +223,7 @@ end
 local steps = {}
 
 function steps.submit(id, owner, size, fingerprint, request, ahead, weight, delay, expires, keep, most,
-                      key, label, requests, bytes, owner_requests, owner_bytes)
+                      key, label, requests, owner_requests)
   if call('EXISTS', base .. 'job:' .. id) == 1 then return { 'new' } end
   local known = key ~= '' and call('GET', base .. 'key:' .. key)
   if known then
@@ -211,12 +234,12 @@ function steps.submit(id, owner, size, fingerprint, request, ahead, weight, dela
   local flow = base .. 'flow:' .. owner
   local has = call('HMGET', flow, 'requests', 'bytes')
   if (tonumber(has[1]) or 0) >= tonumber(owner_requests)
-    or (tonumber(has[2]) or 0) + size > tonumber(owner_bytes) then
+    or (tonumber(has[2]) or 0) + size > OWNER_BOUND then
     return { 'owner_full' }
   end
   local count = 0
   for state = WAITING, CANCELED do count = count + total[tostring(state)] end
-  if count >= tonumber(requests) or total.bytes + size > tonumber(bytes) then return { 'full' } end
+  if count >= tonumber(requests) or total.bytes + size > BOUND then return { 'full' } end
 
   add('turn', 1)
   local job = { id = id, o = owner, s = WAITING, d = now + tonumber(delay), r = now - tonumber(ahead),
@@ -227,6 +250,7 @@ function steps.submit(id, owner, size, fingerprint, request, ahead, weight, dela
   if key ~= '' then call('SET', base .. 'key:' .. key, id) end
   add(WAITING, 1)
   add('bytes', size)
+  call('ZADD', ACCEPTED, text(now), id)
   if not has[1] then call('HSET', flow, 'start', 0, 'weight', weight, 'held', 0) end
   call('HINCRBY', flow, 'requests', 1)
   call('HINCRBY', flow, 'bytes', text(size))
@@ -238,7 +262,7 @@ end
 function steps.take(most, lease)
   local reply, bytes = { '' }, 0
   for _ = 1, tonumber(most) do
-    if bytes >= MOST_BYTES then break end
+    if bytes >= MOST_BYTES or total.kept >= BOUND then break end
     local head = call('ZRANGE', HEADS, 0, 0, 'WITHSCORES')
     if not head[1] then break end
     local owner, start = head[1], tonumber(head[2])
@@ -259,7 +283,7 @@ function steps.take(most, lease)
       bytes = bytes + job.b
       local kept = call('HMGET', base .. 'job:' .. job.id, 'l', 'req')
       reply[#reply + 1] =
-        { job.id, owner, text(job.n), text(job.a), text(job.m), kept[1], kept[2] }
+        { job.id, owner, text(job.n), text(job.a), text(job.m), text(max(0, now - job.t)), kept[1], kept[2] }
     end
   end
   local next = call('ZRANGE', TIMERS, 0, 0, 'WITHSCORES')[2]
@@ -321,11 +345,12 @@ function steps.cancel(owner, id)
 end
 
 function steps.counts()
-  local reply = { text(total.bytes) }
+  local first = call('ZRANGE', ACCEPTED, 0, 0, 'WITHSCORES')[2]
+  local reply = { text(total.bytes), first and text(max(0, now - tonumber(first))) or '' }
   for state = WAITING, CANCELED do reply[#reply + 1] = text(total[tostring(state)]) end
   return reply
 end
 
 -- Who has a request in hand comes before the end of its lease.
 if ARGV[1] ~= 'settle' and ARGV[1] ~= 'renew' then advance() end
-return finish(steps[ARGV[1]](unpack(ARGV, 3)))
+return finish(steps[ARGV[1]](unpack(ARGV, 5)))

@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use futures::future::{Either, select};
 use http::{HeaderValue, Request, Response};
 use http_body::Body;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tower_service::Service;
 
 use super::{
@@ -24,6 +24,12 @@ use super::{
         verdict::Verdict,
     },
     Deferral, Ended, Rules,
+    callback::call_back,
+    note,
+};
+use crate::{
+    observe::deferrals::{AttemptEnd, Deferrals, StoreStep},
+    time::timer_now,
 };
 
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -60,12 +66,18 @@ impl<M: DeferredStore> Attempt<M> {
         let key = HeaderValue::try_from(deferral.id.to_string()).expect("an id is ASCII");
         request.headers_mut().insert(IDEMPOTENCY_KEY.clone(), key);
         request.extensions_mut().insert(deferral.clone());
+        let is_first = self.job.ticket.number == 1;
+        let waited = is_first.then_some(self.job.waited);
+        let mut running = Running::begin(self.rules.observer.clone(), waited);
         let call = call(service, request, self.rules.max_result_bytes);
         let Some(came) = self.while_ours(call).await else { return };
+        let took = running.elapsed();
         // Its body is not needed any more.
         self.job.request.body = Bytes::new();
         let ending = self.ending(came);
         if self.settle(&ending).await {
+            running.end(&ending, took);
+            drop(running);
             self.tell(deferral, ending).await;
         }
     }
@@ -85,8 +97,12 @@ impl<M: DeferredStore> Attempt<M> {
             match select(work, pin!(renewal)).await {
                 Either::Left((done, _)) => return Some(done),
                 Either::Right((Ok(false), _)) => return None,
+                Either::Right((Ok(true), going_on)) => work = going_on,
                 // A store that is away may be back before the lease is over.
-                Either::Right((Ok(true) | Err(_), going_on)) => work = going_on,
+                Either::Right((Err(error), going_on)) => {
+                    note(&self.rules.observer, StoreStep::Renew, &error);
+                    work = going_on;
+                }
             }
         }
     }
@@ -135,8 +151,9 @@ impl<M: DeferredStore> Attempt<M> {
     async fn settle(&self, ending: &Ending) -> bool {
         let mut pause = FIRST_PAUSE;
         loop {
-            if let Ok(settled) = self.store.settle(&self.job.ticket, ending.clone()).await {
-                return settled;
+            match self.store.settle(&self.job.ticket, ending.clone()).await {
+                Ok(settled) => return settled,
+                Err(error) => note(&self.rules.observer, StoreStep::Settle, &error),
             }
             // A store that has no room for the answer may have some for this. If not, or if it was
             // settled after all, the next try says so.
@@ -146,8 +163,16 @@ impl<M: DeferredStore> Attempt<M> {
         }
     }
 
+    /// Tells of the end, if it is one.
     async fn tell(&self, deferral: Deferral, ending: Ending) {
-        let Some(on_end) = &self.rules.on_end else { return };
+        let Rules { observer, ends, on_end, .. } = &self.rules;
+        if let Ending::Failed(failure, _) = &ending {
+            observer.gave_up(&deferral.id, failure.name(), deferral.attempt);
+        }
+        if matches!(ending, Ending::Done(_) | Ending::Failed(..)) {
+            ends.tell(&deferral.id);
+        }
+        let Some(on_end) = on_end else { return };
         let ended = match ending {
             Ending::Done(response) => {
                 Ended { deferral, state: State::Done, failure: None, response: Some(response) }
@@ -157,7 +182,44 @@ impl<M: DeferredStore> Attempt<M> {
             }
             Ending::Refused { .. } | Ending::Retry { .. } => return,
         };
-        on_end(ended).await;
+        call_back(&**on_end, ended, observer).await;
+    }
+}
+
+/// An attempt that is under way, for those who watch.
+struct Running {
+    observer: Deferrals,
+    begun: Instant,
+    end: Option<(AttemptEnd, Duration)>,
+}
+
+impl Running {
+    fn begin(observer: Deferrals, waited: Option<Duration>) -> Self {
+        observer.begins(waited);
+        Self { observer, begun: timer_now(), end: None }
+    }
+
+    fn elapsed(&self) -> Duration {
+        timer_now().saturating_duration_since(self.begun)
+    }
+
+    fn end(&mut self, ending: &Ending, took: Duration) {
+        let end = match ending {
+            Ending::Done(_) => AttemptEnd::Done,
+            Ending::Failed(..) => AttemptEnd::Failed,
+            Ending::Retry { .. } => AttemptEnd::Retried,
+            Ending::Refused { .. } => AttemptEnd::Refused,
+        };
+        self.end = Some((end, took));
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let is_panic = std::thread::panicking();
+        let otherwise = if is_panic { AttemptEnd::Panicked } else { AttemptEnd::Lost };
+        let (end, took) = self.end.unwrap_or_else(|| (otherwise, self.elapsed()));
+        self.observer.attempted(end, took);
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
     trial::{ALICE, BOB, LEASE, Trial, answer},
 };
 use crate::deferred::{
-    Bounds, DeferredStore, Ending, Owner, State, StoreErrorKind, StoredRequest, Submitted,
+    Bounds, DeferredStore, Ending, Failure, Owner, State, StoreErrorKind, StoredRequest, Submitted,
 };
 
 async fn refusal<H: Harness>(trial: &Trial<'_, H>, owner: Owner) -> StoreErrorKind {
@@ -39,6 +39,39 @@ pub(super) async fn an_owner_has_no_more_than_its_part<H: Harness>(trial: &mut T
     let refused = trial.store.submit(large).await.expect_err("it is too large");
     assert_eq!(refused.kind(), StoreErrorKind::OwnerFull, "{}", trial.name);
     trial.submit(ALICE).await;
+}
+
+pub(super) async fn nothing_more_runs_while_answers_take_all_room<H: Harness>(
+    trial: &mut Trial<'_, H>,
+) {
+    let large: &'static str = "x".repeat(3_000).leak();
+    trial.bound(Bounds::DEFAULT.per_owner(100, 3_000));
+    let first = trial.submit(ALICE).await;
+    let second = trial.submit(ALICE).await;
+    let job = trial.take().await;
+    trial.settle(&job, Ending::Done(answer(large))).await;
+    trial.expect_state(ALICE, first, State::Done).await;
+    trial.expect_nothing().await;
+    // Others are not concerned.
+    let bobs = trial.submit(BOB).await;
+    assert_eq!(trial.take().await.ticket.id, bobs, "{}", trial.name);
+    trial.expect_nothing().await;
+    trial.store.cancel(&ALICE, &first).await.expect("it can be told");
+    assert_eq!(trial.take().await.ticket.id, second, "{}", trial.name);
+
+    // All together, until the first is forgotten.
+    trial.bound(Bounds::DEFAULT.total(100, 3_000));
+    let mut soon = trial.submission(ALICE);
+    soon.keep = LEASE;
+    trial.accept(soon).await;
+    trial.submit(BOB).await;
+    let job = trial.take().await;
+    trial.settle(&job, Ending::Failed(Failure::Refused, Some(answer(large)))).await;
+    trial.expect_nothing().await;
+    trial.reopen().await;
+    trial.expect_nothing().await;
+    trial.pass(LEASE);
+    trial.take().await;
 }
 
 pub(super) async fn all_have_no_more_than_there_is<H: Harness>(trial: &mut Trial<'_, H>) {
@@ -95,7 +128,7 @@ pub(super) async fn counts_are_of_all_states<H: Harness>(trial: &mut Trial<'_, H
     }
     let jobs = trial.look(3).await.jobs;
     trial.settle(&jobs[0], Ending::Done(answer("an answer"))).await;
-    let failed = Ending::Failed(crate::deferred::Failure::Attempts, None);
+    let failed = Ending::Failed(Failure::Attempts, None);
     trial.settle(&jobs[1], failed).await;
     trial.pass(Duration::from_secs(6));
     let job = trial.take().await;
