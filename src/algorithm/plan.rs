@@ -18,7 +18,9 @@ use crate::{
 /// A decision reports the standing of the limit that is nearest to refusing. A refusal's
 /// `retry_after` is that of the limit that takes longest.
 ///
-/// When a plan is changed, a limit keeps what was used if one of its kind stood at its place.
+/// When a plan is changed, a limit keeps what was used if one of its name and kind was there before,
+/// wherever in the plan it stood. What was used of a limit that is gone is kept until it has come back:
+/// should callers differ in which limits they know, none of them forgets what another counts.
 ///
 /// ```
 /// use tower_quota::{Cost, PolicyName, Quota};
@@ -54,7 +56,12 @@ pub struct PlanBuilder {
 
 /// The states of a plan's limits.
 #[derive(Clone, Debug, PartialEq)]
-pub struct PlanState(Box<[RuleState]>);
+pub struct PlanState {
+    /// The limits that the states are of: those of the plan that was here last, in its order, and
+    /// then those that it does not have.
+    limits: Arc<[Limit]>,
+    states: Box<[RuleState]>,
+}
 
 #[derive(Clone, Debug, PartialEq)]
 struct Limit {
@@ -78,19 +85,41 @@ impl Plan {
         Cost::new(cost.get(limit.dimension))
     }
 
-    /// Limits and their states, in a state that has as many.
+    /// Limits and their states, in a state that has these limits.
     fn each<'s>(
         &'s self,
         state: &'s mut PlanState,
         now: Timestamp,
     ) -> impl Iterator<Item = (usize, &'s Limit, &'s mut RuleState)> {
-        if state.0.len() != self.limits.len() {
-            let mut kept = std::mem::take(&mut state.0).into_iter();
-            let fresh = self.limits.iter().map(|limit| limit.rule.initial(now));
-            state.0 = fresh.map(|fresh| kept.next().unwrap_or(fresh)).collect();
+        if !Arc::ptr_eq(&state.limits, &self.limits) {
+            self.take_over(state, now);
         }
-        let pairs = self.limits.iter().zip(&mut state.0);
+        let pairs = self.limits.iter().zip(&mut state.states);
         pairs.enumerate().map(|(place, (limit, state))| (place, limit, state))
+    }
+
+    /// Makes the state of another plan one of this.
+    fn take_over(&self, state: &mut PlanState, now: Timestamp) {
+        if state.begins_as(self) {
+            if state.limits.len() == self.limits.len() {
+                // Only the rules are others, if anything is. The next decision sees it at a glance.
+                state.limits = Arc::clone(&self.limits);
+            }
+            return;
+        }
+        let own = self.limits.iter().map(|limit| {
+            let kept = state.of_limit(limit).cloned();
+            (limit.clone(), kept.unwrap_or_else(|| limit.rule.initial(now)))
+        });
+        let is_own = |limit: &Limit| self.limits.iter().any(|own| own.name == limit.name);
+        let others = state.limits.iter().zip(&state.states);
+        let others = others
+            .filter(|(limit, state)| !is_own(limit) && now < limit.rule.idle_at(state))
+            .map(|(limit, state)| (limit.clone(), state.clone()));
+        let (limits, states): (Vec<_>, Vec<_>) = own.chain(others).take(Self::MAX_LIMITS).unzip();
+        let is_alone = limits.len() == self.limits.len();
+        let limits = if is_alone { Arc::clone(&self.limits) } else { limits.into() };
+        *state = PlanState { limits, states: states.into() };
     }
 
     fn deny(&self, state: &mut PlanState, now: Timestamp, cost: Cost) -> Decision {
@@ -131,6 +160,16 @@ impl Plan {
         self.limits.iter().map(|limit| (limit.dimension, &limit.rule))
     }
 
+    /// The names of the limits.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &PolicyName> {
+        self.limits.iter().map(|limit| &limit.name)
+    }
+
+    /// The state in which the limits stand so.
+    pub(crate) fn state_of(&self, states: Vec<RuleState>) -> PlanState {
+        PlanState { limits: Arc::clone(&self.limits), states: states.into() }
+    }
+
     /// The same plan with another rule in the place of each.
     pub(crate) fn map(&self, mut rule: impl FnMut(&Rule) -> Rule) -> Self {
         let limits = self.limits.iter();
@@ -142,10 +181,24 @@ impl Plan {
     }
 }
 
-#[cfg(feature = "redis")]
 impl PlanState {
-    pub(crate) fn of(states: Vec<RuleState>) -> Self {
-        Self(states.into())
+    /// Whether the limits of a plan are those that come first here, in the same order.
+    #[inline]
+    fn is_of(&self, plan: &Plan) -> bool {
+        Arc::ptr_eq(&self.limits, &plan.limits) || self.begins_as(plan)
+    }
+
+    fn begins_as(&self, plan: &Plan) -> bool {
+        let first = self.limits.get(..plan.limits.len());
+        first.is_some_and(|first| {
+            first.iter().zip(&*plan.limits).all(|(own, other)| own.name == other.name)
+        })
+    }
+
+    /// The state of the limit that has this one's name.
+    fn of_limit(&self, limit: &Limit) -> Option<&RuleState> {
+        let place = self.limits.iter().position(|own| own.name == limit.name)?;
+        self.states.get(place)
     }
 }
 
@@ -190,7 +243,8 @@ impl Algorithm for Plan {
     type State = PlanState;
 
     fn initial(&self, now: Timestamp) -> PlanState {
-        PlanState(self.limits.iter().map(|limit| limit.rule.initial(now)).collect())
+        let states = self.limits.iter().map(|limit| limit.rule.initial(now)).collect();
+        PlanState { limits: Arc::clone(&self.limits), states }
     }
 
     fn decide(&self, state: &mut PlanState, now: Timestamp, cost: Cost) -> Decision {
@@ -223,9 +277,11 @@ impl Algorithm for Plan {
 
     /// The most that every limit has room for.
     fn available(&self, state: &PlanState, now: Timestamp, each: Cost) -> u64 {
+        let is_own = state.is_of(self);
         let counted = self.limits.iter().enumerate().map(|(place, limit)| {
             let each = Self::cost_in(limit, each);
-            match state.0.get(place) {
+            let its = if is_own { state.states.get(place) } else { state.of_limit(limit) };
+            match its {
                 Some(state) => limit.rule.available(state, now, each),
                 // The plan has grown: nothing was used of this one.
                 None => limit.rule.available(&limit.rule.initial(now), now, each),
@@ -265,7 +321,17 @@ impl Algorithm for Plan {
     }
 
     fn idle_at(&self, state: &PlanState) -> Timestamp {
-        let idle = self.limits.iter().zip(&state.0).map(|(limit, state)| limit.rule.idle_at(state));
+        let is_own = state.is_of(self);
+        let idle =
+            state.limits.iter().zip(&state.states).enumerate().map(|(place, (its, state))| {
+                // By the rule that is in force now, if there is one.
+                let own = if is_own {
+                    self.limits.get(place)
+                } else {
+                    self.limits.iter().find(|own| own.name == its.name)
+                };
+                own.unwrap_or(its).rule.idle_at(state)
+            });
         idle.max().unwrap_or(Timestamp::MAX)
     }
 

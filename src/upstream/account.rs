@@ -17,7 +17,7 @@ use self::{
     expected::Expected,
     gate::{Gate, Watch},
     ledger::{Known, lock},
-    rules::{Rules, SetLimit},
+    rules::{Rules, SetLimit, Terms},
 };
 pub(super) use self::{hold::Hold, ledger::Ledger};
 use super::{
@@ -29,6 +29,7 @@ use super::{
 use crate::{
     algorithm::Plan,
     backend::{Backend, Local},
+    cost::Cost,
     decision::Snapshot,
     error::BackendError,
     key::Key,
@@ -187,7 +188,10 @@ impl<B: Backend<Plan>> Settings<B> {
         let set_for = self.set_for.iter().filter(|(model, _)| **model == *quota);
         let mut set: Vec<SetLimit> = set_for.map(|(_, limit)| limit.clone()).collect();
         set.extend(self.set.iter().cloned());
-        let rules = Rules::new(&self.profile, &set, &[], self.jitter);
+        let (told, before, beyond, largest) = (&[], &[], Cost::ZERO, Cost::ZERO);
+        let (profile, jitter) = (&self.profile, self.jitter);
+        let rules =
+            Rules::new(&Terms { profile, set: &set, told, before, jitter, beyond, largest });
         let rules = rules.expect("the builder has tried it");
         let watch = Watch::new(self.board.clone(), quota.into(), rules.is_unknown());
         let watch = Arc::new(watch);
@@ -208,7 +212,13 @@ impl<B: Backend<Plan>> Settings<B> {
             set,
             jitter: self.jitter,
             max_wait: self.max_wait,
-            known: Mutex::new(Known { rules: Arc::new(rules), limits: Vec::new(), version: 0 }),
+            known: Mutex::new(Known {
+                rules: Arc::new(rules),
+                limits: Vec::new(),
+                beyond: Cost::ZERO,
+                largest: Cost::ZERO,
+                version: 0,
+            }),
             expected: Mutex::new(Expected::default()),
             standing: Mutex::new(Standing::new(&self.profile)),
             free: AtomicU64::new(1_000_000),

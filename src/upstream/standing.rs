@@ -17,8 +17,10 @@ use crate::{cost::Cost, time::Timestamp};
 ///
 /// What an answer says was so when the provider took its request in. Whatever was sent later is taken
 /// off, and so is all that has no answer yet: what is [left](Self::left) is never more than the
-/// provider has, as long as nobody else uses the account. An answer to an older request changes
-/// nothing where a newer one has been heard. A stop is never shortened.
+/// provider has, as long as nobody else uses the account and requests reach it in the order in which they
+/// were sent; where one overtakes another, it may be more by that other, until its answer or a newer one
+/// is there. An answer to an older request changes nothing where a newer one has been heard, and one that
+/// comes twice nothing the second time. A stop is never shortened.
 ///
 /// ```
 /// use http::{HeaderMap, StatusCode};
@@ -189,31 +191,40 @@ impl Standing {
         self.left_of(standing, now)
     }
 
-    /// The most that can be left of a limit, if the answer to this request is the newest: what it told
-    /// and what has come back since the request was sent. Beside it, what was sent from here after it.
+    /// The most that can be left of a limit by what the answer to this request reports: what it told, and
+    /// what has come back since the request was sent. Beside it, what was sent from here after it, if it is
+    /// the newest that has an answer.
     ///
     /// It is an upper bound, unlike what is [left](Self::left): the provider may have taken the request
-    /// in as soon as it was sent or just now, and what was sent after it before it or not yet.
+    /// in as soon as it was sent or just now, and what was sent after it before it or not yet. So it
+    /// holds for old answers too: one that was overtaken on its way may tell of less than a newer one.
     pub(super) fn ceiling(
         &self,
         standing: &LimitStanding,
         ticket: Ticket,
+        report: &Report,
         now: Timestamp,
     ) -> Option<(u64, u64)> {
-        let told = standing.told.filter(|told| told.ticket == ticket)?;
-        let after = self.sent.iter().filter(|(of, _)| ticket < **of);
-        let after = after.map(|(_, sent)| self.units(standing, sent.cost));
-        let after = after.fold(0, u64::saturating_add);
+        let remaining = report.remaining?.saturating_sub(report.slack);
         let back = match (standing.limit, standing.window) {
             (Some((limit, _)), Some((window, _))) if standing.refills => {
                 let elapsed = now.saturating_since(ticket.sent).as_nanos();
                 u128::from(limit) * elapsed / window.as_nanos().max(1)
             }
-            _ if told.reset <= now => return None,
-            _ => 0,
+            (_, window) => {
+                let window = window.map_or(ASSUMED_WINDOW, |(window, _)| window);
+                let reset = report.reset.unwrap_or_else(|| ticket.sent.saturating_add(window));
+                if reset <= now {
+                    return None;
+                }
+                0
+            }
         };
         let back = u64::try_from(back).unwrap_or(u64::MAX);
-        Some((told.remaining.saturating_add(back), after))
+        let is_newest = standing.told.is_some_and(|told| told.ticket == ticket);
+        let after = self.sent.iter().filter(|(of, _)| is_newest && ticket < **of);
+        let after = after.map(|(_, sent)| self.units(standing, sent.cost));
+        Some((remaining.saturating_add(back), after.fold(0, u64::saturating_add)))
     }
 
     /// When a request of this cost fits by all that is known: `now` if it does. It is the latest of

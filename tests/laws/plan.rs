@@ -148,3 +148,61 @@ fn what_is_beyond_one_limit_does_not_fill_another() {
     plan.settle(&mut state, at(1), &charge, Cost::ONE.with(TOKENS, 500));
     assert!(plan.decide(&mut state, at(2), Cost::ONE).is_allowed());
 }
+
+/// A limit of an hour, so that nothing to speak of comes back, on a dimension of its own.
+fn by_name(names: &[usize]) -> Plan {
+    const NAMES: [PolicyName; 4] = [
+        PolicyName::from_static("a"),
+        PolicyName::from_static("b"),
+        PolicyName::from_static("c"),
+        PolicyName::from_static("d"),
+    ];
+    let plan = names.iter().fold(Plan::new(), |plan, place| {
+        plan.limit_on(*place, NAMES[*place].clone(), TokenBucket::new(Quota::per_hour(100)))
+    });
+    plan.build().unwrap()
+}
+
+proptest! {
+    #![proptest_config(cases(300))]
+
+    /// Its places used to be what a limit was known by: one that came, went or was told elsewhere in
+    /// the order took over what had been used of another.
+    #[test]
+    fn what_was_used_of_a_limit_is_known_by_its_name(
+        steps in prop::collection::vec(
+            (prop::sample::subsequence(vec![0_usize, 1, 2, 3], 1..=4).prop_shuffle(), 0..4_usize, 0..60_u64),
+            1..40,
+        ),
+    ) {
+        let mut used = [0_u64; 4];
+        let mut state = by_name(&steps[0].0).initial(at(0));
+        for (names, dimension, units) in steps {
+            let plan = by_name(&names);
+            let cost = Cost::ZERO.with(dimension, units);
+            let is_counted = names.contains(&dimension);
+            let fits = !is_counted || used[dimension] + units <= 100;
+            prop_assert_eq!(plan.decide(&mut state, at(0), cost).is_allowed(), fits);
+            if is_counted && fits {
+                used[dimension] += units;
+            }
+            for name in names {
+                let each = Cost::ZERO.with(name, 1);
+                prop_assert_eq!(plan.available(&state, at(0), each), 100 - used[name]);
+            }
+            // Nobody may forget it while one of the limits counts that are not in the plan now.
+            let is_idle = plan.idle_at(&state) <= at(0);
+            prop_assert_eq!(is_idle, used == [0; 4]);
+        }
+    }
+}
+
+#[test]
+fn what_was_used_of_a_limit_that_is_gone_comes_back_all_the_same() {
+    let mut state = by_name(&[0, 1]).initial(at(0));
+    let cost = Cost::new(10).with(1, 100);
+    assert!(by_name(&[0, 1]).decide(&mut state, at(0), cost).is_allowed());
+    let hour = 3_600_000_000_000;
+    assert!(by_name(&[0]).decide(&mut state, at(hour), Cost::ONE).is_allowed());
+    assert_eq!(by_name(&[1, 0]).available(&state, at(hour), Cost::ZERO.with(1, 1)), 100);
+}

@@ -27,9 +27,13 @@ const TRACES: u64 = 100;
 const STEPS: u64 = 60;
 
 /// SplitMix64.
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -38,7 +42,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound.max(1)
     }
 
@@ -193,7 +197,7 @@ impl<A: Drawn> Trace<A> {
         .remember_refusals(Duration::ZERO)
         .clock(clock.clone())
         .build();
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let limit = A::draw(&mut random).on_server();
         let now = 1_000_000_000_000_000;
         Self { random, clock, redis, limit, state: None, now, charges: Vec::new() }

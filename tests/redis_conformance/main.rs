@@ -1,5 +1,6 @@
 //! The suite of the in-process store, on real servers.
 
+mod by_name;
 mod differential;
 mod joint;
 #[path = "../support/servers/mod.rs"]

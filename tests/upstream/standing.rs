@@ -198,10 +198,10 @@ proptest! {
     }
 
     /// A provider that takes requests in the order in which they are sent, and whose answers come in
-    /// any order, or tell nothing, or never come. Its quota is of a day.
+    /// any order, or twice, or tell nothing, or never come. Its quota is of a day.
     #[test]
     fn what_is_left_is_never_more_than_the_provider_has(
-        steps in prop::collection::vec((0_u8..4, 1_u64..50, any::<prop::sample::Index>()), 1..200)
+        steps in prop::collection::vec((0_u8..5, 1_u64..50, any::<prop::sample::Index>()), 1..200)
     ) {
         let mut standing = Standing::new(&ready("openai"));
         let mut has = 10_000_u64;
@@ -210,6 +210,7 @@ proptest! {
         let mut newest: Option<(u64, u64)> = None;
         let mut sent: Vec<(u64, bool)> = Vec::new();
         let mut order: Vec<usize> = Vec::new();
+        let mut heard: Vec<(Ticket, u64, Timestamp)> = Vec::new();
         for (now, (step, units, index)) in (0..).zip(steps) {
             let now = at(0).saturating_add(Duration::from_millis(now));
             if step < 2 || open.is_empty() {
@@ -218,6 +219,12 @@ proptest! {
                 open.push((standing.send(now, tokens(units)), has, now));
                 order.push(sent.len());
                 sent.push((units, true));
+            } else if step == 4 {
+                // Once more, however old it is.
+                if !heard.is_empty() {
+                    let (ticket, remaining, then) = heard[index.index(heard.len())];
+                    standing.observe(Some(ticket), &openai(remaining, then, now));
+                }
             } else {
                 let place = index.index(open.len());
                 let (ticket, remaining, then) = open.remove(place);
@@ -227,6 +234,7 @@ proptest! {
                     standing.answered(Some(ticket));
                 } else {
                     standing.observe(Some(ticket), &openai(remaining, then, now));
+                    heard.push((ticket, remaining, then));
                     if newest.is_none_or(|(newest, _)| newest < number as u64) {
                         newest = Some((number as u64, remaining));
                     }

@@ -3,12 +3,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tower_quota::{
     Quota, Rejection, RetryAfter,
+    backend::LocalBuilder,
     time::Timestamp,
-    upstream::{Board, Dimension, KnownLimit, Source},
+    upstream::{Account, Board, Dimension, KnownLimit, Source},
 };
 
 use crate::support::{
-    Answer, Provider, account, ask, ask_all, left, millis, question, question_of, with_tokens,
+    Answer, Client, Paused, Provider, Store, account, ask, ask_all, left, millis, profile,
+    question, question_of, with_tokens,
 };
 
 fn told(limit: &str, remaining: &str) -> Answer {
@@ -166,4 +168,42 @@ async fn a_model_with_a_limit_of_its_own_has_it_though_many_others_were_asked_fo
         ask_all(&client, question_of(&format!("invented-{model}"), 10)).await;
     }
     ask(&client, question_of("small", 200)).await.expect_err("it never fits");
+}
+
+/// An account at a provider that names its limits, and has a store with others.
+fn naming(store: Store, told: &[&'static str]) -> Client {
+    let account = Account::builder(profile("ietf")).backend(store).jitter(Duration::ZERO);
+    let account = account.max_wait(millis(500)).build().expect("an account");
+    let answers = told.iter().map(|told| Answer::used(0).header("ratelimit-policy", told));
+    Provider::new(answers).by(account)
+}
+
+fn store() -> Store {
+    LocalBuilder::new().build_with_clock(Paused::new())
+}
+
+const ZZ: &str = r#""zz";q=5;w=3600"#;
+const AA_AND_ZZ: &str = r#""aa";q=900;w=3600, "zz";q=5;w=3600"#;
+
+/// Its place is before the other's by their names, and it used to take over what was used of it.
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_is_named_later_takes_over_nothing_of_another() {
+    let client = naming(store(), &[ZZ, ZZ, ZZ, AA_AND_ZZ, AA_AND_ZZ, AA_AND_ZZ]);
+    // Nothing is known of it when the first is sent.
+    for _ in 0..6 {
+        ask(&client, question(10)).await.expect("there is room");
+    }
+    ask(&client, question(10)).await.expect_err("five were sent");
+}
+
+#[tokio::test(start_paused = true)]
+async fn instances_that_were_told_of_other_limits_count_one_by_its_name() {
+    let store = store();
+    let one = naming(store.clone(), &[ZZ; 9]);
+    let other = naming(store, &[AA_AND_ZZ; 9]);
+    for client in [&one, &one, &one, &other, &other, &other, &one] {
+        ask(client, question(10)).await.expect("there is room");
+    }
+    ask(&one, question(10)).await.expect_err("five were sent");
+    ask(&other, question(10)).await.expect_err("five were sent");
 }

@@ -1,5 +1,6 @@
 //! Requests on their way to a provider: what is asked, waited for, told, settled.
 
+mod balance;
 mod bodies;
 mod cancellation;
 mod limits;

@@ -1,6 +1,8 @@
+use std::time::Duration;
+
 use axum::body::Body;
 use http_body_util::BodyExt as _;
-use tower_quota::{Quota, upstream::Account};
+use tower_quota::{Quota, algorithm::Algorithm as _, upstream::Account};
 
 use crate::support::{
     Answer, Provider, Store, account, ask, ask_all, frames, left, millis, question, with_tokens,
@@ -141,4 +143,19 @@ async fn an_answer_in_one_piece_that_is_cut_off_gives_nothing_back() {
     answer.into_body().collect().await.expect_err("it breaks off");
     // All of it was made, whatever of it came here.
     assert_eq!(left(&account).await, TOKENS - RESERVED);
+}
+
+/// What is left for answers that are longer than what was reserved for them is left as long as nobody needs
+/// it.
+#[tokio::test(start_paused = true)]
+async fn a_request_as_large_as_the_limit_fits_though_answers_went_beyond_what_was_reserved() {
+    let (account, provider) = setup([Answer::used(3_000)]);
+    let client = provider.by(account.clone());
+    ask_all(&client, question(100)).await;
+    let capacity = |account: &Account<Store>| account.limits("").algorithm().capacity().get(1);
+    assert!((TOKENS - 3_000..=TOKENS - 2_000).contains(&capacity(&account)));
+    // An hour later all has come back.
+    tokio::time::advance(Duration::from_secs(3_600)).await;
+    ask(&client, question(TOKENS as usize - 1)).await.expect("it fits");
+    assert_eq!(capacity(&account), TOKENS - 1);
 }

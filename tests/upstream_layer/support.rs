@@ -28,6 +28,12 @@ use tower_quota::{
 #[derive(Clone, Debug)]
 pub(crate) struct Paused(Instant);
 
+impl Paused {
+    pub(crate) fn new() -> Self {
+        Self(Instant::now())
+    }
+}
+
 impl Clock for Paused {
     fn now(&self) -> Timestamp {
         Timestamp::from_secs(1_790_000_000).saturating_add(self.0.elapsed())
@@ -47,7 +53,7 @@ pub(crate) fn profile(name: &str) -> Profile {
 
 /// An account at OpenAI without jitter, so that the numbers of the tests are those of the limits.
 pub(crate) fn account() -> AccountBuilder<Store> {
-    let store = LocalBuilder::new().build_with_clock(Paused(Instant::now()));
+    let store = LocalBuilder::new().build_with_clock(Paused::new());
     // A jitter of a nanosecond takes one from the burst.
     Account::builder(profile("openai")).backend(store).jitter(Duration::ZERO)
 }

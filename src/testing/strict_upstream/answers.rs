@@ -1,6 +1,7 @@
 /// How long answers are, in tokens.
 ///
-/// The length of the n-th answer depends on the seed and n only.
+/// The length of the n-th answer depends on the seed and n only. Where an OpenAI question has a `seed`,
+/// that is its n, whoever is answered before.
 #[derive(Clone, Copy, Debug)]
 pub struct Answers {
     shortest: u64,
@@ -25,8 +26,15 @@ impl Answers {
         self.longest
     }
 
-    /// The length of answer `number`.
-    pub(super) fn length(&self, number: u64) -> u64 {
+    /// The length of answer `number`, if the caller allows so many tokens.
+    ///
+    /// ```
+    /// use tower_quota::testing::strict_upstream::Answers;
+    ///
+    /// assert_eq!(Answers::exactly(16).length(7), 16);
+    /// assert!((10..=600).contains(&Answers::heavy_tailed(10, 600, 3).length(7)));
+    /// ```
+    pub fn length(&self, number: u64) -> u64 {
         // From 1 to 2^32, each as likely.
         let uniform = (mix(self.seed, number) >> 32) + 1;
         let length = (u128::from(self.shortest) << 32) / u128::from(uniform);

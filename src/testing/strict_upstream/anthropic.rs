@@ -25,6 +25,7 @@ pub(super) fn question(body: &Value) -> Result<Question, &'static str> {
         characters: said + characters(&body["system"]),
         messages: messages.len() as u64,
         cap: Some(cap),
+        seed: None,
         stream: body["stream"].as_bool().unwrap_or(false),
         usage_in_stream: true,
     })

@@ -23,6 +23,7 @@ pub(super) fn question(body: &Value) -> Result<Question, &'static str> {
         characters: messages.iter().map(|message| characters(&message["content"])).sum(),
         messages: messages.len() as u64,
         cap: body["max_completion_tokens"].as_u64().or_else(|| body["max_tokens"].as_u64()),
+        seed: body["seed"].as_u64(),
         stream: body["stream"].as_bool().unwrap_or(false),
         usage_in_stream: body["stream_options"]["include_usage"].as_bool().unwrap_or(false),
     })

@@ -27,6 +27,8 @@ pub(super) struct Question {
     pub(super) characters: u64,
     pub(super) messages: u64,
     pub(super) cap: Option<u64>,
+    /// What its answer depends on, instead of the number of the call.
+    pub(super) seed: Option<u64>,
     pub(super) stream: bool,
     pub(super) usage_in_stream: bool,
 }
@@ -39,6 +41,7 @@ impl Question {
             characters: 0,
             messages: 1,
             cap: Some(0),
+            seed: None,
             stream: false,
             usage_in_stream: false,
         }
@@ -72,7 +75,7 @@ pub(super) struct Reply {
 
 impl Reply {
     pub(super) fn new(number: u64, question: Question, answers: Answers, created: u64) -> Self {
-        let length = answers.length(number);
+        let length = answers.length(question.seed.unwrap_or(number));
         let cap = question.cap.unwrap_or(u64::MAX);
         let (tokens, capped) = (length.min(cap), length > cap);
         Self { number, question, answers, tokens, capped, created }

@@ -2,11 +2,12 @@ use std::time::Duration;
 
 use super::{
     Account, Settings,
-    rules::{Rules, SetLimit},
+    rules::{Rules, SetLimit, Terms},
 };
 use crate::{
     algorithm::Plan,
     backend::{Backend, Local},
+    cost::Cost,
     error::ConfigError,
     key::Key,
     name::PolicyName,
@@ -160,7 +161,8 @@ impl<B: Backend<Plan>> AccountBuilder<B> {
                 return Err(ConfigError::UnknownLimit { name: limit.name.to_string() });
             }
         }
-        Rules::new(profile, set, &[], *jitter)?;
+        let (told, before, beyond, largest) = (&[], &[], Cost::ZERO, Cost::ZERO);
+        Rules::new(&Terms { profile, set, told, before, jitter: *jitter, beyond, largest })?;
         Ok(Account::new(self.settings))
     }
 }

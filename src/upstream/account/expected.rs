@@ -11,6 +11,8 @@ use crate::cost::Cost;
 pub(super) struct Expected {
     input: Learned,
     output: Learned,
+    /// The most by which a call went beyond what was reserved, of those that were not long ago.
+    beyond: Cost,
 }
 
 impl Expected {
@@ -34,6 +36,20 @@ impl Expected {
         })
     }
 
+    /// Learns how far a call went beyond what was reserved. It is forgotten by and by, as other calls do
+    /// not go so far.
+    pub(super) fn settled(&mut self, reserved: Cost, actual: Cost) {
+        self.beyond = by_dimension(self.beyond, |dimension, held| {
+            let beyond = actual.get(dimension).saturating_sub(reserved.get(dimension));
+            beyond.max(held - held / FORGOTTEN)
+        });
+    }
+
+    /// How far a call may go beyond what is reserved, as far as is known.
+    pub(super) const fn beyond(&self) -> Cost {
+        self.beyond
+    }
+
     /// Learns what a call came to.
     pub(super) fn learn(&mut self, estimate: &Estimate, usage: &Usage) {
         if let Some(input) = usage.input {
@@ -51,5 +67,7 @@ fn by_dimension(cost: Cost, number: impl Fn(usize, u64) -> u64) -> Cost {
         .fold(cost, |cost, dimension| cost.with(dimension, number(dimension, cost.get(dimension))))
 }
 
+/// Each call makes so small a part of what others have gone beyond forgotten.
+const FORGOTTEN: u64 = 256;
 /// The tokens that an answer has before any was seen.
 const USUAL_OUTPUT: u64 = 256;

@@ -1,3 +1,5 @@
+mod observed;
+
 use std::{
     pin::pin,
     sync::{
@@ -12,25 +14,24 @@ use tokio::time::Instant;
 
 use super::{
     expected::Expected,
-    gate::{Gate, UnderWay, Watch},
+    gate::{Gate, Watch},
     hold::Hold,
-    rules::{Rules, SetLimit},
+    rules::{Rules, SetLimit, Terms},
 };
 use crate::{
     algorithm::{Algorithm as _, Plan},
     backend::Backend,
     cost::Cost,
-    decision::{RetryAfter, Snapshot},
+    decision::RetryAfter,
     key::Key,
     limiter::Limiter,
-    observe::upstream::{Observer, Stopped},
+    observe::upstream::Observer,
     queue::{Admitted, Ask, Queue, QueueError},
     rejection::{Rejection, Throttled},
     time::Timestamp,
     upstream::{
-        board::{ALL, Board, KnownLimit},
+        board::{Board, KnownLimit},
         estimate::Estimate,
-        observation::{Class, Observation, Source, Stop},
         profile::Profile,
         standing::{Standing, Ticket},
         usage::Usage,
@@ -61,6 +62,10 @@ pub(in crate::upstream) struct Ledger<B: Backend<Plan>> {
 pub(super) struct Known {
     pub(super) rules: Arc<Rules>,
     pub(super) limits: Vec<KnownLimit>,
+    /// By how much calls were seen to go beyond what was reserved.
+    pub(super) beyond: Cost,
+    /// The largest request for which that was too much room.
+    pub(super) largest: Cost,
     /// The board's at that time.
     pub(super) version: u64,
 }
@@ -68,7 +73,7 @@ pub(super) struct Known {
 impl<B: Backend<Plan>> Ledger<B> {
     /// What to reserve for such a request.
     pub(in crate::upstream) fn cost(&self, estimate: &Estimate) -> Cost {
-        let capacity = self.rules().plan.capacity();
+        let capacity = self.capacity_for(self.profile.reserved(estimate));
         lock(&self.expected).cost(&self.profile, estimate, capacity)
     }
 
@@ -114,92 +119,6 @@ impl<B: Backend<Plan>> Ledger<B> {
         (wait, self.queue.stats(&self.key).depth, self.free.load(Ordering::Relaxed))
     }
 
-    /// Takes in what an answer says, and tells the others what they must know.
-    pub(super) fn observe(
-        &self,
-        ticket: Ticket,
-        under_way: UnderWay,
-        cost: Cost,
-        snapshot: &Snapshot,
-        observation: &Observation,
-    ) {
-        let is_tried_out = self.watch.is_tried_out();
-        let mut told = Vec::new();
-        {
-            let mut standing = lock(&self.standing);
-            standing.observe(Some(ticket), observation);
-            for report in &observation.reports {
-                let known = standing.limits().iter().find(|known| known.name == report.name);
-                let Some(known) = known.filter(|known| known.is_binding) else { continue };
-                let limit = known.limit.filter(|(_, source)| *source == Source::Told);
-                let limit = report.limit.and(limit).map(|(limit, _)| KnownLimit {
-                    window: known.window.map(|(window, _)| window),
-                    told: observation.sent,
-                    ..KnownLimit::new(&*known.name, known.dimension, limit)
-                });
-                let ceiling = standing.ceiling(known, ticket, self.board.now());
-                told.push((known.name.clone(), limit, report.remaining, ceiling));
-            }
-        }
-        match &observation.stop {
-            Some(stop) => {
-                if stop.class == Class::Overloaded {
-                    self.watch.slow_down();
-                }
-                drop(under_way);
-                let wait = |until: Timestamp| until.saturating_since(observation.received);
-                self.observer.stopped(
-                    &self.quota,
-                    Stopped {
-                        class: stop.class.name(),
-                        wait: stop.until.map(wait),
-                        limit: stop.limit.as_deref(),
-                    },
-                );
-                // Who has no money has none for any model.
-                let of_all = stop.class == Class::Permanent;
-                self.board.post_stop(if of_all { ALL } else { &self.quota }, stop.clone());
-            }
-            None => under_way.succeed(),
-        }
-        for (_, limit, ..) in &told {
-            if let Some(limit) = limit {
-                self.post_limit(limit);
-            }
-        }
-        self.follow();
-        let rules = self.rules();
-        for (name, _, remaining, ceiling) in &told {
-            if let (Some(place), Some(remaining), Some((ceiling, after))) =
-                (rules.place(name), *remaining, *ceiling)
-                && let Some(excess) = excess(&rules, snapshot, place, remaining)
-            {
-                // Where more is missing than can have been sent since, that is missing beside it.
-                let unseen = if excess / 2 > after { after } else { 0 };
-                self.lower(place, ceiling.saturating_sub(unseen));
-            }
-        }
-        if let Some(stop) = &observation.stop
-            && stop.class == Class::Transient
-        {
-            self.infer(cost, snapshot, &rules, observation, stop);
-            // What refuses has nothing left, whatever is counted here.
-            for (place, placed) in rules.limits.iter().enumerate() {
-                let is_it = stop.limit.as_ref().is_none_or(|name| **name == *placed.name);
-                let is_told = told
-                    .iter()
-                    .any(|(name, _, remaining, _)| remaining.is_some() && **name == *placed.name);
-                if is_it && !is_told && placed.refills && placed.limit.is_some() {
-                    self.lower(place, 0);
-                }
-            }
-        }
-        if is_tried_out {
-            // Somebody else may be sent now.
-            self.queue.rouse(&self.key);
-        }
-    }
-
     /// No answer will come.
     pub(super) fn lose(&self, ticket: Ticket) {
         lock(&self.standing).answered(Some(ticket));
@@ -214,6 +133,7 @@ impl<B: Backend<Plan>> Ledger<B> {
     /// told when it is made.
     pub(super) fn settle(self: Arc<Self>, charge: crate::decision::Charge, actual: Cost) {
         self.observer.settled(actual);
+        self.allow_for(charge.cost, actual);
         if actual == charge.cost {
             return;
         }
@@ -230,6 +150,33 @@ impl<B: Backend<Plan>> Ledger<B> {
         }
     }
 
+    /// Leaves room for calls that go as far beyond what was reserved as those that were seen.
+    fn allow_for(&self, reserved: Cost, actual: Cost) {
+        let beyond = {
+            let mut expected = lock(&self.expected);
+            expected.settled(reserved, actual);
+            expected.beyond()
+        };
+        let mut known = lock(&self.known);
+        if !is_near(known.beyond, beyond) {
+            known.beyond = beyond;
+            self.renew(&mut known);
+        }
+    }
+
+    /// The most that the limits ever have. What is left for others' answers makes no request too large that
+    /// fits otherwise: it gives way, from the first such request on.
+    fn capacity_for(&self, reserved: Cost) -> Cost {
+        let mut known = lock(&self.known);
+        let capacity = known.rules.plan.capacity();
+        if fits(reserved, capacity) || fits(reserved, known.largest) || known.beyond.is_zero() {
+            return capacity;
+        }
+        known.largest = largest(known.largest, reserved);
+        self.renew(&mut known);
+        known.rules.plan.capacity()
+    }
+
     pub(super) fn limiter(&self) -> &Limiter<Plan, Gate<B>> {
         self.queue.limiter()
     }
@@ -243,38 +190,39 @@ impl<B: Backend<Plan>> Ledger<B> {
         }
         known.version = version;
         let limits = self.board.notice(&self.quota).limits;
-        if limits != known.limits
-            && let Ok(rules) = Rules::new(&self.profile, &self.set, &limits, self.jitter)
-        {
-            known.limits = limits;
-            if rules.plan != known.rules.plan {
-                for (name, limit) in rules.changes(&known.rules) {
-                    self.observer.learned(&self.quota, name, limit);
-                }
-                self.limiter().set_algorithm(rules.plan.clone());
-                if known.rules.is_unknown() {
-                    self.watch.trust();
-                }
-                known.rules = Arc::new(rules);
+        if limits != known.limits {
+            let before = std::mem::replace(&mut known.limits, limits);
+            if !self.renew(&mut known) {
+                known.limits = before;
             }
         }
         drop(known);
         self.queue.rouse(&self.key);
     }
 
-    fn post_limit(&self, limit: &KnownLimit) {
-        let notice = self.board.notice(&self.quota);
-        let held = notice.limits.iter().find(|held| held.name == limit.name);
-        // An answer that does not give the window away is no news of it.
-        let window = limit.window.or_else(|| held.and_then(|held| held.window));
-        if held.is_none_or(|held| (held.limit, held.window) != (limit.limit, window)) {
-            self.board.post_limit(&self.quota, KnownLimit { window, ..limit.clone() });
+    /// Puts in force what is known, and says whether it can be.
+    fn renew(&self, known: &mut Known) -> bool {
+        let terms = Terms {
+            profile: &self.profile,
+            set: &self.set,
+            told: &known.limits,
+            before: &known.rules.limits,
+            jitter: self.jitter,
+            beyond: known.beyond,
+            largest: known.largest,
+        };
+        let Ok(rules) = Rules::new(&terms) else { return false };
+        if rules.plan != known.rules.plan {
+            for (name, limit) in rules.changes(&known.rules) {
+                self.observer.learned(&self.quota, name, limit);
+            }
+            self.limiter().set_algorithm(rules.plan.clone());
+            if known.rules.is_unknown() && !rules.is_unknown() {
+                self.watch.trust();
+            }
+            known.rules = Arc::new(rules);
         }
-    }
-
-    /// Nobody waits for it.
-    fn lower(&self, place: usize, left: u64) {
-        self.limiter().lower(&self.key, place, left).detach();
+        true
     }
 
     fn rules(&self) -> Arc<Rules> {
@@ -305,61 +253,6 @@ impl<B: Backend<Plan>> Ledger<B> {
         }
     }
 
-    /// Infers a limit that is lower than all that was told of it, as nothing else explains the refusal:
-    /// in a bucket that refills, the missing part is what refills in the wait. A tenth is taken off for
-    /// what is counted here and not there.
-    fn infer(
-        &self,
-        cost: Cost,
-        snapshot: &Snapshot,
-        rules: &Rules,
-        observation: &Observation,
-        stop: &Stop,
-    ) {
-        let place = snapshot.policy;
-        let Some(placed) = rules.limits.get(place).filter(|placed| placed.refills) else { return };
-        let (Some(limit), Some(until), Source::Told) = (placed.limit, stop.until, stop.source)
-        else {
-            return;
-        };
-        let is_it = stop.limit.as_ref().is_none_or(|name| **name == *placed.name);
-        let told = observation.reports.iter().find(|report| *report.name == *placed.name);
-        let is_explained = told.is_some_and(|told| {
-            told.limit.is_some_and(|told| told != limit)
-                || told.remaining.is_some_and(|left| left < cost.get(placed.dimension))
-        });
-        if !is_it || is_explained {
-            return;
-        }
-        let used = u128::from(snapshot.limit.saturating_sub(snapshot.remaining));
-        if used * 2 < u128::from(limit) {
-            // It is somebody else who uses the account.
-            return;
-        }
-        let window = placed.window.as_nanos();
-        let wait = until.saturating_since(observation.received).as_nanos();
-        let inferred = used * window / (window + wait).max(1) * 9 / 10;
-        let inferred = u64::try_from(inferred).unwrap_or(u64::MAX).max(1);
-        if inferred < limit {
-            let dimension = self.profile.dimensions().get(placed.dimension);
-            let Some(dimension) = dimension else { return };
-            let held = self.board.notice(&self.quota);
-            let held = held.limits.iter().find(|held| held.name == placed.name);
-            let told = held.and_then(|held| held.instead_of).unwrap_or(limit);
-            self.board.post_limit(
-                &self.quota,
-                KnownLimit {
-                    window: Some(placed.window),
-                    source: Source::Inferred,
-                    instead_of: Some(told),
-                    told: observation.sent,
-                    ..KnownLimit::new(&*placed.name, *dimension, inferred)
-                },
-            );
-            self.follow();
-        }
-    }
-
     fn refused(&self, error: QueueError) -> Rejection {
         match self.watch.stop() {
             Some(stop) if !matches!(error, QueueError::Backend(_)) => {
@@ -374,18 +267,22 @@ impl<B: Backend<Plan>> Ledger<B> {
     }
 }
 
-/// How much more is counted as left here than the provider says there is, if it is more. `snapshot` is
-/// the standing of the limit that was nearest to refusing when the request was counted; of the others
-/// there was at least as large a part left.
-fn excess(rules: &Rules, snapshot: &Snapshot, place: usize, remaining: u64) -> Option<u64> {
-    let counted = if snapshot.policy == place {
-        snapshot.remaining
-    } else {
-        let limit = rules.limits.get(place)?.limit?;
-        let part = u128::from(snapshot.remaining) * u128::from(limit);
-        u64::try_from(part / u128::from(snapshot.limit.max(1))).unwrap_or(u64::MAX)
-    };
-    counted.checked_sub(remaining).filter(|excess| *excess > 0)
+/// Whether room for the one is room enough for the other, and not much more than that.
+fn is_near(held: Cost, seen: Cost) -> bool {
+    (0..Cost::DIMENSIONS).all(|dimension| {
+        let (held, seen) = (held.get(dimension), seen.get(dimension));
+        seen <= held && held - held / 4 <= seen
+    })
+}
+
+fn fits(cost: Cost, capacity: Cost) -> bool {
+    (0..Cost::DIMENSIONS).all(|dimension| cost.get(dimension) <= capacity.get(dimension))
+}
+
+fn largest(one: Cost, other: Cost) -> Cost {
+    (0..Cost::DIMENSIONS).fold(one, |largest, dimension| {
+        largest.with(dimension, one.get(dimension).max(other.get(dimension)))
+    })
 }
 
 /// Less than so much left, in parts of a million, is little.

@@ -1,6 +1,6 @@
 //! The limits of a quota as a plan.
 
-use std::{borrow::Cow, time::Duration};
+use std::time::Duration;
 
 use super::super::{
     board::KnownLimit,
@@ -9,6 +9,7 @@ use super::super::{
 };
 use crate::{
     algorithm::{Plan, Rule, SlidingLog, SlidingWindow, TokenBucket},
+    cost::Cost,
     decision::{PolicySet, Snapshot},
     error::ConfigError,
     name::{Policies, PolicyName},
@@ -21,6 +22,22 @@ use crate::{
 pub(super) struct SetLimit {
     pub(super) name: Box<str>,
     pub(super) quota: Quota,
+}
+
+/// What the limits of a quota are made of.
+#[derive(Debug)]
+pub(super) struct Terms<'t> {
+    pub(super) profile: &'t Profile,
+    pub(super) set: &'t [SetLimit],
+    /// What was told goes before what was set.
+    pub(super) told: &'t [KnownLimit],
+    /// The limits that were in force: they keep their places.
+    pub(super) before: &'t [Placed],
+    pub(super) jitter: Duration,
+    /// By how much a call may go beyond what is reserved for it.
+    pub(super) beyond: Cost,
+    /// The largest request that has to fit beside that.
+    pub(super) largest: Cost,
 }
 
 /// The limits that a quota is decided by.
@@ -44,36 +61,31 @@ pub(super) struct Placed {
 }
 
 impl Rules {
-    /// The plan by what was set and what was told. What was told goes before what was set.
+    /// The plan by what was set and what was told.
     ///
     /// A limit of the profile has its place whether it is known or not, so that what was used of it
-    /// stays used when it is told.
+    /// stays used when it is told. What a provider calls its own limits stands behind them, in the places
+    /// that it had before: what was said of a place then is so now.
     ///
     /// # Errors
     ///
     /// The profile has more limits than a plan.
-    pub(super) fn new(
-        profile: &Profile,
-        set: &[SetLimit],
-        told: &[KnownLimit],
-        jitter: Duration,
-    ) -> Result<Self, ConfigError> {
+    pub(super) fn new(terms: &Terms<'_>) -> Result<Self, ConfigError> {
         let is_own = |known: &&KnownLimit| {
-            profile.limit_shapes().iter().all(|shape| *shape.name() != *known.name)
+            terms.profile.limit_shapes().iter().all(|shape| *shape.name() != *known.name)
         };
-        let further: Vec<_> = told.iter().filter(is_own).collect();
-        let all = Self::with(profile, set, told, &further, jitter);
+        let mut further: Vec<_> = terms.told.iter().filter(is_own).collect();
+        further.sort_by_key(|known| {
+            let place = terms.before.iter().position(|placed| placed.name == known.name);
+            place.unwrap_or(usize::MAX)
+        });
+        let all = Self::with(terms, &further);
         // What a provider calls its own limits is no reason to have none.
-        all.or_else(|_| Self::with(profile, set, told, &[], jitter))
+        all.or_else(|_| Self::with(terms, &[]))
     }
 
-    fn with(
-        profile: &Profile,
-        set: &[SetLimit],
-        told: &[KnownLimit],
-        further: &[&KnownLimit],
-        jitter: Duration,
-    ) -> Result<Self, ConfigError> {
+    fn with(terms: &Terms<'_>, further: &[&KnownLimit]) -> Result<Self, ConfigError> {
+        let Terms { profile, set, told, jitter, beyond, largest, .. } = *terms;
         let place_of =
             |dimension: Dimension| profile.dimensions().iter().position(|own| *own == dimension);
         let mut builder = Plan::new();
@@ -91,15 +103,18 @@ impl Rules {
                 .or_else(|| set.map(|set| set.quota.period()))
                 .unwrap_or(ASSUMED_WINDOW);
             let limit = told.map(|known| known.limit).or_else(|| set.map(|set| set.quota.limit()));
-            let rule = limit.map_or_else(unknown, |limit| rule(shape, limit, window, jitter));
-            builder = builder.limit_on(dimension, policy_name(shape.name(), index), rule);
+            let rule = limit.map_or_else(unknown, |limit| {
+                let (beyond, largest) = (beyond.get(dimension), largest.get(dimension));
+                rule(shape, limit, window, Slack { jitter, beyond, largest })
+            });
+            builder = builder.limit_on(dimension, policy_name(shape.name()), rule);
             let (name, refills) = (shape.name().into(), shape.refills);
             limits.push(Placed { name, dimension, limit, window, refills });
         }
         for known in further {
             let Some(dimension) = place_of(known.dimension) else { continue };
             let window = known.window.unwrap_or(ASSUMED_WINDOW);
-            let name = policy_name(&format!("told-{}", known.name), limits.len());
+            let name = policy_name(&format!("told-{}", known.name));
             let rule = windowed(known.dimension, known.limit, window, jitter);
             builder = builder.limit_on(dimension, name, rule);
             let (name, limit) = (known.name.clone(), Some(known.limit));
@@ -149,11 +164,22 @@ impl Rules {
     }
 }
 
-/// The rule that keeps inside a provider's limit, though requests reach it up to `jitter` sooner or
-/// later than others.
-fn rule(shape: &LimitShape, limit: u64, window: Duration, jitter: Duration) -> Rule {
+/// By how much what the provider counts may be ahead of what is counted here.
+#[derive(Clone, Copy)]
+struct Slack {
+    /// By how much sooner or later than others a request may reach it.
+    jitter: Duration,
+    /// What an answer may have beyond what was reserved for it: the provider counts it when it is there,
+    /// which is known here when it has come.
+    beyond: u64,
+    /// What there has to be room for all the same.
+    largest: u64,
+}
+
+/// The rule that keeps inside a provider's limit.
+fn rule(shape: &LimitShape, limit: u64, window: Duration, slack: Slack) -> Rule {
     if shape.refills {
-        return refilling(limit, window, jitter);
+        return refilling(limit, window, slack);
     }
     #[cfg(feature = "calendar")]
     if let Some(zone) = &shape.midnight
@@ -161,16 +187,24 @@ fn rule(shape: &LimitShape, limit: u64, window: Duration, jitter: Duration) -> R
     {
         return crate::algorithm::FixedWindow::calendar(limit, days).into();
     }
-    windowed(shape.dimension, limit, window, jitter)
+    windowed(shape.dimension, limit, window, slack.jitter)
 }
 
-/// A bucket like the provider's, less what refills while a request is late. One that holds less than
-/// two requests is spaced by the lateness instead.
-fn refilling(limit: u64, window: Duration, jitter: Duration) -> Rule {
+/// A bucket like the provider's, less the slack, which is missing once: what comes back is the same. One
+/// that holds less than two requests is spaced by the lateness instead.
+fn refilling(limit: u64, window: Duration, slack: Slack) -> Rule {
+    let Slack { jitter, beyond, largest } = slack;
     let late = u128::from(limit) * jitter.as_nanos() / window.as_nanos().max(1) + 1;
     let late = u64::try_from(late).unwrap_or(u64::MAX);
+    // A small bucket has no room for a large answer: then it is better owed. What is next to nothing
+    // is no reason for another rule.
+    let step = (limit / NEXT_TO_NOTHING).max(1);
+    let beyond = beyond.min(limit / MOST_BEYOND) / step * step;
     match limit.checked_sub(late) {
-        Some(burst @ 1..) => TokenBucket::new(quota(limit, window)).burst(burst).into(),
+        Some(burst @ 1..) => {
+            let beyond = beyond.min(burst.saturating_sub(largest.max(1)));
+            TokenBucket::new(quota(limit, window)).burst(burst - beyond).into()
+        }
         _ => {
             let each = window / u32::try_from(limit.max(1)).unwrap_or(u32::MAX);
             TokenBucket::new(quota(1.min(limit), each.saturating_add(jitter))).burst(1).into()
@@ -198,16 +232,34 @@ fn unknown() -> Rule {
     TokenBucket::new(Quota::per_second(1_000_000_000)).into()
 }
 
-/// The name as a policy's: what a provider calls its own need not be one.
-fn policy_name(name: &str, place: usize) -> PolicyName {
-    let name: Cow<'_, str> = match PolicyName::new(name) {
-        Ok(name) => return name,
-        Err(_) => format!("limit-{place}").into(),
-    };
-    PolicyName::new(name).unwrap_or(PolicyName::DEFAULT)
+/// The name as a policy's: what a provider calls its own need not be one. It depends on nothing else, as
+/// all instances know by it what was used. Of two names that are spelled alike, a hash tells which it is.
+fn policy_name(name: &str) -> PolicyName {
+    PolicyName::new(name).unwrap_or_else(|_| {
+        let spelled = name.chars().take(MAX_SPELLED).map(|letter| match letter {
+            'a'..='z' | '0'..='9' => letter,
+            'A'..='Z' => letter.to_ascii_lowercase(),
+            _ => '-',
+        });
+        let spelled: String = spelled.collect();
+        let name = PolicyName::new(format!("limit-{spelled}-{:016x}", fnv(name)));
+        name.expect("it has only letters that a name may have, and few of them")
+    })
 }
 
+/// FNV-1a, which is the same in every process.
+fn fnv(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// The letters of a name that are to be read in a policy's.
+const MAX_SPELLED: usize = 32;
 /// The window of a limit of which nobody says it.
 const ASSUMED_WINDOW: Duration = Duration::from_secs(60);
+/// The part of a bucket that is left for answers that go beyond what was reserved.
+const MOST_BEYOND: u64 = 32;
+const NEXT_TO_NOTHING: u64 = 1_024;
 /// The largest number of requests of which each is remembered.
 const MAX_LOG: u64 = 1_000;

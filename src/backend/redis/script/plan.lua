@@ -1,25 +1,36 @@
 -- Several limits on one key: see `Plan`. The state has a part for each: its kind, the instant from
--- which it is as good as none, its length, and what it is. A job has one for each limit, too.
+-- which it is as good as none, the lengths of its name and of itself, and these two. A job has one for
+-- each limit, too. Parts are known by their names: who asks may have others, or have them in another
+-- order. Those that a job has no limit for stay until they are as good as none, MOST_PARTS at the most.
 local algorithms = { meter, fixed_window, sliding_window, sliding_counter, sliding_log }
+local MOST_PARTS = 64
 local function plan(state, job, from)
   local op, units, count, at, limits = unpack_('<ddddd', job, from)
   op, count = as or op, as_count or count
-  local parts, idles, kinds, jobs, place = {}, {}, {}, {}, 1
+  local parts, idles, kinds, names, jobs = {}, {}, {}, {}, {}
+  local kept, others, place = {}, {}, 1
   while state and place <= #state do
-    must(place + 23 <= #state)
-    local kind, idle, length = unpack_('<ddd', state, place)
-    must(whole(length) and idle >= 0)
-    local part = string.sub(state, place + 24, place + 23 + length)
-    must(#part == length)
-    parts[#kinds + 1], idles[#kinds + 1], kinds[#kinds + 1] = length > 0 and part or nil, idle, kind
-    place = place + 24 + length
+    must(place + 31 <= #state)
+    local kind, idle, letters, length = unpack_('<dddd', state, place)
+    must(whole(letters) and whole(length) and idle >= 0)
+    place = place + 32 + letters + length
+    must(place - 1 <= #state)
+    local name = string.sub(state, place - length - letters, place - length - 1)
+    kept[name] = { kind, idle, string.sub(state, place - length, place - 1) }
+    others[#others + 1] = name
   end
   place = from + 40
   for limit = 1, limits do
-    local kind, length = unpack_('<dd', job, place)
-    if kinds[limit] ~= kind then parts[limit], idles[limit] = nil, 0 end
-    kinds[limit], jobs[limit] = kind, place + 16
-    place = place + 16 + length
+    local kind, letters, length = unpack_('<ddd', job, place)
+    local name = string.sub(job, place + 24, place + 23 + letters)
+    local its = kept[name]
+    idles[limit] = 0
+    if its and its[1] == kind then
+      parts[limit], idles[limit] = #its[3] > 0 and its[3] or nil, its[2]
+    end
+    kept[name] = nil
+    kinds[limit], names[limit], jobs[limit] = kind, name, place + 24 + letters
+    place = place + 24 + letters + length
   end
 
   local changed, seen, refused = false, {}, {}
@@ -68,10 +79,19 @@ local function plan(state, job, from)
   if not changed then return count, before end
 
   local written, idle = {}, 0
+  local function write_part(kind, its_idle, name, part)
+    idle = max(idle, its_idle)
+    written[#written + 1] = pack('<dddd', kind, its_idle, #name, #part) .. name .. part
+  end
   for limit = 1, limits do
-    local part = parts[limit] or ''
-    idle = max(idle, idles[limit] or 0)
-    written[limit] = pack('<ddd', kinds[limit], idles[limit] or 0, #part) .. part
+    write_part(kinds[limit], idles[limit], names[limit], parts[limit] or '')
+  end
+  for other = 1, #others do
+    local name = others[other]
+    local its = kept[name]
+    if its and its[2] > now and #written < MOST_PARTS then
+      write_part(its[1], its[2], name, its[3])
+    end
   end
   return count, before, table.concat(written), idle
 end

@@ -7,6 +7,7 @@ use crate::{
         SlidingWindow, TokenBucket,
     },
     error::BackendError,
+    name::PolicyName,
     time::Timestamp,
 };
 
@@ -41,12 +42,14 @@ impl Steps for Plan {
     fn write(&self, job: &Job, now: Timestamp, numbers: &mut Numbers) {
         begin(job, numbers);
         numbers.push(number(self.rules().count() as u64));
-        for (dimension, rule) in self.rules() {
+        for (name, (dimension, rule)) in self.names().zip(self.rules()) {
+            let letters = letters(name);
             let start = numbers.len();
-            numbers.extend([number(rule.kind()), 0.0]);
+            numbers.extend([number(rule.kind()), bytes(letters.len()), 0.0]);
+            numbers.extend(letters);
+            let begin = numbers.len();
             rule.write(&job.on(dimension), now, numbers);
-            let bytes = (numbers.len() - start - 2) * size_of::<f64>();
-            numbers[start + 1] = number(bytes as u64);
+            numbers[start + 2] = bytes(numbers.len() - begin);
         }
     }
 
@@ -62,7 +65,7 @@ impl Steps for Plan {
             let mut others = others.into_iter();
             self.map(|rule| others.next().flatten().unwrap_or_else(|| rule.clone()))
         });
-        Ok((other, PlanState::of(states)))
+        Ok((other, self.state_of(states)))
     }
 
     fn is_sent_whole(&self) -> bool {
@@ -72,6 +75,23 @@ impl Steps for Plan {
     fn adds_up(&self) -> bool {
         self.rules().all(|(_, rule)| rule.adds_up())
     }
+}
+
+/// How many bytes so many numbers take.
+fn bytes(numbers: usize) -> f64 {
+    number((numbers * size_of::<f64>()) as u64)
+}
+
+/// A name among numbers: eight letters in the place of each, the last filled up with zeros. Nobody
+/// calculates with them. (A byte below 128 is never the end of what is not a number.)
+fn letters(name: &PolicyName) -> Vec<f64> {
+    let eights = name.as_str().as_bytes().chunks(size_of::<f64>());
+    let letters = eights.map(|eight| {
+        let mut letters = [0; size_of::<f64>()];
+        letters[..eight.len()].copy_from_slice(eight);
+        f64::from_le_bytes(letters)
+    });
+    letters.collect()
 }
 
 /// A limit of a plan has no script of its own.

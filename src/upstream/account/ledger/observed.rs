@@ -1,0 +1,193 @@
+//! What a quota learns from an answer.
+
+use super::{
+    super::{gate::UnderWay, rules::Rules},
+    Ledger, lock,
+};
+use crate::{
+    algorithm::Plan,
+    backend::Backend,
+    cost::Cost,
+    decision::{Demand, Snapshot},
+    observe::upstream::Stopped,
+    time::Timestamp,
+    upstream::{
+        board::{ALL, KnownLimit},
+        observation::{Class, Observation, Source, Stop},
+        standing::Ticket,
+    },
+};
+
+impl<B: Backend<Plan>> Ledger<B> {
+    /// Takes in what an answer says, and tells the others what they must know.
+    pub(in super::super) fn observe(
+        &self,
+        ticket: Ticket,
+        under_way: UnderWay,
+        cost: Cost,
+        snapshot: &Snapshot,
+        observation: &Observation,
+    ) {
+        let is_tried_out = self.watch.is_tried_out();
+        let mut told = Vec::new();
+        {
+            let mut standing = lock(&self.standing);
+            standing.observe(Some(ticket), observation);
+            for report in &observation.reports {
+                let known = standing.limits().iter().find(|known| known.name == report.name);
+                let Some(known) = known.filter(|known| known.is_binding) else { continue };
+                let limit = known.limit.filter(|(_, source)| *source == Source::Told);
+                let limit = report.limit.and(limit).map(|(limit, _)| KnownLimit {
+                    window: known.window.map(|(window, _)| window),
+                    told: observation.sent,
+                    ..KnownLimit::new(&*known.name, known.dimension, limit)
+                });
+                let ceiling = standing.ceiling(known, ticket, report, self.board.now());
+                told.push((known.name.clone(), limit, report.remaining, ceiling));
+            }
+        }
+        match &observation.stop {
+            Some(stop) => {
+                if stop.class == Class::Overloaded {
+                    self.watch.slow_down();
+                }
+                drop(under_way);
+                let wait = |until: Timestamp| until.saturating_since(observation.received);
+                self.observer.stopped(
+                    &self.quota,
+                    Stopped {
+                        class: stop.class.name(),
+                        wait: stop.until.map(wait),
+                        limit: stop.limit.as_deref(),
+                    },
+                );
+                // Who has no money has none for any model.
+                let of_all = stop.class == Class::Permanent;
+                self.board.post_stop(if of_all { ALL } else { &self.quota }, stop.clone());
+            }
+            None => under_way.succeed(),
+        }
+        for (_, limit, ..) in &told {
+            if let Some(limit) = limit {
+                self.post_limit(limit);
+            }
+        }
+        self.follow();
+        let rules = self.rules();
+        for (name, _, remaining, ceiling) in &told {
+            if let (Some(place), Some(remaining), Some((ceiling, after))) =
+                (rules.place(name), *remaining, *ceiling)
+                && let Some(excess) = excess(&rules, snapshot, place, remaining)
+            {
+                // Where more is missing than can have been sent since, that is missing beside it.
+                let unseen = if excess / 2 > after { after } else { 0 };
+                self.lower(&rules, place, ceiling.saturating_sub(unseen));
+            }
+        }
+        if let Some(stop) = &observation.stop
+            && stop.class == Class::Transient
+        {
+            self.infer(cost, snapshot, &rules, observation, stop);
+            // What refuses has nothing left, whatever is counted here.
+            for (place, placed) in rules.limits.iter().enumerate() {
+                let is_it = stop.limit.as_ref().is_none_or(|name| **name == *placed.name);
+                let is_told = told
+                    .iter()
+                    .any(|(name, _, remaining, _)| remaining.is_some() && **name == *placed.name);
+                if is_it && !is_told && placed.refills && placed.limit.is_some() {
+                    self.lower(&rules, place, 0);
+                }
+            }
+        }
+        if is_tried_out {
+            // Somebody else may be sent now.
+            self.queue.rouse(&self.key);
+        }
+    }
+
+    fn post_limit(&self, limit: &KnownLimit) {
+        let notice = self.board.notice(&self.quota);
+        let held = notice.limits.iter().find(|held| held.name == limit.name);
+        // An answer that does not give the window away is no news of it.
+        let window = limit.window.or_else(|| held.and_then(|held| held.window));
+        if held.is_none_or(|held| (held.limit, held.window) != (limit.limit, window)) {
+            self.board.post_limit(&self.quota, KnownLimit { window, ..limit.clone() });
+        }
+    }
+
+    /// Lowers the limit that has this place in these rules. Nobody waits for it.
+    fn lower(&self, rules: &Rules, place: usize, left: u64) {
+        let demand = Demand::lower_to(place, left);
+        // By the plan that the place is of: the limiter's may be another by now.
+        self.limiter().backend().decide(&rules.plan, &self.key, &demand).detach();
+    }
+
+    /// Infers a limit that is lower than all that was told of it, as nothing else explains the refusal:
+    /// in a bucket that refills, the missing part is what refills in the wait. A tenth is taken off for
+    /// what is counted here and not there.
+    fn infer(
+        &self,
+        cost: Cost,
+        snapshot: &Snapshot,
+        rules: &Rules,
+        observation: &Observation,
+        stop: &Stop,
+    ) {
+        let place = snapshot.policy;
+        let Some(placed) = rules.limits.get(place).filter(|placed| placed.refills) else { return };
+        let (Some(limit), Some(until), Source::Told) = (placed.limit, stop.until, stop.source)
+        else {
+            return;
+        };
+        let is_it = stop.limit.as_ref().is_none_or(|name| **name == *placed.name);
+        let told = observation.reports.iter().find(|report| *report.name == *placed.name);
+        let is_explained = told.is_some_and(|told| {
+            told.limit.is_some_and(|told| told != limit)
+                || told.remaining.is_some_and(|left| left < cost.get(placed.dimension))
+        });
+        if !is_it || is_explained {
+            return;
+        }
+        let used = u128::from(snapshot.limit.saturating_sub(snapshot.remaining));
+        if used * 2 < u128::from(limit) {
+            // It is somebody else who uses the account.
+            return;
+        }
+        let window = placed.window.as_nanos();
+        let wait = until.saturating_since(observation.received).as_nanos();
+        let inferred = used * window / (window + wait).max(1) * 9 / 10;
+        let inferred = u64::try_from(inferred).unwrap_or(u64::MAX).max(1);
+        if inferred < limit {
+            let dimension = self.profile.dimensions().get(placed.dimension);
+            let Some(dimension) = dimension else { return };
+            let held = self.board.notice(&self.quota);
+            let held = held.limits.iter().find(|held| held.name == placed.name);
+            let told = held.and_then(|held| held.instead_of).unwrap_or(limit);
+            self.board.post_limit(
+                &self.quota,
+                KnownLimit {
+                    window: Some(placed.window),
+                    source: Source::Inferred,
+                    instead_of: Some(told),
+                    told: observation.sent,
+                    ..KnownLimit::new(&*placed.name, *dimension, inferred)
+                },
+            );
+            self.follow();
+        }
+    }
+}
+
+/// How much more is counted as left here than the provider says there is, if it is more. `snapshot` is
+/// the standing of the limit that was nearest to refusing when the request was counted; of the others
+/// there was at least as large a part left.
+fn excess(rules: &Rules, snapshot: &Snapshot, place: usize, remaining: u64) -> Option<u64> {
+    let counted = if snapshot.policy == place {
+        snapshot.remaining
+    } else {
+        let limit = rules.limits.get(place)?.limit?;
+        let part = u128::from(snapshot.remaining) * u128::from(limit);
+        u64::try_from(part / u128::from(snapshot.limit.max(1))).unwrap_or(u64::MAX)
+    };
+    counted.checked_sub(remaining).filter(|excess| *excess > 0)
+}

@@ -1,0 +1,96 @@
+//! What was used of a plan's limits is known by their names, on a server too: instances differ in the
+//! limits that they know, and in which order they were told of them.
+
+use std::time::Duration;
+
+use redis::AsyncCommands as _;
+use tower_quota::{
+    Cost, Demand, Key, PolicyName, Quota,
+    algorithm::{Algorithm, Plan, SlidingLog, TokenBucket},
+    backend::{
+        Backend,
+        redis::{Redis, RedisBuilder, Server},
+    },
+    time::{ManualClock, Timestamp},
+};
+
+use crate::{
+    differential::Random,
+    servers::{Flavor, Standalone},
+};
+
+/// Some of four limits in some order. Two are of one kind.
+fn drawn(random: &mut Random) -> Plan {
+    let quota = Quota::new(1_000, Duration::from_secs(1_000)).expect("a quota");
+    let mut places: Vec<usize> = (0..4).collect();
+    for place in 0..3 {
+        places.swap(place, place + random.below(4 - place as u64) as usize);
+    }
+    let count = 1 + random.below(4) as usize;
+    let plan = places[..count].iter().fold(Plan::new(), |plan, place| {
+        // Eight letters fill a number, nine do not fit.
+        let name = PolicyName::from_static(["a", "of-eight", "of-nine-9", "d.4"][*place]);
+        match place {
+            3 => plan.limit_on(3, name, SlidingLog::new(quota).max_entries(10)),
+            _ => plan.limit_on(*place, name, TokenBucket::new(quota)),
+        }
+    });
+    plan.build().expect("a plan")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_that_come_and_go_and_change_places_keep_what_was_used_of_them() {
+    let server = Standalone::shared(Flavor::Redis);
+    let key = Key::from("alice");
+    for seed in 0..50 {
+        let mut random = Random::new(seed);
+        let clock = ManualClock::new();
+        let name = PolicyName::new(format!("by-name-{seed}")).expect("a name");
+        let redis = RedisBuilder::new(Server::open(server.url()).expect("a URL"), name)
+            .timeout(Duration::from_secs(10))
+            .remember_refusals(Duration::ZERO)
+            .clock(clock.clone())
+            .build::<Plan>();
+        let mut now = 1_000_000_000_000;
+        let mut state = None;
+        for _ in 0..60 {
+            now += random.below(20) * 1_000_000;
+            clock.set(Timestamp::from_nanos(now * 1_000));
+            let at = Timestamp::from_nanos(now * 1_000);
+            let plan = drawn(&mut random);
+            let cost = Cost::ZERO.with(random.below(4) as usize, random.below(400));
+            let demand = match random.below(4) {
+                0 => Demand::lower_to(random.below(2) as usize, random.below(1_000)),
+                _ => Demand::exactly(cost),
+            };
+            let state = state.get_or_insert_with(|| plan.initial(at));
+            let expected = plan.answer(state, at, &demand);
+            let decision = redis.decide(&plan, &key, &demand).await.expect("it is decided");
+            assert_eq!(decision, expected, "trace {seed}: {demand:?} under {plan:?}");
+        }
+    }
+}
+
+/// It would grow with each name that a provider invents.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plans_state_has_no_more_parts_than_a_plan() {
+    let server = Standalone::shared(Flavor::Redis);
+    let source = Server::open(server.url()).expect("a URL");
+    let name = PolicyName::from_static("by-name-many");
+    let redis: Redis<Plan, Server> = RedisBuilder::new(source, name).build();
+    let mut sizes = Vec::new();
+    let client = redis::Client::open(server.url()).expect("a URL");
+    let mut connection = client.get_multiplexed_async_connection().await.expect("a connection");
+    for number in 0..200 {
+        let name = PolicyName::new(format!("limit-{number:03}")).expect("a name");
+        let plan = Plan::new().limit(name, TokenBucket::new(Quota::per_day(10))).build();
+        let demand = Demand::exactly(Cost::ONE);
+        let key = Key::from("alice");
+        let decision = redis.decide(&plan.expect("a plan"), &key, &demand).await;
+        assert!(decision.expect("it is decided").is_allowed());
+        let size: usize = connection.strlen("tq:by-name-many:{t.alice}").await.expect("a number");
+        sizes.push(size);
+    }
+    assert_eq!(sizes[Plan::MAX_LIMITS - 1], sizes[199]);
+    assert!(sizes[10] < sizes[20]);
+}
