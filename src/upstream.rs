@@ -59,11 +59,14 @@ mod account;
 mod board;
 mod dimension;
 mod estimate;
+mod estimates;
 mod event_stream;
 mod events;
 mod exchange;
 mod form;
+mod found;
 mod ietf;
+mod inside;
 mod layer;
 mod learned;
 mod metering;
@@ -79,9 +82,12 @@ mod refusal;
 mod scan;
 mod service;
 mod standing;
+mod tokenizer;
 mod usage;
 mod window;
 
+#[cfg(feature = "tokenizer")]
+pub use self::tokenizer::OpenAiTokenizer;
 pub use self::{
     account::{Account, AccountBuilder},
     board::{Board, KnownLimit, Notice},
@@ -97,6 +103,7 @@ pub use self::{
     reading::UsageReading,
     service::{Upstream, UpstreamBody, UpstreamFuture},
     standing::{LimitStanding, Standing, Ticket},
+    tokenizer::Tokenizer,
     usage::Usage,
     window::infer_window,
 };

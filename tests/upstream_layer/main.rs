@@ -2,9 +2,11 @@
 
 mod bodies;
 mod cancellation;
+mod inside;
 mod limits;
 mod pools;
 mod readiness;
 mod settlement;
 mod stops;
 mod support;
+mod tokens;

@@ -23,12 +23,12 @@ use crate::{
     decision::{RetryAfter, Snapshot},
     key::Key,
     limiter::Limiter,
-    observe::upstream::{Observer, Stopped},
+    observe::upstream::Observer,
     queue::{Admitted, Ask, Queue, QueueError},
     rejection::{Rejection, Throttled},
     time::Timestamp,
     upstream::{
-        board::{ALL, Board, KnownLimit},
+        board::{Board, KnownLimit},
         estimate::Estimate,
         observation::{Class, Observation, Source, Stop},
         profile::Profile,
@@ -143,22 +143,8 @@ impl<B: Backend<Plan>> Ledger<B> {
         }
         match &observation.stop {
             Some(stop) => {
-                if stop.class == Class::Overloaded {
-                    self.watch.slow_down();
-                }
                 drop(under_way);
-                let wait = |until: Timestamp| until.saturating_since(observation.received);
-                self.observer.stopped(
-                    &self.quota,
-                    Stopped {
-                        class: stop.class.name(),
-                        wait: stop.until.map(wait),
-                        limit: stop.limit.as_deref(),
-                    },
-                );
-                // Who has no money has none for any model.
-                let of_all = stop.class == Class::Permanent;
-                self.board.post_stop(if of_all { ALL } else { &self.quota }, stop.clone());
+                self.stopped(stop, observation.received);
             }
             None => under_way.succeed(),
         }
@@ -249,7 +235,10 @@ impl<B: Backend<Plan>> Ledger<B> {
             known.limits = limits;
             if rules.plan != known.rules.plan {
                 for (name, limit) in rules.changes(&known.rules) {
-                    self.observer.learned(&self.quota, name, limit);
+                    // What a provider calls its own has no end.
+                    let is_own = self.profile.limits().any(|(own, ..)| own == name);
+                    let label = if is_own { name } else { "told" };
+                    self.observer.learned(&self.quota, label, limit);
                 }
                 self.limiter().set_algorithm(rules.plan.clone());
                 if known.rules.is_unknown() {
