@@ -25,11 +25,7 @@ use tower_quota::{
 };
 
 /// Passes requests on to `base` in the name of `key`, as the limits of `account` allow it.
-pub(crate) fn proxy(
-    account: Account,
-    base: &Uri,
-    key: &str,
-) -> Result<Router, BoxError> {
+pub(crate) fn proxy(account: Account, base: &Uri, key: &str) -> Result<Router, BoxError> {
     let (field, value) = match account.profile().name() {
         "anthropic" => ("x-api-key", key.to_owned()),
         "gemini" => ("x-goog-api-key", key.to_owned()),

@@ -12,7 +12,8 @@
 //! - [`Profile::observe`] reads from an answer how the limits stand and until when to stop;
 //! - [`Standing`] keeps that together, whatever the order in which answers come, and says when a
 //!   request fits;
-//! - [`UsageReading`] reads from a body or a stream, as it passes, what the call cost.
+//! - [`UsageReading`] reads from a body or a stream, as it passes, what the call cost, and whether it ends
+//!   in an error.
 //!
 //! | provider | limits in the fields | usage |
 //! |---|---|---|

@@ -23,10 +23,10 @@ use tower_quota::{
 };
 
 /// A name, and what it does with input.
-pub type Target = (&'static str, fn(&[u8]));
+pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: &[Target] = &[
+pub(crate) const TARGETS: &[Target] = &[
     ("usage_json", usage_json),
     ("usage_events", usage_events),
     ("usage_frames", usage_frames),

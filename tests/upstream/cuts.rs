@@ -97,11 +97,8 @@ fn forms() -> Vec<Form> {
         &[(":event-type", "metadata")],
         r#"{"usage":{"inputTokens":92,"outputTokens":20,"totalTokens":112}}"#,
     );
-    let bedrock = vec![
-        (delta.clone(), Estimated(1)),
-        (delta, Estimated(2)),
-        (metadata, Told(92, 20)),
-    ];
+    let bedrock =
+        vec![(delta.clone(), Estimated(1)), (delta, Estimated(2)), (metadata, Told(92, 20))];
     vec![
         ("openai", UsageReading::events, openai),
         ("openai", UsageReading::events, responses),

@@ -124,7 +124,15 @@ fn refusals_of_others_are_read_too() {
             None,
             None,
         ),
-        ("zhipu", 429, "", r#"{"error":{"code":"1310","message":"x"}}"#, Class::Daily, None, Some(3_600_000)),
+        (
+            "zhipu",
+            429,
+            "",
+            r#"{"error":{"code":"1310","message":"x"}}"#,
+            Class::Daily,
+            None,
+            Some(3_600_000),
+        ),
         (
             "openai",
             429,

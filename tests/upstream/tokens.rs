@@ -101,6 +101,6 @@ fn a_long_text_is_counted_whole_and_a_hostile_one_in_time() {
     assert_eq!(tokens(&sentence.repeat(1_000)), 10 * 1_000 + 1);
     // Of a vocabulary that merges pairs naively each of these takes the square of its length.
     for piece in ["a", " ", "0", "\\u200b", "é"] {
-        assert!(tokens(&piece.repeat(100_000)) > 0, "{piece}");
+        assert!(tokens(&piece.repeat(30_000)) > 0, "{piece}");
     }
 }

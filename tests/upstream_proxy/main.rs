@@ -43,8 +43,10 @@ async fn setup() -> (StrictUpstream, String) {
 }
 
 fn question(is_stream: bool) -> CreateChatCompletionRequest {
-    let message =
-        ChatCompletionRequestUserMessageArgs::default().content("Hello").build().expect("a message");
+    let message = ChatCompletionRequestUserMessageArgs::default()
+        .content("Hello")
+        .build()
+        .expect("a message");
     let mut request = CreateChatCompletionRequestArgs::default();
     request.model("m").messages([message.into()]);
     if is_stream {
