@@ -4,7 +4,7 @@
 //! # Against an API in this process that is strict:
 //! cargo run --all-features --example upstream_proxy
 //! # Against a real one, until it is stopped; a client's base URL is then http://127.0.0.1:8080/v1:
-//! PROFILE=openai BASE=http://… KEY=sk-… cargo run --all-features --example upstream_proxy 127.0.0.1:8080
+//! PROFILE=openai BASE=https://… KEY=sk-… cargo run --all-features --example upstream_proxy 127.0.0.1:8080
 //! ```
 
 #![expect(clippy::print_stdout, reason = "an example talks to its reader")]
@@ -12,38 +12,45 @@
 use std::{env, time::Duration};
 
 use axum::{Router, body::Body, response::IntoResponse};
-use http::{HeaderValue, Request, StatusCode, Uri, header, request::Parts};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header, request::Parts};
+use hyper::body::Incoming;
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tokio::{net::TcpListener, time::Instant};
-use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+use tower::{BoxError, ServiceBuilder, ServiceExt};
 use tower_quota::{
-    http::{PeekedBody, TooManyRequests},
+    http::TooManyRequests,
     testing::strict_upstream::{ProviderLimit, StrictUpstream},
     upstream::{Account, Pool, Profile, UpstreamLayer},
 };
 
 /// Passes requests on to `base` in the name of `key`, as the limits of `account` allow it.
-fn proxy(account: Account, base: Uri, key: &str) -> Result<Router, BoxError> {
-    let bearer = HeaderValue::try_from(format!("Bearer {key}"))?;
+pub(crate) fn proxy(account: Account, base: &Uri, key: &str) -> Result<Router, BoxError> {
+    let (field, value) = match account.profile().name() {
+        "anthropic" => ("x-api-key", key.to_owned()),
+        "gemini" => ("x-goog-api-key", key.to_owned()),
+        _ => ("authorization", format!("Bearer {key}")),
+    };
+    let mut value = HeaderValue::try_from(value)?;
+    value.set_sensitive(true);
+    let base = base.to_string().trim_end_matches('/').to_owned();
     let prepare = move |request: &mut Parts| {
         let path = request.uri.path_and_query().map_or("/", |path| path.as_str());
-        let uri = format!("{}{path}", base.to_string().trim_end_matches('/'));
-        request.uri = uri.parse().unwrap_or_default();
-        request.headers.remove(header::HOST);
-        request.headers.insert(header::AUTHORIZATION, bearer.clone());
+        request.uri = format!("{base}{path}").parse().unwrap_or_default();
+        // What is compressed cannot be read as it passes.
+        for name in [header::HOST, header::ACCEPT_ENCODING, header::AUTHORIZATION] {
+            request.headers.remove(name);
+        }
+        request.headers.insert(field, value.clone());
     };
-    let client = reqwest::Client::new();
+    let connector = HttpsConnectorBuilder::new().with_webpki_roots().https_or_http();
+    let connector = connector.enable_http1().enable_http2().build();
+    let client = Client::builder(TokioExecutor::new()).build(connector);
+    let pool = Pool::new().member(account, prepare);
     let service = ServiceBuilder::new()
-        .layer(
-            UpstreamLayer::new(Pool::new().member(account, prepare)).answer(TooManyRequests::new()),
-        )
-        .service(service_fn(move |request: Request<PeekedBody<Body>>| {
-            let client = client.clone();
-            async move {
-                let stream = |body| reqwest::Body::wrap_stream(Body::new(body).into_data_stream());
-                let request = reqwest::Request::try_from(request.map(stream))?;
-                Ok::<_, BoxError>(http::Response::from(client.execute(request).await?))
-            }
-        }));
+        .layer(UpstreamLayer::new(pool).answer(TooManyRequests::new()))
+        .map_response(|response: Response<Incoming>| response.map(Body::new))
+        .service(client);
     Ok(Router::new().fallback(move |request: Request<Body>| async move {
         match service.oneshot(request).await {
             Ok(answer) => answer.map(Body::new),
@@ -59,7 +66,7 @@ async fn main() -> Result<(), BoxError> {
         let profile = Profile::ready(&name).ok_or("there is no such profile")?;
         // Its limits are those that its answers tell.
         let account = Account::builder(profile).per_model().build()?;
-        let app = proxy(account, env::var("BASE")?.parse()?, &env::var("KEY")?)?;
+        let app = proxy(account, &env::var("BASE")?.parse()?, &env::var("KEY")?)?;
         return Ok(axum::serve(TcpListener::bind(address).await?, app).await?);
     }
 
@@ -71,7 +78,7 @@ async fn main() -> Result<(), BoxError> {
     let account = Account::builder(openai)
         .limit("requests", tower_quota::Quota::new(4, Duration::from_secs(2))?)
         .build()?;
-    let proxy = serve(proxy(account, base, "sk-ours")?).await?;
+    let proxy = serve(proxy(account, &base, "sk-ours")?).await?;
 
     let begun = Instant::now();
     let asks = (1..=8).map(|number| {
@@ -91,7 +98,7 @@ async fn main() -> Result<(), BoxError> {
 }
 
 /// Serves an application, and says where.
-async fn serve(app: Router) -> Result<Uri, BoxError> {
+pub(crate) async fn serve(app: Router) -> Result<Uri, BoxError> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let uri = format!("http://{}/", listener.local_addr()?).parse()?;
     tokio::spawn(axum::serve(listener, app).into_future());

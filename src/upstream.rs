@@ -12,7 +12,8 @@
 //! - [`Profile::observe`] reads from an answer how the limits stand and until when to stop;
 //! - [`Standing`] keeps that together, whatever the order in which answers come, and says when a
 //!   request fits;
-//! - [`UsageReading`] reads from a body or a stream, as it passes, what the call cost.
+//! - [`UsageReading`] reads from a body or a stream, as it passes, what the call cost, and whether it ends
+//!   in an error.
 //!
 //! | provider | limits in the fields | usage |
 //! |---|---|---|
@@ -59,11 +60,14 @@ mod account;
 mod board;
 mod dimension;
 mod estimate;
+mod estimates;
 mod event_stream;
 mod events;
 mod exchange;
 mod form;
+mod found;
 mod ietf;
+mod inside;
 mod layer;
 mod learned;
 mod metering;
@@ -79,9 +83,12 @@ mod refusal;
 mod scan;
 mod service;
 mod standing;
+mod tokenizer;
 mod usage;
 mod window;
 
+#[cfg(feature = "tokenizer")]
+pub use self::tokenizer::OpenAiTokenizer;
 pub use self::{
     account::{Account, AccountBuilder},
     board::{Board, KnownLimit, Notice},
@@ -97,6 +104,7 @@ pub use self::{
     reading::UsageReading,
     service::{Upstream, UpstreamBody, UpstreamFuture},
     standing::{LimitStanding, Standing, Ticket},
+    tokenizer::Tokenizer,
     usage::Usage,
     window::infer_window,
 };

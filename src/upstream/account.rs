@@ -4,6 +4,7 @@ mod gate;
 mod hold;
 mod ledger;
 mod rules;
+mod stopped;
 
 use std::{
     collections::HashMap,

@@ -2,6 +2,7 @@ use super::{
     number::floored,
     profile::{EstimateShape, Profile, ReserveOutput},
     scan::{Scanner, Value},
+    tokenizer::Tokenizer,
     usage::Usage,
 };
 use crate::cost::Cost;
@@ -56,33 +57,55 @@ impl Profile {
     /// assert_eq!((estimate.input, estimate.output_cap), (2 + 1 + 1, Some(100)));
     /// ```
     pub fn estimate(&self, request: &[u8]) -> Estimate {
-        let shape = self.estimate_shape();
-        let (mut characters, mut messages, mut images) = (0_u64, 0_u64, 0_u64);
-        let (mut cap, mut choices) = (None, 1_u64);
+        let mut characters = 0_u64;
+        let mut count = |_: &[u8], more| characters = characters.saturating_add(more);
+        let parts = self.parts(request, Scanner::default(), &mut count);
+        parts.estimate(self.estimate_shape(), 0, characters, Around::default())
+    }
+
+    /// The same with a tokenizer, as far as it knows the model; of other models characters are counted.
+    /// It keeps one text at a time.
+    pub fn estimate_with(
+        &self,
+        model: &str,
+        request: &[u8],
+        tokenizer: &(impl Tokenizer + ?Sized),
+    ) -> Estimate {
+        let (mut tokens, mut characters) = (0_u64, 0_u64);
+        let mut count =
+            |text: &[u8], more| match tokenizer.count(model, &String::from_utf8_lossy(text)) {
+                Some(counted) => tokens = tokens.saturating_add(counted),
+                None => characters = characters.saturating_add(more),
+            };
+        let parts = self.parts(request, Scanner::keeping(request.len()), &mut count);
+        let around =
+            Around { message: tokenizer.per_message(model), request: tokenizer.per_request(model) };
+        parts.estimate(self.estimate_shape(), tokens, characters, around)
+    }
+
+    /// Reads what there is but the texts, which `count` gets with the number of their characters.
+    fn parts(
+        &self,
+        request: &[u8],
+        mut scanner: Scanner,
+        count: &mut dyn FnMut(&[u8], u64),
+    ) -> Parts {
+        let mut parts = Parts { messages: 0, images: 0, cap: None, choices: 1 };
         let mut take = |target, value: Value<'_>| match (target, value) {
-            (EstimateTarget::TEXT, Value::Text { characters: more, .. }) => {
-                characters = characters.saturating_add(more);
+            (EstimateTarget::TEXT, Value::Text { text, characters }) => count(text, characters),
+            (EstimateTarget::MESSAGE, Value::Object) => parts.messages += 1,
+            (EstimateTarget::IMAGE, Value::Object | Value::Text { .. }) => parts.images += 1,
+            (EstimateTarget::CAP, Value::Number(number)) => {
+                parts.cap = parts.cap.max(floored(number));
             }
-            (EstimateTarget::MESSAGE, Value::Object) => messages += 1,
-            (EstimateTarget::IMAGE, Value::Object | Value::Text { .. }) => images += 1,
-            (EstimateTarget::CAP, Value::Number(number)) => cap = cap.max(floored(number)),
             (EstimateTarget::CHOICES, Value::Number(number)) => {
-                choices = choices.max(floored(number).unwrap_or(1));
+                parts.choices = parts.choices.max(floored(number).unwrap_or(1));
             }
             _ => {}
         };
-        let mut scanner = Scanner::default();
         scanner.data(self.estimate_paths(), request, &mut take);
         scanner.end(self.estimate_paths(), &mut take);
-
-        let parts = [
-            characters.div_ceil(shape.characters_per_token),
-            messages.saturating_mul(shape.per_message),
-            images.saturating_mul(shape.per_image),
-            shape.per_request,
-        ];
-        let input = parts.into_iter().fold(0, u64::saturating_add);
-        Estimate { input, output_cap: cap.map(|cap| cap.saturating_mul(choices)) }
+        parts
     }
 
     /// What the provider takes at admission for such a request: the input, and the output that it
@@ -96,5 +119,40 @@ impl Profile {
         };
         let usage = Usage { input: Some(estimate.input), output: Some(output), ..Usage::default() };
         self.cost(&usage)
+    }
+}
+
+/// What a request has beside its texts.
+struct Parts {
+    messages: u64,
+    images: u64,
+    cap: Option<u64>,
+    choices: u64,
+}
+
+/// Tokens that are not of a text, where a tokenizer knows them.
+#[derive(Default)]
+struct Around {
+    message: Option<u64>,
+    request: Option<u64>,
+}
+
+impl Parts {
+    fn estimate(
+        &self,
+        shape: &EstimateShape,
+        tokens: u64,
+        characters: u64,
+        around: Around,
+    ) -> Estimate {
+        let parts = [
+            tokens,
+            characters.div_ceil(shape.characters_per_token),
+            self.messages.saturating_mul(around.message.unwrap_or(shape.per_message)),
+            self.images.saturating_mul(shape.per_image),
+            around.request.unwrap_or(shape.per_request),
+        ];
+        let input = parts.into_iter().fold(0, u64::saturating_add);
+        Estimate { input, output_cap: self.cap.map(|cap| cap.saturating_mul(self.choices)) }
     }
 }

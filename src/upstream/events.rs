@@ -11,6 +11,8 @@ pub(super) struct Events {
 /// A part of an event.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Part<'a> {
+    /// It is an exception of this kind.
+    Exception(&'a [u8]),
     /// Data, as it came.
     Data(&'a [u8]),
     /// The event ends.

@@ -9,7 +9,8 @@ use tower_service::Service;
 
 use super::{
     account::Hold,
-    estimate::Estimate,
+    estimates::{Estimates, Peeked},
+    inside::is_failure,
     metering::Metering,
     model::model_of,
     observation::{Answer, Class, Observation, Stop},
@@ -50,7 +51,7 @@ impl<S, B: Backend<Plan>, R, W> Exchange<S, B, R, W> {
         ResBody: Body<Data = Bytes>,
     {
         let settings = Arc::clone(&self.settings);
-        let Settings { pool, answer, ask, max_peek } = &*settings;
+        let Settings { pool, answer, ask, max_peek, tokenizer } = &*settings;
         let (mut parts, body) = request.into_parts();
         let mut body = PeekedBody::unread(body);
         let is_whole = body.fill(*max_peek).await;
@@ -58,16 +59,15 @@ impl<S, B: Backend<Plan>, R, W> Exchange<S, B, R, W> {
         let length = body.size_hint().exact().unwrap_or(peeked.len() as u64);
 
         let model = model_of(&parts.uri, &peeked);
-        let estimate = |profile: &Profile| {
-            if is_whole {
-                return profile.estimate(&peeked);
-            }
-            // A text of that length: what it really is nobody can tell before it is sent.
-            Estimate { input: length.div_ceil(4), ..Estimate::default() }
-        };
-        let mut tried = Vec::new();
         // However many accounts are asked, nobody waits longer than for one.
         let since = timer_now();
+        let estimates = {
+            let model = model.as_deref();
+            let peeked = Peeked { bytes: &peeked, is_whole, length, model };
+            Estimates::of(pool.profiles(), tokenizer.as_ref(), &peeked).await
+        };
+        let estimate = |profile: &Profile| estimates.by(profile);
+        let mut tried = Vec::new();
         let mut refusal = None;
         loop {
             let ask = |cost: Cost| ask.ask_of(&parts, cost);
@@ -115,7 +115,7 @@ async fn observe<B: Backend<Plan>, ResBody: Body<Data = Bytes>>(
     let received = hold.now();
     let (parts, body) = response.into_parts();
     let mut body = PeekedBody::unread(body);
-    let is_failure = parts.status.is_client_error() || parts.status.is_server_error();
+    let is_failure = is_failure(parts.status);
     if is_failure || may_refuse(hold.profile(), parts.status, &parts.headers, &body) {
         // What a provider says of a refusal it says at once. If not, the caller waits no longer.
         let read = body.fill(Observation::MAX_BODY);
@@ -135,7 +135,7 @@ async fn observe<B: Backend<Plan>, ResBody: Body<Data = Bytes>>(
         hold.fail();
         return (MeasuredBody::measuring(response, None), stop);
     }
-    let metering = Metering::new(&hold, response.headers());
+    let metering = Metering::new(&hold, response.headers(), stop.is_some());
     (MeasuredBody::measuring(response, Some((metering, Reservation::of(hold)))), stop)
 }
 

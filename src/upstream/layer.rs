@@ -3,6 +3,7 @@ use std::{fmt, sync::Arc};
 use super::{
     pool::Pool,
     service::{Settings, Upstream},
+    tokenizer::Tokenizer,
 };
 use crate::{
     algorithm::Plan,
@@ -21,14 +22,16 @@ use crate::{
 ///    holds. Whose turn comes too late is refused at once: see [`ask`](Self::ask).
 /// 3. The inner service is called. What the head of the answer says of the limits, and the body of a
 ///    refusal, are told to all who share the account.
-/// 4. The body goes on frame by frame as it comes, and is read as it passes. At its end what was
-///    reserved is settled to what was used.
+/// 4. The body goes on frame by frame as it comes, and is read as it passes. An error inside of it is
+///    told to all who share the account, like that of any other answer. At its end what was reserved is
+///    settled to what was used.
 ///
 /// | how the call ends | what counts |
 /// |---|---|
 /// | the answer says what was used | that |
 /// | a stream is cut off, or dropped | the input, and the output that was told or seen: see [`UsageReading`](super::UsageReading) |
 /// | any other body is cut off, or dropped | at least what was reserved: all of it was made |
+/// | an error inside of an answer that began well | what came before it, like a cut; if nothing came, like a failure |
 /// | a status above 399 | what the profile says: mostly all that was reserved |
 /// | an error, a time-out, a caller that goes away | what was reserved |
 /// | it was refused here | nothing |
@@ -80,6 +83,7 @@ impl<B: Backend<Plan>> UpstreamLayer<B> {
             answer: Fail,
             ask: UpToMaxWait,
             max_peek: UpstreamLayer::DEFAULT_MAX_PEEK,
+            tokenizer: None,
         })
     }
 }
@@ -100,9 +104,9 @@ impl<B: Backend<Plan>, R, W> UpstreamLayer<B, R, W> {
     where
         W: Clone,
     {
-        let Settings { pool, ask, max_peek, .. } = &*self.settings;
-        let (pool, ask) = (pool.clone(), ask.clone());
-        UpstreamLayer::of(Settings { pool, answer, ask, max_peek: *max_peek })
+        let Settings { pool, ask, max_peek, tokenizer, .. } = &*self.settings;
+        let (pool, ask, max_peek) = (pool.clone(), ask.clone(), *max_peek);
+        UpstreamLayer::of(Settings { pool, answer, ask, max_peek, tokenizer: tokenizer.clone() })
     }
 
     /// Asks for its turn as `ask` says: with a deadline, a priority, on the account of a tenant. It is
@@ -113,9 +117,9 @@ impl<B: Backend<Plan>, R, W> UpstreamLayer<B, R, W> {
     where
         R: Clone,
     {
-        let Settings { pool, answer, max_peek, .. } = &*self.settings;
-        let (pool, answer) = (pool.clone(), answer.clone());
-        UpstreamLayer::of(Settings { pool, answer, ask, max_peek: *max_peek })
+        let Settings { pool, answer, max_peek, tokenizer, .. } = &*self.settings;
+        let (pool, answer, max_peek) = (pool.clone(), answer.clone(), *max_peek);
+        UpstreamLayer::of(Settings { pool, answer, ask, max_peek, tokenizer: tokenizer.clone() })
     }
 
     /// How many bytes of a request's body are read, and held until it is sent, to estimate what the
@@ -125,9 +129,26 @@ impl<B: Backend<Plan>, R, W> UpstreamLayer<B, R, W> {
         R: Clone,
         W: Clone,
     {
-        let Settings { pool, answer, ask, .. } = &*self.settings;
+        let Settings { pool, answer, ask, tokenizer, .. } = &*self.settings;
         let (pool, answer, ask) = (pool.clone(), answer.clone(), ask.clone());
-        Self::of(Settings { pool, answer, ask, max_peek })
+        Self::of(Settings { pool, answer, ask, max_peek, tokenizer: tokenizer.clone() })
+    }
+
+    /// Estimates the input of requests with a tokenizer, where it knows their model. By default, and of
+    /// other models, characters are counted.
+    ///
+    /// A body of up to 16 KiB is counted where it is read; a longer one on a thread of Tokio's for work
+    /// that blocks, so that nobody else waits for it. A request that goes away meanwhile is counted to
+    /// its end all the same. More than [`max_peek`](Self::max_peek) bytes are never counted.
+    pub fn tokenizer(self, tokenizer: impl Tokenizer + 'static) -> Self
+    where
+        R: Clone,
+        W: Clone,
+    {
+        let Settings { pool, answer, ask, max_peek, .. } = &*self.settings;
+        let (pool, answer, ask) = (pool.clone(), answer.clone(), ask.clone());
+        let tokenizer = Some(Arc::new(tokenizer) as Arc<dyn Tokenizer>);
+        Self::of(Settings { pool, answer, ask, max_peek: *max_peek, tokenizer })
     }
 }
 

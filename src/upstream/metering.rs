@@ -1,45 +1,78 @@
 use std::sync::Arc;
 
 use super::{
-    account::Hold, estimate::Estimate, profile::Profile, reading::UsageReading, usage::Usage,
+    account::Hold, estimate::Estimate, observation::Observation, profile::Profile,
+    reading::UsageReading, usage::Usage,
 };
 use crate::{
     algorithm::Plan,
     backend::Backend,
     cost::Cost,
     reserve::{End, Open as _, Reading},
+    time::Timestamp,
 };
 
-/// Learns from what calls come to.
+/// Learns from what calls come to, and what becomes of them.
 pub(super) trait Learns: Send + Sync {
     fn learn(&self, estimate: &Estimate, usage: &Usage);
+
+    /// An answer that began well has an error.
+    fn interrupted(&self, observation: &Observation);
+
+    /// The time.
+    fn now(&self) -> Timestamp;
 }
 
-/// Reads what a call used from its answer, and lets the account learn from it.
+/// Reads what a call used from its answer, and lets the account learn from it; an error inside of the
+/// answer too, as soon as it passes.
 ///
 /// It is the [reading](UsageReading) in the bodies of [`Upstream`](super::Upstream)'s responses.
 pub struct Metering {
     reading: UsageReading,
     estimate: Estimate,
     reserved: Cost,
+    sent: Timestamp,
+    /// The account knows already that it is refused.
+    is_told: bool,
     learner: Arc<dyn Learns>,
 }
 
 impl Metering {
-    pub(super) fn new<B: Backend<Plan>>(hold: &Hold<B>, headers: &http::HeaderMap) -> Self {
+    /// Reads an answer with these fields. `is_told`: what its head and its beginning say of a refusal
+    /// has been taken in.
+    pub(super) fn new<B: Backend<Plan>>(
+        hold: &Hold<B>,
+        headers: &http::HeaderMap,
+        is_told: bool,
+    ) -> Self {
         let (profile, estimate): (&Profile, _) = (hold.profile(), *hold.estimate());
         let reading = UsageReading::of(profile, headers).estimated(&estimate);
         let reserved = hold.charge().cost;
-        Self { reading, estimate, reserved, learner: hold.learner() }
+        Self { reading, estimate, reserved, sent: hold.sent(), is_told, learner: hold.learner() }
+    }
+
+    fn tell(&mut self) {
+        if let Some(error) = self.reading.error(self.sent, self.learner.now())
+            && !self.is_told
+        {
+            self.learner.interrupted(&error);
+        }
     }
 }
 
 impl Reading for Metering {
     fn data(&mut self, data: &[u8]) {
         self.reading.data(data);
+        if self.reading.has_news() {
+            self.tell();
+        }
     }
 
     fn cost(&mut self, end: End) -> Option<Cost> {
+        self.reading.end();
+        if self.reading.has_news() {
+            self.tell();
+        }
         // An answer in one piece was made whole, whatever of it comes here.
         let is_cut = end != End::Whole && self.reading.is_in_one_piece();
         let cost = if is_cut {
@@ -48,7 +81,7 @@ impl Reading for Metering {
             self.reading.cost(end)
         };
         let usage = self.reading.usage();
-        if end == End::Whole && usage.is_known() {
+        if end == End::Whole && usage.is_known() && !self.reading.has_error() {
             self.learner.learn(&self.estimate, &usage);
         }
         cost

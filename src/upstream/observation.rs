@@ -157,8 +157,12 @@ impl Profile {
     /// # Ok::<(), http::header::InvalidHeaderValue>(())
     /// ```
     pub fn observe(&self, answer: &Answer<'_>) -> Observation {
-        let refusal = Refusal::read(self, answer);
-        let mut reader = FieldReader { answer, refusal: &refusal, date: skew(answer), ignored: 0 };
+        self.observation(answer, &Refusal::read(self, answer))
+    }
+
+    /// What an answer says that is this refusal, or none.
+    pub(super) fn observation(&self, answer: &Answer<'_>, refusal: &Refusal) -> Observation {
+        let mut reader = FieldReader { answer, refusal, date: skew(answer), ignored: 0 };
         let mut reports = Vec::new();
         if !answer.headers.contains_key(AGE) {
             for (index, limit) in self.limit_shapes().iter().enumerate() {

@@ -117,6 +117,11 @@ impl<B: Backend<Plan>> Pool<B> {
         self.members.is_empty()
     }
 
+    /// The profiles of the members, in their order.
+    pub(super) fn profiles(&self) -> impl Iterator<Item = &Profile> {
+        self.members.iter().map(|member| member.account.profile())
+    }
+
     /// Makes a request one for this member.
     pub(super) fn prepare(&self, member: usize, parts: &mut Parts) {
         if let Some(Member { prepare: Some(prepare), .. }) = self.members.get(member) {

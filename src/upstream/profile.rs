@@ -6,8 +6,8 @@ use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 pub use self::error::ProfileError;
 pub(super) use self::shape::{
-    EstimateShape, LimitShape, OnFailure, ReserveOutput, RuleShape, Settles, Shape, UsageShape,
-    WaitShape, Weights,
+    EstimateShape, InsideShape, LimitShape, OnFailure, ReserveOutput, RuleShape, Settles, Shape,
+    UsageShape, WaitShape, Weights,
 };
 use super::{dimension::Dimension, paths::Paths};
 use crate::cost::Cost;
@@ -53,7 +53,7 @@ struct Inner {
     dimensions: Vec<Dimension>,
     windows: Vec<Option<Duration>>,
     refusal_paths: Paths,
-    usage_paths: Paths,
+    reading_paths: Paths,
     estimate_paths: Paths,
 }
 
@@ -146,6 +146,16 @@ impl Profile {
         &self.inner.shape.estimate
     }
 
+    /// Whether both are one profile.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    /// Whether both estimate alike.
+    pub(super) fn estimates_like(&self, other: &Self) -> bool {
+        self.is_same(other) || self.estimate_shape() == other.estimate_shape()
+    }
+
     pub(super) fn weights(&self) -> Weights {
         self.inner.shape.weights
     }
@@ -154,8 +164,13 @@ impl Profile {
         &self.inner.refusal_paths
     }
 
-    pub(super) fn usage_paths(&self) -> &Paths {
-        &self.inner.usage_paths
+    pub(super) fn inside(&self) -> &InsideShape {
+        &self.inner.shape.inside
+    }
+
+    /// To the usage, and to what errors inside of an answer say.
+    pub(super) fn reading_paths(&self) -> &Paths {
+        &self.inner.reading_paths
     }
 
     pub(super) fn estimate_paths(&self) -> &Paths {

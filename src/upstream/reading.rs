@@ -4,13 +4,16 @@ use super::{
     estimate::Estimate,
     event_stream::Frames,
     events::{Events, Part},
-    profile::{Profile, Settles},
-    scan::Scanner,
-    usage::{Told, Usage},
+    inside::Inside,
+    observation::Observation,
+    profile::{InsideShape, OnFailure, Profile, Settles},
+    scan::{Scanner, Value},
+    usage::{Told, Usage, UsageTarget},
 };
 use crate::{
     cost::Cost,
     reserve::{End, Reading},
+    time::Timestamp,
 };
 
 /// Reads from an answer, as it passes, what the call used.
@@ -25,6 +28,13 @@ use crate::{
 /// settled from below: by the input where it was told or [estimated](Self::estimated), and the larger
 /// of the output that was told and one token for each text that passed; never below
 /// [`at_least`](Self::at_least). Where not even the input is known, what was reserved counts.
+///
+/// # Errors inside
+///
+/// An answer that began well may end in an error: an event of a stream that says that the provider is
+/// overloaded, a body that is a refusal with the status 200. [`error`](Self::error) tells what it says.
+/// What came before it is settled like an answer that is cut off; if nothing came, like a call that
+/// failed.
 ///
 /// ```
 /// use tower_quota::{Cost, reserve::{End, Reading}, upstream::{Profile, UsageReading}};
@@ -41,6 +51,7 @@ pub struct UsageReading {
     framing: Framing,
     scanner: Scanner,
     told: Told,
+    inside: Inside,
     estimate: Option<u64>,
     at_least: Option<Cost>,
 }
@@ -90,6 +101,7 @@ impl UsageReading {
             framing,
             scanner: Scanner::default(),
             told: Told::default(),
+            inside: Inside::default(),
             estimate: None,
             at_least: None,
         }
@@ -115,6 +127,43 @@ impl UsageReading {
         matches!(self.framing, Framing::Json)
     }
 
+    /// Whether an error has passed that [`error`](Self::error) has not told yet.
+    pub(super) fn has_news(&self) -> bool {
+        self.inside.is_news()
+    }
+
+    /// Whether what has passed has an error.
+    pub(super) fn has_error(&self) -> bool {
+        self.inside.is_error()
+    }
+
+    /// Nothing more comes: an error of which a part has passed is told too.
+    pub(super) fn end(&mut self) {
+        self.inside.end();
+    }
+
+    /// What an error inside of the answer says, as the body of an answer with the status that it stands
+    /// for would say it. It is told once, and the first only: in a stream as soon as its event has
+    /// passed, of any other body after [`cost`](Reading::cost) was asked. `sent` is when the request
+    /// was sent, `received` when this part came.
+    ///
+    /// ```
+    /// use tower_quota::{reserve::Reading, time::Timestamp, upstream::{Class, Profile, UsageReading}};
+    ///
+    /// let anthropic = Profile::ready("anthropic").expect("it is ready-made");
+    /// let (sent, received) = (Timestamp::from_secs(100), Timestamp::from_secs(103));
+    /// let mut reading = UsageReading::events(&anthropic);
+    /// reading.data(b"event: ping\ndata: {\"type\": \"ping\"}\n\n");
+    /// assert_eq!(reading.error(sent, received), None);
+    /// reading.data(b"event: error\ndata: {\"type\": \"error\", \"error\":");
+    /// reading.data(b"{\"type\": \"overloaded_error\", \"message\": \"Overloaded\"}}\n\n");
+    /// let stop = reading.error(sent, received).and_then(|error| error.stop);
+    /// assert_eq!(stop.map(|stop| stop.class), Some(Class::Overloaded));
+    /// ```
+    pub fn error(&mut self, sent: Timestamp, received: Timestamp) -> Option<Observation> {
+        self.inside.tell(&self.profile, sent, received)
+    }
+
     /// What the part that has passed says.
     pub fn usage(&self) -> Usage {
         self.told.usage(self.profile.usage(), false)
@@ -123,38 +172,82 @@ impl UsageReading {
 
 impl Reading for UsageReading {
     fn data(&mut self, data: &[u8]) {
-        let Self { profile, framing, scanner, told, .. } = self;
-        let paths = profile.usage_paths();
-        let mut found = |target, value: super::scan::Value<'_>| told.take(target, value);
+        let Self { profile, framing, scanner, told, inside, .. } = self;
+        let (paths, shape) = (profile.reading_paths(), profile.inside());
         match framing {
-            Framing::Json => scanner.data(paths, data, &mut found),
-            Framing::Events(events) => events.data(data, &mut |part| match part {
-                Part::Data(data) => scanner.data(paths, data, &mut found),
-                Part::End => scanner.reset(),
+            Framing::Json => scanner.data(paths, data, &mut |target, value| {
+                take(told, inside, shape, target, value);
             }),
-            Framing::Frames(frames) => frames.data(data, &mut |part| match part {
-                Part::Data(data) => scanner.data(paths, data, &mut found),
-                Part::End => scanner.reset(),
-            }),
+            Framing::Events(events) => {
+                events.data(data, &mut |part| read(part, profile, scanner, told, inside));
+            }
+            Framing::Frames(frames) => {
+                frames.data(data, &mut |part| read(part, profile, scanner, told, inside));
+            }
         }
     }
 
     fn cost(&mut self, end: End) -> Option<Cost> {
+        self.end();
         let shape = self.profile.usage();
         if shape.settles == Settles::Reserved {
             return None;
         }
         let exact = self.told.usage(shape, true);
-        if end == End::Whole && exact.is_known() {
+        let is_whole = end == End::Whole && !self.has_error();
+        if is_whole && exact.is_known() {
             return Some(self.profile.cost(&exact));
         }
         let mut usage = self.told.usage(shape, false);
+        if self.has_error() && !usage.is_known() {
+            return match shape.counts_on_failure {
+                OnFailure::Reserved => self.at_least,
+                OnFailure::Nothing | OnFailure::Request => Some(self.profile.failed(Cost::ZERO)),
+            };
+        }
         usage.input = usage.input.or(self.estimate);
         let cost = self.profile.cost(&usage);
         match self.at_least {
             Some(least) => Some(larger(cost, least)),
             None => usage.input.map(|_| cost),
         }
+    }
+}
+
+/// Reads a part of a stream.
+fn read(
+    part: Part<'_>,
+    profile: &Profile,
+    scanner: &mut Scanner,
+    told: &mut Told,
+    inside: &mut Inside,
+) {
+    match part {
+        Part::Exception(kind) => inside.exception(kind),
+        Part::Data(data) => {
+            let shape = profile.inside();
+            scanner.data(profile.reading_paths(), data, &mut |target, value| {
+                take(told, inside, shape, target, value);
+            });
+        }
+        Part::End => {
+            scanner.reset();
+            inside.end_event();
+        }
+    }
+}
+
+fn take(
+    told: &mut Told,
+    inside: &mut Inside,
+    shape: &InsideShape,
+    target: usize,
+    value: Value<'_>,
+) {
+    if UsageTarget::has(target) {
+        told.take(target, value);
+    } else {
+        inside.take(shape, target, value);
     }
 }
 

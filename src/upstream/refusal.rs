@@ -1,9 +1,10 @@
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
 
 use super::{
     form::{Form, When},
+    found::Found,
     midnight::next_midnight,
     number::{seconds, whole},
     observation::{Answer, Class, Observation, Report, Source, Stop},
@@ -16,7 +17,7 @@ use crate::time::Timestamp;
 /// What the status and the body of an answer say of a refusal.
 pub(super) struct Refusal {
     /// The texts that the paths of the profile lead to, in their order.
-    found: Vec<(usize, Vec<u8>)>,
+    found: Found,
     /// The fields that the body repeats.
     body_headers: Vec<(String, usize)>,
     rule: Option<RuleShape>,
@@ -29,32 +30,40 @@ pub(super) struct Refusal {
 pub(super) struct RefusalTargets;
 
 impl RefusalTargets {
-    const LIMIT: usize = 0;
-    const SENTENCE: usize = 1;
+    // Those of usage are below.
+    const LIMIT: usize = 100;
+    const SENTENCE: usize = 101;
     const PATHS: usize = 1_000;
     const RULES: usize = 1_000_000;
     const HEADERS: usize = 2_000_000;
+    /// Behind all of them.
+    pub(super) const END: usize = 3_000_000;
 
     /// The paths of a profile.
     pub(super) fn paths(shape: &Shape) -> Paths {
         let mut paths = Paths::new();
+        Self::list(shape).iter().for_each(|(path, target)| paths.add(path, *target));
+        paths
+    }
+
+    /// The paths and their targets.
+    pub(super) fn list(shape: &Shape) -> Vec<(String, usize)> {
+        let mut list = Vec::new();
         let wait = &shape.wait;
-        wait.limit.iter().for_each(|path| paths.add(path, Self::LIMIT));
-        wait.sentences.iter().for_each(|path| paths.add(path, Self::SENTENCE));
+        list.extend(wait.limit.iter().map(|path| (path.clone(), Self::LIMIT)));
+        list.extend(wait.sentences.iter().map(|path| (path.clone(), Self::SENTENCE)));
         for (index, place) in wait.paths.iter().enumerate() {
-            paths.add(&place.at, Self::PATHS + index);
+            list.push((place.at.clone(), Self::PATHS + index));
         }
         for (index, rule) in shape.refusal.iter().flatten().enumerate() {
-            if let Some(path) = &rule.path {
-                paths.add(path, Self::RULES + index);
-            }
+            list.extend(rule.path.iter().map(|path| (path.clone(), Self::RULES + index)));
         }
         if let Some(prefix) = &wait.body_headers {
             for (index, name) in header_names(shape.limit.iter().flatten()).enumerate() {
-                paths.add(&format!("{prefix}.{name}"), Self::HEADERS + index);
+                list.push((format!("{prefix}.{name}"), Self::HEADERS + index));
             }
         }
-        paths
+        list
     }
 }
 
@@ -72,20 +81,26 @@ impl Refusal {
         let status = answer.status.as_u16();
         let is_failure = status >= 400;
         let may_apply = |rule: &RuleShape| rule.status.contains(&status);
-        let mut found = Vec::new();
+        let mut found = Found::default();
         if is_failure || profile.rules().iter().any(may_apply) {
             let body = &answer.body[..answer.body.len().min(Observation::MAX_BODY)];
             let mut scanner = Scanner::default();
             let mut keep = |target, value: Value<'_>| {
-                if let Some(text) = text_of(value)
-                    && found.len() < MAX_FOUND
-                {
-                    found.push((target, text.to_vec()));
+                if let Some(text) = text_of(value) {
+                    found.add(target, text);
                 }
             };
             scanner.data(profile.refusal_paths(), body, &mut keep);
             scanner.end(profile.refusal_paths(), &mut keep);
         }
+        Self::of(profile, answer.status, found)
+    }
+
+    /// What an answer of this status says whose body has these texts.
+    pub(super) fn of(profile: &Profile, status: StatusCode, found: Found) -> Self {
+        let status = status.as_u16();
+        let is_failure = status >= 400;
+        let may_apply = |rule: &RuleShape| rule.status.contains(&status);
         let rules = profile.rules().iter().enumerate();
         let fitting = rules
             .filter(|(_, rule)| if rule.status.is_empty() { is_failure } else { may_apply(rule) })
@@ -108,7 +123,7 @@ impl Refusal {
     /// The value of a header field in the body.
     pub(super) fn body_header(&self, name: &str) -> Option<&[u8]> {
         let (_, target) = self.body_headers.iter().find(|(own, _)| own == name)?;
-        self.texts(*target).next()
+        self.found.of(*target).next()
     }
 
     /// What the body says of the limit that binds.
@@ -198,14 +213,14 @@ impl Refusal {
         }
         let mut longest = None;
         for (index, place) in wait.paths.iter().enumerate() {
-            for text in self.texts(RefusalTargets::PATHS + index) {
+            for text in self.found.of(RefusalTargets::PATHS + index) {
                 match place.form.when(text) {
                     Some(when) => longest = later(longest, when, answer.received),
                     None => *ignored = ignored.saturating_add(1),
                 }
             }
         }
-        for text in self.texts(RefusalTargets::SENTENCE) {
+        for text in self.found.of(RefusalTargets::SENTENCE) {
             for words in &wait.before_time {
                 if let Some(time) = time_behind(text, words) {
                     longest = later(longest, When::After(time), answer.received);
@@ -215,13 +230,9 @@ impl Refusal {
         longest
     }
 
-    fn texts(&self, target: usize) -> impl Iterator<Item = &[u8]> {
-        self.found.iter().filter(move |(own, _)| *own == target).map(|(_, text)| text.as_slice())
-    }
-
     fn number_behind(&self, words: Option<&str>) -> Option<u64> {
         let words = words.filter(|words| !words.is_empty())?;
-        self.texts(RefusalTargets::SENTENCE).find_map(|text| {
+        self.found.of(RefusalTargets::SENTENCE).find_map(|text| {
             let mut rest = text;
             loop {
                 rest = behind(rest, words)?;
@@ -235,12 +246,12 @@ impl Refusal {
 }
 
 /// Where in what was found the rule has its text; the beginning for one that asks for none.
-fn fit(index: usize, rule: &RuleShape, found: &[(usize, Vec<u8>)]) -> Option<usize> {
+fn fit(index: usize, rule: &RuleShape, found: &Found) -> Option<usize> {
     if rule.path.is_none() {
         return Some(0);
     }
     found.iter().position(|(target, text)| {
-        *target == RefusalTargets::RULES + index
+        target == RefusalTargets::RULES + index
             && rule.is.as_ref().is_none_or(|is| text.eq_ignore_ascii_case(is.as_bytes()))
             && rule.contains.as_ref().is_none_or(|part| behind(text, part).is_some())
     })
@@ -297,6 +308,3 @@ const fn usual(class: Class) -> Duration {
         _ => 1,
     })
 }
-
-/// The texts of a body that are kept.
-const MAX_FOUND: usize = 256;

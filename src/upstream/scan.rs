@@ -2,11 +2,11 @@ use super::paths::Paths;
 
 /// Finds values in JSON as it passes, without keeping it.
 ///
-/// It keeps a key or a text up to [`MAX_TEXT`] bytes, and [`MAX_DEPTH`] levels; a deeper part is
-/// passed over. It does not judge the JSON: of a text that is none it finds nothing, or something
+/// It keeps a key or a text up to [`MAX_TEXT`] bytes, unless it is told otherwise, and [`MAX_DEPTH`]
+/// levels; a deeper part is passed over. It does not judge the JSON: of a text that is none it finds nothing, or something
 /// that is not there, but it never fails. Values that follow one another are read one after the
 /// other.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Scanner {
     levels: Vec<Level>,
     /// What the next value is to the paths; `None` if nobody asks for it.
@@ -15,9 +15,18 @@ pub(super) struct Scanner {
     passed_over: u64,
     state: State,
     text: Vec<u8>,
+    max_text: usize,
     /// The characters of the text, which may be longer than what is kept.
     characters: u64,
     is_cut: bool,
+    /// The first half of a pair of units that is one character.
+    half: Option<u32>,
+}
+
+impl Default for Scanner {
+    fn default() -> Self {
+        Self::keeping(MAX_TEXT)
+    }
 }
 
 /// A value that a path leads to.
@@ -73,6 +82,21 @@ enum State {
 }
 
 impl Scanner {
+    /// Keeps so many bytes of a text.
+    pub(super) const fn keeping(max_text: usize) -> Self {
+        Self {
+            levels: Vec::new(),
+            next: Next::Root,
+            passed_over: 0,
+            state: State::Between,
+            text: Vec::new(),
+            max_text,
+            characters: 0,
+            is_cut: false,
+            half: None,
+        }
+    }
+
     /// Reads a part. `found` gets what the paths lead to: the target and the value.
     pub(super) fn data(
         &mut self,
@@ -129,7 +153,7 @@ impl Scanner {
 
     /// Begins anew, whatever is open.
     pub(super) fn reset(&mut self) {
-        let Self { levels, next, passed_over, state, text, characters, is_cut } = self;
+        let Self { levels, next, passed_over, state, text, characters, is_cut, half, .. } = self;
         levels.clear();
         text.clear();
         *next = Next::Root;
@@ -137,6 +161,7 @@ impl Scanner {
         *state = State::Between;
         *characters = 0;
         *is_cut = false;
+        *half = None;
     }
 
     fn between(&mut self, byte: u8, paths: &Paths, found: &mut impl FnMut(usize, Value<'_>)) {
@@ -156,6 +181,7 @@ impl Scanner {
                 self.text.clear();
                 self.characters = 0;
                 self.is_cut = false;
+                self.half = None;
                 if byte == b'"' {
                     self.state = State::Text { is_key: matches!(self.next, Next::Key) };
                 } else {
@@ -213,10 +239,11 @@ impl Scanner {
         if run.is_empty() || !self.is_wanted(is_key, paths) {
             return;
         }
+        self.half = None;
         // The bytes that go on with a character are not its beginning.
         let begun = run.iter().filter(|byte| **byte & 0xC0 != 0x80).count();
         self.characters = self.characters.saturating_add(begun as u64);
-        let room = MAX_TEXT - self.text.len();
+        let room = self.max_text - self.text.len();
         self.is_cut |= run.len() > room;
         self.text.extend_from_slice(&run[..run.len().min(room)]);
     }
@@ -228,13 +255,17 @@ impl Scanner {
                 self.state = State::Unicode { is_key, digits: 0, unit: 0 };
                 return;
             }
-            b'b' | b'f' | b'n' | b'r' | b't' => b' ',
+            b'b' => 8,
+            b'f' => 12,
+            b'n' => b'\n',
+            b'r' => b'\r',
+            b't' => b'\t',
             other => other,
         };
         self.keep(&[plain], is_key, paths);
     }
 
-    /// Half of a pair of units is no character: the first is passed over.
+    /// Two halves are one character; the first alone is none.
     fn unicode(&mut self, byte: u8, is_key: bool, digits: u8, unit: u32, paths: &Paths) {
         let Some(digit) = char::from(byte).to_digit(16) else {
             // Not an escape at all: go on with the text as if it were not there.
@@ -247,10 +278,18 @@ impl Scanner {
             return;
         }
         self.state = State::Text { is_key };
-        if !(0xD800..0xDC00).contains(&unit) {
-            let character = char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER);
-            self.keep(character.encode_utf8(&mut [0; 4]).as_bytes(), is_key, paths);
+        if (0xD800..0xDC00).contains(&unit) {
+            self.half = Some(unit);
+            return;
         }
+        let whole = match self.half {
+            Some(half) if (0xDC00..0xE000).contains(&unit) => {
+                0x1_0000 + ((half - 0xD800) << 10) + (unit - 0xDC00)
+            }
+            _ => unit,
+        };
+        let character = char::from_u32(whole).unwrap_or(char::REPLACEMENT_CHARACTER);
+        self.keep(character.encode_utf8(&mut [0; 4]).as_bytes(), is_key, paths);
     }
 
     fn end_text(&mut self, is_key: bool, paths: &Paths, found: &mut impl FnMut(usize, Value<'_>)) {

@@ -40,6 +40,12 @@ impl UsageTarget {
     const THOUGHTS: usize = 5;
     const NUMBERS: usize = 6;
     const DELTA: usize = 6;
+    const END: usize = 7;
+
+    /// Whether a target is one of these.
+    pub(super) const fn has(target: usize) -> bool {
+        target < Self::END
+    }
 
     /// The paths of a profile.
     pub(super) fn paths(shape: &UsageShape) -> impl Iterator<Item = (&str, usize)> {

@@ -1,11 +1,15 @@
 //! The limits of somebody else: what answers say, what calls cost, and what is left.
 
 mod arbitrary;
+mod cuts;
 mod errors;
 mod estimates;
 mod fields;
+mod fixtures;
 mod forms;
+mod inside;
 mod profiles;
 mod standing;
 mod streams;
 mod support;
+mod tokens;

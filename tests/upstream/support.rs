@@ -24,11 +24,19 @@ pub(crate) fn headers(text: &str) -> HeaderMap {
 }
 
 pub(crate) fn observe(profile: &str, status: u16, fields: &str, body: &str) -> Observation {
-    let headers = headers(fields);
+    observe_by(&ready(profile), status, &headers(fields), body)
+}
+
+pub(crate) fn observe_by(
+    profile: &Profile,
+    status: u16,
+    headers: &HeaderMap,
+    body: &str,
+) -> Observation {
     let status = StatusCode::from_u16(status).expect("a status");
     let (sent, received) = (NOW, NOW);
-    let answer = Answer { status, headers: &headers, body: body.as_bytes(), sent, received };
-    ready(profile).observe(&answer)
+    let answer = Answer { status, headers, body: body.as_bytes(), sent, received };
+    profile.observe(&answer)
 }
 
 pub(crate) fn report<'a>(observation: &'a Observation, name: &str) -> &'a Report {

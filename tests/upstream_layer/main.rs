@@ -3,9 +3,11 @@
 mod balance;
 mod bodies;
 mod cancellation;
+mod inside;
 mod limits;
 mod pools;
 mod readiness;
 mod settlement;
 mod stops;
 mod support;
+mod tokens;

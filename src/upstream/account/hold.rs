@@ -111,4 +111,12 @@ impl<B: Backend<Plan>> Learns for Ledger<B> {
     fn learn(&self, estimate: &Estimate, usage: &Usage) {
         Self::learn(self, estimate, usage);
     }
+
+    fn interrupted(&self, observation: &Observation) {
+        Self::interrupted(self, observation);
+    }
+
+    fn now(&self) -> Timestamp {
+        self.board.now()
+    }
 }

@@ -214,7 +214,10 @@ impl<B: Backend<Plan>> Ledger<B> {
         let Ok(rules) = Rules::new(&terms) else { return false };
         if rules.plan != known.rules.plan {
             for (name, limit) in rules.changes(&known.rules) {
-                self.observer.learned(&self.quota, name, limit);
+                // What a provider calls its own has no end.
+                let is_own = self.profile.limits().any(|(own, ..)| own == name);
+                let label = if is_own { name } else { "told" };
+                self.observer.learned(&self.quota, label, limit);
             }
             self.limiter().set_algorithm(rules.plan.clone());
             if known.rules.is_unknown() && !rules.is_unknown() {

@@ -8,7 +8,7 @@ use super::{Inner, ProfileError, Shape, shape::LimitShape};
 use crate::{
     cost::Cost,
     upstream::{
-        estimate::EstimateTarget, form::duration, paths::Paths, refusal::RefusalTargets,
+        estimate::EstimateTarget, form::duration, inside, paths::Paths, refusal::RefusalTargets,
         usage::UsageTarget,
     },
 };
@@ -37,14 +37,23 @@ pub(super) fn check(shape: Shape) -> Result<Inner, ProfileError> {
     for (index, place) in shape.wait.headers.iter().enumerate() {
         check_header(&format!("wait.headers[{index}].at"), &place.at)?;
     }
+    if let Some((kind, _)) =
+        shape.inside.statuses.iter().find(|(_, status)| !(400..600).contains(*status))
+    {
+        return wrong(
+            format!("inside.statuses.{kind}"),
+            "write the status of a failure: 400 to 599",
+        );
+    }
     if shape.estimate.characters_per_token == 0 {
         return wrong("estimate.characters-per-token".into(), "write one or more; 4 is usual");
     }
 
     let refusal_paths = RefusalTargets::paths(&shape);
-    let usage_paths = paths(UsageTarget::paths(&shape.usage));
+    let mut reading_paths = paths(UsageTarget::paths(&shape.usage));
+    inside::paths(&shape).for_each(|(path, target)| reading_paths.add(&path, target));
     let estimate_paths = paths(EstimateTarget::paths(&shape.estimate));
-    Ok(Inner { shape, dimensions, windows, refusal_paths, usage_paths, estimate_paths })
+    Ok(Inner { shape, dimensions, windows, refusal_paths, reading_paths, estimate_paths })
 }
 
 fn check_limit(index: usize, limit: &LimitShape) -> Result<Option<Duration>, ProfileError> {

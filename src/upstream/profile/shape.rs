@@ -1,5 +1,7 @@
 //! The form of a profile's text.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use super::ProfileError;
@@ -16,6 +18,7 @@ struct Written {
     limit: Option<Vec<LimitShape>>,
     wait: Option<WaitShape>,
     refusal: Option<Vec<RuleShape>>,
+    inside: Option<InsideShape>,
     usage: Option<UsageShape>,
     estimate: Option<EstimateShape>,
     weights: Option<Weights>,
@@ -30,6 +33,7 @@ pub(in crate::upstream) struct Shape {
     pub(in crate::upstream) limit: Option<Vec<LimitShape>>,
     pub(in crate::upstream) wait: WaitShape,
     pub(in crate::upstream) refusal: Option<Vec<RuleShape>>,
+    pub(in crate::upstream) inside: InsideShape,
     pub(in crate::upstream) usage: UsageShape,
     pub(in crate::upstream) estimate: EstimateShape,
     pub(in crate::upstream) weights: Weights,
@@ -116,6 +120,41 @@ pub(in crate::upstream) struct RuleShape {
     pub(in crate::upstream) limit: Option<String>,
 }
 
+/// Where an answer that began well has an error. It is read like the body of an answer with the status
+/// that it stands for.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub(in crate::upstream) struct InsideShape {
+    /// What is there if it is an error.
+    pub(in crate::upstream) errors: Vec<Mark>,
+    /// Other places of what refusals have in `error`; the empty one is the top.
+    pub(in crate::upstream) also_at: Vec<String>,
+    /// Paths to its kind: a status, or one of `statuses`.
+    pub(in crate::upstream) kinds: Vec<String>,
+    /// The status that a kind stands for.
+    pub(in crate::upstream) statuses: BTreeMap<String, u16>,
+}
+
+/// A sign of an error: an object or a text.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::upstream) struct Mark {
+    pub(in crate::upstream) at: String,
+    /// The text that it is. Absent, any.
+    pub(in crate::upstream) is: Option<String>,
+}
+
+impl Default for InsideShape {
+    fn default() -> Self {
+        Self {
+            errors: vec![Mark { at: "error".into(), is: None }],
+            also_at: Vec::new(),
+            kinds: vec!["error.code".into(), "error.type".into()],
+            statuses: BTreeMap::new(),
+        }
+    }
+}
+
 /// Where an answer says what it cost.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -161,7 +200,7 @@ pub(in crate::upstream) enum OnFailure {
 }
 
 /// What a request is estimated to cost.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub(in crate::upstream) struct EstimateShape {
     pub(in crate::upstream) texts: Vec<String>,
@@ -265,6 +304,7 @@ impl Written {
             limit: or_base!(limit),
             wait: or_base!(wait).unwrap_or_default(),
             refusal: or_base!(refusal),
+            inside: or_base!(inside).unwrap_or_default(),
             usage: or_base!(usage).unwrap_or_default(),
             estimate: or_base!(estimate).unwrap_or_default(),
             weights: or_base!(weights).unwrap_or_default(),

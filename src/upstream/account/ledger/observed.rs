@@ -9,10 +9,8 @@ use crate::{
     backend::Backend,
     cost::Cost,
     decision::{Demand, Snapshot},
-    observe::upstream::Stopped,
-    time::Timestamp,
     upstream::{
-        board::{ALL, KnownLimit},
+        board::KnownLimit,
         observation::{Class, Observation, Source, Stop},
         standing::Ticket,
     },
@@ -48,22 +46,8 @@ impl<B: Backend<Plan>> Ledger<B> {
         }
         match &observation.stop {
             Some(stop) => {
-                if stop.class == Class::Overloaded {
-                    self.watch.slow_down();
-                }
                 drop(under_way);
-                let wait = |until: Timestamp| until.saturating_since(observation.received);
-                self.observer.stopped(
-                    &self.quota,
-                    Stopped {
-                        class: stop.class.name(),
-                        wait: stop.until.map(wait),
-                        limit: stop.limit.as_deref(),
-                    },
-                );
-                // Who has no money has none for any model.
-                let of_all = stop.class == Class::Permanent;
-                self.board.post_stop(if of_all { ALL } else { &self.quota }, stop.clone());
+                self.stopped(stop, observation.received);
             }
             None => under_way.succeed(),
         }
