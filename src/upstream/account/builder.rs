@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::{
-    Account, Settings,
+    Account, Settings, Terms,
     rules::{Rules, SetLimit},
 };
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
 #[must_use = "an account is made by `build`"]
 pub struct AccountBuilder<B = Local<Plan>> {
     settings: Settings<B>,
+    terms: Terms,
 }
 
 impl AccountBuilder {
@@ -35,12 +36,14 @@ impl AccountBuilder {
                 key: Key::GLOBAL,
                 backend: Local::new(),
                 board: Board::new(),
-                set: Vec::new(),
-                set_for: Vec::new(),
                 per_model: false,
                 jitter: Self::DEFAULT_JITTER,
                 order: Order::Fair,
                 max_waiters: QueueBuilder::<Plan, Local<Plan>>::DEFAULT_MAX_WAITERS,
+            },
+            terms: Terms {
+                set: Vec::new(),
+                set_for: Vec::new(),
                 max_wait: Some(Duration::from_secs(60)),
             },
         }
@@ -50,13 +53,13 @@ impl AccountBuilder {
 impl<B> AccountBuilder<B> {
     /// Sets a limit of the profile by hand: until an answer tells another, and where none does.
     pub fn limit(mut self, name: &str, quota: Quota) -> Self {
-        self.settings.set.push(SetLimit { name: name.into(), quota });
+        self.terms.set.push(SetLimit { name: name.into(), quota });
         self
     }
 
     /// Sets a limit of one model, in place of that of all. It makes limits [by model](Self::per_model).
     pub fn model_limit(mut self, model: &str, name: &str, quota: Quota) -> Self {
-        self.settings.set_for.push((model.into(), SetLimit { name: name.into(), quota }));
+        self.terms.set_for.push((model.into(), SetLimit { name: name.into(), quota }));
         self.per_model()
     }
 
@@ -69,35 +72,11 @@ impl<B> AccountBuilder<B> {
 
     /// Counts in `backend` what is used: in a server's, for a fleet.
     pub fn backend<B2: Backend<Plan>>(self, backend: B2) -> AccountBuilder<B2> {
-        let Settings {
-            profile,
-            name,
-            key,
-            board,
-            set,
-            set_for,
-            per_model,
-            jitter,
-            order,
-            max_waiters,
-            max_wait,
-            ..
-        } = self.settings;
-        let settings = Settings {
-            profile,
-            name,
-            key,
-            backend,
-            board,
-            set,
-            set_for,
-            per_model,
-            jitter,
-            order,
-            max_waiters,
-            max_wait,
-        };
-        AccountBuilder { settings }
+        let Settings { profile, name, key, board, per_model, jitter, order, max_waiters, .. } =
+            self.settings;
+        let settings =
+            Settings { profile, name, key, backend, board, per_model, jitter, order, max_waiters };
+        AccountBuilder { settings, terms: self.terms }
     }
 
     /// Shares what answers say by `board`: with all that share the backend. By default only clones
@@ -142,7 +121,7 @@ impl<B> AccountBuilder<B> {
 
     /// How long anybody may wait; a minute unless told otherwise.
     pub fn max_wait(mut self, max_wait: Duration) -> Self {
-        self.settings.max_wait = Some(max_wait);
+        self.terms.max_wait = Some(max_wait);
         self
     }
 }
@@ -154,13 +133,14 @@ impl<B: Backend<Plan>> AccountBuilder<B> {
     ///
     /// A limit was set that the profile does not have, or it has more than a [`Plan`] can hold.
     pub fn build(self) -> Result<Account<B>, ConfigError> {
-        let Settings { profile, set, set_for, jitter, .. } = &self.settings;
+        let Settings { profile, jitter, .. } = &self.settings;
+        let Terms { set, set_for, .. } = &self.terms;
         for limit in set.iter().chain(set_for.iter().map(|(_, limit)| limit)) {
             if !profile.limits().any(|(name, ..)| *name == *limit.name) {
                 return Err(ConfigError::UnknownLimit { name: limit.name.to_string() });
             }
         }
         Rules::new(profile, set, &[], *jitter)?;
-        Ok(Account::new(self.settings))
+        Ok(Account::new(self.settings, self.terms))
     }
 }

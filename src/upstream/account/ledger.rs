@@ -45,9 +45,7 @@ pub(in crate::upstream) struct Ledger<B: Backend<Plan>> {
     pub(super) queue: Queue<Plan, Gate<B>>,
     pub(super) watch: Arc<Watch>,
     pub(super) board: Board,
-    pub(super) set: Vec<SetLimit>,
     pub(super) jitter: Duration,
-    pub(super) max_wait: Option<Duration>,
     pub(super) known: Mutex<Known>,
     pub(super) expected: Mutex<Expected>,
     pub(super) standing: Mutex<Standing>,
@@ -60,6 +58,8 @@ pub(in crate::upstream) struct Ledger<B: Backend<Plan>> {
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) rules: Arc<Rules>,
+    pub(super) set: Vec<SetLimit>,
+    pub(super) max_wait: Option<Duration>,
     pub(super) limits: Vec<KnownLimit>,
     /// The board's at that time.
     pub(super) version: u64,
@@ -83,7 +83,8 @@ impl<B: Backend<Plan>> Ledger<B> {
         ask: Ask,
         since: Instant,
     ) -> Result<Hold<B>, Rejection> {
-        let ask = ask.with_deadline(since, self.max_wait);
+        let max_wait = lock(&self.known).max_wait;
+        let ask = ask.with_deadline(since, max_wait);
         self.board.current().await;
         let mut changes = self.board.changes();
         loop {
@@ -243,23 +244,39 @@ impl<B: Backend<Plan>> Ledger<B> {
         }
         known.version = version;
         let limits = self.board.notice(&self.quota).limits;
-        if limits != known.limits
-            && let Ok(rules) = Rules::new(&self.profile, &self.set, &limits, self.jitter)
-        {
-            known.limits = limits;
-            if rules.plan != known.rules.plan {
-                for (name, limit) in rules.changes(&known.rules) {
-                    self.observer.learned(&self.quota, name, limit);
-                }
-                self.limiter().set_algorithm(rules.plan.clone());
-                if known.rules.is_unknown() {
-                    self.watch.trust();
-                }
-                known.rules = Arc::new(rules);
-            }
+        if limits != known.limits {
+            self.put_in_force(&mut known, limits);
         }
         drop(known);
         self.queue.rouse(&self.key);
+    }
+
+    /// Puts in force what was set by hand, in place of what was set before.
+    pub(super) fn set(&self, set: Vec<SetLimit>, max_wait: Option<Duration>) {
+        let mut known = lock(&self.known);
+        (known.set, known.max_wait) = (set, max_wait);
+        let limits = known.limits.clone();
+        self.put_in_force(&mut known, limits);
+        drop(known);
+        self.queue.rouse(&self.key);
+    }
+
+    /// Decides by these limits, if they can be decided by, and by what was set.
+    fn put_in_force(&self, known: &mut Known, limits: Vec<KnownLimit>) {
+        let rules = Rules::new(&self.profile, &known.set, &limits, self.jitter);
+        let Ok(rules) = rules else { return };
+        known.limits = limits;
+        if rules.plan == known.rules.plan {
+            return;
+        }
+        for (name, limit) in rules.changes(&known.rules) {
+            self.observer.learned(&self.quota, name, limit);
+        }
+        self.limiter().set_algorithm(rules.plan.clone());
+        if known.rules.is_unknown() {
+            self.watch.trust();
+        }
+        known.rules = Arc::new(rules);
     }
 
     fn post_limit(&self, limit: &KnownLimit) {
