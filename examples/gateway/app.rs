@@ -15,7 +15,6 @@ use http::{
     HeaderMap, HeaderValue, Request, Response, StatusCode,
     header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE},
 };
-use http_body_util::{BodyExt as _, Limited};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -63,8 +62,7 @@ pub(crate) fn full() -> Router {
     Router::new().route("/healthz", get(health::lives)).fallback(
         |request: Request<Body>| async move {
             let (parts, body) = request.into_parts();
-            // An answer before the question has come may get lost on its way.
-            let _ = Limited::new(body, ENOUGH_TO_REFUSE).collect().await;
+            bodies::discard(body).await;
             Refusal::full().respond(wire_of(parts.uri.path()))
         },
     )
@@ -98,7 +96,10 @@ async fn answer(gateway: &Gateway, wire: Wire, request: Request<Body>) -> Respon
     let live = gateway.live();
     let tenant = match tenant(&live, request.headers()) {
         Ok(tenant) => tenant,
-        Err(refusal) => return refusal.respond(wire),
+        Err(refusal) => {
+            bodies::discard(request.into_body()).await;
+            return refusal.respond(wire);
+        }
     };
     let (call, request) = match prepare(gateway, &live, tenant, wire, request).await {
         Ok(prepared) => prepared,
@@ -250,5 +251,3 @@ pub(crate) fn wire_of(path: &str) -> Wire {
 
 /// As JSON readers have it.
 const DEEPEST: usize = 127;
-/// What is read of a question that is refused whatever it is.
-const ENOUGH_TO_REFUSE: usize = 1 << 20;

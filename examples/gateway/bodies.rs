@@ -13,7 +13,7 @@ use http::{
 };
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use tokio::time::{Instant, Sleep, sleep, timeout_at};
+use tokio::time::{Instant, Sleep, sleep, timeout, timeout_at};
 use tower::BoxError;
 
 use crate::{config::Server, patient::time_for, refusal::Refusal};
@@ -35,6 +35,7 @@ pub(crate) async fn read(
     let length = headers.get(CONTENT_LENGTH).map(HeaderValue::as_bytes);
     let length = length.and_then(|length| std::str::from_utf8(length).ok()?.parse::<usize>().ok());
     if length.is_some_and(|length| length > most) {
+        discard(body).await;
         return Err(too_large());
     }
     let begun = Instant::now();
@@ -47,6 +48,7 @@ pub(crate) async fn read(
             Ok(Some(Ok(frame))) => {
                 let Ok(data) = frame.into_data() else { continue };
                 if data.len() > most - read.len() {
+                    discard(body).await;
                     return Err(too_large());
                 }
                 read.extend_from_slice(&data);
@@ -58,6 +60,20 @@ pub(crate) async fn read(
             }
         }
     }
+}
+
+/// Reads a little of what nobody wants to know: an answer that is there before its question has come is
+/// lost where the connection is reset under it.
+pub(crate) async fn discard(mut body: Body) {
+    let read = async {
+        let mut left = ENOUGH;
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            let Some(rest) = left.checked_sub(length) else { return };
+            left = rest;
+        }
+    };
+    let _ = timeout(SOON, read).await;
 }
 
 /// Whether lists and objects stand in each other more than so deep. Of what is no JSON it says anything.
@@ -118,3 +134,8 @@ where
         self.body.size_hint()
     }
 }
+
+/// So much of what is refused is read,
+const ENOUGH: usize = 1 << 20;
+/// for so long.
+const SOON: Duration = Duration::from_secs(1);

@@ -67,6 +67,8 @@ async fn main() -> ExitCode {
 
 /// The real thing.
 async fn serve_file(path: PathBuf) -> Result<(), BoxError> {
+    // Before anybody can know that it is there: who is told to end from here on ends well.
+    let mut signals = Signals::new();
     // Read before it is put in force: a change that comes meanwhile is seen as one.
     let known = std::fs::read_to_string(&path).ok();
     let config = Config::read(&path, &|name| std::env::var(name).ok())?;
@@ -74,7 +76,6 @@ async fn serve_file(path: PathBuf) -> Result<(), BoxError> {
     let running = Running::start(Arc::clone(&gateway)).await?;
     println!("tenants: http://{}   page: http://{}", running.tenants, running.page);
     let reloads = tokio::spawn(reload::watch(gateway, path, known));
-    let mut signals = Signals::new();
     signals.next().await;
     println!("draining");
     reloads.abort();

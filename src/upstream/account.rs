@@ -176,7 +176,8 @@ impl<B: Backend<Plan>> Account<B> {
     ///
     /// All else stays: what was used and what is under way, what answers have told, the stops, who waits
     /// in line and how estimates are corrected. A limit that was told goes before one that was set, as
-    /// always. Who waits is looked at anew. Limits that the profile does not have are not taken over.
+    /// always. Who waits is looked at anew. Whether limits are by model stays too, and limits that the
+    /// profile does not have are not taken over.
     ///
     /// ```
     /// use tower_quota::{Quota, upstream::{Account, Profile}};
