@@ -12,6 +12,7 @@ pub mod local;
 pub mod redis;
 #[cfg(feature = "remote")]
 pub mod remote;
+pub mod tracked;
 #[cfg(any(feature = "quota-service", feature = "remote"))]
 pub(crate) mod wire;
 
@@ -20,7 +21,7 @@ use std::future::Future;
 pub(crate) use self::joint::Carried;
 #[cfg(feature = "remote")]
 pub use self::remote::{Remote, RemoteBuilder};
-pub use self::{erased::DynBackend, joint::Joint};
+pub use self::{erased::DynBackend, joint::Joint, tracked::Tracked};
 #[cfg(feature = "local")]
 pub use self::{
     guarded::{Guarded, GuardedBuilder},

@@ -110,9 +110,22 @@ pub mod guide {
     #[cfg(feature = "upstream")]
     #[doc = include_str!("guide/upstream.md")]
     pub mod upstream {}
-    #[cfg(all(feature = "cache", feature = "deferred", feature = "upstream"))]
+    #[cfg(all(feature = "cache", feature = "deferred", feature = "redis", feature = "upstream"))]
     #[doc = include_str!("guide/gateway.md")]
     pub mod gateway {}
+    #[cfg(all(feature = "deferred", feature = "redis", feature = "upstream"))]
+    #[doc = include_str!("guide/operations.md")]
+    pub mod operations {}
+    #[cfg(all(
+        feature = "axum",
+        feature = "cache",
+        feature = "deferred",
+        feature = "redis",
+        feature = "testing",
+        feature = "upstream"
+    ))]
+    #[doc = include_str!("guide/free_api.md")]
+    pub mod free_api {}
     #[doc = include_str!("guide/observing.md")]
     pub mod observing {}
     #[doc = include_str!("../DESIGN.md")]

@@ -7,7 +7,7 @@ use std::{
 
 use axum::{
     Router,
-    body::{Body, Bytes, to_bytes},
+    body::Body,
     extract::State,
     routing::{any, get, post},
 };
@@ -24,15 +24,15 @@ use tower_quota::{
 };
 
 use crate::{
+    bodies,
     call::Call,
     config::Wire,
     deferral::Owner,
-    health,
+    fields, health,
     live::{Gateway, Live},
     numbers::Outcome,
     refusal::Refusal,
     tenants::{Tenant, key_hash},
-    upstream::strip,
 };
 
 /// The tenants' side.
@@ -55,6 +55,17 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
             refusal.respond(wire_of(request.uri().path()))
         })
         .with_state(gateway)
+}
+
+/// What those see who are one too many: that there is no room, and that it lives all the same.
+pub(crate) fn full() -> Router {
+    Router::new().route("/healthz", get(health::lives)).fallback(
+        |request: Request<Body>| async move {
+            let (parts, body) = request.into_parts();
+            bodies::discard(body).await;
+            Refusal::full().respond(wire_of(parts.uri.path()))
+        },
+    )
 }
 
 async fn openai(State(gateway): State<Arc<Gateway>>, request: Request<Body>) -> Response<Body> {
@@ -85,7 +96,10 @@ async fn answer(gateway: &Gateway, wire: Wire, request: Request<Body>) -> Respon
     let live = gateway.live();
     let tenant = match tenant(&live, request.headers()) {
         Ok(tenant) => tenant,
-        Err(refusal) => return refusal.respond(wire),
+        Err(refusal) => {
+            bodies::discard(request.into_body()).await;
+            return refusal.respond(wire);
+        }
     };
     let (call, request) = match prepare(gateway, &live, tenant, wire, request).await {
         Ok(prepared) => prepared,
@@ -147,7 +161,7 @@ pub(crate) fn given(mut response: Response<Body>, wire: Wire) -> Response<Body> 
         let message = "The provider did not accept the gateway's account.";
         return Refusal::new(StatusCode::BAD_GATEWAY, "api_error", message).respond(wire);
     }
-    strip(response.headers_mut());
+    *response.headers_mut() = fields::to_tenant(response.headers());
     response.extensions_mut().clear();
     response
 }
@@ -192,12 +206,15 @@ pub(crate) async fn prepare(
     request: Request<Body>,
 ) -> Result<(Call, Request<Body>), Refusal> {
     let (mut parts, body) = request.into_parts();
-    let server = &live.config.server;
-    let body = read(&parts.headers, body, server.max_body_bytes, server.read_timeout).await?;
+    let body = bodies::read(&parts.headers, body, &live.config.server).await?;
     let text = std::str::from_utf8(&body).map_err(|_| Refusal::bad("The body is not UTF-8."))?;
     // A list would be read as one, its members in the order of the fields.
     if !text.trim_start().starts_with('{') {
         return Err(Refusal::bad("The body is not a JSON object."));
+    }
+    // What is skipped of it here is read elsewhere, by what follows each level.
+    if bodies::is_deeper(&body, DEEPEST) {
+        return Err(Refusal::bad(format!("The body is nested deeper than {DEEPEST} levels.")));
     }
     let head: Head = serde_json::from_str(text)
         .map_err(|error| Refusal::bad(format!("The body is not understood: {error}.")))?;
@@ -223,35 +240,14 @@ pub(crate) async fn prepare(
     Ok((call, Request::from_parts(parts, Body::from(body))))
 }
 
-async fn read(
-    headers: &HeaderMap,
-    body: Body,
-    most: usize,
-    patience: Duration,
-) -> Result<Bytes, Refusal> {
-    let too_large = || {
-        let message = format!("The body is larger than {most} bytes.");
-        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
-    };
-    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if length.is_some_and(|length: usize| length > most) {
-        return Err(too_large());
-    }
-    match tokio::time::timeout(patience, to_bytes(body, most)).await {
-        Ok(Ok(body)) => Ok(body),
-        Ok(Err(_)) => Err(too_large()),
-        Err(_) => {
-            let message = "The body took too long to come.";
-            Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "timeout_error", message))
-        }
-    }
-}
-
 fn is_from_memory(headers: &HeaderMap) -> bool {
-    let says = headers.get("cache-status").and_then(|value| value.to_str().ok());
+    let says = headers.get(fields::CACHE_STATUS).and_then(|value| value.to_str().ok());
     says.is_some_and(|says| says.contains("hit") || says.contains("collapsed"))
 }
 
 pub(crate) fn wire_of(path: &str) -> Wire {
     if path == "/v1/messages" { Wire::Anthropic } else { Wire::OpenAi }
 }
+
+/// As JSON readers have it.
+const DEEPEST: usize = 127;

@@ -8,7 +8,7 @@ use std::{fmt, path::Path};
 
 pub(crate) use self::{
     check::read_profile,
-    shape::{Account, Config, Secret, Wire},
+    shape::{Account, Config, Secret, Server, State, Wire},
 };
 
 /// What is wrong with a configuration, each with its line and a remedy.
@@ -56,6 +56,23 @@ impl Config {
         }
         let placed = problems.into_iter();
         Err(placed.map(|(place, text)| Problem { line: line_of(place), text }).collect())
+    }
+}
+
+impl Config {
+    /// Keeps what needs a restart as it is in force, and says what of it was to change.
+    pub(crate) fn keep_of(&mut self, in_force: &Self) -> Vec<&'static str> {
+        let changes = [
+            ("[server]", self.server != in_force.server),
+            ("[state]", !self.state.is_same(&in_force.state)),
+            ("[deferred]", self.deferred != in_force.deferred),
+            ("[cache] max_bytes", self.cache.max_bytes != in_force.cache.max_bytes),
+        ];
+        self.server = in_force.server.clone();
+        self.state = in_force.state.clone();
+        self.deferred = in_force.deferred.clone();
+        self.cache.max_bytes = in_force.cache.max_bytes;
+        changes.into_iter().filter(|(_, changes)| *changes).map(|(name, _)| name).collect()
     }
 }
 

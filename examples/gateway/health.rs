@@ -8,10 +8,11 @@ use http::StatusCode;
 use crate::live::Gateway;
 
 pub(crate) fn router(gateway: Arc<Gateway>) -> Router<Arc<Gateway>> {
-    Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .with_state(gateway)
+    Router::new().route("/healthz", get(lives)).route("/readyz", get(ready)).with_state(gateway)
+}
+
+pub(crate) async fn lives() -> &'static str {
+    "ok\n"
 }
 
 async fn ready(State(gateway): State<Arc<Gateway>>) -> (StatusCode, &'static str) {

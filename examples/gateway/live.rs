@@ -1,7 +1,7 @@
 //! A configuration in force: its tenants, its models, and the layers that their calls pass.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
+    collections::{BTreeMap, HashMap},
     num::NonZeroU32,
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
@@ -13,25 +13,23 @@ use http::{HeaderName, Request, Response, request::Parts};
 use tower::{BoxError, ServiceBuilder, ServiceExt as _, service_fn, util::BoxCloneSyncService};
 use tower_quota::{
     Cost, Key, Limit, Limiter, PolicyName,
-    algorithm::{Plan, Portion},
-    backend::{
-        DynBackend, GuardedBuilder, Local,
-        guarded::Fallback,
-        redis::{RedisBuilder, Server as RedisServer},
-    },
+    algorithm::Plan,
+    backend::DynBackend,
     cache::{AnswerCacheLayer, MemoryStore},
     queue::Ask,
-    upstream::{Account, Board, Pool, Profile, Standing, UpstreamLayer},
+    upstream::{Pool, Profile, UpstreamLayer},
 };
 
 use crate::{
+    accounts::{self, Accounts},
     call::Call,
-    config::{self, Config, Wire},
+    config::{Config, Wire},
     deferral::Later,
     numbers::{Numbers, lock},
     plans,
+    state::Home,
     tenants::{PlanTerms, Tenant},
-    upstream::{self, Client, Kept, Quota, Target, Upstream, Via},
+    upstream::{self, Client, Quota, Upstream, Via},
 };
 
 pub(crate) type Next = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
@@ -40,10 +38,13 @@ pub(crate) type Next = BoxCloneSyncService<Request<Body>, Response<Body>, BoxErr
 #[derive(Debug)]
 pub(crate) struct Gateway {
     live: RwLock<Arc<Live>>,
-    plans: Mutex<HashMap<String, Limiter<Plan, DynBackend<Plan>>>>,
-    accounts: Mutex<HashMap<String, Kept>>,
+    plans: Mutex<HashMap<String, Limited>>,
+    /// What tenants have used, whatever their plans are: who is given another has used what it has used.
+    used: DynBackend<Plan>,
+    accounts: Accounts,
     answers: MemoryStore,
     client: Client,
+    pub(crate) home: Home,
     pub(crate) later: Later,
     pub(crate) numbers: Arc<Numbers>,
 }
@@ -60,6 +61,14 @@ pub(crate) struct Live {
     pub(crate) at_once: Next,
 }
 
+/// A configuration that is checked and built, and not in force: nothing of what it shares with the one that
+/// is has changed.
+struct Draft {
+    live: Live,
+    accounts: Vec<accounts::Draft>,
+    plans: Vec<(String, Limited, Plan)>,
+}
+
 /// The way of one model's calls.
 #[derive(Debug)]
 pub(crate) struct Route {
@@ -71,24 +80,31 @@ pub(crate) struct Route {
 
 impl Gateway {
     pub(crate) fn new(config: Config) -> Result<Self, BoxError> {
+        let home = Home::new(config.state.clone());
         let gateway = Self {
             live: RwLock::new(Arc::new(Live::nothing()?)),
             plans: Mutex::default(),
-            accounts: Mutex::default(),
+            used: home.backend("tenants")?,
+            accounts: Accounts::default(),
             answers: MemoryStore::new(config.cache.max_bytes),
             client: upstream::client(),
+            home,
             later: Later::new(&config)?,
             numbers: Arc::new(Numbers::new()),
         };
-        gateway.apply(config)?;
+        let draft = gateway.draft(config)?;
+        gateway.put_in_force(draft);
         Ok(gateway)
     }
 
-    /// Puts a configuration in force. Calls that are under way go on under the old one.
-    pub(crate) fn apply(&self, config: Config) -> Result<(), BoxError> {
-        let live = self.build(config)?;
-        *self.live.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(live);
-        Ok(())
+    /// Puts another configuration in force, all of it in one step, or none of it. Calls that are under way
+    /// go on by the old one, to the same ledgers. What needs a restart stays as it is, and is returned by
+    /// name.
+    pub(crate) fn apply(&self, mut config: Config) -> Result<Vec<&'static str>, BoxError> {
+        let stays = config.keep_of(&self.live().config);
+        let draft = self.draft(config)?;
+        self.put_in_force(draft);
+        Ok(stays)
     }
 
     pub(crate) fn live(&self) -> Arc<Live> {
@@ -100,91 +116,35 @@ impl Gateway {
         (self.answers.len(), self.answers.weight())
     }
 
-    fn build(&self, config: Config) -> Result<Live, BoxError> {
-        let upstreams = self.upstreams(&config)?;
+    fn draft(&self, config: Config) -> Result<Draft, BoxError> {
+        let drafts = config.accounts.iter();
+        let drafts = drafts.map(|account| self.accounts.draft(&config, &self.home, account));
+        let accounts = drafts.collect::<Result<Vec<_>, _>>()?;
+        let upstreams: Vec<_> = accounts.iter().map(|own| Arc::clone(&own.upstream)).collect();
         let routes = self.routes(&config, &upstreams)?;
-        let (tenants, plans) = self.tenants(&config)?;
-        let at_once = self.service(&config, plans);
+        let plans = self.plans(&config)?;
+        let tenants = self.tenants(&config)?;
+        let services =
+            plans.iter().map(|(name, limiter, _)| (name.clone(), plans::limited(limiter.clone())));
+        let at_once = self.service(&config, services.collect());
         let service = self.later.wrap(at_once.clone());
-        Ok(Live { config, tenants, routes, upstreams, service, at_once })
+        let live = Live { config, tenants, routes, upstreams, service, at_once };
+        Ok(Draft { live, accounts, plans })
     }
 
-    fn upstreams(&self, config: &Config) -> Result<Vec<Arc<Upstream>>, BoxError> {
-        let mut upstreams = Vec::new();
-        for account in &config.accounts {
-            let name = account.name.get_ref().clone();
-            let provider = config.providers.iter().find(|own| own.name == account.provider);
-            let provider = provider.ok_or("an account without a provider")?;
-            let profile = config::read_profile(provider.profile.get_ref())?;
-            let per_model = account.per_model.unwrap_or_else(|| is_per_model(&profile));
-            let (kept, quotas) = self.kept(config, account, &profile, per_model)?;
-            let mut builder = Account::builder(profile.clone())
-                .backend(kept.backend.clone())
-                .board(kept.board.clone())
-                .key(Key::from(name.as_str()))
-                .name(PolicyName::new(&*name)?)
-                .max_wait(account.max_wait);
-            if per_model {
-                builder = builder.per_model();
-            }
-            for (limit, quota) in &account.quotas {
-                builder = builder.limit(limit, *quota);
-                for own in &quotas {
-                    let mut standing = lock(&own.standing);
-                    let mut known = standing.limits().iter();
-                    if !known.any(|own| own.name == *limit && own.limit.is_some()) {
-                        standing.configure(limit, quota.limit(), quota.period());
-                    }
-                }
-            }
-            let target = Target::new(provider.base_url.get_ref()).ok_or("no base URL")?;
-            upstreams.push(Arc::new(Upstream {
-                name,
-                account: builder.build()?,
-                quotas,
-                profile,
-                wire: provider.speaks,
-                target,
-                key: account.key.clone(),
-                timeout: provider.timeout,
-            }));
+    /// It cannot fail. Whoever asks meanwhile waits for all of it.
+    fn put_in_force(&self, Draft { live, accounts, plans }: Draft) {
+        let mut place = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        self.accounts.put_in_force(accounts);
+        let mut known = lock(&self.plans);
+        for (name, limiter, limits) in plans {
+            limiter.set_algorithm(limits);
+            known.insert(name, limiter);
         }
-        Ok(upstreams)
-    }
-
-    /// What is known of an account, and its quotas.
-    fn kept(
-        &self,
-        config: &Config,
-        account: &config::Account,
-        profile: &Profile,
-        per_model: bool,
-    ) -> Result<(Kept, Vec<Quota>), BoxError> {
-        let name = account.name.get_ref().as_str();
-        // Another provider's answers say nothing of this one's limits.
-        let known_by = format!("{name} {}", profile.name());
-        let mut accounts = lock(&self.accounts);
-        let kept = match accounts.entry(known_by) {
-            Entry::Occupied(kept) => kept.into_mut(),
-            Entry::Vacant(place) => place.insert(Kept {
-                backend: backend(config, &format!("account-{name}"))?,
-                board: board(config, name)?,
-                standings: BTreeMap::new(),
-            }),
-        };
-        let own = config.models.iter().filter(|model| model.accounts.contains(&account.name));
-        let mut models: BTreeSet<_> =
-            own.filter(|_| per_model).map(|model| model.at_provider().to_owned()).collect();
-        if models.is_empty() {
-            models.insert(String::new());
+        for tenant in live.tenants.values() {
+            self.numbers.keep(&tenant.name, Arc::clone(&tenant.tally));
         }
-        let quotas = models.into_iter().map(|model| {
-            let standing = kept.standings.entry(model.clone());
-            let standing = standing.or_insert_with(|| Arc::new(Mutex::new(Standing::new(profile))));
-            Quota { standing: Arc::clone(standing), model }
-        });
-        let quotas = quotas.collect();
-        Ok((kept.clone(), quotas))
+        *place = Arc::new(live);
     }
 
     fn routes(
@@ -231,12 +191,28 @@ impl Gateway {
         Ok(routes)
     }
 
-    fn tenants(&self, config: &Config) -> Result<(Tenants, Plans), BoxError> {
-        let (mut terms, mut services) = (HashMap::new(), HashMap::new());
+    /// The limiter of each plan, and the limits that it is to have. One that is there stays.
+    fn plans(&self, config: &Config) -> Result<Vec<(String, Limited, Plan)>, BoxError> {
+        let known = lock(&self.plans);
+        let plans = config.plans.iter().map(|plan| {
+            let name = plan.name.get_ref().clone();
+            let limits = plans::limits(&plan.quotas)?;
+            let limiter = match known.get(&name) {
+                Some(limiter) => limiter.clone(),
+                None => {
+                    let limit = Limit::new(PolicyName::new(name.clone())?, limits.clone());
+                    Limiter::of(limit, self.used.clone())
+                }
+            };
+            Ok((name, limiter, limits))
+        });
+        plans.collect()
+    }
+
+    fn tenants(&self, config: &Config) -> Result<Tenants, BoxError> {
+        let mut terms = HashMap::new();
         for plan in &config.plans {
             let name = plan.name.get_ref().clone();
-            let limiter = self.limiter(config, &name, plans::limits(&plan.quotas)?)?;
-            services.insert(name.clone(), plans::limited(limiter));
             let weight = NonZeroU32::new(plan.weight).unwrap_or(NonZeroU32::MIN);
             let (priority, max_wait) = (plan.priority.into(), plan.max_wait);
             let plan = PlanTerms { name: name.clone(), priority, weight, max_wait };
@@ -247,34 +223,16 @@ impl Gateway {
             let name = tenant.name.get_ref().clone();
             let plan = terms.get(tenant.plan.get_ref()).ok_or("a tenant without its plan")?;
             let models = tenant.models.iter().map(|model| model.get_ref().clone()).collect();
-            let tally = self.numbers.tenant(&name);
+            let tally = self.numbers.tally(&name);
             let key = Key::from(name.as_str());
             let plan = Arc::clone(plan);
             tenants.insert(tenant.hash, Arc::new(Tenant { name, key, plan, models, tally }));
         }
-        Ok((tenants, services))
-    }
-
-    /// The limiter of a plan: the one that is there, with new limits. What was used stays used.
-    fn limiter(
-        &self,
-        config: &Config,
-        name: &str,
-        limits: Plan,
-    ) -> Result<Limiter<Plan, DynBackend<Plan>>, BoxError> {
-        let mut plans = lock(&self.plans);
-        if let Some(limiter) = plans.get(name) {
-            limiter.set_algorithm(limits);
-            return Ok(limiter.clone());
-        }
-        let backend = backend(config, &format!("plan-{name}"))?;
-        let limiter = Limiter::of(Limit::new(PolicyName::new(name)?, limits), backend);
-        plans.insert(name.to_owned(), limiter.clone());
-        Ok(limiter)
+        Ok(tenants)
     }
 
     /// The layers: the memory of answers, the tenant's plan, and then the model's way.
-    fn service(&self, config: &Config, plans: Plans) -> Next {
+    fn service(&self, config: &Config, plans: HashMap<String, Next>) -> Next {
         let plans = Arc::new(plans);
         let by_plan = service_fn(move |request: Request<Body>| {
             let plan = request
@@ -313,7 +271,7 @@ impl Gateway {
 }
 
 type Tenants = HashMap<[u8; 32], Arc<Tenant>>;
-type Plans = HashMap<String, Next>;
+type Limited = Limiter<Plan, DynBackend<Plan>>;
 
 impl Live {
     fn nothing() -> Result<Self, BoxError> {
@@ -340,30 +298,6 @@ fn under_its_name(model: Arc<str>, inner: Next) -> Next {
             inner.oneshot(Request::from_parts(parts, Body::from(body))).await
         }
     }))
-}
-
-/// Whether the provider is known to have limits for each model.
-fn is_per_model(profile: &Profile) -> bool {
-    let name = profile.name();
-    let together = ["hugging-face", "ietf", "openrouter"];
-    Profile::READY.contains(&name) && !together.contains(&name)
-}
-
-/// Where states are: in this process, or on a server that all instances share.
-fn backend(config: &Config, name: &str) -> Result<DynBackend<Plan>, BoxError> {
-    let Some(url) = &config.state.redis else { return Ok(DynBackend::new(Local::new())) };
-    // The error would tell the URL, which may hold a password.
-    let server = RedisServer::open(url.expose()).map_err(|_| "the Redis URL is not understood")?;
-    let redis = RedisBuilder::new(server, PolicyName::new(name)?).build();
-    let share = Fallback::LocalShare(Portion::of(config.state.instances)?);
-    Ok(DynBackend::new(GuardedBuilder::new(share).build(redis)))
-}
-
-/// Where it is told what providers say: to all instances, or to this one.
-fn board(config: &Config, account: &str) -> Result<Board, BoxError> {
-    let Some(url) = &config.state.redis else { return Ok(Board::new()) };
-    let server = RedisServer::open(url.expose()).map_err(|_| "the Redis URL is not understood")?;
-    Ok(Board::shared(server, PolicyName::new(format!("account-{account}"))?))
 }
 
 pub(crate) fn into_body<B>(response: Response<B>) -> Response<Body>

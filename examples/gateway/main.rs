@@ -11,30 +11,42 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it talks to who starts it")]
 
+mod accounts;
 mod app;
+mod bodies;
 mod call;
 mod config;
 mod deferral;
 mod demo;
+mod fields;
 mod health;
 mod live;
 mod metrics;
 mod numbers;
 mod page;
+mod patient;
 mod plans;
 mod refusal;
 mod reload;
 mod serve;
+mod state;
 mod status;
 mod tenants;
 mod upstream;
 
-use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    io::IsTerminal as _, net::SocketAddr, num::NonZeroUsize, path::PathBuf, process::ExitCode,
+    sync::Arc, time::Duration,
+};
 
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tower::BoxError;
 
-use self::{config::Config, live::Gateway};
+use self::{
+    config::{Config, Server},
+    live::Gateway,
+    serve::Door,
+};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -55,17 +67,19 @@ async fn main() -> ExitCode {
 
 /// The real thing.
 async fn serve_file(path: PathBuf) -> Result<(), BoxError> {
+    // Before anybody can know that it is there: who is told to end from here on ends well.
+    let mut signals = Signals::new();
     // Read before it is put in force: a change that comes meanwhile is seen as one.
-    let known = std::fs::read(&path).ok();
+    let known = std::fs::read_to_string(&path).ok();
     let config = Config::read(&path, &|name| std::env::var(name).ok())?;
     let gateway = Arc::new(Gateway::new(config)?);
     let running = Running::start(Arc::clone(&gateway)).await?;
     println!("tenants: http://{}   page: http://{}", running.tenants, running.page);
     let reloads = tokio::spawn(reload::watch(gateway, path, known));
-    until_told().await;
+    signals.next().await;
     println!("draining");
     reloads.abort();
-    running.stop().await;
+    running.stop_unless(&mut signals).await;
     Ok(())
 }
 
@@ -81,31 +95,31 @@ async fn demonstrate() -> Result<(), BoxError> {
     println!("Four tenants ask three accounts for more than these have. Look at it here:\n");
     println!("    http://{}\n", running.page);
     demo.ask(running.tenants);
+    let mut signals = Signals::new();
     match seconds {
         Some(seconds) => {
             println!("It ends by itself after {seconds} s.");
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_secs(seconds)) => {}
-                () = until_told() => {}
+                () = signals.next() => {}
             }
         }
-        None => until_told().await,
+        None => signals.next().await,
     }
     demo.quiet();
-    running.stop().await;
+    running.stop_unless(&mut signals).await;
     demo.sum_up(&gateway);
     Ok(())
 }
 
-/// Both listeners.
+/// Both doors.
 struct Running {
-    tenants: std::net::SocketAddr,
-    page: std::net::SocketAddr,
+    tenants: SocketAddr,
+    page: SocketAddr,
     gateway: Arc<Gateway>,
-    stop: watch::Sender<bool>,
-    look: tokio::task::JoinHandle<()>,
-    servers: [tokio::task::JoinHandle<()>; 2],
-    runner: tokio::task::JoinHandle<()>,
+    look: JoinHandle<()>,
+    doors: [(watch::Sender<bool>, JoinHandle<()>); 2],
+    runner: (watch::Sender<bool>, JoinHandle<()>),
 }
 
 impl Running {
@@ -115,56 +129,104 @@ impl Running {
             let listener = TcpListener::bind(address).await;
             listener.map_err(|error| format!("{address} cannot be listened at: {error}"))
         };
-        let (tenants, page) = (bind(server.listen).await?, bind(server.page).await?);
-        let addresses = (tenants.local_addr()?, page.local_addr()?);
-        let (stop, stopped) = watch::channel(false);
+        let listeners = (bind(server.listen).await?, bind(server.page).await?);
+        let (tenants, page) = (listeners.0.local_addr()?, listeners.1.local_addr()?);
         let (ticks, ticking) = watch::channel(status::status(&gateway).to_string().into());
         let look = tokio::spawn(page::look(Arc::clone(&gateway), ticks));
-        let serve = |listener, app| {
-            let (patience, drain) = (server.read_timeout, server.drain);
-            tokio::spawn(serve::serve(listener, app, patience, stopped.clone(), drain))
+        let open = |door: Door, listener| {
+            let (stop, stopped) = watch::channel(false);
+            (stop, tokio::spawn(door.serve(listener, stopped)))
         };
-        let servers = [
-            serve(tenants, app::router(Arc::clone(&gateway))),
-            serve(page, page::router(Arc::clone(&gateway), ticking)),
-        ];
-        let mut end = stopped.clone();
-        let end = Box::pin(async move { drop(end.changed().await) });
-        let runner = tokio::spawn(deferral::Later::run(Arc::clone(&gateway), end));
-        let (tenants, page) = addresses;
-        Ok(Self { tenants, page, gateway, stop, look, servers, runner })
+        let of_tenants = Door {
+            app: app::router(Arc::clone(&gateway)),
+            full: app::full(),
+            server: server.clone(),
+            connections: Arc::clone(&gateway.numbers.connections),
+        };
+        let of_operators = Door {
+            app: page::router(Arc::clone(&gateway), ticking),
+            full: app::full(),
+            server: Server { max_connections: OPERATORS, ..server },
+            connections: Arc::default(),
+        };
+        let doors = [open(of_tenants, listeners.0), open(of_operators, listeners.1)];
+        let (end, mut ended) = watch::channel(false);
+        let end_of_runner = Box::pin(async move { drop(ended.changed().await) });
+        let runner = tokio::spawn(deferral::Later::run(Arc::clone(&gateway), end_of_runner));
+        Ok(Self { tenants, page, gateway, look, doors, runner: (end, runner) })
     }
 
-    /// Takes no more calls, and lets those that are there end.
+    /// Ends well, or at once at a signal: whoever asks twice means it. What is not written then counts as
+    /// reserved.
+    async fn stop_unless(self, signals: &mut Signals) {
+        tokio::select! {
+            () = self.stop() => {}
+            () = signals.next() => {
+                eprintln!("ended at once by a second signal");
+                std::process::exit(1);
+            }
+        }
+    }
+
+    /// Lets it be known that it ends, takes no more calls, lets those that are there end, and writes what
+    /// they came to.
     async fn stop(self) {
+        let server = self.gateway.live().config.server.clone();
         self.gateway.numbers.drain();
+        // Whoever sends calls here finds that out when it looks next.
+        tokio::time::sleep(server.drain_delay).await;
+        let [tenants, operators] = self.doors;
+        let (end, mut runner) = self.runner;
+        end.send_replace(true);
+        let deferred = async {
+            // Those that do not end in time are run again, here or by another instance.
+            if tokio::time::timeout(server.drain, &mut runner).await.is_err() {
+                runner.abort();
+                drop(runner.await);
+            }
+        };
+        tokio::join!(close(tenants), deferred);
         // Pages wait for the next second for ever: with whoever tells it they end.
         self.look.abort();
-        self.stop.send_replace(true);
-        for server in self.servers {
-            let _ = server.await;
-        }
-        // Deferred calls that do not end in time are run again at the next start.
-        let drain = self.gateway.live().config.server.drain;
-        let mut runner = self.runner;
-        if tokio::time::timeout(drain, &mut runner).await.is_err() {
-            runner.abort();
-        }
+        close(operators).await;
+        self.gateway.home.written().await;
     }
 }
 
-/// Until Ctrl-C, or a polite request to end.
-async fn until_told() {
+async fn close((stop, door): (watch::Sender<bool>, JoinHandle<()>)) {
+    stop.send_replace(true);
+    let _ = door.await;
+}
+
+/// Ctrl-C, and polite requests to end.
+struct Signals {
     #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminated) = signal(SignalKind::terminate()) {
+    terminated: Option<tokio::signal::unix::Signal>,
+}
+
+impl Signals {
+    fn new() -> Self {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            Self { terminated: signal(SignalKind::terminate()).ok() }
+        }
+        #[cfg(not(unix))]
+        Self {}
+    }
+
+    async fn next(&mut self) {
+        #[cfg(unix)]
+        if let Some(terminated) = &mut self.terminated {
             tokio::select! {
                 _ = tokio::signal::ctrl_c() => {}
                 _ = terminated.recv() => {}
             }
             return;
         }
+        let _ = tokio::signal::ctrl_c().await;
     }
-    let _ = tokio::signal::ctrl_c().await;
 }
+
+/// The connections of operators at a time.
+const OPERATORS: NonZeroUsize = NonZeroUsize::new(256).expect("it is not zero");

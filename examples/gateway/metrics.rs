@@ -21,6 +21,15 @@ pub(crate) fn text(status: &Value) -> String {
     page.line("gateway_tokens_total", &[], &totals["tokens"]);
     page.head("gateway_upstream_429_total", "counter", "Calls that a provider refused.");
     page.line("gateway_upstream_429_total", &[], &status["upstream_429"]);
+    let connections = &status["connections"];
+    page.head("gateway_connections", "gauge", "Connections of tenants.");
+    page.line("gateway_connections", &[], &connections["open"]);
+    page.head(
+        "gateway_connections_refused_total",
+        "counter",
+        "Connections that were one too many.",
+    );
+    page.line("gateway_connections_refused_total", &[], &connections["turned_away"]);
     page.head("gateway_answers_kept_bytes", "gauge", "Bytes of answers in memory.");
     page.line("gateway_answers_kept_bytes", &[], &status["answers_kept_bytes"]);
     page.head("gateway_ready", "gauge", "1 if this instance takes calls.");

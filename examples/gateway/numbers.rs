@@ -109,6 +109,37 @@ impl Drop for WaitingNow {
     }
 }
 
+/// The connections of a door.
+#[derive(Debug, Default)]
+pub(crate) struct Connections {
+    open: AtomicU64,
+    turned_away: AtomicU64,
+}
+
+/// One connection, as long as it is held.
+pub(crate) struct Connected(Arc<Connections>);
+
+impl Connections {
+    pub(crate) fn one(all: &Arc<Self>) -> Connected {
+        all.open.fetch_add(1, Relaxed);
+        Connected(Arc::clone(all))
+    }
+
+    pub(crate) fn turn_away(&self) {
+        self.turned_away.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        json!({ "open": self.open.load(Relaxed), "turned_away": self.turned_away.load(Relaxed) })
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Relaxed);
+    }
+}
+
 /// Everything that the page, the metrics and the status tell.
 #[derive(Debug)]
 pub(crate) struct Numbers {
@@ -117,6 +148,8 @@ pub(crate) struct Numbers {
     news: Mutex<VecDeque<Value>>,
     history: Mutex<VecDeque<Value>>,
     pub(crate) upstream_429: AtomicU64,
+    /// Of the tenants' door.
+    pub(crate) connections: Arc<Connections>,
     pub(crate) started: Timestamp,
     draining: AtomicBool,
 }
@@ -129,12 +162,13 @@ impl Numbers {
             news: Mutex::default(),
             history: Mutex::default(),
             upstream_429: AtomicU64::new(0),
+            connections: Arc::default(),
             started: SystemClock.now(),
             draining: AtomicBool::new(false),
         }
     }
 
-    /// Whether this instance takes no more calls.
+    /// Whether this instance is about to end, and calls had better go to another.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Relaxed)
     }
@@ -143,8 +177,13 @@ impl Numbers {
         self.draining.store(true, Relaxed);
     }
 
-    pub(crate) fn tenant(&self, name: &str) -> Arc<Tally> {
-        Arc::clone(lock(&self.tenants).entry(name.to_owned()).or_default())
+    /// The tally of a tenant, or a new one, which is shown once it is [kept](Self::keep).
+    pub(crate) fn tally(&self, tenant: &str) -> Arc<Tally> {
+        lock(&self.tenants).get(tenant).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn keep(&self, tenant: &str, tally: Arc<Tally>) {
+        lock(&self.tenants).insert(tenant.to_owned(), tally);
     }
 
     pub(crate) fn tenants(&self) -> Vec<(String, Arc<Tally>)> {

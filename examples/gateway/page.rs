@@ -2,9 +2,14 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use axum::{Router, body::Body, extract::State, routing::get};
+use axum::{
+    Router,
+    body::Body,
+    extract::{Path, State},
+    routing::{get, post},
+};
 use futures::{StreamExt as _, stream};
-use http::{HeaderValue, Response, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde_json::json;
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tower_quota::{
@@ -25,6 +30,7 @@ pub(crate) fn router(gateway: Arc<Gateway>, ticks: watch::Receiver<Arc<str>>) ->
         .route("/events", get(events))
         .route("/status", get(status_json))
         .route("/metrics", get(metrics_text))
+        .route("/accounts/{name}/resume", post(resume))
         .merge(health::router(Arc::clone(&gateway)))
         .with_state(gateway)
 }
@@ -86,6 +92,27 @@ fn events(gateway: &Gateway, ticks: watch::Receiver<Arc<str>>) -> Response<Body>
 
 async fn status_json(State(gateway): State<Arc<Gateway>>) -> Response<Body> {
     typed("application/json", status::status(&gateway).to_string().into())
+}
+
+/// Ends the stops of an account by hand, on all instances: its bill is paid.
+async fn resume(
+    State(gateway): State<Arc<Gateway>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> StatusCode {
+    // Other people's pages can make an operator's browser send this, but not without saying so.
+    if headers.contains_key(header::ORIGIN) {
+        return StatusCode::FORBIDDEN;
+    }
+    let live = gateway.live();
+    let Some(upstream) = live.upstreams.iter().find(|upstream| upstream.name == name) else {
+        return StatusCode::NOT_FOUND;
+    };
+    for quota in upstream.quotas.iter().map(|quota| quota.model.as_str()).chain([""]) {
+        upstream.account.resume(quota);
+    }
+    gateway.numbers.learn(&name, "resume", String::from("its stops are ended by hand"));
+    StatusCode::NO_CONTENT
 }
 
 async fn metrics_text(State(gateway): State<Arc<Gateway>>) -> Response<Body> {

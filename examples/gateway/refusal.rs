@@ -26,6 +26,13 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", message)
     }
 
+    /// There are as many connections as there may be.
+    pub(crate) fn full() -> Self {
+        let message = "There are too many connections for now.";
+        let refusal = Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded_error", message);
+        Self { retry_after: Some(1), ..refusal }
+    }
+
     /// The provider lets nobody in, for so many seconds if that is known.
     pub(crate) fn throttled(retry_after: Option<u64>) -> Self {
         let message = "The provider lets nobody in for now.";

@@ -6,21 +6,27 @@ use crate::{config::Config, live::Gateway};
 
 /// Puts the file in force whenever it is not what is `known`. One that is wrong changes nothing, and is
 /// told.
-pub(crate) async fn watch(gateway: Arc<Gateway>, path: PathBuf, mut known: Option<Vec<u8>>) {
-    let mut second = tokio::time::interval(Duration::from_secs(1));
+pub(crate) async fn watch(gateway: Arc<Gateway>, path: PathBuf, mut known: Option<String>) {
+    let file = path.display().to_string();
+    let mut look = tokio::time::interval(Duration::from_millis(500));
+    let mut seen = known.clone();
     loop {
-        second.tick().await;
-        // Editors write a file in steps, or replace it: what matters is what stands in it.
-        let Ok(text) = tokio::fs::read(&path).await else { continue };
-        if known.as_ref() == Some(&text) {
+        look.tick().await;
+        // Editors replace a file, or write it in steps, and half of one may be right by its form: it counts
+        // once it has stood for two looks.
+        let Ok(text) = tokio::fs::read_to_string(&path).await else { continue };
+        if known.as_ref() == Some(&text) || seen.replace(text.clone()).as_ref() != Some(&text) {
             continue;
         }
+        let read = Config::of_text(&file, &text, &|name| std::env::var(name).ok());
         known = Some(text);
-        let read = Config::read(&path, &|name| std::env::var(name).ok());
         let applied = read.map_err(Into::into).and_then(|config| gateway.apply(config));
         match applied {
-            Ok(()) => {
-                println!("reloaded {}", path.display());
+            Ok(stays) => {
+                for section in stays {
+                    eprintln!("{section} is changed: that takes a restart");
+                }
+                println!("reloaded {file}");
                 gateway.numbers.learn("", "reload", String::from("the configuration has changed"));
             }
             Err(error) => {

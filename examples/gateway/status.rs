@@ -35,6 +35,7 @@ pub(crate) fn status(gateway: &Gateway) -> Value {
         },
         "totals": numbers.all.json(),
         "upstream_429": numbers.upstream_429.load(Relaxed),
+        "connections": numbers.connections.json(),
         "answers_kept": answers,
         "answers_kept_bytes": bytes,
         "accounts": accounts,
@@ -103,8 +104,10 @@ fn limits_of(upstream: &Upstream, quota: &Quota, now: Timestamp) -> Vec<Value> {
     let of_model = if quota.model.is_empty() { "" } else { "/" };
     let known = standing.limits().iter().filter_map(|limit| {
         let told = notice.limits.iter().find(|told| *told.name == *limit.name);
-        let (amount, source) =
-            limit.limit.or_else(|| told.map(|told| (told.limit, told.source)))?;
+        // One that was set and is not any more is none.
+        let is_set = quota.set.iter().any(|(name, _)| *name == *limit.name);
+        let own = limit.limit.filter(|(_, source)| *source != Source::Configured || is_set);
+        let (amount, source) = own.or_else(|| told.map(|told| (told.limit, told.source)))?;
         let window = limit.window.map(|(window, _)| window).or_else(|| told?.window);
         let remaining = standing.left(&limit.name, now);
         Some(json!({

@@ -1,7 +1,6 @@
 //! The way to the providers: accounts, what is known of them, and the client that sends.
 
 use std::{
-    collections::BTreeMap,
     sync::{Arc, Mutex, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -9,7 +8,7 @@ use std::{
 use axum::body::{Body, to_bytes};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri,
-    header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, USER_AGENT},
+    header::AUTHORIZATION,
     uri::{Authority, Scheme},
 };
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -24,12 +23,14 @@ use tower_quota::{
     algorithm::Plan,
     backend::DynBackend,
     time::{Clock as _, SystemClock, Timestamp},
-    upstream::{Account, Answer, Board, Observation, Profile, Standing, Ticket},
+    upstream::{Account, Answer, Observation, Profile, Standing, Ticket},
 };
 
 use crate::{
+    bodies::Lively,
     call::Call,
     config::{Secret, Wire},
+    fields,
     numbers::{Numbers, lock},
 };
 
@@ -48,6 +49,8 @@ pub(crate) struct Upstream {
     pub(crate) key: Secret,
     /// How long an answer may take to begin.
     pub(crate) timeout: Duration,
+    /// How long it may pause.
+    pub(crate) idle_timeout: Duration,
 }
 
 /// What is counted apart of an account.
@@ -57,15 +60,8 @@ pub(crate) struct Quota {
     pub(crate) model: String,
     /// The provider's word, for those who look.
     pub(crate) standing: Arc<Mutex<Standing>>,
-}
-
-/// What of an account outlives a reload.
-#[derive(Clone, Debug)]
-pub(crate) struct Kept {
-    pub(crate) backend: DynBackend<Plan>,
-    pub(crate) board: Board,
-    /// By the model.
-    pub(crate) standings: BTreeMap<String, Arc<Mutex<Standing>>>,
+    /// The limits that are set by hand.
+    pub(crate) set: Vec<(String, tower_quota::Quota)>,
 }
 
 /// Where a provider is.
@@ -131,7 +127,7 @@ pub(crate) async fn send(
     let mut request = Request::new(body);
     *request.method_mut() = parts.method;
     *request.uri_mut() = upstream.target.uri(parts.uri.path())?;
-    *request.headers_mut() = forwarded(&parts.headers);
+    *request.headers_mut() = fields::to_provider(&parts.headers);
     if let Some(key) = parts.headers.get(IDEMPOTENCY_KEY) {
         // One tenant's keys are not another's, though both use one account.
         let hash = Sha256::new().chain_update(&call.tenant().name).chain_update([0]);
@@ -146,7 +142,8 @@ pub(crate) async fn send(
         let cost = upstream.profile.reserved(&call.estimate());
         Unanswered::new(&standing, sent, cost)
     };
-    let response = tokio::time::timeout(upstream.timeout, client.request(request)).await??;
+    let mut response = tokio::time::timeout(upstream.timeout, client.request(request)).await??;
+    fields::not_ours(response.headers_mut());
     let observation = upstream.profile.observe(&Answer {
         status: response.status(),
         headers: response.headers(),
@@ -159,7 +156,7 @@ pub(crate) async fn send(
         numbers.upstream_429.fetch_add(1, Relaxed);
         numbers.learn(&upstream.name, "429", String::from("the provider refused a call"));
     }
-    Ok(response.map(Body::new))
+    Ok(response.map(|body| Body::new(Lively::new(body, upstream.idle_timeout))))
 }
 
 /// A call whose answer has not begun. Dropped, none will come: an error, a time-out, a caller who left.
@@ -189,25 +186,6 @@ impl Drop for Unanswered<'_> {
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// What of a caller's fields goes on. All others, such as its key and its cookies, stay here;
-/// compression too, since what is compressed cannot be read as it passes.
-fn forwarded(headers: &HeaderMap) -> HeaderMap {
-    let mut forwarded = HeaderMap::new();
-    for name in [
-        ACCEPT,
-        CONTENT_TYPE,
-        USER_AGENT,
-        HeaderName::from_static("anthropic-beta"),
-        HeaderName::from_static("anthropic-version"),
-        HeaderName::from_static("openai-beta"),
-    ] {
-        for value in headers.get_all(&name) {
-            forwarded.append(name.clone(), value.clone());
-        }
-    }
-    forwarded
-}
-
 fn authorize(upstream: &Upstream, headers: &mut HeaderMap) -> Result<(), BoxError> {
     let key = upstream.key.expose();
     let (name, value) = match upstream.wire {
@@ -229,47 +207,3 @@ pub(crate) async fn renamed(body: Body, model: &str) -> Result<Vec<u8>, BoxError
     json.insert("model".into(), model.into());
     Ok(serde_json::to_vec(&json)?)
 }
-
-/// Takes away what an answer tells of the account, and what is only true of one connection.
-pub(crate) fn strip(headers: &mut HeaderMap) {
-    // What the provider's connection names is of that connection alone.
-    let named = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    let named = named.flat_map(|value| value.split(','));
-    let of_connection: Vec<_> = named.map(|name| name.trim().to_ascii_lowercase()).collect();
-    let of_account = |name: &HeaderName| {
-        let name = name.as_str();
-        OF_ACCOUNT.iter().any(|start| name.starts_with(start))
-            || HOP_BY_HOP.contains(&name)
-            || of_connection.iter().any(|own| own == name)
-    };
-    let names: Vec<_> = headers.keys().filter(|name| of_account(name)).cloned().collect();
-    for name in names {
-        headers.remove(name);
-    }
-}
-
-/// How fields begin that tell whose an account is, what its limits are, and what is left of them.
-const OF_ACCOUNT: &[&str] = &[
-    "anthropic-fast-",
-    "anthropic-organization",
-    "anthropic-priority-",
-    "anthropic-ratelimit-",
-    "openai-organization",
-    "openai-project",
-    "ratelimit",
-    "x-ratelimit-",
-];
-
-/// What is only true between two ends of a connection, or of the provider's host.
-const HOP_BY_HOP: &[&str] = &[
-    "alt-svc",
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "set-cookie",
-    "strict-transport-security",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];

@@ -77,8 +77,14 @@ pub struct Account<B: Backend<Plan> = Local<Plan>>(Arc<Inner<B>>);
 
 struct Inner<B: Backend<Plan>> {
     settings: Settings<B>,
+    state: Mutex<State<B>>,
+}
+
+/// What of an account changes.
+struct State<B: Backend<Plan>> {
+    by_hand: ByHand,
     /// The quotas that were asked for: one, or one for each model.
-    ledgers: Mutex<HashMap<Box<str>, Arc<Ledger<B>>>>,
+    ledgers: HashMap<Box<str>, Arc<Ledger<B>>>,
 }
 
 #[derive(Clone, Debug)]
@@ -88,13 +94,18 @@ struct Settings<B> {
     key: Key,
     backend: B,
     board: Board,
-    set: Vec<SetLimit>,
-    /// Limits of single models.
-    set_for: Vec<(Box<str>, SetLimit)>,
     per_model: bool,
     jitter: Duration,
     order: Order,
     max_waiters: usize,
+}
+
+/// What was set by hand, and may be [set anew](Account::adopt).
+#[derive(Clone, Debug)]
+struct ByHand {
+    set: Vec<SetLimit>,
+    /// Limits of single models.
+    set_for: Vec<(Box<str>, SetLimit)>,
     max_wait: Option<Duration>,
 }
 
@@ -107,8 +118,9 @@ impl Account {
 }
 
 impl<B: Backend<Plan>> Account<B> {
-    fn new(settings: Settings<B>) -> Self {
-        Self(Arc::new(Inner { settings, ledgers: Mutex::default() }))
+    fn new(settings: Settings<B>, by_hand: ByHand) -> Self {
+        let state = Mutex::new(State { by_hand, ledgers: HashMap::new() });
+        Self(Arc::new(Inner { settings, state }))
     }
 
     /// The profile of the provider.
@@ -160,20 +172,51 @@ impl<B: Backend<Plan>> Account<B> {
         self.0.settings.board.post_limit(quota, KnownLimit { told, source, ..limit });
     }
 
+    /// Puts in force what was set for `other`: its limits, and how long anybody may wait. It is how a
+    /// program changes them while requests run: it builds an account as it shall be, which finds what is
+    /// wrong, and lets the one that is in use adopt it, which cannot fail.
+    ///
+    /// All else stays: what was used and what is under way, what answers have told, the stops, who waits
+    /// in line and how estimates are corrected. A limit that was told goes before one that was set, as
+    /// always. Who waits is looked at anew. Whether limits are by model stays too, and limits that the
+    /// profile does not have are not taken over.
+    ///
+    /// ```
+    /// use tower_quota::{Quota, upstream::{Account, Profile}};
+    ///
+    /// let with = |requests| {
+    ///     let profile = Profile::ready("openai").expect("it is ready-made");
+    ///     Account::builder(profile).limit("requests", Quota::per_minute(requests)).build()
+    /// };
+    /// let account = with(500)?;
+    /// account.adopt(&with(60)?);
+    /// assert_eq!(account.limits("").algorithm(), with(60)?.limits("").algorithm());
+    /// # Ok::<(), tower_quota::ConfigError>(())
+    /// ```
+    pub fn adopt(&self, other: &Self) {
+        let by_hand = lock(&other.0.state).by_hand.clone();
+        let mut state = lock(&self.0.state);
+        for (quota, ledger) in &state.ledgers {
+            ledger.set(by_hand.of(quota), by_hand.max_wait);
+        }
+        state.by_hand = by_hand;
+    }
+
     /// The quota that requests for a model count against.
     pub(super) fn ledger(&self, model: Option<&str>) -> Arc<Ledger<B>> {
         let settings = &self.0.settings;
         let mut quota = model.filter(|_| settings.per_model).unwrap_or_default();
-        let mut ledgers = lock(&self.0.ledgers);
+        let mut state = lock(&self.0.state);
+        let State { by_hand, ledgers } = &mut *state;
         // Those that were set are not many, and are limits of somebody's.
-        let is_set = settings.set_for.iter().any(|(model, _)| **model == *quota);
+        let is_set = by_hand.set_for.iter().any(|(model, _)| **model == *quota);
         if ledgers.len() >= MAX_QUOTAS && !is_set && !ledgers.contains_key(quota) {
             quota = "";
         }
         if let Some(ledger) = ledgers.get(quota) {
             return Arc::clone(ledger);
         }
-        let ledger = Arc::new(settings.ledger(quota));
+        let ledger = Arc::new(settings.ledger(quota, by_hand));
         ledgers.insert(quota.into(), Arc::clone(&ledger));
         ledger
     }
@@ -185,10 +228,8 @@ impl<B: Backend<Plan>> Account<B> {
 }
 
 impl<B: Backend<Plan>> Settings<B> {
-    fn ledger(&self, quota: &str) -> Ledger<B> {
-        let set_for = self.set_for.iter().filter(|(model, _)| **model == *quota);
-        let mut set: Vec<SetLimit> = set_for.map(|(_, limit)| limit.clone()).collect();
-        set.extend(self.set.iter().cloned());
+    fn ledger(&self, quota: &str, by_hand: &ByHand) -> Ledger<B> {
+        let set = by_hand.of(quota);
         let (told, before, beyond, largest) = (&[], &[], Cost::ZERO, Cost::ZERO);
         let (profile, jitter) = (&self.profile, self.jitter);
         let rules =
@@ -210,11 +251,11 @@ impl<B: Backend<Plan>> Settings<B> {
             queue: queue.build(),
             watch,
             board: self.board.clone(),
-            set,
             jitter: self.jitter,
-            max_wait: self.max_wait,
             known: Mutex::new(Known {
                 rules: Arc::new(rules),
+                set,
+                max_wait: by_hand.max_wait,
                 limits: Vec::new(),
                 beyond: Cost::ZERO,
                 largest: Cost::ZERO,
@@ -225,6 +266,14 @@ impl<B: Backend<Plan>> Settings<B> {
             free: AtomicU64::new(1_000_000),
             observer: Observer::new(self.name.clone()),
         }
+    }
+}
+
+impl ByHand {
+    /// The limits of a quota. Those of its model go first.
+    fn of(&self, quota: &str) -> Vec<SetLimit> {
+        let set_for = self.set_for.iter().filter(|(model, _)| **model == *quota);
+        set_for.map(|(_, limit)| limit).chain(&self.set).cloned().collect()
     }
 }
 

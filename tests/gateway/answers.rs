@@ -1,5 +1,5 @@
 use serde_json::{Value, json};
-use tower_quota::testing::strict_upstream::{ProviderLimit, StrictUpstream};
+use tower_quota::testing::strict_upstream::{Fault, ProviderLimit, StrictUpstream};
 
 use crate::support::{Gateway, SECRETS, configuration, on_a_socket, provider};
 
@@ -106,6 +106,35 @@ async fn who_waits_for_an_account_is_seen_and_comes_in_turn() {
     assert_eq!(upstream.record().refused.len(), 0);
     let totals = &gateway.status().await["totals"];
     assert!(totals["longest_wait_seconds"].as_f64() > Some(0.9), "{totals}");
+}
+
+#[tokio::test]
+async fn an_account_without_money_is_not_asked_until_somebody_says_that_it_is_paid() {
+    let upstream = provider().build();
+    let gateway = Gateway::start(&configuration(on_a_socket(&upstream).await, "")).await;
+    upstream.inject(Fault::OutOfMoney);
+    for _ in 0..3 {
+        assert_eq!(gateway.chat(ALICE, "gpt", "Hello").await.status(), 429);
+    }
+    assert_eq!((upstream.record().faults, upstream.record().admitted), (1, 0));
+    assert!(
+        gateway
+            .at_page("/metrics")
+            .await
+            .contains("gateway_account_stopped{account=\"one\",model=\"gpt\"} 1\n")
+    );
+
+    let resume =
+        |name: &str| gateway.client.post(format!("http://{}/accounts/{name}/resume", gateway.page));
+    let status = |request: reqwest::RequestBuilder| async {
+        request.send().await.expect("an answer").status().as_u16()
+    };
+    assert_eq!(status(resume("three")).await, 404);
+    // Not by a page of somebody else's, in the browser of an operator.
+    assert_eq!(status(resume("one").header("origin", "http://evil.example")).await, 403);
+    assert_eq!(gateway.chat(ALICE, "gpt", "Hello").await.status(), 429);
+    assert_eq!(status(resume("one")).await, 204);
+    assert_eq!(gateway.chat(ALICE, "gpt", "Hello").await.status(), 200);
 }
 
 #[tokio::test]

@@ -1,9 +1,19 @@
-use std::time::Duration;
+use std::{fs, time::Duration};
 
-use futures::StreamExt as _;
-use tower_quota::testing::strict_upstream::Answers;
+use futures::{StreamExt as _, future::join_all};
+use tokio::time::Instant;
+use tower_quota::{
+    Cost, Key, Limit, Limiter, PolicyName, Quota,
+    algorithm::{Plan, TokenBucket},
+    backend::redis::{RedisBuilder, Server},
+    testing::strict_upstream::{Answers, Counted, ProviderLimit, StrictUpstream},
+    upstream::Account,
+};
 
-use crate::support::{Gateway, SECRETS, configuration, on_a_socket, provider, until};
+use crate::{
+    servers::{Standalone, unique_prefix},
+    support::{Gateway, PATIENCE, SECRETS, configuration, on_a_socket, provider, until},
+};
 
 #[tokio::test]
 async fn streams_that_are_under_way_go_on_to_their_end() {
@@ -45,3 +55,121 @@ async fn it_says_that_it_lives_and_is_ready() {
         assert_eq!(answer.text().await.expect("text"), text);
     }
 }
+
+#[tokio::test]
+async fn before_the_door_is_closed_it_is_said_so_and_calls_are_taken() {
+    let upstream = provider().build();
+    let text = configuration(on_a_socket(&upstream).await, "")
+        .replace("drain_delay = \"0s\"", "drain_delay = \"10m\"");
+    let mut gateway = Gateway::start(&text).await;
+    gateway.terminate();
+    gateway.says("draining").await;
+    for address in [gateway.tenants, gateway.page] {
+        let ready = || gateway.client.get(format!("http://{address}/readyz")).send();
+        until(|| async { ready().await.expect("an answer").status() == 503 }).await;
+    }
+    assert_eq!(gateway.chat(SECRETS[2], "gpt", "Hello").await.status(), 200);
+    assert!(gateway.at_page("/metrics").await.contains("gateway_ready 0\n"));
+    // A second signal does not wait for anything.
+    let begun = Instant::now();
+    gateway.terminate();
+    assert_eq!(gateway.ended().await.code(), Some(1));
+    assert!(begun.elapsed() < PATIENCE);
+    assert!(gateway.said().contains("ended at once by a second signal"));
+}
+
+#[tokio::test]
+async fn streams_that_do_not_end_in_time_are_cut_off() {
+    let upstream = provider().latency(Duration::ZERO, PATIENCE * 10).build();
+    let text = configuration(on_a_socket(&upstream).await, "")
+        .replace("drain = \"30s\"", "drain = \"1s\"");
+    let mut gateway = Gateway::start(&text).await;
+    let body = r#"{"model":"gpt","stream":true,"messages":[{"role":"user","content":"Hello"}]}"#;
+    let request = gateway.ask(SECRETS[2], "/v1/chat/completions", body);
+    let answer = request.send().await.expect("a head");
+    gateway.terminate();
+    assert_eq!(gateway.ended().await.code(), Some(0));
+    assert!(answer.text().await.is_err());
+    until(|| async { upstream.record().abandoned == 1 }).await;
+}
+
+#[tokio::test]
+async fn what_streams_came_to_is_written_before_the_end() {
+    let server = Standalone::start();
+    let latency = (Duration::from_millis(1), Duration::from_millis(20));
+    let limits = [ProviderLimit::tokens(1_000_000), ProviderLimit::requests(1_000)];
+    let upstream = StrictUpstream::builder()
+        .account("one", ["sk-account-one"], limits)
+        .answers(Answers::heavy_tailed(20, 120, 5))
+        .latency(latency.0, latency.1)
+        .build();
+    // Nothing to speak of comes back while the test runs: neither of the plan nor of the day.
+    let profile = std::env::temp_dir().join(format!("{}.toml", unique_prefix()));
+    fs::write(&profile, HOUSE).expect("a folder that can be written to");
+    let state = "[state]\nredis_env = \"REDIS_URL\"\ntimeout = \"20s\"";
+    let text = configuration(on_a_socket(&upstream).await, state)
+        .replacen("profile = \"openai\"", &format!("profile = \"{}\"", profile.display()), 1)
+        .replace(
+            "\"ACCOUNT_ONE\"",
+            "\"ACCOUNT_ONE\"\nlimits = { tokens-day = \"100_000 per day\" }",
+        )
+        .replace("name = \"large\"", "name = \"large\"\ntokens = \"100_000 per 3000d\"");
+    let mut gateway = Gateway::start_with(&text, &[("REDIS_URL", &server.url())]).await;
+    let streams = (0..12).map(|number| {
+        let body = serde_json::json!({
+            "model": "gpt", "stream": true, "stream_options": { "include_usage": true },
+            "messages": [{ "role": "user", "content": "Hello ".repeat(number + 1) }],
+        });
+        gateway.ask(SECRETS[2], "/v1/chat/completions", body.to_string()).send()
+    });
+    let answers = join_all(streams).await;
+    gateway.terminate();
+    let bodies = answers.into_iter().map(|answer| answer.expect("a head").text());
+    for text in join_all(bodies).await {
+        assert!(text.expect("it is not cut").ends_with("data: [DONE]\n\n"));
+    }
+    assert_eq!(gateway.ended().await.code(), Some(0));
+
+    let record = upstream.record();
+    assert_eq!((record.admitted, record.abandoned, record.refused.len()), (12, 0, 0));
+    let tokens = record.limits.iter().find(|limit| limit.counted == Counted::Tokens);
+    let tokens = tokens.expect("it has such a limit").spent;
+    // The ledger of her plan, as another instance finds it.
+    let url = Server::open(server.url()).expect("a URL");
+    let never = || TokenBucket::new(Quota::per_second(1_000_000_000));
+    let of_tokens = Quota::new(100_000, Duration::from_secs(3_000 * 86_400)).expect("a quota");
+    let plan = Plan::new()
+        .limit(PolicyName::from_static("requests"), never())
+        .limit_on(1, PolicyName::from_static("tokens"), TokenBucket::new(of_tokens))
+        .limit_on(1, PolicyName::from_static("budget"), never())
+        .build()
+        .expect("a plan");
+    let redis = RedisBuilder::new(url.clone(), PolicyName::from_static("tenants")).build();
+    let limiter = Limiter::of(Limit::new(PolicyName::from_static("large"), plan), redis);
+    let ledger = limiter.peek(&Key::from("alice"), Cost::ZERO).await.expect("it answers");
+    let left = 100_000_u64.checked_sub(tokens);
+    assert_eq!(left, Some(ledger.snapshot().remaining), "{:?}", ledger.snapshot());
+    // And that of the account.
+    let redis = RedisBuilder::new(url, PolicyName::from_static("account-one")).build();
+    let account = Account::builder(HOUSE.parse().expect("a profile"))
+        .key(Key::from("one"))
+        .backend(redis)
+        .limit("tokens-day", Quota::per_day(100_000))
+        .build()
+        .expect("an account");
+    let ledger = account.standing("").await.expect("it answers");
+    assert_eq!(left, Some(ledger.remaining), "{ledger:?}");
+    drop(fs::remove_file(profile));
+}
+
+/// As OpenAI, but for the limit: of a day, and not told.
+const HOUSE: &str = r#"
+    name = "house"
+    like = "openai"
+
+    [[limit]]
+    name = "tokens-day"
+    dimension = "tokens"
+    window = "24h"
+    midnight = "UTC"
+"#;

@@ -134,3 +134,78 @@ async fn a_provider_that_breaks_off_is_not_a_crash() {
     assert!(answer.text().await.is_err());
     assert_eq!(gateway.chat(ALICE, "gpt", "Hello").await.status(), 200);
 }
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_refused_and_what_is_odd_in_one_does_no_harm() {
+    let upstream = provider().build();
+    let gateway = Gateway::start(&configuration(on_a_socket(&upstream).await, "")).await;
+    let long = "x".repeat(300_000);
+    let many = (0..200).map(|number| format!("x-{number}: y\r\n")).collect::<String>();
+    for (path, fields, expected) in [
+        ("/v1/chat/completions", format!("X-Long: {long}\r\n"), 431),
+        ("/v1/chat/completions", many, 431),
+        (&*format!("/v1/{}", "x".repeat(60_000)), String::new(), 404),
+        (&*format!("/v1/{}", &long[..66_000]), String::new(), 414),
+    ] {
+        let answer = raw(gateway.tenants, &post(path, &fields, GOOD)).await;
+        // A head that does not fit is not read to its end: the connection may be reset under the answer.
+        let is_told = answer.starts_with(&format!("HTTP/1.1 {expected}"));
+        assert!(is_told || (answer.is_empty() && expected != 404), "{expected}: {answer}");
+    }
+    // Bytes that are no text: as a key, and as what a client calls itself.
+    let mut odd = post("/v1/chat/completions", "User-Agent: \u{fc}\r\n", GOOD);
+    assert!(raw(gateway.tenants, &odd).await.starts_with("HTTP/1.1 200"));
+    let place = odd.windows(ALICE.len()).position(|part| part == ALICE.as_bytes());
+    odd[place.expect("it is there")] = 0xff;
+    assert!(raw(gateway.tenants, &odd).await.starts_with("HTTP/1.1 401"));
+    assert_eq!(upstream.record().admitted, 1);
+}
+
+#[tokio::test]
+async fn json_that_is_deep_long_or_named_oddly_is_a_question_or_is_refused() {
+    let upstream = provider().build();
+    let gateway = Gateway::start(&configuration(on_a_socket(&upstream).await, "")).await;
+    let nested = |model: &str, levels: usize| {
+        let (open, close) = ("[".repeat(levels), "]".repeat(levels));
+        format!(r#"{{"model":"{model}","messages":{open}"]\"]"{close}}}"#)
+    };
+    let deep = ["gpt", "gpt-secret"].map(|model| (nested(model, 40_000), 400));
+    let names = ["gpt\\u0000", "gpt\\r\\nX: y", "../gpt", "GPT", " gpt", &"g".repeat(50_000)];
+    for (body, expected) in deep
+        .into_iter()
+        .chain(names.map(|name| (format!(r#"{{"model":"{name}","messages":[]}}"#), 404)))
+    {
+        let shown = body[..body.len().min(60)].to_owned();
+        let answer = gateway.ask(ALICE, "/v1/chat/completions", body).send().await;
+        assert_eq!(answer.expect("an answer").status(), expected, "{shown}");
+    }
+    assert_eq!(upstream.record().admitted + upstream.record().invalid, 0);
+    // As deep as readers go, it is the provider's to understand.
+    let answer = gateway.ask(ALICE, "/v1/chat/completions", nested("gpt-secret", 126)).send().await;
+    drop(answer.expect("an answer"));
+    assert_eq!(upstream.record().admitted, 1);
+}
+
+#[tokio::test]
+async fn a_request_within_a_request_is_not_one_of_its_own() {
+    let upstream = provider().build();
+    let gateway = Gateway::start(&configuration(on_a_socket(&upstream).await, "")).await;
+    // What one of two believes who believe the length, and the other who believes the chunks.
+    let inner = String::from_utf8(post("/v1/chat/completions", "", GOOD)).expect("text");
+    for fields in [
+        "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
+        "Transfer-Encoding: chunked, identity\r\n",
+        "Transfer-Encoding: \x0bchunked\r\n",
+        "Transfer-Encoding: identity\r\nContent-Length: 4\r\n",
+    ] {
+        let request = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer sk-x\r\n\
+             {fields}\r\n0\r\n\r\n{inner}"
+        );
+        let answer = raw(gateway.tenants, request.as_bytes()).await;
+        assert!(!answer.starts_with("HTTP/1.1 200"), "{fields}: {answer}");
+    }
+    // At most one that its sender might have sent anyway: it has the key.
+    assert!(upstream.record().admitted <= 4);
+    assert_eq!(upstream.record().invalid, 0);
+}

@@ -1,15 +1,21 @@
 //! The gateway as a process: what tenants get and do not get, what a configuration does, how it ends.
 
 mod answers;
+mod capture;
 mod configuration;
 mod deferred;
 mod ending;
 mod fleet;
+mod forgery;
+mod guide;
 mod hostile;
+mod limits;
 mod page;
+mod reload;
 mod sdks;
 mod secrets;
 #[path = "../support/servers/mod.rs"]
 mod servers;
+mod slow;
 mod support;
 mod tenants;

@@ -52,6 +52,7 @@ listen = "127.0.0.1:0"
 page = "127.0.0.1:0"
 max_body_bytes = 100000
 read_timeout = "2s"
+drain_delay = "0s"
 drain = "30s"
 
 {more}

@@ -1,4 +1,4 @@
-//! A guarded backend: its deadline, its breaker, and what decides when the backend does not.
+//! Backends around others. A guarded one: its deadline, its breaker, and what decides when the backend does not.
 //!
 //! The backend behind it answers, fails, hangs and drops as each test says. Time is tokio's, paused.
 
@@ -13,3 +13,4 @@ mod fleet;
 mod settling;
 mod support;
 mod telling;
+mod tracking;

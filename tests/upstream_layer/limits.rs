@@ -54,6 +54,65 @@ async fn a_limit_that_an_answer_tells_is_in_force_for_all_clones() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn limits_that_are_adopted_are_in_force_and_what_was_used_stays_used() {
+    let account = with_tokens(1_000);
+    let client = Provider::new([Answer::used(600)]).by(account.clone());
+    ask_all(&client, question(500)).await;
+    assert_eq!(left(&account).await, 400);
+    account.adopt(&with_tokens(700));
+    assert_eq!(left(&account).await, 100);
+    ask(&client, question(300)).await.expect_err("the limit has fallen");
+    account.adopt(&with_tokens(2_000));
+    assert_eq!(left(&account).await, 1_400);
+    ask(&client, question(1_300)).await.expect("the limit has risen");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_answers_have_told_goes_before_what_is_adopted() {
+    let account = with_tokens(100_000);
+    let client = Provider::new([told("5001", "4900")]).by(account.clone());
+    ask_all(&client, question(10)).await;
+    account.adopt(&with_tokens(100_000));
+    assert_eq!(account.notice("").limits[0].limit, 5_001);
+    ask(&client, question(6_000)).await.expect_err("the provider has said so");
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_of_a_model_are_adopted_too() {
+    let of = |limit| {
+        let account = account().limit("tokens", Quota::per_hour(1_001));
+        account.model_limit("small", "tokens", Quota::per_hour(limit)).build().expect("an account")
+    };
+    let account = of(101);
+    let client = Provider::default().by(account.clone());
+    ask(&client, question_of("large", 500)).await.expect("it has the limit of all");
+    ask(&client, question_of("small", 500)).await.expect_err("it has its own");
+    account.adopt(&of(601));
+    ask(&client, question_of("small", 500)).await.expect("its own is larger now");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_is_looked_at_anew_when_limits_are_adopted() {
+    let of = |limit| {
+        let account = account().limit("tokens", Quota::per_minute(limit));
+        account.max_wait(Duration::from_secs(60)).build().expect("an account")
+    };
+    let account = of(6_001);
+    let answers = std::array::from_fn::<_, 2, _>(|_| Answer::new(400, "{}"));
+    let client = Provider::new(answers).by(account.clone());
+    ask_all(&client, question(6_000)).await;
+    let begun = Instant::now();
+    let change = async {
+        tokio::time::sleep(millis(1_000)).await;
+        assert_eq!(account.waiting(""), 1);
+        account.adopt(&of(60_001));
+    };
+    tokio::join!(ask_all(&client, question(3_000)), change);
+    let waited = begun.elapsed();
+    assert!((millis(1_000)..millis(1_100)).contains(&waited), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_the_provider_says_is_left_lowers_what_is_counted_here_and_never_raises_it() {
     let account = with_tokens(100_000);
     let client =

@@ -1,11 +1,14 @@
 //! What the form alone does not say: names that are used are declared, and secrets are there.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
-use http::Uri;
+use http::{HeaderValue, Uri};
 use sha2::{Digest as _, Sha256};
 use toml::Spanned;
-use tower_quota::{PolicyName, upstream::Profile};
+use tower_quota::{PolicyName, Quota, upstream::Profile};
 
 use super::{
     shape::{Config, Secret},
@@ -71,23 +74,30 @@ fn upstream_side(
         known("provider", &account.provider, &providers, found);
         well_named(&account.name, found);
         if let Some(key) = secret(&account.key_env, env, found) {
+            if HeaderValue::try_from(key.expose()).is_err() {
+                let text =
+                    "what this variable holds is no API key; it has a line break, or is not ASCII";
+                found.push((account.key_env.span().start, text.into()));
+            }
             account.key = key;
         }
         let provider = config.providers.iter().find(|own| own.name == account.provider);
         let profile = provider.and_then(|own| read_profile(own.profile.get_ref()).ok());
-        for (name, limit) in &account.limits {
-            let place = limit.span().start;
-            let of_profile = |profile: &Profile| profile.limits().any(|(own, _, _)| own == name);
-            if let Some(profile) = profile.as_ref().filter(|profile| !of_profile(profile)) {
-                let own: Vec<_> = profile.limits().map(|(own, _, _)| own.to_owned()).collect();
-                let (own, profile) = (own.join(", "), profile.name());
-                let text = format!("profile `{profile}` has no limit `{name}`; it has: {own}");
-                found.push((place, text));
-            }
-            match text::quota(limit.get_ref()) {
-                Ok(quota) => account.quotas.push((name.clone(), quota)),
-                Err(problem) => found.push((place, problem)),
-            }
+        account.quotas = limits(&account.limits, profile.as_ref(), found);
+        let own = config.models.iter().filter(|own| own.accounts.contains(&account.name));
+        let own: BTreeSet<_> = own.map(|own| own.at_provider().to_owned()).collect();
+        for (model, of_model) in &account.model_limits {
+            known("model", model, &own, found);
+            let quotas = limits(of_model, profile.as_ref(), found).into_iter();
+            let model = model.get_ref();
+            account.model_quotas.extend(quotas.map(|(name, quota)| (model.clone(), name, quota)));
+        }
+        if let Some(per_model) =
+            account.per_model.as_ref().filter(|per_model| !*per_model.get_ref())
+            && !account.model_limits.is_empty()
+        {
+            let text = "its models have limits of their own; take this away, or `model_limits`";
+            found.push((per_model.span().start, text.into()));
         }
     }
     for model in &config.models {
@@ -108,6 +118,30 @@ fn upstream_side(
             found.push((model.name.span().start, String::from(text)));
         }
     }
+}
+
+/// The limits of an account, or of one of its models.
+fn limits(
+    written: &BTreeMap<String, Spanned<String>>,
+    profile: Option<&Profile>,
+    found: &mut Vec<Found>,
+) -> Vec<(String, Quota)> {
+    let mut limits = Vec::new();
+    for (name, limit) in written {
+        let place = limit.span().start;
+        let of_profile = |profile: &&Profile| profile.limits().any(|(own, _, _)| own == name);
+        if let Some(profile) = profile.filter(|profile| !of_profile(profile)) {
+            let own: Vec<_> = profile.limits().map(|(own, _, _)| own.to_owned()).collect();
+            let (own, profile) = (own.join(", "), profile.name());
+            found
+                .push((place, format!("profile `{profile}` has no limit `{name}`; it has: {own}")));
+        }
+        match text::quota(limit.get_ref()) {
+            Ok(quota) => limits.push((name.clone(), quota)),
+            Err(problem) => found.push((place, problem)),
+        }
+    }
+    limits
 }
 
 fn tenants_side(config: &mut Config, env: &dyn Fn(&str) -> Option<String>, found: &mut Vec<Found>) {

@@ -1,4 +1,11 @@
-use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::SocketAddr,
+    num::{NonZeroU32, NonZeroUsize},
+    path::PathBuf,
+    time::Duration,
+};
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -30,14 +37,23 @@ pub(crate) struct Config {
     pub(crate) tenants: Vec<Tenant>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Server {
     pub(crate) listen: SocketAddr,
     pub(crate) page: SocketAddr,
+    pub(crate) max_connections: NonZeroUsize,
     pub(crate) max_body_bytes: usize,
     #[serde(deserialize_with = "text::duration")]
     pub(crate) read_timeout: Duration,
+    #[serde(deserialize_with = "text::duration")]
+    pub(crate) body_timeout: Duration,
+    #[serde(deserialize_with = "text::duration")]
+    pub(crate) write_timeout: Duration,
+    /// Bytes a second.
+    pub(crate) least_rate: NonZeroU32,
+    #[serde(deserialize_with = "text::duration")]
+    pub(crate) drain_delay: Duration,
     #[serde(deserialize_with = "text::duration")]
     pub(crate) drain: Duration,
 }
@@ -50,6 +66,8 @@ pub(crate) struct State {
     pub(crate) instance: Option<String>,
     /// How many instances share the server: while it fails, each decides by its part.
     pub(crate) instances: u32,
+    #[serde(deserialize_with = "text::duration")]
+    pub(crate) timeout: Duration,
     #[serde(skip)]
     pub(crate) redis: Option<Secret>,
 }
@@ -64,7 +82,7 @@ pub(crate) struct Cache {
     pub(crate) max_bytes: u64,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Deferred {
     pub(crate) path: Option<PathBuf>,
@@ -91,6 +109,8 @@ pub(crate) struct Provider {
     pub(crate) speaks: Wire,
     #[serde(default = "ten_minutes", deserialize_with = "text::duration")]
     pub(crate) timeout: Duration,
+    #[serde(default = "two_minutes", deserialize_with = "text::duration")]
+    pub(crate) idle_timeout: Duration,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -101,14 +121,19 @@ pub(crate) struct Account {
     pub(crate) key_env: Spanned<String>,
     #[serde(default)]
     pub(crate) limits: BTreeMap<String, Spanned<String>>,
+    /// By the model, as the provider calls it.
+    #[serde(default)]
+    pub(crate) model_limits: BTreeMap<Spanned<String>, BTreeMap<String, Spanned<String>>>,
     #[serde(default = "two_minutes", deserialize_with = "text::duration")]
     pub(crate) max_wait: Duration,
     /// Nothing: as the provider is known to do.
-    pub(crate) per_model: Option<bool>,
+    pub(crate) per_model: Option<Spanned<bool>>,
     #[serde(skip)]
     pub(crate) key: Secret,
     #[serde(skip)]
     pub(crate) quotas: Vec<(String, Quota)>,
+    #[serde(skip)]
+    pub(crate) model_quotas: Vec<(String, String, Quota)>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -160,7 +185,7 @@ pub(crate) enum PriorityName {
 }
 
 /// A text that no log shows.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Eq, PartialEq)]
 pub(crate) struct Secret(pub(super) String);
 
 impl Secret {
@@ -172,6 +197,17 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(secret)")
+    }
+}
+
+impl State {
+    /// Whether both mean the same, wherever it stands in the file.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let of = |state: &Self| {
+            let Self { redis, instance, instances, timeout, .. } = state.clone();
+            (redis, instance, instances, timeout)
+        };
+        of(self) == of(other)
     }
 }
 
@@ -197,16 +233,22 @@ impl Default for Server {
         Self {
             listen: ([127, 0, 0, 1], 8080).into(),
             page: ([127, 0, 0, 1], 8081).into(),
+            max_connections: NonZeroUsize::new(1_024).unwrap_or(NonZeroUsize::MIN),
             max_body_bytes: 8 << 20,
             read_timeout: Duration::from_secs(10),
-            drain: Duration::from_secs(30),
+            body_timeout: two_minutes(),
+            write_timeout: thirty_seconds(),
+            least_rate: NonZeroU32::new(4_096).unwrap_or(NonZeroU32::MIN),
+            drain_delay: Duration::from_secs(5),
+            drain: thirty_seconds(),
         }
     }
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { redis_env: None, instance: None, instances: 1, redis: None }
+        let timeout = Duration::from_millis(100);
+        Self { redis_env: None, instance: None, instances: 1, timeout, redis: None }
     }
 }
 

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::{
-    Account, Settings,
+    Account, ByHand, Settings,
     rules::{Rules, SetLimit, Terms},
 };
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
 #[must_use = "an account is made by `build`"]
 pub struct AccountBuilder<B = Local<Plan>> {
     settings: Settings<B>,
+    by_hand: ByHand,
 }
 
 impl AccountBuilder {
@@ -36,12 +37,14 @@ impl AccountBuilder {
                 key: Key::GLOBAL,
                 backend: Local::new(),
                 board: Board::new(),
-                set: Vec::new(),
-                set_for: Vec::new(),
                 per_model: false,
                 jitter: Self::DEFAULT_JITTER,
                 order: Order::Fair,
                 max_waiters: QueueBuilder::<Plan, Local<Plan>>::DEFAULT_MAX_WAITERS,
+            },
+            by_hand: ByHand {
+                set: Vec::new(),
+                set_for: Vec::new(),
                 max_wait: Some(Duration::from_secs(60)),
             },
         }
@@ -51,13 +54,13 @@ impl AccountBuilder {
 impl<B> AccountBuilder<B> {
     /// Sets a limit of the profile by hand: until an answer tells another, and where none does.
     pub fn limit(mut self, name: &str, quota: Quota) -> Self {
-        self.settings.set.push(SetLimit { name: name.into(), quota });
+        self.by_hand.set.push(SetLimit { name: name.into(), quota });
         self
     }
 
     /// Sets a limit of one model, in place of that of all. It makes limits [by model](Self::per_model).
     pub fn model_limit(mut self, model: &str, name: &str, quota: Quota) -> Self {
-        self.settings.set_for.push((model.into(), SetLimit { name: name.into(), quota }));
+        self.by_hand.set_for.push((model.into(), SetLimit { name: name.into(), quota }));
         self.per_model()
     }
 
@@ -70,35 +73,11 @@ impl<B> AccountBuilder<B> {
 
     /// Counts in `backend` what is used: in a server's, for a fleet.
     pub fn backend<B2: Backend<Plan>>(self, backend: B2) -> AccountBuilder<B2> {
-        let Settings {
-            profile,
-            name,
-            key,
-            board,
-            set,
-            set_for,
-            per_model,
-            jitter,
-            order,
-            max_waiters,
-            max_wait,
-            ..
-        } = self.settings;
-        let settings = Settings {
-            profile,
-            name,
-            key,
-            backend,
-            board,
-            set,
-            set_for,
-            per_model,
-            jitter,
-            order,
-            max_waiters,
-            max_wait,
-        };
-        AccountBuilder { settings }
+        let Settings { profile, name, key, board, per_model, jitter, order, max_waiters, .. } =
+            self.settings;
+        let settings =
+            Settings { profile, name, key, backend, board, per_model, jitter, order, max_waiters };
+        AccountBuilder { settings, by_hand: self.by_hand }
     }
 
     /// Shares what answers say by `board`: with all that share the backend. By default only clones
@@ -143,7 +122,7 @@ impl<B> AccountBuilder<B> {
 
     /// How long anybody may wait; a minute unless told otherwise.
     pub fn max_wait(mut self, max_wait: Duration) -> Self {
-        self.settings.max_wait = Some(max_wait);
+        self.by_hand.max_wait = Some(max_wait);
         self
     }
 }
@@ -155,7 +134,8 @@ impl<B: Backend<Plan>> AccountBuilder<B> {
     ///
     /// A limit was set that the profile does not have, or it has more than a [`Plan`] can hold.
     pub fn build(self) -> Result<Account<B>, ConfigError> {
-        let Settings { profile, set, set_for, jitter, .. } = &self.settings;
+        let Settings { profile, jitter, .. } = &self.settings;
+        let ByHand { set, set_for, .. } = &self.by_hand;
         for limit in set.iter().chain(set_for.iter().map(|(_, limit)| limit)) {
             if !profile.limits().any(|(name, ..)| *name == *limit.name) {
                 return Err(ConfigError::UnknownLimit { name: limit.name.to_string() });
@@ -163,6 +143,6 @@ impl<B: Backend<Plan>> AccountBuilder<B> {
         }
         let (told, before, beyond, largest) = (&[], &[], Cost::ZERO, Cost::ZERO);
         Rules::new(&Terms { profile, set, told, before, jitter: *jitter, beyond, largest })?;
-        Ok(Account::new(self.settings))
+        Ok(Account::new(self.settings, self.by_hand))
     }
 }

@@ -46,9 +46,7 @@ pub(in crate::upstream) struct Ledger<B: Backend<Plan>> {
     pub(super) queue: Queue<Plan, Gate<B>>,
     pub(super) watch: Arc<Watch>,
     pub(super) board: Board,
-    pub(super) set: Vec<SetLimit>,
     pub(super) jitter: Duration,
-    pub(super) max_wait: Option<Duration>,
     pub(super) known: Mutex<Known>,
     pub(super) expected: Mutex<Expected>,
     pub(super) standing: Mutex<Standing>,
@@ -61,6 +59,8 @@ pub(in crate::upstream) struct Ledger<B: Backend<Plan>> {
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) rules: Arc<Rules>,
+    pub(super) set: Vec<SetLimit>,
+    pub(super) max_wait: Option<Duration>,
     pub(super) limits: Vec<KnownLimit>,
     /// By how much calls were seen to go beyond what was reserved.
     pub(super) beyond: Cost,
@@ -88,7 +88,8 @@ impl<B: Backend<Plan>> Ledger<B> {
         ask: Ask,
         since: Instant,
     ) -> Result<Hold<B>, Rejection> {
-        let ask = ask.with_deadline(since, self.max_wait);
+        let max_wait = lock(&self.known).max_wait;
+        let ask = ask.with_deadline(since, max_wait);
         self.board.current().await;
         let mut changes = self.board.changes();
         loop {
@@ -200,11 +201,20 @@ impl<B: Backend<Plan>> Ledger<B> {
         self.queue.rouse(&self.key);
     }
 
+    /// Puts in force what was set by hand, in place of what was set before.
+    pub(super) fn set(&self, set: Vec<SetLimit>, max_wait: Option<Duration>) {
+        let mut known = lock(&self.known);
+        (known.set, known.max_wait) = (set, max_wait);
+        self.renew(&mut known);
+        drop(known);
+        self.queue.rouse(&self.key);
+    }
+
     /// Puts in force what is known, and says whether it can be.
     fn renew(&self, known: &mut Known) -> bool {
         let terms = Terms {
             profile: &self.profile,
-            set: &self.set,
+            set: &known.set,
             told: &known.limits,
             before: &known.rules.limits,
             jitter: self.jitter,

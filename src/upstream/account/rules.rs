@@ -158,6 +158,20 @@ impl Rules {
         Denial::new(denial.retry_after, snapshot, violated, Policies::new(policies.collect()))
     }
 
+    /// How much more of the limit at a place is counted as left here than the provider says there is, if
+    /// it is more. `snapshot` is the standing of the limit that was nearest to refusing when the request
+    /// was counted; of the others there was at least as large a part left.
+    pub(super) fn excess(&self, snapshot: &Snapshot, place: usize, remaining: u64) -> Option<u64> {
+        let counted = if snapshot.policy == place {
+            snapshot.remaining
+        } else {
+            let limit = self.limits.get(place)?.limit?;
+            let part = u128::from(snapshot.remaining) * u128::from(limit);
+            u64::try_from(part / u128::from(snapshot.limit.max(1))).unwrap_or(u64::MAX)
+        };
+        counted.checked_sub(remaining).filter(|excess| *excess > 0)
+    }
+
     /// The place of a limit.
     pub(super) fn place(&self, name: &str) -> Option<usize> {
         self.limits.iter().position(|placed| *placed.name == *name)

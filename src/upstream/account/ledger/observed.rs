@@ -61,7 +61,7 @@ impl<B: Backend<Plan>> Ledger<B> {
         for (name, _, remaining, ceiling) in &told {
             if let (Some(place), Some(remaining), Some((ceiling, after))) =
                 (rules.place(name), *remaining, *ceiling)
-                && let Some(excess) = excess(&rules, snapshot, place, remaining)
+                && let Some(excess) = rules.excess(snapshot, place, remaining)
             {
                 // Where more is missing than can have been sent since, that is missing beside it.
                 let unseen = if excess / 2 > after { after } else { 0 };
@@ -160,18 +160,4 @@ impl<B: Backend<Plan>> Ledger<B> {
             self.follow();
         }
     }
-}
-
-/// How much more is counted as left here than the provider says there is, if it is more. `snapshot` is
-/// the standing of the limit that was nearest to refusing when the request was counted; of the others
-/// there was at least as large a part left.
-fn excess(rules: &Rules, snapshot: &Snapshot, place: usize, remaining: u64) -> Option<u64> {
-    let counted = if snapshot.policy == place {
-        snapshot.remaining
-    } else {
-        let limit = rules.limits.get(place)?.limit?;
-        let part = u128::from(snapshot.remaining) * u128::from(limit);
-        u64::try_from(part / u128::from(snapshot.limit.max(1))).unwrap_or(u64::MAX)
-    };
-    counted.checked_sub(remaining).filter(|excess| *excess > 0)
 }

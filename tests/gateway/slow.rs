@@ -1,0 +1,190 @@
+use std::{net::SocketAddr, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpSocket, TcpStream},
+    time::{Instant, sleep, timeout},
+};
+use tower_quota::testing::strict_upstream::{Answers, Fault};
+
+use crate::support::{Gateway, PATIENCE, SECRETS, configuration, on_a_socket, provider, until};
+
+const ALICE: &str = SECRETS[2];
+const STREAM: &str =
+    r#"{"model":"gpt","stream":true,"messages":[{"role":"user","content":"Hello"}]}"#;
+
+fn head(length: usize) -> String {
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {ALICE}\r\n\
+         Content-Length: {length}\r\n\r\n"
+    )
+}
+
+/// A connection whose own end keeps little.
+async fn connect(address: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4_096).expect("a small buffer");
+    socket.connect(address).await.expect("it listens")
+}
+
+/// Reads what comes until it is closed, or there is nothing for a while.
+async fn rest(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    drop(timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it closes"));
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Sends so many bytes after each pause until it is told something.
+async fn drip(address: SocketAddr, length: usize, bytes: usize, pause: Duration) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("it listens");
+    stream.write_all(head(length).as_bytes()).await.expect("it reads");
+    stream.write_all(b"{").await.expect("it reads");
+    let begun = Instant::now();
+    loop {
+        let mut answer = [0; 12];
+        if let Ok(read) = timeout(pause, stream.read_exact(&mut answer)).await {
+            read.expect("an answer");
+            return String::from_utf8_lossy(&answer).into_owned();
+        }
+        assert!(begun.elapsed() < PATIENCE, "it is waited for without end");
+        // Who has been told something by now need not be read any more.
+        drop(stream.write_all(&vec![b' '; bytes]).await);
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_comes_byte_by_byte_is_not_waited_for() {
+    let upstream = provider().build();
+    let gateway = Gateway::start(&configuration(on_a_socket(&upstream).await, "")).await;
+    // It never pauses for as long as the head may take, and yet.
+    let said = drip(gateway.tenants, 90_000, 1, Duration::from_millis(50)).await;
+    assert_eq!(said, "HTTP/1.1 408");
+    assert_eq!(upstream.record().admitted, 0);
+}
+
+#[tokio::test]
+async fn a_body_has_the_time_that_it_takes_at_the_least_rate_and_no_more_than_the_longest() {
+    let upstream = provider().build();
+    let text = configuration(on_a_socket(&upstream).await, "");
+    // Twenty times as fast as it has to be, and longer under way than the head may be.
+    let fast = text.replace("read_timeout = \"2s\"", "read_timeout = \"1s\"\nleast_rate = 1000");
+    let gateway = Gateway::start(&fast).await;
+    let mut stream = TcpStream::connect(gateway.tenants).await.expect("it listens");
+    let body = format!(
+        r#"{{"model":"gpt","messages":[{{"role":"user","content":"{}"}}]}}"#,
+        "x".repeat(50_000)
+    );
+    stream.write_all(head(body.len()).as_bytes()).await.expect("it reads");
+    for part in body.as_bytes().chunks(2_000) {
+        stream.write_all(part).await.expect("it reads");
+        sleep(Duration::from_millis(80)).await;
+    }
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 200");
+
+    let longest = fast.replace("least_rate", "body_timeout = \"2s\"\nleast_rate");
+    let gateway = Gateway::start(&longest).await;
+    let said = drip(gateway.tenants, 99_000, 200, Duration::from_millis(20)).await;
+    assert_eq!(said, "HTTP/1.1 408");
+}
+
+/// A stream that no buffer between holds.
+async fn long_stream(
+    server: &str,
+) -> (tower_quota::testing::strict_upstream::StrictUpstream, Gateway) {
+    let upstream = provider().answers(Answers::exactly(60_000)).build();
+    let text = configuration(on_a_socket(&upstream).await, "")
+        .replace("read_timeout", &format!("{server}\nread_timeout"));
+    let gateway = Gateway::start(&text).await;
+    (upstream, gateway)
+}
+
+#[tokio::test]
+async fn a_caller_that_does_not_read_its_stream_is_cut_off_and_holds_nothing() {
+    let (upstream, gateway) = long_stream("write_timeout = \"1s\"").await;
+    let mut stream = connect(gateway.tenants).await;
+    stream.write_all((head(STREAM.len()) + STREAM).as_bytes()).await.expect("it reads");
+    // The provider is left, and what was sent is settled.
+    until(|| async { upstream.record().abandoned == 1 }).await;
+    until(|| async { gateway.status().await["connections"]["open"] == 0 }).await;
+    assert!(gateway.status().await["totals"]["tokens"].as_u64() > Some(100));
+    assert!(!rest(&mut stream).await.contains("[DONE]"));
+}
+
+#[tokio::test]
+async fn a_caller_that_reads_too_slowly_is_cut_off_though_it_never_pauses() {
+    let settings = "write_timeout = \"1s\"\nleast_rate = 10000000";
+    let (upstream, gateway) = long_stream(settings).await;
+    let mut stream = connect(gateway.tenants).await;
+    stream.write_all((head(STREAM.len()) + STREAM).as_bytes()).await.expect("it reads");
+    let begun = Instant::now();
+    let mut part = vec![0; 16_384];
+    while upstream.record().abandoned == 0 {
+        assert!(begun.elapsed() < PATIENCE, "it is waited for without end");
+        // A tenth of the rate at the most.
+        drop(stream.read(&mut part).await);
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_pauses_and_goes_on_gets_its_stream() {
+    let (upstream, gateway) = long_stream("write_timeout = \"40s\"").await;
+    let mut stream = connect(gateway.tenants).await;
+    let request = head(STREAM.len()).replace("Host:", "Connection: close\r\nHost:") + STREAM;
+    stream.write_all(request.as_bytes()).await.expect("it reads");
+    sleep(Duration::from_secs(2)).await;
+    assert!(rest(&mut stream).await.contains("data: [DONE]"));
+    assert_eq!(upstream.record().abandoned, 0);
+}
+
+#[tokio::test]
+async fn a_provider_that_falls_silent_is_left() {
+    let upstream = provider().latency(Duration::ZERO, PATIENCE).build();
+    let text = configuration(on_a_socket(&upstream).await, "")
+        .replace("profile = \"openai\"", "profile = \"openai\"\nidle_timeout = \"1s\"");
+    let gateway = Gateway::start(&text).await;
+    let answer = gateway.ask(ALICE, "/v1/chat/completions", STREAM).send().await.expect("a head");
+    assert_eq!(answer.status(), 200);
+    assert!(answer.text().await.is_err(), "what was cut reads as an end");
+    until(|| async { upstream.record().abandoned == 1 }).await;
+    // One that takes long to begin is another matter.
+    upstream.inject(Fault::Delay(Duration::from_secs(2)));
+    let models = gateway.client.get(format!("http://{}/v1/models", gateway.tenants));
+    assert_eq!(models.bearer_auth(ALICE).send().await.expect("an answer").status(), 200);
+}
+
+#[tokio::test]
+async fn one_connection_too_many_is_told_so_and_the_others_go_on() {
+    let upstream = provider().build();
+    let text = configuration(on_a_socket(&upstream).await, "")
+        .replace("read_timeout = \"2s\"", "read_timeout = \"60s\"\nmax_connections = 2");
+    let gateway = Gateway::start(&text).await;
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(gateway.tenants).await.expect("it listens");
+        stream.write_all(b"POST /v1/chat/completions HTTP/1.1\r\nHost:").await.expect("it reads");
+        held.push(stream);
+    }
+    until(|| async { gateway.status().await["connections"]["open"] == 2 }).await;
+
+    let answer = gateway.chat(ALICE, "gpt", &"Hello".repeat(10_000)).await;
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["retry-after"]),
+        (503, &"1".parse().expect("a value"))
+    );
+    let error: serde_json::Value = answer.json().await.expect("JSON");
+    assert_eq!(error["error"]["type"], "overloaded_error");
+    let at = |path: &str| gateway.client.get(format!("http://{}{path}", gateway.tenants)).send();
+    // It lives, but has no room: nobody should start it anew, nor send it more.
+    assert_eq!(at("/healthz").await.expect("an answer").status(), 200);
+    assert_eq!(at("/readyz").await.expect("an answer").status(), 503);
+    assert_eq!(upstream.record().admitted, 0);
+    let metrics = gateway.at_page("/metrics").await;
+    assert!(metrics.contains("gateway_connections 2\n"), "{metrics}");
+    assert!(metrics.contains("gateway_connections_refused_total 3\n"), "{metrics}");
+
+    held.pop();
+    until(|| async { gateway.chat(ALICE, "gpt", "Hello").await.status() == 200 }).await;
+}
