@@ -123,6 +123,7 @@ impl Gateway {
                 .board(kept.board.clone())
                 .key(Key::from(name.as_str()))
                 .name(PolicyName::new(&*name)?)
+                .jitter(account.jitter)
                 .max_wait(account.max_wait);
             if per_model {
                 builder = builder.per_model();
@@ -354,9 +355,10 @@ fn backend(config: &Config, name: &str) -> Result<DynBackend<Plan>, BoxError> {
     let Some(url) = &config.state.redis else { return Ok(DynBackend::new(Local::new())) };
     // The error would tell the URL, which may hold a password.
     let server = RedisServer::open(url.expose()).map_err(|_| "the Redis URL is not understood")?;
-    let redis = RedisBuilder::new(server, PolicyName::new(name)?).build();
+    let timeout = config.state.timeout;
+    let redis = RedisBuilder::new(server, PolicyName::new(name)?).timeout(timeout).build();
     let share = Fallback::LocalShare(Portion::of(config.state.instances)?);
-    Ok(DynBackend::new(GuardedBuilder::new(share).build(redis)))
+    Ok(DynBackend::new(GuardedBuilder::new(share).timeout(timeout).build(redis)))
 }
 
 /// Where it is told what providers say: to all instances, or to this one.

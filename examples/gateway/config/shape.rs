@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Dura
 
 use serde::Deserialize;
 use toml::Spanned;
-use tower_quota::{Quota, queue::Priority};
+use tower_quota::{Quota, backend::GuardedBuilder, queue::Priority};
 
 use super::text;
 
@@ -50,6 +50,9 @@ pub(crate) struct State {
     pub(crate) instance: Option<String>,
     /// How many instances share the server: while it fails, each decides by its part.
     pub(crate) instances: u32,
+    /// How long a decision may take there.
+    #[serde(deserialize_with = "text::duration")]
+    pub(crate) timeout: Duration,
     #[serde(skip)]
     pub(crate) redis: Option<Secret>,
 }
@@ -103,6 +106,8 @@ pub(crate) struct Account {
     pub(crate) limits: BTreeMap<String, Spanned<String>>,
     #[serde(default = "two_minutes", deserialize_with = "text::duration")]
     pub(crate) max_wait: Duration,
+    #[serde(default = "a_fifth_of_a_second", deserialize_with = "text::duration")]
+    pub(crate) jitter: Duration,
     /// Nothing: as the provider is known to do.
     pub(crate) per_model: Option<bool>,
     #[serde(skip)]
@@ -206,7 +211,8 @@ impl Default for Server {
 
 impl Default for State {
     fn default() -> Self {
-        Self { redis_env: None, instance: None, instances: 1, redis: None }
+        let timeout = GuardedBuilder::DEFAULT_TIMEOUT;
+        Self { redis_env: None, instance: None, instances: 1, timeout, redis: None }
     }
 }
 
@@ -225,6 +231,10 @@ impl Default for Deferred {
 
 fn one() -> u32 {
     1
+}
+
+fn a_fifth_of_a_second() -> Duration {
+    Duration::from_millis(200)
 }
 
 fn thirty_seconds() -> Duration {
