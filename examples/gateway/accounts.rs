@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fs,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use tower::BoxError;
@@ -51,6 +52,7 @@ struct Kept {
 struct MadeOf {
     profile: String,
     per_model: bool,
+    jitter: Duration,
 }
 
 /// An account as a configuration wants it. Nothing of it is in force.
@@ -78,7 +80,7 @@ impl Accounts {
         let per_model = account.per_model.as_ref().map(|per_model| *per_model.get_ref());
         let per_model = per_model.unwrap_or_else(|| is_per_model(&profile));
         let per_model = per_model || !account.model_limits.is_empty();
-        let made_of = MadeOf { profile: text_of(provider.profile.get_ref()), per_model };
+        let made_of = MadeOf { profile: text_of(provider.profile.get_ref()), per_model, jitter: account.jitter };
         let identity = Identity {
             provider: provider.name.get_ref().clone(),
             profile: profile.name().to_owned(),
@@ -95,6 +97,7 @@ impl Accounts {
             .board(board.clone())
             .key(Key::from(name.as_str()))
             .name(PolicyName::new(name.clone())?)
+            .jitter(account.jitter)
             .max_wait(account.max_wait);
         if per_model {
             builder = builder.per_model();

@@ -45,6 +45,9 @@ impl Call {
         estimate: Estimate,
         all: Arc<Tally>,
     ) -> Self {
+        for tally in [&all, &tenant.tally] {
+            tally.under_way.fetch_add(1, Relaxed);
+        }
         Self(Arc::new(Inner {
             tenant,
             route,
@@ -121,6 +124,14 @@ impl Call {
     /// It does not wait any more, however it ended.
     pub(crate) fn ended(&self) {
         drop(lock(&self.0.waiting).take());
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        for tally in [&self.all, &self.tenant.tally] {
+            tally.under_way.fetch_sub(1, Relaxed);
+        }
     }
 }
 

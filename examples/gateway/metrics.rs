@@ -12,6 +12,8 @@ pub(crate) fn text(status: &Value) -> String {
     for outcome in OUTCOMES {
         page.line("gateway_calls_total", &[("outcome", outcome)], &totals[outcome]);
     }
+    page.head("gateway_calls_under_way", "gauge", "Calls that are not answered to their end.");
+    page.line("gateway_calls_under_way", &[], &totals["under_way"]);
     page.head("gateway_waiting", "gauge", "Calls that wait for a limit.");
     page.line("gateway_waiting", &[], &totals["waiting"]);
     page.head("gateway_wait_seconds", "summary", "How long calls waited before they were sent.");
@@ -32,6 +34,12 @@ pub(crate) fn text(status: &Value) -> String {
     page.line("gateway_connections_refused_total", &[], &connections["turned_away"]);
     page.head("gateway_answers_kept_bytes", "gauge", "Bytes of answers in memory.");
     page.line("gateway_answers_kept_bytes", &[], &status["answers_kept_bytes"]);
+    page.head(
+        "gateway_tasks",
+        "gauge",
+        "Tasks: some of its own, and those of connections and calls.",
+    );
+    page.line("gateway_tasks", &[], &status["instance"]["tasks"]);
     page.head("gateway_ready", "gauge", "1 if this instance takes calls.");
     let is_ready = u8::from(status["instance"]["health"] == "ready");
     page.line("gateway_ready", &[], &is_ready.into());

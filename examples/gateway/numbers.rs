@@ -43,6 +43,8 @@ impl Outcome {
 pub(crate) struct Tally {
     outcomes: [AtomicU64; Outcome::ALL.len()],
     pub(crate) tokens: AtomicU64,
+    /// Calls that are not answered to their end, and what is reserved for them not settled.
+    pub(crate) under_way: AtomicU64,
     /// Calls that wait for a limit now.
     pub(crate) waiting: AtomicU64,
     waited_micros: AtomicU64,
@@ -75,6 +77,7 @@ impl Tally {
         let (sent, waited) = self.waits();
         let mut json = json!({
             "tokens": self.tokens.load(Relaxed),
+            "under_way": self.under_way.load(Relaxed),
             "waiting": self.waiting.load(Relaxed),
             "sent": sent,
             "waited_seconds": waited,

@@ -34,9 +34,11 @@ impl Home {
     /// The states of one account, or of one plan.
     pub(crate) fn backend(&self, name: &str) -> Result<DynBackend<Plan>, BoxError> {
         let Some(server) = self.server()? else { return Ok(DynBackend::new(Local::new())) };
-        let redis = RedisBuilder::new(server, PolicyName::new(name.to_owned())?).build();
+        let timeout = self.state.timeout;
+        let redis = RedisBuilder::new(server, PolicyName::new(name.to_owned())?);
+        let redis = redis.timeout(timeout).build();
         let share = Fallback::LocalShare(Portion::of(self.state.instances)?);
-        let guarded = GuardedBuilder::new(share).timeout(self.state.timeout).build(redis);
+        let guarded = GuardedBuilder::new(share).timeout(timeout).build(redis);
         Ok(DynBackend::new(Tracked::new(guarded, &self.calls)))
     }
 

@@ -31,6 +31,7 @@ pub(crate) fn status(gateway: &Gateway) -> Value {
             "started": millis(numbers.started),
             "uptime_seconds": now.saturating_since(numbers.started).as_secs(),
             "health": if numbers.is_draining() { "draining" } else { "ready" },
+            "tasks": tasks(),
             "state": if state.redis.is_some() { "redis" } else { "in process" },
         },
         "totals": numbers.all.json(),
@@ -43,6 +44,12 @@ pub(crate) fn status(gateway: &Gateway) -> Value {
         "tenants": tenants(gateway, &live),
         "news": numbers.news(),
     })
+}
+
+/// The tasks that this process has: some for itself, and one for each connection and call.
+fn tasks() -> Option<usize> {
+    let runtime = tokio::runtime::Handle::try_current().ok()?;
+    Some(runtime.metrics().num_alive_tasks())
 }
 
 /// What of a status is kept as history.

@@ -9,7 +9,7 @@ use std::{
 
 use serde::Deserialize;
 use toml::Spanned;
-use tower_quota::{Quota, queue::Priority};
+use tower_quota::{Quota, backend::GuardedBuilder, queue::Priority};
 
 use super::text;
 
@@ -66,6 +66,7 @@ pub(crate) struct State {
     pub(crate) instance: Option<String>,
     /// How many instances share the server: while it fails, each decides by its part.
     pub(crate) instances: u32,
+    /// How long a decision may take there.
     #[serde(deserialize_with = "text::duration")]
     pub(crate) timeout: Duration,
     #[serde(skip)]
@@ -126,6 +127,8 @@ pub(crate) struct Account {
     pub(crate) model_limits: BTreeMap<Spanned<String>, BTreeMap<String, Spanned<String>>>,
     #[serde(default = "two_minutes", deserialize_with = "text::duration")]
     pub(crate) max_wait: Duration,
+    #[serde(default = "a_fifth_of_a_second", deserialize_with = "text::duration")]
+    pub(crate) jitter: Duration,
     /// Nothing: as the provider is known to do.
     pub(crate) per_model: Option<Spanned<bool>>,
     #[serde(skip)]
@@ -247,7 +250,7 @@ impl Default for Server {
 
 impl Default for State {
     fn default() -> Self {
-        let timeout = Duration::from_millis(100);
+        let timeout = GuardedBuilder::DEFAULT_TIMEOUT;
         Self { redis_env: None, instance: None, instances: 1, timeout, redis: None }
     }
 }
@@ -267,6 +270,10 @@ impl Default for Deferred {
 
 fn one() -> u32 {
     1
+}
+
+fn a_fifth_of_a_second() -> Duration {
+    Duration::from_millis(200)
 }
 
 fn thirty_seconds() -> Duration {
