@@ -1,13 +1,15 @@
 -- Several limits on one key: see `Plan`. The state has a part for each: its kind, the instant from
 -- which it is as good as none, its length, and what it is. A job has one for each limit, too.
 local algorithms = { meter, fixed_window, sliding_window, sliding_counter, sliding_log }
-local function plan(state, job, from)
-  local op, units, count, at, limits = unpack_('<ddddd', job, from)
+local function plan(state, job, from, now, as, as_count)
+  local TAKE, TAKE_UP_TO, PEEK, SETTLE, COUNT, FILL, LOWER = 0, 1, 2, 3, 4, 5, 6
+  local op, units, count, at, limits = struct.unpack('<ddddd', job, from)
   op, count = as or op, as_count or count
+  local is_look = op == PEEK or op == COUNT
   local parts, idles, kinds, jobs, place = {}, {}, {}, {}, 1
   while state and place <= #state do
     must(place + 23 <= #state)
-    local kind, idle, length = unpack_('<ddd', state, place)
+    local kind, idle, length = struct.unpack('<ddd', state, place)
     must(whole(length) and idle >= 0)
     local part = string.sub(state, place + 24, place + 23 + length)
     must(#part == length)
@@ -16,7 +18,7 @@ local function plan(state, job, from)
   end
   place = from + 40
   for limit = 1, limits do
-    local kind, length = unpack_('<dd', job, place)
+    local kind, length = struct.unpack('<dd', job, place)
     if kinds[limit] ~= kind then parts[limit], idles[limit] = nil, 0 end
     kinds[limit], jobs[limit] = kind, place + 16
     place = place + 16 + length
@@ -24,10 +26,9 @@ local function plan(state, job, from)
 
   local changed, seen, refused = false, {}, {}
   local function each(limit, its_op, its_count)
-    local op_, count_ = as, as_count
-    as, as_count = its_op, its_count
-    local granted_, before, new, idle = algorithms[kinds[limit]](parts[limit], job, jobs[limit])
-    as, as_count = op_, count_
+    local decide = algorithms[kinds[limit]]
+    local granted_, before, new, idle =
+      decide(parts[limit], job, jobs[limit], now, its_op, its_count)
     if new then parts[limit], idles[limit], changed = new, idle, true end
     return granted_, before
   end
@@ -54,10 +55,10 @@ local function plan(state, job, from)
       local granted_, before = each(limit, up_to and COUNT or PEEK, most)
       seen[limit], refused[limit] = before, granted_ < 0
       is_refused = is_refused or granted_ < 0
-      if up_to then count = min(count, max(1, granted_)) end
+      if up_to then count = math.min(count, math.max(1, granted_)) end
     end
   end
-  if not is_settled and op ~= LOWER and not is_look(op) then
+  if not is_settled and op ~= LOWER and not is_look then
     for limit = 1, limits do
       -- A limit that refuses takes nothing, but may note that the clock went back.
       if refused[limit] or not is_refused then each(limit, TAKE, count) end
@@ -70,8 +71,8 @@ local function plan(state, job, from)
   local written, idle = {}, 0
   for limit = 1, limits do
     local part = parts[limit] or ''
-    idle = max(idle, idles[limit] or 0)
-    written[limit] = pack('<ddd', kinds[limit], idles[limit] or 0, #part) .. part
+    idle = math.max(idle, idles[limit] or 0)
+    written[limit] = struct.pack('<ddd', kinds[limit], idles[limit] or 0, #part) .. part
   end
   return count, before, table.concat(written), idle
 end
