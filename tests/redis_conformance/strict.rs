@@ -120,6 +120,18 @@ async fn a_mark_that_is_no_time_is_as_good_as_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_mark_of_another_type_is_set_anew() {
+    let server = Standalone::start();
+    let source = Server::open(server.url()).expect("a URL");
+    let limit = Strict::new(source, "type", TokenBucket::new(Quota::per_day(100)));
+    server.ask::<()>(&["RPUSH", "tq:type:began", "a list"]);
+    assert_eq!(limit.left("alice").await, 0, "as if there were none");
+    assert_eq!(server.ask::<String>(&["TYPE", "tq:type:began"]), "string");
+    limit.clock.advance(DAY / 4);
+    assert_eq!(limit.left("alice").await, 25, "from then on it counts");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn marks_of_a_cluster_are_where_its_keys_are() {
     let cluster = servers::Cluster::shared(Flavor::Redis);
     let source = Cluster::open(cluster.urls()).expect("URLs");

@@ -27,7 +27,7 @@ pub(crate) async fn check(url: &str) -> Result<Checked, BackendErrorKind> {
     redis.check(&bucket()).await.map_err(|error: BackendError| error.kind())
 }
 
-fn least_privileges() -> &'static str {
+pub(crate) fn least_privileges() -> &'static str {
     let privileges = "~tq:* -@all +evalsha +script|load +get +set +time";
     assert!(include_str!("../../src/guide/redis.md").contains(privileges), "the guide says so");
     privileges

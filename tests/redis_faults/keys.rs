@@ -41,6 +41,20 @@ async fn a_value_that_is_none_of_ours_fails_its_own_key_alone() {
     assert_eq!(told, [Ok(99), malformed, Ok(99), malformed, Ok(99)]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_finds_a_value_that_is_none_of_ours_is_told_where_and_what_to_do() {
+    let server = Standalone::start();
+    server.ask::<()>(&["RPUSH", "tq:keys:{t.foreign}", "a list"]);
+    let limiter = limiter(&server, TokenBucket::new(Quota::per_day(100)));
+    let key = Key::from("foreign");
+    let error = limiter.decide(&key, Cost::ONE).await.expect_err("a list is no bucket");
+    let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+    assert!(source.contains("DEL tq:keys:{t.foreign}"), "{source}");
+    server.ask::<()>(&["DEL", "tq:keys:{t.foreign}"]);
+    let decision = limiter.decide(&key, Cost::ONE).await.expect("it is as it says");
+    assert_eq!(decision.snapshot().remaining, 99);
+}
+
 async fn is_owed_and_told<A: Scripted>(server: &Standalone, algorithm: A) {
     server.flush_all();
     let (limiter, key) = (limiter(server, algorithm), Key::from("alice"));

@@ -9,12 +9,14 @@ mod checks;
 mod deployment;
 mod fleet;
 mod foreign;
+mod hanging_up;
 mod keys;
 mod network;
 mod pauses;
 mod restarts;
 mod sources;
 mod tally;
+mod tls;
 mod topology;
 
 use std::time::Duration;
@@ -168,10 +170,13 @@ async fn secrets_do_not_reach_the_server() {
 fn the_guide_names_a_test_for_each_fault() {
     let tests = [
         include_str!("main.rs"),
+        include_str!("hanging_up.rs"),
         include_str!("keys.rs"),
         include_str!("network.rs"),
         include_str!("pauses.rs"),
         include_str!("restarts.rs"),
+        include_str!("sources.rs"),
+        include_str!("tls.rs"),
         include_str!("topology.rs"),
     ];
     let (_, page) = include_str!("../../src/guide/failure.md")

@@ -1,6 +1,12 @@
 //! Servers that die and come back, with what they knew and without.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::time::Instant;
 use tower_quota::BackendErrorKind;
@@ -58,6 +64,26 @@ async fn a_flush_of_scripts_costs_one_reload_and_no_double_charge() {
     server.script_flush();
     assert_eq!(take(&limiter).await, Ok(98));
     assert_eq!(take(&limiter).await, Ok(97));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scripts_that_are_flushed_again_and_again_under_load_admit_no_more() {
+    let server = Arc::new(Standalone::start());
+    let limiter = limiter(&server.url());
+    let is_over = Arc::new(AtomicBool::new(false));
+    let flushing = {
+        let (server, is_over) = (Arc::clone(&server), Arc::clone(&is_over));
+        tokio::task::spawn_blocking(move || {
+            while !is_over.load(Ordering::Relaxed) {
+                server.script_flush();
+            }
+        })
+    };
+    // Who finds no script twice is told that the server was not reached, and was not charged.
+    let tally = Tally::of_tasks(&limiter, 16).await;
+    is_over.store(true, Ordering::Relaxed);
+    flushing.await.expect("it flushes");
+    tally.assert_admits(100);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use deadpool_redis::{Runtime, cluster, sentinel};
+use deadpool_redis::{PoolConfig, Runtime, cluster, sentinel};
 use redis::RedisConnectionInfo;
+use tokio::time::Instant;
 use tower_quota::{
-    Cost, Key, Limiter, PolicyName, Quota,
+    BackendErrorKind, Cost, Key, Limiter, PolicyName, Quota,
     algorithm::TokenBucket,
     backend::redis::{Cluster, RedisBuilder, Sentinel, Server, Source, source::Shared},
 };
@@ -34,6 +35,31 @@ async fn one_server_by_every_connection() {
     assert_eq!(left(manager).await, 97);
     assert_eq!(left(Shared(connection)).await, 96);
     assert_eq!(left(pool.expect("a pool")).await, 95);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_that_is_exhausted_costs_the_time_out_and_no_charge() {
+    let server = servers::Standalone::start();
+    let mut config = deadpool_redis::Config::from_url(server.url());
+    config.pool = Some(PoolConfig::new(1));
+    let pool = config.create_pool(Some(Runtime::Tokio1)).expect("a pool");
+    let taken = pool.get().await.expect("the only connection");
+    let timeout = Duration::from_millis(200);
+    let redis = RedisBuilder::new(pool, PolicyName::from_static("exhausted")).timeout(timeout);
+    let limiter = Limiter::new(TokenBucket::new(Quota::per_day(100)), redis.build());
+    let begun = Instant::now();
+    let error = limiter.decide(&Key::GLOBAL, Cost::ONE).await.expect_err("it has no connection");
+    assert_eq!(error.kind(), BackendErrorKind::Unreachable);
+    assert!(begun.elapsed() >= timeout && begun.elapsed() < timeout * 20, "no request hangs");
+    drop(taken);
+    let begun = Instant::now();
+    let decision = loop {
+        match limiter.decide(&Key::GLOBAL, Cost::ONE).await {
+            Ok(decision) => break decision,
+            Err(error) => assert!(begun.elapsed() < Duration::from_secs(10), "{error:?}"),
+        }
+    };
+    assert_eq!(decision.snapshot().remaining, 99);
 }
 
 #[tokio::test(flavor = "multi_thread")]

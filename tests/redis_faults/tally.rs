@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::{task::JoinSet, time::Instant};
 use tower_quota::{BackendErrorKind, Cost, Key, Limiter, algorithm::TokenBucket, backend::Backend};
 
 /// How many were told what.
@@ -40,6 +40,28 @@ impl Tally {
             self.ask(limiter).await;
             assert!(begun.elapsed() < Duration::from_secs(15), "it does not come back: {self:?}");
         }
+    }
+
+    /// What so many tasks are told that ask until nothing is left, all together.
+    pub(crate) async fn of_tasks<B: Backend<TokenBucket>>(
+        limiter: &Limiter<TokenBucket, B>,
+        tasks: usize,
+    ) -> Self {
+        let asking = (0..tasks).map(|_| {
+            let limiter = limiter.clone();
+            async move {
+                let mut tally = Self::default();
+                tally.ask_for_the_rest(&limiter).await;
+                tally
+            }
+        });
+        let tallies = asking.collect::<JoinSet<_>>().join_all().await;
+        tallies.iter().fold(Self::default(), |sum, one| Self {
+            admitted: sum.admitted + one.admitted,
+            refused: sum.refused + one.refused,
+            timed_out: sum.timed_out + one.timed_out,
+            unreachable: sum.unreachable + one.unreachable,
+        })
     }
 
     /// Asserts that all of `limit` was admitted, but for what timed out, and nothing more.

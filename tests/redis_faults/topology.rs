@@ -1,7 +1,8 @@
 //! Primaries that change, and slots that move.
 
-use std::time::Duration;
+use std::{num::NonZeroU16, time::Duration};
 
+use futures::future::join_all;
 use redis::RedisConnectionInfo;
 use tokio::time::Instant;
 use tower_quota::{
@@ -37,9 +38,12 @@ async fn left<B: Backend<TokenBucket>>(limiter: &Limiter<TokenBucket, B>, key: &
     }
 }
 
-/// The slot of the key `moving`, and a node that does not have it.
-fn slot_and_another_node(cluster: &servers::Cluster) -> (u16, &servers::Server) {
-    let slot = cluster.slot_of("tq:topology:{t.moving}");
+/// The slot of a key, and a node that does not have it.
+fn slot_and_another_node<'c>(
+    cluster: &'c servers::Cluster,
+    name: &str,
+) -> (u16, &'c servers::Server) {
+    let slot = cluster.slot_of(name);
     let from = cluster.owner(slot).port();
     let to = cluster.nodes().iter().find(|node| node.port() != from);
     (slot, to.expect("another node"))
@@ -117,7 +121,7 @@ async fn a_slot_that_has_moved_is_found() {
     let limiter = limiter(Cluster::open(cluster.urls()).expect("URLs"));
     let key = Key::from("moving");
     assert_eq!(left(&limiter, &key).await, 999);
-    let (slot, to) = slot_and_another_node(&cluster);
+    let (slot, to) = slot_and_another_node(&cluster, "tq:topology:{t.moving}");
     cluster.migrate_slot(slot, to);
     assert_eq!(left(&limiter, &key).await, 998, "its state has moved too");
     assert_eq!(left(&limiter, &key).await, 997);
@@ -129,7 +133,7 @@ async fn a_slot_that_is_half_way_is_decided_on_where_its_keys_are() {
     let limiter = limiter(Cluster::open(cluster.urls()).expect("URLs"));
     let key = Key::from("moving");
     assert_eq!(left(&limiter, &key).await, 999);
-    let (slot, to) = slot_and_another_node(&cluster);
+    let (slot, to) = slot_and_another_node(&cluster, "tq:topology:{t.moving}");
     let migration = cluster.begin_migration(slot, to);
     assert_eq!(left(&limiter, &key).await, 998, "the old node still has it");
     migration.move_keys();
@@ -137,4 +141,64 @@ async fn a_slot_that_is_half_way_is_decided_on_where_its_keys_are() {
     assert_eq!(left(&limiter, &key).await, 996);
     migration.finish();
     assert_eq!(left(&limiter, &key).await, 995);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_moves_under_load_admits_no_more() {
+    let cluster = servers::Cluster::start(3, 0);
+    let limiter = limiter(Cluster::open(cluster.urls()).expect("URLs"));
+    assert_eq!(left(&limiter, &Key::GLOBAL).await, 999);
+    let asking = {
+        let limiter = limiter.clone();
+        tokio::spawn(async move { Tally::of_tasks(&limiter, 8).await })
+    };
+    // It moves when some are admitted, and while the others ask.
+    let begun = Instant::now();
+    while limiter.peek(&Key::GLOBAL, 900).await.is_ok_and(|decision| decision.is_allowed()) {
+        assert!(begun.elapsed() < Duration::from_secs(15), "nobody asks");
+    }
+    let (slot, to) = slot_and_another_node(&cluster, "tq:topology:{g}");
+    let migration = cluster.begin_migration(slot, to);
+    migration.move_keys();
+    migration.finish();
+    asking.await.expect("nobody panics").assert_admits(999);
+}
+
+/// What is left of each key, when all are asked for at once: mostly in one call.
+async fn all_left<B: Backend<TokenBucket>>(
+    limiter: &Limiter<TokenBucket, B>,
+    keys: impl IntoIterator<Item = u32>,
+) -> Vec<u64> {
+    let keys: Vec<_> = keys.into_iter().map(|key| Key::from(u64::from(key))).collect();
+    let decisions = join_all(keys.iter().map(|key| limiter.decide(key, Cost::ONE))).await;
+    let told = decisions.into_iter().map(|it| it.expect("it decides").snapshot().remaining);
+    told.collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_whose_keys_are_apart_is_decided_key_by_key() {
+    let cluster = servers::Cluster::start(3, 0);
+    let source = Cluster::open(cluster.urls()).expect("URLs");
+    let redis = RedisBuilder::new(source, PolicyName::from_static("apart"))
+        .tags(NonZeroU16::MIN)
+        .in_flight(1)
+        .timeout(Duration::from_secs(5))
+        .build();
+    let limiter = Limiter::new(TokenBucket::new(Quota::per_day(1_000)), redis);
+    assert_eq!(all_left(&limiter, 0..8).await, [999; 8]);
+    let (slot, to) = slot_and_another_node(&cluster, "tq:apart:{0}:n.0");
+    let from = cluster.owner(slot);
+    let migration = cluster.begin_migration(slot, to);
+    // New ones go to the new node, which has not the others.
+    let both = all_left(&limiter, 0..16).await;
+    assert_eq!(both, [[998; 8], [999; 8]].concat());
+    migration.move_keys();
+    // The old node has none of them, and the new one not all.
+    let both = all_left(&limiter, 0..24).await;
+    assert_eq!(both, [[997; 8], [998; 8], [999; 8]].concat());
+    migration.finish();
+    assert_eq!(all_left(&limiter, 16..24).await, [998; 8]);
+    for node in [from, to] {
+        assert!(node.info("errorstats").contains_key("errorstat_TRYAGAIN"), "they were apart");
+    }
 }

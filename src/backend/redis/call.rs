@@ -5,7 +5,8 @@
 //! | an answer | yes | done |
 //! | `NOSCRIPT` | no | the script is loaded on that node, once, and called again |
 //! | `ASK` | no | once, at the node that has the key by now |
-//! | `MOVED`, `TRYAGAIN`, `CLUSTERDOWN`, `LOADING`, `READONLY`, `MASTERDOWN` | no | again, with the right node or a moment later |
+//! | `TRYAGAIN` for a batch | no | each of its jobs by itself: some keys are at the slot's new node already |
+//! | `MOVED`, other `TRYAGAIN`, `CLUSTERDOWN`, `LOADING`, `READONLY`, `MASTERDOWN` | no | again, with the right node or a moment later |
 //! | no connection could be opened | no | again, until the deadline |
 //! | the connection broke, no answer in time | **perhaps** | never: it counts as charged |
 //! | no permission, no memory, a wrong type | no | an error: it would be the same again |
@@ -71,6 +72,22 @@ pub(crate) async fn call<S: Source>(
     within: Duration,
 ) -> Result<Value, BackendError> {
     let deadline = Instant::now() + within;
+    let answer = call_until(source, script, slot, keys, arguments, deadline, false).await?;
+    answer.ok_or_else(|| unreachable(None))
+}
+
+/// Calls `script` as [`call`] does, until an instant. If `parts`, keys that are apart are not waited
+/// for: `None` where one node has some of them and another the rest, since their slot is being moved.
+/// Then it was not executed.
+pub(super) async fn call_until<S: Source>(
+    source: &S,
+    script: &Script,
+    slot: u16,
+    keys: &[&[u8]],
+    arguments: &[Vec<u8>],
+    deadline: Instant,
+    parts: bool,
+) -> Result<Option<Value>, BackendError> {
     let mut evalsha = redis::cmd("EVALSHA");
     evalsha.arg(&script.hash).arg(keys.len()).arg(keys).arg(arguments);
     let mut loaded = false;
@@ -105,7 +122,8 @@ pub(crate) async fn call<S: Source>(
             asked.unwrap_or(Err(error))
         };
         let error = match timeout_at(deadline, calling).await {
-            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Ok(answer)) => return Ok(Some(answer)),
+            Ok(Err(error)) if parts && are_apart(&error) => return Ok(None),
             Ok(Err(error)) => error,
             Err(_) => return Err(BackendError::new(BackendErrorKind::TimedOut)),
         };
@@ -190,7 +208,7 @@ fn fate(error: &RedisError) -> Fate {
             | ServerErrorKind::BusyLoading => Fate::NotExecuted,
             ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown => Fate::NotExecutedHere,
             ServerErrorKind::NoPerm => Fate::Refused(BackendErrorKind::Unauthorized),
-            // What a script may not call has no code of its own.
+            // Some have no code of their own.
             _ if error.detail().is_some_and(is_of_the_acl) => {
                 Fate::Refused(BackendErrorKind::Unauthorized)
             }
@@ -217,11 +235,17 @@ fn fate(error: &RedisError) -> Fate {
     }
 }
 
-/// Whether a script failed because its user may not do what it does: by the words of Redis 7.0, and
-/// of its successors and Valkey.
+/// Whether some of the keys are at one node, and some at another.
+fn are_apart(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::TryAgain)
+}
+
+/// Whether a user may not do what a script does, by the words of Redis 7.0, and of its successors and
+/// Valkey; or may not choose a database, of which the client passes on the words alone.
 fn is_of_the_acl(detail: &str) -> bool {
     detail.starts_with("The user executing the script can't")
         || detail.starts_with("ACL failure in script")
+        || detail.contains("has no permissions to run")
 }
 
 /// A script of somebody else.

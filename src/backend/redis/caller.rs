@@ -2,9 +2,12 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    iter,
+    iter, slice,
     time::{Duration, Instant},
 };
+
+use futures::future::join_all;
+use tokio::time::Instant as Deadline;
 
 use super::{
     call::{self, Script},
@@ -63,34 +66,74 @@ impl<A: Scripted, S: Source> Carrier for Caller<A, S> {
 
 impl<A: Scripted, S: Source> Caller<A, S> {
     async fn call(&self, slot: u16, errands: &[Errand<A>]) -> Result<Vec<Done>, BackendError> {
+        let deadline = Deadline::now() + self.timeout;
         let gathered = gather(errands);
+        let heard = match self.ask(slot, errands, &gathered, deadline).await? {
+            Some(heard) => heard,
+            // The keys are apart while their slot is being moved, which may take long.
+            None => {
+                let alone = gathered.iter().map(|job| self.ask_alone(slot, errands, job, deadline));
+                join_all(alone).await
+            }
+        };
+        let mut done: Vec<Option<Done>> = errands.iter().map(|_| None).collect();
+        for (gathered, heard) in gathered.iter().zip(heard) {
+            self.tell(errands, gathered, heard, &mut done);
+        }
+        Ok(done.into_iter().map(|done| done.unwrap_or_else(|| Err(script::malformed()))).collect())
+    }
+
+    /// Asks for some jobs in one call. `None` if there are several, and their keys are apart.
+    async fn ask(
+        &self,
+        slot: u16,
+        errands: &[Errand<A>],
+        gathered: &[Gathered],
+        deadline: Deadline,
+    ) -> Result<Option<Vec<Heard<A>>>, BackendError> {
         let mut keys: Vec<&[u8]> = gathered.iter().map(|job| errands[job.first].name()).collect();
-        let now = self.given_time();
-        let mut arguments = Vec::with_capacity(gathered.len() + 2);
-        let given = now.map(|now| (now.as_nanos() / 1_000).to_string()).unwrap_or_default();
-        arguments.push(given.into_bytes());
-        let mark = self.strict_start.then(|| self.names.mark(keys[0]));
-        arguments.push(if mark.is_some() { b"strict".to_vec() } else { Vec::new() });
-        let about = now.unwrap_or_else(|| SystemClock.now());
-        arguments.extend(gathered.iter().map(|gathered| {
+        let given = self.given_time();
+        let about = given.unwrap_or_else(|| SystemClock.now());
+        let jobs = gathered.iter().map(|gathered| {
             script::argument(&errands[gathered.first].algorithm, &gathered.job, about)
-        }));
+        });
+        let arguments: Vec<Vec<u8>> = jobs.chain(given.map(script::given_time)).collect();
+        let mark = self.strict_start.then(|| self.names.mark(keys[0]));
         keys.extend(mark.as_deref());
         let asked = crate::time::now();
-        let script = &self.script;
-        let reply = call::call(&self.source, script, slot, &keys, &arguments, self.timeout).await?;
+        let may_part = gathered.len() > 1;
+        let (source, script) = (&self.source, &self.script);
+        let reply =
+            call::call_until(source, script, slot, &keys, &arguments, deadline, may_part).await?;
+        let Some(reply) = reply else { return Ok(None) };
 
         let mut fields = Fields::of(&reply)?;
         let now = fields.time()?;
-        let mut verdicts = Vec::with_capacity(gathered.len());
-        for Gathered { first, job, .. } in &gathered {
-            verdicts.push(Verdict::read(&errands[*first].algorithm, job, now, &mut fields)?);
+        let mut heard = Vec::with_capacity(gathered.len());
+        for Gathered { first, job, .. } in gathered {
+            let Errand { algorithm, name, .. } = &errands[*first];
+            let verdict = Verdict::read(algorithm, job, name, now, &mut fields)?;
+            heard.push(Heard { verdict, asked });
         }
-        let mut done: Vec<Option<Done>> = errands.iter().map(|_| None).collect();
-        for (gathered, verdict) in gathered.iter().zip(verdicts) {
-            self.tell(errands, gathered, verdict, asked, &mut done);
+        Ok(Some(heard))
+    }
+
+    async fn ask_alone(
+        &self,
+        slot: u16,
+        errands: &[Errand<A>],
+        gathered: &Gathered,
+        deadline: Deadline,
+    ) -> Heard<A> {
+        let asked = crate::time::now();
+        let failed = |error| Heard { verdict: Err(error), asked };
+        match self.ask(slot, errands, slice::from_ref(gathered), deadline).await {
+            Ok(heard) => {
+                let heard = heard.and_then(|mut heard| heard.pop());
+                heard.unwrap_or_else(|| failed(script::malformed()))
+            }
+            Err(error) => failed(error),
         }
-        Ok(done.into_iter().map(|done| done.unwrap_or_else(|| Err(script::malformed()))).collect())
     }
 
     /// Tells each of the errands that travelled as one what became of it.
@@ -98,10 +141,10 @@ impl<A: Scripted, S: Source> Caller<A, S> {
         &self,
         errands: &[Errand<A>],
         gathered: &Gathered,
-        verdict: Result<Option<Verdict<A>>, BackendError>,
-        asked: Instant,
+        heard: Heard<A>,
         done: &mut [Option<Done>],
     ) {
+        let Heard { verdict, asked } = heard;
         let mut verdict = match verdict {
             Ok(Some(verdict)) => verdict,
             Ok(None) => return gathered.places().for_each(|place| done[place] = Some(Ok(None))),
@@ -140,6 +183,12 @@ impl<A: Scripted, S: Source> Caller<A, S> {
         }
         None
     }
+}
+
+/// What the server said of a job, and when that was asked for.
+struct Heard<A: Scripted> {
+    verdict: Result<Option<Verdict<A>>, BackendError>,
+    asked: Instant,
 }
 
 /// Errands that travel as one.

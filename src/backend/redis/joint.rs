@@ -122,8 +122,7 @@ async fn decide(errands: Vec<Errand>, within: Duration) -> Answers {
     let about = given.unwrap_or_else(|| SystemClock.now());
     let mut keys: Vec<Vec<u8>> =
         errands.iter().map(|errand| errand.limit.name().to_vec()).collect();
-    let given = given.map(|now| (now.as_nanos() / 1_000).to_string()).unwrap_or_default();
-    let mut arguments = vec![given.into_bytes()];
+    let mut arguments = Vec::with_capacity(errands.len() + 1);
     for errand in &errands {
         let mark = errand.limit.mark().map_or(0, |mark| {
             keys.push(mark);
@@ -133,6 +132,7 @@ async fn decide(errands: Vec<Errand>, within: Duration) -> Answers {
         let begin = [kind as f64, mark as f64].map(f64::to_le_bytes).concat();
         arguments.push([begin, job].concat());
     }
+    arguments.extend(given.map(script::given_time));
     let asked = crate::time::now();
     let reply = first.limit.call(first.slot, keys, arguments, within).await?;
 
@@ -188,7 +188,7 @@ impl<A: Scripted, S: Source> Limit for OfLimit<A, S> {
         fields: &mut Fields<'_>,
     ) -> Result<Result<Box<dyn Told>, BackendError>, BackendError> {
         let job = Job::Demand(Demand::exactly(self.cost));
-        let verdict = match Verdict::read(&self.algorithm, &job, now, fields)? {
+        let verdict = match Verdict::read(&self.algorithm, &job, &self.name, now, fields)? {
             Ok(verdict) => verdict.ok_or_else(script::malformed)?,
             Err(error) => return Ok(Err(error)),
         };

@@ -154,6 +154,12 @@ pub(super) fn argument<A: Scripted>(algorithm: &A, job: &Job, now: Timestamp) ->
     numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
 }
 
+/// The argument behind those of the jobs, for a call that has its time from here. It is shorter than
+/// any job.
+pub(super) fn given_time(now: Timestamp) -> Vec<u8> {
+    micros(now).to_string().into_bytes()
+}
+
 /// What became of a demand at the server.
 pub(super) struct Verdict<A: Algorithm> {
     /// How many were granted; `None` if it was refused.
@@ -164,16 +170,18 @@ pub(super) struct Verdict<A: Algorithm> {
 }
 
 impl<A: Scripted> Verdict<A> {
-    /// The replies of a call are read in the order of its jobs: `None` for a correction. An error in
+    /// The replies of a call are read in the order of its jobs, each for the key of a name: `None` for
+    /// a correction. An error in
     /// the place of one is that job's alone; `Err` is one of the whole reply.
     pub(super) fn read(
         limit: &A,
         job: &Job,
+        name: &[u8],
         now: Timestamp,
         fields: &mut Fields<'_>,
     ) -> Result<Result<Option<Self>, BackendError>, BackendError> {
         let granted = match fields.count()? {
-            Count::Failed => return Ok(Err(malformed())),
+            Count::Failed => return Ok(Err(foreign(name))),
             Count::OtherTime => {
                 let text = "the server's clock shows another month or day than this machine's";
                 let error = BackendError::new(BackendErrorKind::Rejected).with_source(text);
@@ -282,6 +290,16 @@ fn whole(number: f64) -> Result<u64, BackendError> {
     } else {
         Err(malformed())
     }
+}
+
+/// A key of ours has a value of somebody else.
+pub(super) fn foreign(name: &[u8]) -> BackendError {
+    let name = String::from_utf8_lossy(name);
+    let text = format!(
+        "the key `{name}` has a value that is none of ours: delete it (`DEL {name}`), or give the \
+         limit another name or prefix"
+    );
+    BackendError::new(BackendErrorKind::Malformed).with_source(text)
 }
 
 pub(super) fn malformed() -> BackendError {

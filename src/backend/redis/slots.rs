@@ -21,7 +21,7 @@ use super::{
     coalesce::{Carrier, Coalescer},
     lost,
     name::{self, Names},
-    script::malformed,
+    script::{foreign, malformed},
     source::Source,
 };
 use crate::{error::BackendError, key::Key, name::PolicyName};
@@ -221,9 +221,9 @@ impl<S: Source> SlotCaller<S> {
         let Value::BulkString(reply) = reply else { return Err(malformed()) };
         let mut standings = Vec::with_capacity(errands.len());
         let mut rest = reply.as_slice();
-        for _ in errands {
+        for errand in errands {
             let (standing, others) = rest.split_at_checked(24).ok_or_else(malformed)?;
-            standings.push(SlotStanding::read(standing));
+            standings.push(SlotStanding::read(standing, &errand.name));
             rest = others;
         }
         if !rest.is_empty() {
@@ -257,8 +257,8 @@ impl SlotAsk {
 }
 
 impl SlotStanding {
-    /// Reads three doubles.
-    fn read(bytes: &[u8]) -> Result<Self, BackendError> {
+    /// Reads three doubles, about the key of a name.
+    fn read(bytes: &[u8], name: &[u8]) -> Result<Self, BackendError> {
         let mut doubles = bytes
             .chunks_exact(8)
             .map(|chunk| f64::from_le_bytes(chunk.try_into().expect("chunks of eight bytes are")));
@@ -270,6 +270,7 @@ impl SlotStanding {
             3.0 => SlotPlace::Refused,
             4.0 => SlotPlace::Full,
             5.0 => SlotPlace::Gone,
+            -2.0 => return Err(foreign(name)),
             _ => return Err(malformed()),
         };
         // A cast ends at the ends of the type.

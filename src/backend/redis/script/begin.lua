@@ -1,28 +1,29 @@
--- Decides on a batch of jobs, in their order. KEYS has one name for each job, ARGV[i + 2] the numbers
--- of job i. ARGV[1] is the time (microseconds since the epoch; empty: the server's), ARGV[2] says
--- whether the last name is that of the mark by which a lost key is known. All numbers are whole and
+-- Decides on a batch of jobs, in their order. KEYS has one name for each job, ARGV[i] the numbers of
+-- job i; what else there is of them says what is unusual. An argument behind the jobs, which is shorter
+-- than any of them, is the time (microseconds since the epoch); mostly it is the server's. A name
+-- behind those of the jobs is that of the mark by which a lost key is known. All numbers are whole and
 -- below 2^53, which a double holds exactly; they travel as doubles.
 --
--- An algorithm is a function of a state (nil: there is none) and a job that begins at an offset. It
--- returns how many were granted (-1: it refuses), the state that it decided on, and where it has
--- changed the new state and the instant from which that is as good as none.
-local call, unpack_, pack = redis.call, struct.unpack, struct.pack
-local floor, ceil, max, min = math.floor, math.ceil, math.max, math.min
-local MOST = 9007199254740991
--- To count is to look at how many could be taken, to fill is to take as much as the limit holds, to
--- lower is to take what is above the count.
-local TAKE, TAKE_UP_TO, PEEK, SETTLE, COUNT, FILL, LOWER = 0, 1, 2, 3, 4, 5, 6
--- What is done instead of what the job says, and how many times.
-local as, as_count = nil, nil
-
-local now, margin = nil, 1000
-if ARGV[1] == '' then
-  -- Read once: it goes on while a script runs.
-  local time = call('TIME')
-  now = tonumber(time[1]) * 1000000 + tonumber(time[2])
-else
+-- An algorithm is a function of a state (nil: there is none), a job that begins at an offset, the time,
+-- and what is done instead of what the job says, and how many times (nil: as it says). It returns how
+-- many were granted (-1: it refuses), the state that it decided on, and where it has changed the new
+-- state and the instant from which that is as good as none.
+--
+-- What is to be done is to take (0), to take as much as there is (1), to look (2), to settle a charge
+-- (3); to look at how much could be taken (4), to take all that the limit holds (5), and to take what is
+-- above the count (6).
+--
+-- Most calls carry one job. To make a function costs as much as to use it, and to make one that uses
+-- another's variable costs that again: so there are few, and what they use is mostly an argument, or a
+-- number that stands where it is used.
+local jobs, now, margin = #ARGV, nil, 1000
+if #ARGV[jobs] < 32 then
   -- Keys live by the server's time, which knows nothing of this one.
-  now, margin = tonumber(ARGV[1]), 3600000
+  now, margin, jobs = tonumber(ARGV[jobs]), 3600000, jobs - 1
+else
+  -- Read once: it goes on while a script runs.
+  local time = redis.call('TIME')
+  now = time[1] * 1000000 + time[2]
 end
 
 -- r * n / d for r < d, where r * n may be far above 2^53: the whole part and the rest. d is at most
@@ -42,28 +43,14 @@ end
 -- How many times `units` are granted of the `count` that are asked for, where `room` units are left;
 -- below zero where there is debt.
 local function granted(op, count, units, room)
-  if op == LOWER then return max(0, room - count) end
+  local TAKE_UP_TO, COUNT, LOWER = 1, 4, 6
+  if op == LOWER then return math.max(0, room - count) end
   if op ~= TAKE_UP_TO and op ~= COUNT then return count end
   local fits = count
   if room < 0 then
     fits = 0
   elseif units > 0 then
-    fits = floor(room / units)
+    fits = math.floor(room / units)
   end
-  return min(count, max(1, fits))
-end
-
-local function is_look(op)
-  return op == PEEK or op == COUNT
-end
-
--- A state that is none of ours fails its own job.
-local function must(is_ours)
-  if not is_ours then error('none of ours') end
-end
-
--- All numbers of a state are. With another one a loop may have no end, and what is told cannot be
--- read: then the whole batch would fail.
-local function whole(number)
-  return number >= 0 and number <= MOST and number == floor(number)
+  return math.min(count, math.max(1, fits))
 end

@@ -1,12 +1,15 @@
 -- Fixed windows: see `FixedWindow` and `Windows`. The state is the window's start and end, and the
 -- use in it. A calendar comes as the borders around the present.
-local ALIGNED, FIRST_HIT, CALENDAR, BORDERS, LONGEST = 0, 1, 2, 4, 2678400000000 + 7200000000
-local function fixed_window(state, job, from)
-  local op, units, count, at, limit, kind, length, first = unpack_('<dddddddd', job, from)
+local function fixed_window(state, job, from, now, as, as_count)
+  local PEEK, SETTLE, COUNT, FILL, MOST = 2, 3, 4, 5, 9007199254740991
+  local ALIGNED, FIRST_HIT, CALENDAR, BORDERS = 0, 1, 2, 4
+  local LONGEST = 2678400000000 + 7200000000
+  local op, units, count, at, limit, kind, length, first = struct.unpack('<dddddddd', job, from)
   op, count = as or op, as_count or count
-  local pays = max(1, limit)
+  local is_look = op == PEEK or op == COUNT
+  local pays = math.max(1, limit)
   local borders = nil
-  if kind == CALENDAR then borders = { unpack_('<dddd', job, from + 64) } end
+  if kind == CALENDAR then borders = { struct.unpack('<dddd', job, from + 64) } end
 
   -- The window that an instant lies in, if nothing has been used in it.
   local function at_(instant)
@@ -30,7 +33,7 @@ local function fixed_window(state, job, from)
   local old_start, old_end, old_used = now, now, 0
   if state then
     must(#state == 24)
-    old_start, old_end, old_used = unpack_('<ddd', state)
+    old_start, old_end, old_used = struct.unpack('<ddd', state)
     must(whole(old_start) and whole(old_end) and whole(old_used) and old_start <= old_end)
   end
 
@@ -41,22 +44,22 @@ local function fixed_window(state, job, from)
       -- Each window that has ended has paid off one limit.
       local ended
       if kind == FIRST_HIT then
-        ended = floor((now - old_end) / length) + 1
+        ended = math.floor((now - old_end) / length) + 1
       elseif kind == ALIGNED then
-        ended = max(0, ceil((start - old_end) / length)) + 1
+        ended = math.max(0, math.ceil((start - old_end) / length)) + 1
       else
         -- No fewer than are known to have ended.
-        ended = 1 + floor(max(0, borders[1] - old_end) / LONGEST)
+        ended = 1 + math.floor(math.max(0, borders[1] - old_end) / LONGEST)
         for place = 1, BORDERS do
           if borders[place] > old_end and borders[place] <= start then ended = ended + 1 end
         end
       end
-      used = max(0, old_used - pays * ended)
+      used = math.max(0, old_used - pays * ended)
       if kind == FIRST_HIT and used > 0 then
         start = now - (now - old_end) % length
         end_ = start + length
       end
-    elseif now < max(0, old_start - (old_end - old_start)) then
+    elseif now < math.max(0, old_start - (old_end - old_start)) then
       -- The clock went back by more than a window.
       if kind ~= FIRST_HIT then start, end_ = at_(end_) end
     elseif kind == CALENDAR or old_end == old_start + length then
@@ -66,12 +69,12 @@ local function fixed_window(state, job, from)
     end
   end
   -- Which windows a calendar had before is not known here, so it is told what was made of them.
-  local before = state or pack('<ddd', now, now, 0)
-  if kind == CALENDAR then before = pack('<ddd', start, end_, used) end
+  local before = state or struct.pack('<ddd', now, now, 0)
+  if kind == CALENDAR then before = struct.pack('<ddd', start, end_, used) end
 
   -- Until all of the use has been paid off.
   local function changed(count_, parts)
-    local idle, later = start, max(1, ceil(parts / pays)) - 1
+    local idle, later = start, math.max(1, math.ceil(parts / pays)) - 1
     if parts > 0 then
       idle = end_
       if later > 0 and kind == ALIGNED then
@@ -81,13 +84,15 @@ local function fixed_window(state, job, from)
         idle = end_ + later * (kind == FIRST_HIT and length or LONGEST)
       end
     end
-    return count_, before, pack('<ddd', start, end_, parts), idle
+    return count_, before, struct.pack('<ddd', start, end_, parts), idle
   end
 
   if op == FILL then op, count = SETTLE, limit end
   if op == SETTLE then
-    if count > 0 then return changed(0, min(MOST, used + count)) end
-    if state and units > 0 and at >= start and at < end_ then return changed(0, max(0, used - units)) end
+    if count > 0 then return changed(0, math.min(MOST, used + count)) end
+    if state and units > 0 and at >= start and at < end_ then
+      return changed(0, math.max(0, used - units))
+    end
     return 0, before
   end
 
@@ -97,9 +102,9 @@ local function fixed_window(state, job, from)
   if used > limit - total then
     -- Should the window have moved, it must not move along with the present.
     local moved = now < old_end and (start ~= old_start or end_ ~= old_end)
-    if moved and not is_look(op) then return changed(-1, used) end
+    if moved and not is_look then return changed(-1, used) end
     return -1, before
   end
-  if total == 0 or is_look(op) then return count, before end
+  if total == 0 or is_look then return count, before end
   return changed(count, used + total)
 end

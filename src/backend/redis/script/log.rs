@@ -11,6 +11,7 @@ impl Steps for SlidingLog {
     const KIND: u64 = 5;
     const SOURCE: &'static str = concat!(
         include_str!("begin.lua"),
+        include_str!("checks.lua"),
         include_str!("sliding_log.lua"),
         "local decide = sliding_log\n",
         include_str!("state.lua"),

@@ -4,14 +4,16 @@
 -- order. Those that a job has no limit for stay until they are as good as none, MOST_PARTS at the most.
 local algorithms = { meter, fixed_window, sliding_window, sliding_counter, sliding_log }
 local MOST_PARTS = 64
-local function plan(state, job, from)
-  local op, units, count, at, limits = unpack_('<ddddd', job, from)
+local function plan(state, job, from, now, as, as_count)
+  local TAKE, TAKE_UP_TO, PEEK, SETTLE, COUNT, FILL, LOWER = 0, 1, 2, 3, 4, 5, 6
+  local op, units, count, at, limits = struct.unpack('<ddddd', job, from)
   op, count = as or op, as_count or count
+  local is_look = op == PEEK or op == COUNT
   local parts, idles, kinds, names, jobs = {}, {}, {}, {}, {}
   local kept, others, place = {}, {}, 1
   while state and place <= #state do
     must(place + 31 <= #state)
-    local kind, idle, letters, length = unpack_('<dddd', state, place)
+    local kind, idle, letters, length = struct.unpack('<dddd', state, place)
     must(whole(letters) and whole(length) and idle >= 0)
     place = place + 32 + letters + length
     must(place - 1 <= #state)
@@ -21,7 +23,7 @@ local function plan(state, job, from)
   end
   place = from + 40
   for limit = 1, limits do
-    local kind, letters, length = unpack_('<ddd', job, place)
+    local kind, letters, length = struct.unpack('<ddd', job, place)
     local name = string.sub(job, place + 24, place + 23 + letters)
     local its = kept[name]
     idles[limit] = 0
@@ -35,10 +37,9 @@ local function plan(state, job, from)
 
   local changed, seen, refused = false, {}, {}
   local function each(limit, its_op, its_count)
-    local op_, count_ = as, as_count
-    as, as_count = its_op, its_count
-    local granted_, before, new, idle = algorithms[kinds[limit]](parts[limit], job, jobs[limit])
-    as, as_count = op_, count_
+    local decide = algorithms[kinds[limit]]
+    local granted_, before, new, idle =
+      decide(parts[limit], job, jobs[limit], now, its_op, its_count)
     if new then parts[limit], idles[limit], changed = new, idle, true end
     return granted_, before
   end
@@ -65,10 +66,10 @@ local function plan(state, job, from)
       local granted_, before = each(limit, up_to and COUNT or PEEK, most)
       seen[limit], refused[limit] = before, granted_ < 0
       is_refused = is_refused or granted_ < 0
-      if up_to then count = min(count, max(1, granted_)) end
+      if up_to then count = math.min(count, math.max(1, granted_)) end
     end
   end
-  if not is_settled and op ~= LOWER and not is_look(op) then
+  if not is_settled and op ~= LOWER and not is_look then
     for limit = 1, limits do
       -- A limit that refuses takes nothing, but may note that the clock went back.
       if refused[limit] or not is_refused then each(limit, TAKE, count) end
@@ -80,8 +81,8 @@ local function plan(state, job, from)
 
   local written, idle = {}, 0
   local function write_part(kind, its_idle, name, part)
-    idle = max(idle, its_idle)
-    written[#written + 1] = pack('<dddd', kind, its_idle, #name, #part) .. name .. part
+    idle = math.max(idle, its_idle)
+    written[#written + 1] = struct.pack('<dddd', kind, its_idle, #name, #part) .. name .. part
   end
   for limit = 1, limits do
     write_part(kinds[limit], idles[limit], names[limit], parts[limit] or '')

@@ -16,6 +16,7 @@ macro_rules! with_all {
     ($($end:expr),+) => {
         concat!(
             include_str!("begin.lua"),
+            include_str!("checks.lua"),
             include_str!("meter.lua"),
             include_str!("fixed_window.lua"),
             include_str!("sliding_window.lua"),

@@ -1,14 +1,16 @@
 -- Two-window counters: see `SlidingCounter`. The state is the present window, its use, that of the
 -- one before it, and the length of both.
-local function sliding_counter(state, job, from)
-  local op, units, count, at, limit, length = unpack_('<dddddd', job, from)
+local function sliding_counter(state, job, from, now, as, as_count)
+  local PEEK, SETTLE, COUNT, FILL, MOST = 2, 3, 4, 5, 9007199254740991
+  local op, units, count, at, limit, length = struct.unpack('<dddddd', job, from)
   op, count = as or op, as_count or count
-  local present, into = floor(now / length), now % length
+  local is_look = op == PEEK or op == COUNT
+  local present, into = math.floor(now / length), now % length
   local window, current, previous = present, 0, 0
   local before, moved = state, false
   if state then
     must(#state == 32)
-    local its_window, its_current, its_previous, its_length = unpack_('<dddd', state)
+    local its_window, its_current, its_previous, its_length = struct.unpack('<dddd', state)
     must(whole(its_window) and whole(its_current) and whole(its_previous))
     must(whole(its_length) and its_length > 0)
     if its_current == 0 and its_previous == 0 then
@@ -18,7 +20,7 @@ local function sliding_counter(state, job, from)
       -- Another length, or a clock that went back for good: what counts, counts from now.
       local windows = its_current > 0 and 2 or its_previous > 0 and 1 or 0
       if (its_window + windows) * its_length > now then
-        current = min(MOST, its_previous + its_current)
+        current = math.min(MOST, its_previous + its_current)
       end
       moved = true
     elseif its_window > present then
@@ -30,26 +32,27 @@ local function sliding_counter(state, job, from)
       previous = its_current
     end
   else
-    before = pack('<dddd', present, 0, 0, length)
+    before = struct.pack('<dddd', present, 0, 0, length)
   end
 
   local function changed(count_)
     local windows = current > 0 and 2 or previous > 0 and 1 or 0
-    return count_, before, pack('<dddd', window, current, previous, length), (window + windows) * length
+    local new = struct.pack('<dddd', window, current, previous, length)
+    return count_, before, new, (window + windows) * length
   end
   if op == FILL then op, count = SETTLE, limit end
   if op == SETTLE then
     if count > 0 then
-      current = min(MOST, current + count)
+      current = math.min(MOST, current + count)
       return changed(0)
     end
-    local charged = floor(at / length)
+    local charged = math.floor(at / length)
     if units == 0 then return 0, before end
     if state and charged == window then
-      current = max(0, current - units)
+      current = math.max(0, current - units)
       return changed(0)
     elseif state and charged + 1 == window then
-      previous = max(0, previous - units)
+      previous = math.max(0, previous - units)
       return changed(0)
     end
     return 0, before
@@ -66,10 +69,10 @@ local function sliding_counter(state, job, from)
   count = granted(op, count, units, room)
   local total = units * count
   if total > room then
-    if moved and not is_look(op) then return changed(-1) end
+    if moved and not is_look then return changed(-1) end
     return -1, before
   end
-  if total == 0 or is_look(op) then return count, before end
+  if total == 0 or is_look then return count, before end
   current = current + total
   return changed(count)
 end

@@ -1,14 +1,16 @@
--- What few calls need is made where it is needed: to make a function costs a call as much as to use
--- it, and it would be made for every call.
-local present, began_at, lost, failure = now, nil, nil, nil
-local function provide()
+-- What few calls need is made where it is needed.
+local began_at, lost = nil, nil
+if #KEYS > jobs then
   -- Since when a limit is kept here, by its mark.
   began_at = function(mark)
-    local began = tonumber(call('GET', mark))
+    local text = redis.pcall('GET', mark)
+    -- A mark of another type is as good as none.
+    if type(text) == 'table' and not text.err:find('WRONGTYPE') then error(text) end
+    local began = tonumber(text)
     -- A mark of the future would have every missing key refused until then: the clock went back.
-    if not began or not whole(began) or began > now then
+    if not (began and began >= 0 and began <= now and began % 1 == 0) then
       began = now
-      call('SET', mark, now)
+      redis.call('SET', mark, now)
     end
     return began
   end
@@ -16,25 +18,33 @@ local function provide()
   -- A state that is missing although it may have been lost: as if all had been used when the limit,
   -- or the server, began.
   lost = function(decide, began, job, from)
-    now, as, as_count = began, FILL, nil
-    local _, _, state, idle = decide(nil, job, from)
-    now, as = present, nil
+    local FILL = 5
+    local _, _, state, idle = decide(nil, job, from, began, FILL)
     if state and idle > now then return state end
-  end
-
-  -- What became of a job that failed, if that is its own doing. What concerns all is the call's error.
-  failure = function(problem)
-    local text = type(problem) == 'table' and problem.err or tostring(problem)
-    now, as, as_count = present, nil, nil
-    if text:find('WRONGTYPE') or text:find('none of ours') then return -2 end
-    if text:find('another time') then return -3 end
-    return nil, redis.error_reply(text)
   end
 end
 
--- A key lives until its state is as good as none, and a little longer, for clocks that are moved. Debt
--- may take longer than a number holds.
-local function write(key, new, idle)
-  local rest = max(0, min(MOST, idle - now))
-  call('SET', key, new, 'PX', ceil(rest / 1000) + margin)
+-- Decides on what is kept under `key`, and keeps what comes of it.
+local function carry_out(decide, key, job, from, began, as)
+  local state = redis.call('GET', key) or nil
+  if not state and began then state = lost(decide, began, job, from) end
+  local count, before, new, idle = decide(state, job, from, now, as)
+  if new then
+    -- A key lives until its state is as good as none, and a little longer, for clocks that are moved.
+    -- Debt may take longer than a number holds.
+    local rest = math.max(0, math.min(9007199254740991, idle - now))
+    redis.call('SET', key, new, 'PX', math.ceil(rest / 1000) + margin)
+  end
+  return count, before
+end
+
+-- The same, with what became of a job that fails by its own doing. What concerns all is the call's
+-- error: nil, and that.
+local function attempt(...)
+  local ok, count, before = pcall(carry_out, ...)
+  if ok then return count, before end
+  local text = type(count) == 'table' and count.err or tostring(count)
+  if text:find('WRONGTYPE') or text:find('none of ours') then return -2, '' end
+  if text:find('another time') then return -3, '' end
+  return nil, redis.error_reply(text)
 end

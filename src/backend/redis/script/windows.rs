@@ -14,6 +14,7 @@ impl Steps for FixedWindow {
     const KIND: u64 = 2;
     const SOURCE: &'static str = concat!(
         include_str!("begin.lua"),
+        include_str!("checks.lua"),
         include_str!("fixed_window.lua"),
         "local decide = fixed_window\n",
         include_str!("state.lua"),
@@ -41,6 +42,7 @@ impl Steps for SlidingWindow {
     const KIND: u64 = 3;
     const SOURCE: &'static str = concat!(
         include_str!("begin.lua"),
+        include_str!("checks.lua"),
         include_str!("sliding_window.lua"),
         "local decide = sliding_window\n",
         include_str!("state.lua"),
@@ -77,6 +79,7 @@ impl Steps for SlidingCounter {
     const KIND: u64 = 4;
     const SOURCE: &'static str = concat!(
         include_str!("begin.lua"),
+        include_str!("checks.lua"),
         include_str!("sliding_counter.lua"),
         "local decide = sliding_counter\n",
         include_str!("state.lua"),
