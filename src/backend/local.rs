@@ -24,7 +24,11 @@ mod shard;
 mod slot;
 mod table;
 
-use std::{fmt, future::Pending, sync::Arc};
+use std::{
+    fmt,
+    future::{Future, Pending},
+    sync::Arc,
+};
 
 pub(crate) use self::table::random_hasher;
 pub use self::table::{KeyUsage, WhenFull};
@@ -203,6 +207,16 @@ impl<A: Algorithm, C: Clock> Backend<A> for Local<A, C> {
         self.store.decide(algorithm, key, demand, MaybeReady::ready)
     }
 
+    #[inline(always)]
+    fn admit(
+        &self,
+        algorithm: &A,
+        key: &Key,
+        demand: &Demand,
+    ) -> Result<(), MaybeReady<Self::Decide>> {
+        self.store.decide(algorithm, key, demand, usual_or_other)
+    }
+
     fn settle(
         &self,
         algorithm: &A,
@@ -235,6 +249,18 @@ impl<A: Algorithm, C: Clock> Backend<A> for Local<A, C> {
 
 type Decided = Result<Decision, BackendError>;
 
+/// A function and not a closure, which could not be told to be inlined.
+#[inline(always)]
+fn usual_or_other<F>(decided: Decided) -> Result<(), MaybeReady<F>>
+where
+    F: Future<Output = Decided>,
+{
+    match decided {
+        Ok(Decision::Allow { charge, .. }) if charge.delay.is_zero() => Ok(()),
+        other => Err(MaybeReady::ready(other.map(Decision::rebuilt))),
+    }
+}
+
 /// The usual path builds its answer where the caller wants it, in the form `done` gives it, from
 /// registers. For that it must share no variable with the others, which get theirs through memory:
 /// to pass on what comes from there costs more than the decision itself.
@@ -245,32 +271,37 @@ impl<A: Algorithm, C: Clock> Store<A, C> {
         algorithm: &A,
         key: &Key,
         demand: &Demand,
-        done: impl Fn(Decided) -> T,
+        done: impl FnOnce(Decided) -> T,
     ) -> T {
-        if key.is_global() {
-            self.decide_single(algorithm, demand, done)
-        } else {
+        if !demand.is_plain() {
+            // A copy: what only this way needs in memory is not put there by the others.
             let demand = *demand;
-            self.decide_keyed(algorithm, key, &demand, done)
+            return done(self.decide_unusual(algorithm, key, &demand));
+        }
+        if key.is_global() {
+            self.decide_single(algorithm, demand.each, done)
+        } else {
+            self.decide_keyed(algorithm, key, demand.each, done)
         }
     }
 
     #[inline(always)]
-    fn decide_single<T>(&self, algorithm: &A, demand: &Demand, done: impl Fn(Decided) -> T) -> T {
+    fn decide_single<T>(
+        &self,
+        algorithm: &A,
+        cost: Cost,
+        done: impl FnOnce(Decided) -> T,
+    ) -> T {
         let now = self.clock.now();
-        if demand.is_plain()
-            && let Some(decision) = self.single.decide_by_word(algorithm, now, demand.each)
-        {
-            return done(Ok(decision));
+        match self.single.decide_by_word(algorithm, now, cost) {
+            Some(decision) => done(Ok(decision)),
+            None => done(Ok(self.decide_behind_lock(algorithm, cost).rebuilt())),
         }
-        // A copy: what only this way needs in memory is not put there by the other.
-        let demand = *demand;
-        done(Ok(self.decide_single_otherwise(algorithm, &demand).rebuilt()))
     }
 
     #[inline(never)]
-    fn decide_single_otherwise(&self, algorithm: &A, demand: &Demand) -> Decision {
-        self.single.decide_behind_lock(algorithm, &self.clock, demand)
+    fn decide_behind_lock(&self, algorithm: &A, cost: Cost) -> Decision {
+        self.single.decide_behind_lock(algorithm, &self.clock, &Demand::exactly(cost))
     }
 
     #[inline(never)]
@@ -278,25 +309,27 @@ impl<A: Algorithm, C: Clock> Store<A, C> {
         &self,
         algorithm: &A,
         key: &Key,
-        demand: &Demand,
-        done: impl Fn(Decided) -> T,
+        cost: Cost,
+        done: impl FnOnce(Decided) -> T,
     ) -> T {
-        match self.table.decide_known(algorithm, key, &self.clock, demand) {
+        match self.table.decide_known(algorithm, key, &self.clock, cost) {
             Ok(decision) => done(Ok(decision)),
-            Err(place) => self.decide_keyed_otherwise(place, algorithm, key, demand, done),
+            Err(place) => done(self.decide_anew(place, algorithm, key, cost)),
         }
     }
 
     #[inline(never)]
-    fn decide_keyed_otherwise<T>(
-        &self,
-        place: Place<'_, A>,
-        algorithm: &A,
-        key: &Key,
-        demand: &Demand,
-        done: impl Fn(Decided) -> T,
-    ) -> T {
-        done(self.table.decide_otherwise(place, algorithm, key, demand))
+    fn decide_anew(&self, place: Place<'_, A>, algorithm: &A, key: &Key, cost: Cost) -> Decided {
+        self.table.decide_otherwise(place, algorithm, key, &Demand::exactly(cost))
+    }
+
+    #[cold]
+    fn decide_unusual(&self, algorithm: &A, key: &Key, demand: &Demand) -> Decided {
+        if key.is_global() {
+            return Ok(self.single.decide_behind_lock(algorithm, &self.clock, demand));
+        }
+        let place = self.table.place(algorithm, key, &self.clock);
+        self.table.decide_otherwise(place, algorithm, key, demand)
     }
 }
 

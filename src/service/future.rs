@@ -128,6 +128,10 @@ where
                         },
                     }
                 }
+                // Nothing is to be done with the response, which is large: it is not even held.
+                StateProjection::Running { response, annotation: None, charged: None } => {
+                    return response.poll(context);
+                }
                 StateProjection::Running { response, annotation, charged } => {
                     let polled = match *charged {
                         None => response.poll(context),

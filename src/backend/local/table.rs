@@ -96,21 +96,20 @@ impl<A: Algorithm> Table<A> {
         }
     }
 
-    /// Decides on a key in place, if it is known, its state is packed and the demand is simply to
-    /// be taken. Otherwise gives what was found.
+    /// Takes `cost` from a key in place, if it is known and its state is packed. Otherwise gives what
+    /// was found.
     #[inline(always)]
     pub(super) fn decide_known(
         &self,
         algorithm: &A,
         key: &Key,
         clock: &impl Clock,
-        demand: &Demand,
+        cost: Cost,
     ) -> Result<Decision, Place<'_, A>> {
         let mut place = self.place(algorithm, key, clock);
         let now = place.now;
         if let Found::At(at) = place.found
-            && demand.is_plain()
-            && let Some(decision) = place.decide_packed(at, algorithm, now, demand.each)
+            && let Some(decision) = place.decide_packed(at, algorithm, now, cost)
         {
             let due = place.shard.count_decision();
             drop(place);
@@ -271,7 +270,7 @@ impl<A: Algorithm> Table<A> {
 
     /// Locks the shard of a key and finds its place there.
     #[inline(always)]
-    fn place(&self, algorithm: &A, key: &Key, clock: &impl Clock) -> Place<'_, A> {
+    pub(super) fn place(&self, algorithm: &A, key: &Key, clock: &impl Clock) -> Place<'_, A> {
         let Shards { meaning, shards } =
             self.shards.get_or_init(|| self.make_shards(algorithm, clock.now()));
         // The clock is read beside the hashing, which costs less than to read it in the lock. Read
