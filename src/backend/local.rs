@@ -25,6 +25,7 @@ mod slot;
 mod table;
 
 use std::{
+    convert::identity,
     fmt,
     future::{Future, Pending},
     sync::Arc,
@@ -141,7 +142,7 @@ impl<A: Algorithm, C: Clock> Local<A, C> {
         key: &Key,
         demand: &Demand,
     ) -> Result<Decision, BackendError> {
-        self.store.decide(algorithm, key, demand, std::convert::identity)
+        self.store.decide(algorithm, key, demand, identity)
     }
 
     /// Decides at once, and says only whether the demand is met. What else a decision tells is
@@ -214,7 +215,7 @@ impl<A: Algorithm, C: Clock> Backend<A> for Local<A, C> {
         key: &Key,
         demand: &Demand,
     ) -> Result<(), MaybeReady<Self::Decide>> {
-        self.store.decide(algorithm, key, demand, usual_or_other)
+        self.store.admit(algorithm, key, demand)
     }
 
     fn settle(
@@ -249,15 +250,12 @@ impl<A: Algorithm, C: Clock> Backend<A> for Local<A, C> {
 
 type Decided = Result<Decision, BackendError>;
 
-/// A function and not a closure, which could not be told to be inlined.
+/// Something if all was taken and there is nothing to wait for.
 #[inline(always)]
-fn usual_or_other<F>(decided: Decided) -> Result<(), MaybeReady<F>>
-where
-    F: Future<Output = Decided>,
-{
-    match decided {
-        Ok(Decision::Allow { charge, .. }) if charge.delay.is_zero() => Ok(()),
-        other => Err(MaybeReady::ready(other.map(Decision::rebuilt))),
+fn usual(decision: Decision) -> Option<()> {
+    match decision {
+        Decision::Allow { charge, .. } if charge.delay.is_zero() => Some(()),
+        _ => None,
     }
 }
 
@@ -285,6 +283,46 @@ impl<A: Algorithm, C: Clock> Store<A, C> {
         }
     }
 
+    /// What the usual answer says is not even worked out.
+    #[inline(always)]
+    fn admit<F>(&self, algorithm: &A, key: &Key, demand: &Demand) -> Result<(), MaybeReady<F>>
+    where
+        F: Future<Output = Decided>,
+    {
+        if !demand.is_plain() {
+            let demand = *demand;
+            return Err(MaybeReady::ready(self.decide_unusual(algorithm, key, &demand)));
+        }
+        let cost = demand.each;
+        if !key.is_global() {
+            return self.admit_keyed(algorithm, key, cost);
+        }
+        match self.single.decide_by_word(algorithm, self.clock.now(), cost, usual) {
+            Some(()) => Ok(()),
+            None => Err(MaybeReady::ready(self.decide_single_again(algorithm, cost.rebuilt()))),
+        }
+    }
+
+    #[inline(never)]
+    fn admit_keyed<F>(&self, algorithm: &A, key: &Key, cost: Cost) -> Result<(), MaybeReady<F>>
+    where
+        F: Future<Output = Decided>,
+    {
+        let place = self.table.place(algorithm, key, &self.clock);
+        self.table.decide_known(place, algorithm, cost, usual).map_err(|place| {
+            let decided = match self.table.decide_known(place, algorithm, cost, Some) {
+                Ok(decision) => Ok(decision),
+                Err(place) => self.decide_anew(place, algorithm, key, cost),
+            };
+            MaybeReady::ready(decided)
+        })
+    }
+
+    #[cold]
+    fn decide_single_again(&self, algorithm: &A, cost: Cost) -> Decided {
+        self.decide_single(algorithm, cost, identity)
+    }
+
     #[inline(always)]
     fn decide_single<T>(
         &self,
@@ -293,9 +331,9 @@ impl<A: Algorithm, C: Clock> Store<A, C> {
         done: impl FnOnce(Decided) -> T,
     ) -> T {
         let now = self.clock.now();
-        match self.single.decide_by_word(algorithm, now, cost) {
+        match self.single.decide_by_word(algorithm, now, cost, Some) {
             Some(decision) => done(Ok(decision)),
-            None => done(Ok(self.decide_behind_lock(algorithm, cost).rebuilt())),
+            None => done(Ok(self.decide_behind_lock(algorithm, cost.rebuilt()).rebuilt())),
         }
     }
 
@@ -312,7 +350,8 @@ impl<A: Algorithm, C: Clock> Store<A, C> {
         cost: Cost,
         done: impl FnOnce(Decided) -> T,
     ) -> T {
-        match self.table.decide_known(algorithm, key, &self.clock, cost) {
+        let place = self.table.place(algorithm, key, &self.clock);
+        match self.table.decide_known(place, algorithm, cost, Some) {
             Ok(decision) => done(Ok(decision)),
             Err(place) => done(self.decide_anew(place, algorithm, key, cost)),
         }

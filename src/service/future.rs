@@ -103,7 +103,6 @@ where
 {
     type Output = Result<S::Response, S::Error>;
 
-    #[inline]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {

@@ -19,7 +19,10 @@ impl Meter {
         let before = Standing { tick: now.as_nanos(), used: word.saturating_sub(drained) };
         match self.admit(before, now, units) {
             Ok(after) => {
-                let next = if units > 0 { drained.checked_add(after.used)? } else { word };
+                // What drained and what was in use then, which is the greater of the two, and what is
+                // taken: fewer steps behind the clock's reading than by way of `after`.
+                let taken = after.used - before.used;
+                let next = if units > 0 { word.max(drained).checked_add(taken)? } else { word };
                 Some((next, Ok(after)))
             }
             // What is above the capacity was refused for it.
