@@ -324,12 +324,7 @@ impl<A: Algorithm, C: Clock> Store<A, C> {
     }
 
     #[inline(always)]
-    fn decide_single<T>(
-        &self,
-        algorithm: &A,
-        cost: Cost,
-        done: impl FnOnce(Decided) -> T,
-    ) -> T {
+    fn decide_single<T>(&self, algorithm: &A, cost: Cost, done: impl FnOnce(Decided) -> T) -> T {
         let now = self.clock.now();
         match self.single.decide_by_word(algorithm, now, cost, Some) {
             Some(decision) => done(Ok(decision)),

@@ -21,9 +21,7 @@ impl<A: Algorithm, C: Clock> Limiter<A, Local<A, C>> {
     pub fn decide_now(&self, key: &Key, cost: impl Into<Cost>) -> Result<Decision, BackendError> {
         let cost = cost.into();
         match self.current() {
-            Some(limit) => {
-                self.backend.decide_now(limit.algorithm(), key, &Demand::exactly(cost))
-            }
+            Some(limit) => self.backend.decide_now(limit.algorithm(), key, &Demand::exactly(cost)),
             None => self.decide_by_changed(key, cost.rebuilt()),
         }
     }
@@ -38,9 +36,7 @@ impl<A: Algorithm, C: Clock> Limiter<A, Local<A, C>> {
     pub fn allows_now(&self, key: &Key, cost: impl Into<Cost>) -> Result<bool, BackendError> {
         let cost = cost.into();
         match self.current() {
-            Some(limit) => {
-                self.backend.allows_now(limit.algorithm(), key, &Demand::exactly(cost))
-            }
+            Some(limit) => self.backend.allows_now(limit.algorithm(), key, &Demand::exactly(cost)),
             None => self.allows_by_changed(key, cost.rebuilt()),
         }
     }
