@@ -204,6 +204,12 @@ impl<F, G> Keyed<F, G> {
             (0..keys).for_each(|number| assert!(limiter.check_key_n(&key(number), used).is_ok()));
             limiter
         });
+        let telling = LazyLock::new(move || {
+            let limiter = RateLimiter::dashmap(limit.governors())
+                .with_middleware::<StateInformationMiddleware>();
+            (0..keys).for_each(|number| assert!(limiter.check_key_n(&key(number), used).is_ok()));
+            limiter
+        });
         let ours = LazyLock::new(move || {
             let limiter = Ours::new(limit.ours(), Local::new());
             for number in 0..keys {
@@ -231,13 +237,26 @@ impl<F, G> Keyed<F, G> {
                 let product = id("tower-quota");
                 on_threads(group, product, threads, &both, |(draws, limiter), thread, at| {
                     let key = as_key(draws.at(thread, at));
-                    black_box(is_allowed(&limiter.decide_now(&key, 1)));
+                    black_box(matches!(limiter.allows_now(&key, 1), Ok(true)));
                 });
                 let product = id("tower-quota, `decide`");
                 on_threads(group, product, threads, &both, |(draws, limiter), thread, at| {
                     let key = as_key(draws.at(thread, at));
                     let decision = limiter.decide(&key, Cost::ONE).try_into_ready();
                     black_box(decision.is_ok_and(|decision| is_allowed(&decision)));
+                });
+
+                // The same with all that the decision says.
+                let both = LazyLock::new(|| (&*draws, &*telling));
+                let product = id("governor dashmap, with standing");
+                on_threads(group, product, threads, &both, |(draws, limiter), thread, at| {
+                    let _ = black_box(limiter.check_key(draws.at(thread, at)));
+                });
+                let both = LazyLock::new(|| (&*draws, &*ours));
+                let product = id("tower-quota, with standing");
+                on_threads(group, product, threads, &both, |(draws, limiter), thread, at| {
+                    let key = as_key(draws.at(thread, at));
+                    let _ = black_box(&limiter.decide_now(&key, 1));
                 });
             }
         }

@@ -56,6 +56,15 @@ impl Cost {
         self.0[0]
     }
 
+    /// The same cost, built anew from its numbers: what is passed on so need not be in memory where
+    /// it is not. See [`Decision::rebuilt`](crate::Decision).
+    #[cfg(feature = "local")]
+    #[inline(always)]
+    pub(crate) const fn rebuilt(self) -> Self {
+        let [first, second, third, fourth] = self.0;
+        Self([first, second, third, fourth])
+    }
+
     /// Whether it takes nothing in any dimension.
     #[inline]
     pub fn is_zero(&self) -> bool {

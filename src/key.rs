@@ -105,16 +105,28 @@ impl Key {
         Self { secret: false, bytes: Bytes::Inline { length: 1 + N as u8, bytes } }
     }
 
-    /// The key of an IPv4 address, from a register: put together byte by byte, it would have to be
-    /// waited for by whoever reads it next, in words.
+    /// The key of an IPv4 address.
     #[inline(always)]
     fn ipv4(address: Ipv4Addr) -> Self {
-        let word = u64::from(address.to_bits().swap_bytes()) << 8 | u64::from(kind::ADDRESS);
-        let [a, b, c, d, e, f, g, h] = word.to_le_bytes();
+        let octets = u64::from(address.to_bits().swap_bytes());
+        Self::in_words(octets << 8 | u64::from(kind::ADDRESS), 0, 5)
+    }
+
+    /// The key of a number: in the order of its bytes from the greatest.
+    #[inline(always)]
+    fn number(number: u64) -> Self {
+        let octets = number.swap_bytes();
+        Self::in_words(octets << 8 | u64::from(kind::NUMBER), octets >> 56, 9)
+    }
+
+    /// A key from registers: put together byte by byte, it would have to be waited for by whoever
+    /// reads it next, in words.
+    #[inline(always)]
+    fn in_words(first: u64, second: u64, length: u8) -> Self {
         let mut bytes = [0; INLINE];
-        (bytes[0], bytes[1], bytes[2], bytes[3]) = (a, b, c, d);
-        (bytes[4], bytes[5], bytes[6], bytes[7]) = (e, f, g, h);
-        Self { secret: false, bytes: Bytes::Inline { length: 5, bytes } }
+        bytes[..8].copy_from_slice(&first.to_le_bytes());
+        bytes[8..16].copy_from_slice(&second.to_le_bytes());
+        Self { secret: false, bytes: Bytes::Inline { length, bytes } }
     }
 
     #[inline]
@@ -161,9 +173,19 @@ impl PartialEq for Key {
 impl Eq for Key {}
 
 impl Hash for Key {
+    /// A short key is hashed in the words that it was written in: what is read across two of them
+    /// would have to be waited for. Bytes without content are zero, so the last one can tell the
+    /// length.
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write(self.as_bytes());
+        match &self.bytes {
+            Bytes::Inline { length, bytes } if *length < 16 => {
+                let &[a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, ..] = bytes;
+                state.write_u64(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+                state.write_u64(u64::from_le_bytes([i, j, k, l, m, n, o, *length]));
+            }
+            _ => state.write(self.as_bytes()),
+        }
     }
 }
 
@@ -183,7 +205,7 @@ impl From<String> for Key {
 impl From<u64> for Key {
     #[inline]
     fn from(number: u64) -> Self {
-        Self::short(kind::NUMBER, number.to_be_bytes())
+        Self::number(number)
     }
 }
 

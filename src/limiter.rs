@@ -171,6 +171,17 @@ impl<A: Algorithm, B: Backend<A>> Limiter<A, B> {
         self.backend.decide(limit.algorithm(), key, demand)
     }
 
+    /// The same, where of the usual answer nothing else matters. See [`Backend::admit`].
+    #[inline(always)]
+    pub(crate) fn admit_under(
+        &self,
+        limit: &Limit<A>,
+        key: &Key,
+        demand: &Demand,
+    ) -> Result<(), MaybeReady<B::Decide>> {
+        self.backend.admit(limit.algorithm(), key, demand)
+    }
+
     /// Takes `cost` from the quota of `key` as a [`Permit`], which is corrected when the true cost is
     /// known. Go on after its [`delay`](Permit::delay).
     ///

@@ -128,6 +128,13 @@ impl Meter {
         Self { most: ticks.saturating_mul(self.drain.get()), ..self }
     }
 
+    /// Whether the same is admitted, where there is no limit [on the wait](Self::within).
+    #[inline(always)]
+    pub(super) fn admits_alike(&self, other: &Self) -> bool {
+        let numbers = |meter: &Self| (meter.drain, meter.unit, meter.capacity, meter.tick);
+        numbers(self) == numbers(other)
+    }
+
     /// The units that it holds.
     pub(super) const fn capacity(&self) -> u64 {
         self.capacity
@@ -175,7 +182,7 @@ impl Meter {
         units: u64,
     ) -> Result<Admitted, Decision> {
         let before = self.standing(state, now);
-        match self.admit(before, now, units) {
+        match self.admit(before, now, units, self.most) {
             Ok(after) => {
                 if units > 0 {
                     *state = self.state(after);
@@ -193,14 +200,20 @@ impl Meter {
         }
     }
 
-    /// The standing with `units` more in use, if they fit.
+    /// The standing with `units` more in use, if they fit and `most` is not passed already.
     #[inline(always)]
-    fn admit(&self, before: Standing, now: Timestamp, units: u64) -> Result<Standing, Decision> {
+    fn admit(
+        &self,
+        before: Standing,
+        now: Timestamp,
+        units: u64,
+        most: u64,
+    ) -> Result<Standing, Decision> {
         if units > self.capacity {
             return Err(self.denied(before, now, RetryAfter::Never));
         }
         let need = units * self.unit.get();
-        let most = if units == 0 { u64::MAX } else { self.most };
+        let most = if units == 0 { u64::MAX } else { most };
         let room = most.min(self.full() - need);
         if before.used > room {
             let ticks = self.ticks_to_drain(before.used - room);

@@ -47,9 +47,9 @@ pub struct TokenBucket {
 
 /// Two buckets are equal if they decide alike.
 impl PartialEq for TokenBucket {
-    #[inline]
+    #[inline(always)]
     fn eq(&self, other: &Self) -> bool {
-        self.meter == other.meter
+        self.meter.admits_alike(&other.meter)
     }
 }
 

@@ -24,7 +24,12 @@ mod shard;
 mod slot;
 mod table;
 
-use std::{fmt, future::Pending, sync::Arc};
+use std::{
+    convert::identity,
+    fmt,
+    future::{Future, Pending},
+    sync::Arc,
+};
 
 pub(crate) use self::table::random_hasher;
 pub use self::table::{KeyUsage, WhenFull};
@@ -137,7 +142,7 @@ impl<A: Algorithm, C: Clock> Local<A, C> {
         key: &Key,
         demand: &Demand,
     ) -> Result<Decision, BackendError> {
-        self.store.decide(algorithm, key, demand, std::convert::identity)
+        self.store.decide(algorithm, key, demand, identity)
     }
 
     /// Decides at once, and says only whether the demand is met. What else a decision tells is
@@ -203,6 +208,16 @@ impl<A: Algorithm, C: Clock> Backend<A> for Local<A, C> {
         self.store.decide(algorithm, key, demand, MaybeReady::ready)
     }
 
+    #[inline(always)]
+    fn admit(
+        &self,
+        algorithm: &A,
+        key: &Key,
+        demand: &Demand,
+    ) -> Result<(), MaybeReady<Self::Decide>> {
+        self.store.admit(algorithm, key, demand)
+    }
+
     fn settle(
         &self,
         algorithm: &A,
@@ -235,6 +250,15 @@ impl<A: Algorithm, C: Clock> Backend<A> for Local<A, C> {
 
 type Decided = Result<Decision, BackendError>;
 
+/// Something if all was taken and there is nothing to wait for.
+#[inline(always)]
+fn usual(decision: Decision) -> Option<()> {
+    match decision {
+        Decision::Allow { charge, .. } if charge.delay.is_zero() => Some(()),
+        _ => None,
+    }
+}
+
 /// The usual path builds its answer where the caller wants it, in the form `done` gives it, from
 /// registers. For that it must share no variable with the others, which get theirs through memory:
 /// to pass on what comes from there costs more than the decision itself.
@@ -245,32 +269,72 @@ impl<A: Algorithm, C: Clock> Store<A, C> {
         algorithm: &A,
         key: &Key,
         demand: &Demand,
-        done: impl Fn(Decided) -> T,
+        done: impl FnOnce(Decided) -> T,
     ) -> T {
-        if key.is_global() {
-            self.decide_single(algorithm, demand, done)
-        } else {
+        if !demand.is_plain() {
+            // A copy: what only this way needs in memory is not put there by the others.
             let demand = *demand;
-            self.decide_keyed(algorithm, key, &demand, done)
+            return done(self.decide_unusual(algorithm, key, &demand));
+        }
+        if key.is_global() {
+            self.decide_single(algorithm, demand.each, done)
+        } else {
+            self.decide_keyed(algorithm, key, demand.each, done)
         }
     }
 
+    /// What the usual answer says is not even worked out.
     #[inline(always)]
-    fn decide_single<T>(&self, algorithm: &A, demand: &Demand, done: impl Fn(Decided) -> T) -> T {
-        let now = self.clock.now();
-        if demand.is_plain()
-            && let Some(decision) = self.single.decide_by_word(algorithm, now, demand.each)
-        {
-            return done(Ok(decision));
+    fn admit<F>(&self, algorithm: &A, key: &Key, demand: &Demand) -> Result<(), MaybeReady<F>>
+    where
+        F: Future<Output = Decided>,
+    {
+        if !demand.is_plain() {
+            let demand = *demand;
+            return Err(MaybeReady::ready(self.decide_unusual(algorithm, key, &demand)));
         }
-        // A copy: what only this way needs in memory is not put there by the other.
-        let demand = *demand;
-        done(Ok(self.decide_single_otherwise(algorithm, &demand).rebuilt()))
+        let cost = demand.each;
+        if !key.is_global() {
+            return self.admit_keyed(algorithm, key, cost);
+        }
+        match self.single.decide_by_word(algorithm, self.clock.now(), cost, usual) {
+            Some(()) => Ok(()),
+            None => Err(MaybeReady::ready(self.decide_single_again(algorithm, cost.rebuilt()))),
+        }
     }
 
     #[inline(never)]
-    fn decide_single_otherwise(&self, algorithm: &A, demand: &Demand) -> Decision {
-        self.single.decide_behind_lock(algorithm, &self.clock, demand)
+    fn admit_keyed<F>(&self, algorithm: &A, key: &Key, cost: Cost) -> Result<(), MaybeReady<F>>
+    where
+        F: Future<Output = Decided>,
+    {
+        let place = self.table.place(algorithm, key, &self.clock);
+        self.table.decide_known(place, algorithm, cost, usual).map_err(|place| {
+            let decided = match self.table.decide_known(place, algorithm, cost, Some) {
+                Ok(decision) => Ok(decision),
+                Err(place) => self.decide_anew(place, algorithm, key, cost),
+            };
+            MaybeReady::ready(decided)
+        })
+    }
+
+    #[cold]
+    fn decide_single_again(&self, algorithm: &A, cost: Cost) -> Decided {
+        self.decide_single(algorithm, cost, identity)
+    }
+
+    #[inline(always)]
+    fn decide_single<T>(&self, algorithm: &A, cost: Cost, done: impl FnOnce(Decided) -> T) -> T {
+        let now = self.clock.now();
+        match self.single.decide_by_word(algorithm, now, cost, Some) {
+            Some(decision) => done(Ok(decision)),
+            None => done(Ok(self.decide_behind_lock(algorithm, cost.rebuilt()).rebuilt())),
+        }
+    }
+
+    #[inline(never)]
+    fn decide_behind_lock(&self, algorithm: &A, cost: Cost) -> Decision {
+        self.single.decide_behind_lock(algorithm, &self.clock, &Demand::exactly(cost))
     }
 
     #[inline(never)]
@@ -278,25 +342,28 @@ impl<A: Algorithm, C: Clock> Store<A, C> {
         &self,
         algorithm: &A,
         key: &Key,
-        demand: &Demand,
-        done: impl Fn(Decided) -> T,
+        cost: Cost,
+        done: impl FnOnce(Decided) -> T,
     ) -> T {
-        match self.table.decide_known(algorithm, key, &self.clock, demand) {
+        let place = self.table.place(algorithm, key, &self.clock);
+        match self.table.decide_known(place, algorithm, cost, Some) {
             Ok(decision) => done(Ok(decision)),
-            Err(place) => self.decide_keyed_otherwise(place, algorithm, key, demand, done),
+            Err(place) => done(self.decide_anew(place, algorithm, key, cost)),
         }
     }
 
     #[inline(never)]
-    fn decide_keyed_otherwise<T>(
-        &self,
-        place: Place<'_, A>,
-        algorithm: &A,
-        key: &Key,
-        demand: &Demand,
-        done: impl Fn(Decided) -> T,
-    ) -> T {
-        done(self.table.decide_otherwise(place, algorithm, key, demand))
+    fn decide_anew(&self, place: Place<'_, A>, algorithm: &A, key: &Key, cost: Cost) -> Decided {
+        self.table.decide_otherwise(place, algorithm, key, &Demand::exactly(cost))
+    }
+
+    #[cold]
+    fn decide_unusual(&self, algorithm: &A, key: &Key, demand: &Demand) -> Decided {
+        if key.is_global() {
+            return Ok(self.single.decide_behind_lock(algorithm, &self.clock, demand));
+        }
+        let place = self.table.place(algorithm, key, &self.clock);
+        self.table.decide_otherwise(place, algorithm, key, demand)
     }
 }
 

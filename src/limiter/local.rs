@@ -19,10 +19,10 @@ impl<A: Algorithm, C: Clock> Limiter<A, Local<A, C>> {
     /// keys then.
     #[inline(always)]
     pub fn decide_now(&self, key: &Key, cost: impl Into<Cost>) -> Result<Decision, BackendError> {
-        let demand = Demand::exactly(cost.into());
+        let cost = cost.into();
         match self.current() {
-            Some(limit) => self.backend.decide_now(limit.algorithm(), key, &demand),
-            None => self.decide_by_changed(key, demand),
+            Some(limit) => self.backend.decide_now(limit.algorithm(), key, &Demand::exactly(cost)),
+            None => self.decide_by_changed(key, cost.rebuilt()),
         }
     }
 
@@ -34,16 +34,23 @@ impl<A: Algorithm, C: Clock> Limiter<A, Local<A, C>> {
     /// As [`decide_now`](Self::decide_now).
     #[inline(always)]
     pub fn allows_now(&self, key: &Key, cost: impl Into<Cost>) -> Result<bool, BackendError> {
-        let demand = Demand::exactly(cost.into());
+        let cost = cost.into();
         match self.current() {
-            Some(limit) => self.backend.allows_now(limit.algorithm(), key, &demand),
-            None => self.decide_by_changed(key, demand).map(|decision| decision.is_allowed()),
+            Some(limit) => self.backend.allows_now(limit.algorithm(), key, &Demand::exactly(cost)),
+            None => self.allows_by_changed(key, cost.rebuilt()),
         }
     }
 
     #[cold]
-    fn decide_by_changed(&self, key: &Key, demand: Demand) -> Result<Decision, BackendError> {
-        self.backend.decide_now(self.changed_limit().algorithm(), key, &demand)
+    fn allows_by_changed(&self, key: &Key, cost: Cost) -> Result<bool, BackendError> {
+        let limit = self.changed_limit();
+        self.backend.allows_now(limit.algorithm(), key, &Demand::exactly(cost))
+    }
+
+    #[cold]
+    fn decide_by_changed(&self, key: &Key, cost: Cost) -> Result<Decision, BackendError> {
+        let limit = self.changed_limit();
+        self.backend.decide_now(limit.algorithm(), key, &Demand::exactly(cost))
     }
 
     /// The keys that have the least of their limit left, at most `count`, busiest first.

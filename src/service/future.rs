@@ -103,7 +103,6 @@ where
 {
     type Output = Result<S::Response, S::Error>;
 
-    #[inline]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
@@ -127,6 +126,10 @@ where
                             answer: Some(policy.answer.refuse(&request, rejection)),
                         },
                     }
+                }
+                // Nothing is to be done with the response, which is large: it is not even held.
+                StateProjection::Running { response, annotation: None, charged: None } => {
+                    return response.poll(context);
                 }
                 StateProjection::Running { response, annotation, charged } => {
                     let polled = match *charged {

@@ -68,14 +68,27 @@ where
         return enter_uncounted(limiter, policy, limit, subject, request, annotates);
     };
     let demand = Demand::exactly(policy.cost.cost_of(request));
-    let decision = limiter.demand_under(limit, key, &demand);
-    // As with the key: the usual answer is looked at where it is.
-    if let Some(Ok(Decision::Allow { snapshot, charge })) = decision.as_ready()
-        && charge.delay.is_zero()
-    {
-        policy.exceptions.observer.decided(limit.name(), Outcome::Allowed);
-        return Entry::Decided(Verdict::Go(standing(annotates, snapshot, limit)));
-    }
+    let observer = &policy.exceptions.observer;
+    let decision = if annotates {
+        let decision = limiter.demand_under(limit, key, &demand);
+        // As with the key: the usual answer is looked at where it is.
+        if let Some(Ok(Decision::Allow { snapshot, charge })) = decision.as_ready()
+            && charge.delay.is_zero()
+        {
+            observer.decided(limit.name(), Outcome::Allowed);
+            let standing = Standing { snapshot: *snapshot, policies: limit.policies().clone() };
+            return Entry::Decided(Verdict::Go(Some(standing)));
+        }
+        decision
+    } else {
+        match limiter.admit_under(limit, key, &demand) {
+            Ok(()) => {
+                observer.decided(limit.name(), Outcome::Allowed);
+                return Entry::Decided(Verdict::Go(None));
+            }
+            Err(decision) => decision,
+        }
+    };
     otherwise(limiter, policy, limit, key, decision, annotates)
 }
 
@@ -131,15 +144,6 @@ where
         }
     };
     Entry::Decided(verdict)
-}
-
-#[inline(always)]
-fn standing<A: Algorithm>(
-    annotates: bool,
-    snapshot: &Snapshot,
-    limit: &Limit<A>,
-) -> Option<Standing> {
-    annotates.then(|| Standing { snapshot: *snapshot, policies: limit.policies().clone() })
 }
 
 impl<A: Algorithm, B: Backend<A>> Ticket<A, B> {

@@ -6,9 +6,9 @@
 //! that keys do not share a state, that clones do, and that a decision that is given up is charged
 //! once at most.
 //!
-//! Where a limit changes two things are left to the backend: whether the time since a key was last
-//! used counts by the old limit or the new one, and whether it still has a state that was idle
-//! under the old one.
+//! Where a limit changes two things are left to the backend: whether the time since a key's state was
+//! last written, which it may be whenever it is looked at, counts by the old limit or the new one, and
+//! whether it still has a state that was idle under the old one.
 //!
 //! A [`Harness`] makes the backend and sets its time. This is all of it for the store in this
 //! process:
@@ -137,6 +137,7 @@ pub async fn run_for<A: Algorithm, H: Harness<A>>(harness: &H, limits: &[A]) {
             scenarios::a_peek_takes_nothing
             scenarios::as_many_are_taken_as_there_are
             scenarios::what_is_left_is_lowered_and_never_raised
+            scenarios::to_be_told_less_changes_nothing
             scenarios::a_refusal_changes_nothing
             scenarios::an_idle_key_is_a_new_one
             scenarios::what_was_not_used_comes_back

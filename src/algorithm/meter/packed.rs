@@ -6,7 +6,8 @@ use crate::{decision::Decision, time::Timestamp};
 impl Meter {
     /// Takes `units` if they fit, on a state that is one number: the parts that will have drained
     /// since `origin` when nothing is in use any more. It only grows, so two who change it at once
-    /// notice. `None` if it does not fit in a word, or the tick is not a nanosecond.
+    /// notice. `None` if it does not fit in a word, or the tick is not a nanosecond. There is no limit on
+    /// the wait: only a token bucket's state is packed.
     #[inline(always)]
     pub(in crate::algorithm) fn decide_packed(
         &self,
@@ -17,9 +18,12 @@ impl Meter {
     ) -> Option<(u64, Result<Standing, Decision>)> {
         let drained = self.drained_since(origin, now)?;
         let before = Standing { tick: now.as_nanos(), used: word.saturating_sub(drained) };
-        match self.admit(before, now, units) {
+        match self.admit(before, now, units, u64::MAX) {
             Ok(after) => {
-                let next = if units > 0 { drained.checked_add(after.used)? } else { word };
+                // What drained and what was in use then, which is the greater of the two, and what is
+                // taken: fewer steps behind the clock's reading than by way of `after`.
+                let taken = after.used - before.used;
+                let next = if units > 0 { word.max(drained).checked_add(taken)? } else { word };
                 Some((next, Ok(after)))
             }
             // What is above the capacity was refused for it.

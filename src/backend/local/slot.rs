@@ -34,14 +34,15 @@ impl<A: Algorithm> Slot<A> {
         Self { word: Alone(AtomicU64::new(0)), meaning: OnceLock::new(), moved: Mutex::new(None) }
     }
 
-    /// Decides on the word, if that can be done and `cost` is simply to be taken.
+    /// Takes `cost` from the word, if that can be done and `view` has a use for the decision.
     #[inline(always)]
-    pub(super) fn decide_by_word(
+    pub(super) fn decide_by_word<T>(
         &self,
         algorithm: &A,
         now: Timestamp,
         cost: Cost,
-    ) -> Option<Decision> {
+        view: impl Fn(Decision) -> Option<T>,
+    ) -> Option<T> {
         let meaning = self.meaning(algorithm, now);
         if meaning.algorithm != *algorithm {
             return None;
@@ -49,15 +50,16 @@ impl<A: Algorithm> Slot<A> {
         let mut word = self.word.0.load(Ordering::Acquire);
         while word != MOVED {
             let (next, decision) = algorithm.decide_packed(word, meaning.origin, now, cost)?;
+            let seen = view(decision)?;
             if next == word {
-                return Some(decision);
+                return Some(seen);
             }
             if next == MOVED {
                 break;
             }
             match self.word.0.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire)
             {
-                Ok(_) => return Some(decision),
+                Ok(_) => return Some(seen),
                 Err(other) => word = other,
             }
         }
@@ -152,7 +154,7 @@ mod tests {
 
     fn ask(slot: &Slot<TokenBucket>, bucket: &TokenBucket) -> u64 {
         let now = Stopped.now();
-        let by_word = slot.decide_by_word(bucket, now, Cost::ONE);
+        let by_word = slot.decide_by_word(bucket, now, Cost::ONE, Some);
         let decision = by_word.unwrap_or_else(|| {
             slot.decide_behind_lock(bucket, &Stopped, &Demand::exactly(Cost::ONE))
         });

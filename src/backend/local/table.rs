@@ -96,28 +96,26 @@ impl<A: Algorithm> Table<A> {
         }
     }
 
-    /// Decides on a key in place, if it is known, its state is packed and the demand is simply to
-    /// be taken. Otherwise gives what was found.
+    /// Takes `cost` from a key in place, if it is known, its state is packed and `view` has a use for
+    /// the decision. Otherwise nothing is changed, and what was found is given.
     #[inline(always)]
-    pub(super) fn decide_known(
+    pub(super) fn decide_known<'t, T>(
         &self,
+        mut place: Place<'t, A>,
         algorithm: &A,
-        key: &Key,
-        clock: &impl Clock,
-        demand: &Demand,
-    ) -> Result<Decision, Place<'_, A>> {
-        let mut place = self.place(algorithm, key, clock);
+        cost: Cost,
+        view: impl FnOnce(Decision) -> Option<T>,
+    ) -> Result<T, Place<'t, A>> {
         let now = place.now;
         if let Found::At(at) = place.found
-            && demand.is_plain()
-            && let Some(decision) = place.decide_packed(at, algorithm, now, demand.each)
+            && let Some(seen) = place.decide_packed(at, algorithm, now, cost, view)
         {
             let due = place.shard.count_decision();
             drop(place);
             if due {
                 self.tend(now);
             }
-            return Ok(decision);
+            return Ok(seen);
         }
         Err(place)
     }
@@ -157,7 +155,7 @@ impl<A: Algorithm> Table<A> {
         }
         let at = self.insert(&mut place, key, now)?;
         let packed =
-            demand.is_plain().then(|| place.decide_packed(at, algorithm, now, demand.each));
+            demand.is_plain().then(|| place.decide_packed(at, algorithm, now, demand.each, Some));
         Ok(packed.flatten().unwrap_or_else(|| place.answer(at, algorithm, now, demand)))
     }
 
@@ -269,9 +267,9 @@ impl<A: Algorithm> Table<A> {
         busiest
     }
 
-    /// Locks the shard of a key and finds its place there.
+    /// Locks the shard of a key and finds the key's place there.
     #[inline(always)]
-    fn place(&self, algorithm: &A, key: &Key, clock: &impl Clock) -> Place<'_, A> {
+    pub(super) fn place(&self, algorithm: &A, key: &Key, clock: &impl Clock) -> Place<'_, A> {
         let Shards { meaning, shards } =
             self.shards.get_or_init(|| self.make_shards(algorithm, clock.now()));
         // The clock is read beside the hashing, which costs less than to read it in the lock. Read
@@ -310,15 +308,17 @@ impl<A: Algorithm> Table<A> {
 }
 
 impl<A: Algorithm> Place<'_, A> {
-    /// Decides on a packed state in place; `None` if it is not packed, or cannot stay so.
+    /// Decides on a packed state in place; `None` if it is not packed, or cannot stay so, or `view`
+    /// has no use for the decision.
     #[inline(always)]
-    fn decide_packed(
+    fn decide_packed<T>(
         &mut self,
         at: usize,
         algorithm: &A,
         now: Timestamp,
         cost: Cost,
-    ) -> Option<Decision> {
+        view: impl FnOnce(Decision) -> Option<T>,
+    ) -> Option<T> {
         let Meaning { algorithm: first, origin } = self.meaning;
         if first != algorithm {
             return None;
@@ -328,12 +328,13 @@ impl<A: Algorithm> Place<'_, A> {
         if next >= APART {
             return None;
         }
+        let seen = view(decision)?;
         if next != *word {
             *word = next;
             let idle_at = algorithm.packed_idle_at(next, *origin);
             self.shard.keep_until(idle_at);
         }
-        Some(decision)
+        Some(seen)
     }
 
     /// Answers a demand on a state that is kept apart from now on, unless it is only looked at.

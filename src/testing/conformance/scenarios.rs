@@ -30,6 +30,27 @@ pub(super) async fn a_limit_admits_what_it_holds<A: Algorithm, H: Harness<A>>(
     }
 }
 
+/// To be told no more than that it is admitted comes to the same, on a new key, on a known one and
+/// where the answer is another.
+pub(super) async fn to_be_told_less_changes_nothing<A: Algorithm, H: Harness<A>>(
+    trial: Tried<'_, '_, A, H>,
+    _: &A,
+) {
+    for key in [Key::from("alice"), Key::GLOBAL] {
+        for parts in [8, 3, 2, 1] {
+            let each = Demand::exactly(trial.part(parts));
+            for _ in 0..4 {
+                trial.admit(&key, each).await;
+            }
+            trial.peek(&key, 0).await;
+        }
+        trial.admit(&key, Demand::exactly(Cost::new(u64::MAX))).await;
+        trial.admit(&key, Demand::up_to(3, Cost::ONE)).await;
+        trial.admit(&key, Demand::peek(Cost::ONE)).await;
+        trial.take(&key, Cost::ONE).await;
+    }
+}
+
 pub(super) async fn a_refusal_changes_nothing<A: Algorithm, H: Harness<A>>(
     trial: Tried<'_, '_, A, H>,
     _: &A,

@@ -55,6 +55,8 @@ pub(super) async fn any_trace_is_that_of_the_algorithm<A: Algorithm, H: Harness<
                 trial.settle(&key, receipt, at_most(actual, trial.part(1).times(2))).await;
                 continue;
             }
+            3 => trial.admit(key, Demand::exactly(cost)).await,
+            4 => trial.admit(key, Demand::up_to(random.below(5), cost)).await,
             _ => {
                 let decision = trial.take(key, cost).await;
                 receipts.extend(decision.receipt().map(|receipt| (key.clone(), receipt)));

@@ -10,6 +10,7 @@ use crate::{
     backend::Backend,
     cost::Cost,
     decision::{Charge, Decision, Demand, Holder, RetryAfter},
+    error::BackendError,
     key::Key,
     name::PolicyName,
     time::Timestamp,
@@ -35,6 +36,23 @@ pub(super) struct Trial<'h, A: Algorithm, H: Harness<A>> {
 struct Kept<A: Algorithm> {
     state: A::State,
     by: A,
+    /// When it was looked at since. It may have been written anew then, which shows when the limit
+    /// changes.
+    seen: Vec<Timestamp>,
+}
+
+impl<A: Algorithm> Kept<A> {
+    fn new(state: A::State, by: A) -> Self {
+        Self { state, by, seen: Vec::new() }
+    }
+
+    /// The same state, written at `now`.
+    fn brought_up_to(&self, now: Timestamp) -> Self {
+        let mut state = self.state.clone();
+        self.by.take(&mut state, now, Cost::ONE);
+        self.by.refund(&mut state, now, &Charge::new(now, Cost::ONE), Cost::ONE);
+        Self::new(state, self.by.clone())
+    }
 }
 
 struct Step {
@@ -79,6 +97,7 @@ impl Receipt {
 
 enum Asked {
     Demand(Demand),
+    Admit(Demand),
     Settle(Charge, Cost),
 }
 
@@ -131,26 +150,69 @@ impl<'h, A: Algorithm, H: Harness<A>> Trial<'h, A, H> {
     /// Asks the backend and the algorithm, which must say the same.
     pub(super) async fn demand(&mut self, key: &Key, demand: Demand) -> Told {
         self.note(key, Asked::Demand(demand));
-        let (answer, charged) = match self.backend.decide(&self.algorithm, key, &demand).await {
+        let answer = self.backend.decide(&self.algorithm, key, &demand).await;
+        self.compare(key, demand, answer)
+    }
+
+    /// The same, where the backend need not tell more of the usual answer than that it is that.
+    pub(super) async fn admit(&mut self, key: &Key, demand: Demand) -> Told {
+        self.note(key, Asked::Admit(demand));
+        match self.backend.admit(&self.algorithm, key, &demand) {
+            Ok(()) => {
+                let says = || "that it is admitted, with nothing to wait for".to_owned();
+                let is_usual = |would_be: Decision| {
+                    would_be.charge().is_some_and(|charge| charge.delay.is_zero())
+                };
+                let expected = self.agree(key, demand, says, is_usual);
+                Told { expected, charged: None }
+            }
+            Err(decision) => {
+                let answer = decision.await;
+                self.compare(key, demand, answer)
+            }
+        }
+    }
+
+    fn compare(
+        &mut self,
+        key: &Key,
+        demand: Demand,
+        answer: Result<Decision, BackendError>,
+    ) -> Told {
+        let (answer, charged) = match answer {
             Ok(answer) => (rounded::<A, H>(answer), answer.charge()),
             Err(error) => self.fail(&format!("the backend failed: {error} ({error:?})")),
         };
+        let is_answer = |would_be| rounded::<A, H>(would_be) == answer;
+        let expected = self.agree(key, demand, || format!("{answer:?}"), is_answer);
+        Told { expected, charged }
+    }
+
+    /// What the algorithm answers, which must agree with what the backend says.
+    fn agree(
+        &mut self,
+        key: &Key,
+        demand: Demand,
+        says: impl FnOnce() -> String,
+        agrees: impl Fn(Decision) -> bool,
+    ) -> Decision {
         let now = self.now;
         let mut expected = None;
         self.with_states(key, |algorithm, state| {
             let would_be = algorithm.answer(state, now, &demand);
-            let agrees = rounded::<A, H>(would_be) == answer;
+            let agrees = agrees(would_be);
             expected = expected.filter(|_| !agrees).or(Some(would_be));
             agrees
         });
         let expected = expected.expect("there is a state at least");
         if self.states.get(key).is_none_or(Vec::is_empty) {
             self.fail(&format!(
-                "the backend says\n    {answer:?}\n  but the algorithm says\n    {:?}",
+                "the backend says\n    {}\n  but the algorithm says\n    {:?}",
+                says(),
                 rounded::<A, H>(expected)
             ));
         }
-        Told { expected, charged }
+        expected
     }
 
     pub(super) async fn take(&mut self, key: &Key, cost: impl Into<Cost>) -> Told {
@@ -206,19 +268,16 @@ impl<'h, A: Algorithm, H: Harness<A>> Trial<'h, A, H> {
     /// the backend's answer agrees with it.
     fn with_states(&mut self, key: &Key, mut then: impl FnMut(&A, &mut A::State) -> bool) {
         let (algorithm, now) = (&self.algorithm, self.now);
-        let initial = || Kept { state: algorithm.initial(now), by: algorithm.clone() };
+        let initial = || Kept::new(algorithm.initial(now), algorithm.clone());
         let states = self.states.entry(key.clone()).or_insert_with(|| vec![initial()]);
         let mut next: Vec<Kept<A>> = Vec::new();
         for kept in states.drain(..) {
             let mut possible = vec![kept.clone()];
             if kept.by != *algorithm {
-                // The limit has changed. The time since the key was last used may count by the
+                // The limit has changed. The time since the state was last written may count by the
                 // limit of then, or by that of now.
-                let mut brought_up = kept.clone();
-                brought_up.by.take(&mut brought_up.state, now, Cost::ONE);
-                let charge = Charge::new(now, Cost::ONE);
-                brought_up.by.refund(&mut brought_up.state, now, &charge, Cost::ONE);
-                possible.push(brought_up);
+                let seen = kept.seen.iter().chain([&now]);
+                possible.extend(seen.map(|seen| kept.brought_up_to(*seen)));
                 // A state that was idle under the limit of then may have been forgotten.
                 if kept.by.idle_at(&kept.state) <= now {
                     possible.push(initial());
@@ -230,7 +289,9 @@ impl<'h, A: Algorithm, H: Harness<A>> Trial<'h, A, H> {
                     continue;
                 }
                 if kept.state != before {
-                    kept.by = algorithm.clone();
+                    kept = Kept::new(kept.state, algorithm.clone());
+                } else if kept.by == *algorithm && kept.seen.last() != Some(&now) {
+                    kept.seen.push(now);
                 }
                 if !next.contains(&kept) {
                     next.push(kept);
@@ -295,6 +356,7 @@ impl fmt::Debug for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Demand(demand) => demand.fmt(f),
+            Self::Admit(demand) => write!(f, "admit {demand:?}"),
             Self::Settle(charge, actual) => {
                 write!(f, "settle {:?} as {actual:?}", charge.cost)
             }
