@@ -123,7 +123,11 @@ impl Gateway {
                 .board(kept.board.clone())
                 .key(Key::from(name.as_str()))
                 .name(PolicyName::new(&*name)?)
+                .max_waiters(*account.max_waiting.get_ref())
                 .max_wait(account.max_wait);
+            if let Some(most) = &account.max_waiting_per_tenant {
+                builder = builder.max_waiters_per_flow(*most.get_ref());
+            }
             if per_model {
                 builder = builder.per_model();
             }

@@ -13,3 +13,4 @@ mod secrets;
 mod servers;
 mod support;
 mod tenants;
+mod waiting;

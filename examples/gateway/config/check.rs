@@ -8,7 +8,7 @@ use toml::Spanned;
 use tower_quota::{PolicyName, upstream::Profile};
 
 use super::{
-    shape::{Config, Secret},
+    shape::{Account, Config, Secret},
     text,
 };
 
@@ -73,6 +73,7 @@ fn upstream_side(
         if let Some(key) = secret(&account.key_env, env, found) {
             account.key = key;
         }
+        line(account, found);
         let provider = config.providers.iter().find(|own| own.name == account.provider);
         let profile = provider.and_then(|own| read_profile(own.profile.get_ref()).ok());
         for (name, limit) in &account.limits {
@@ -95,7 +96,7 @@ fn upstream_side(
             known("account", account, &accounts, found);
         }
         let mut of_model = config.accounts.iter().filter(|own| model.accounts.contains(&own.name));
-        let speaks = |own: &super::shape::Account| {
+        let speaks = |own: &Account| {
             let provider = config.providers.iter().find(|one| one.name == own.provider);
             provider.map(|one| (one.speaks, one.profile.get_ref().clone()))
         };
@@ -107,6 +108,20 @@ fn upstream_side(
             let text = "its accounts speak differently; give each language a model of its own";
             found.push((model.name.span().start, String::from(text)));
         }
+    }
+}
+
+/// The line of those who wait for an account.
+fn line(account: &Account, found: &mut Vec<Found>) {
+    let all = *account.max_waiting.get_ref();
+    if all == 0 {
+        let text = "a line of 0 refuses every call that is not admitted at once; write 1 or more";
+        found.push((account.max_waiting.span().start, String::from(text)));
+    }
+    let Some(own) = &account.max_waiting_per_tenant else { return };
+    if !(1..=all.max(1)).contains(own.get_ref()) {
+        let text = format!("of a line of {all}, a tenant has between 1 and {all} places");
+        found.push((own.span().start, text));
     }
 }
 

@@ -103,6 +103,9 @@ pub(crate) struct Account {
     pub(crate) limits: BTreeMap<String, Spanned<String>>,
     #[serde(default = "two_minutes", deserialize_with = "text::duration")]
     pub(crate) max_wait: Duration,
+    #[serde(default = "a_thousand")]
+    pub(crate) max_waiting: Spanned<usize>,
+    pub(crate) max_waiting_per_tenant: Option<Spanned<usize>>,
     /// Nothing: as the provider is known to do.
     pub(crate) per_model: Option<bool>,
     #[serde(skip)]
@@ -225,6 +228,10 @@ impl Default for Deferred {
 
 fn one() -> u32 {
     1
+}
+
+fn a_thousand() -> Spanned<usize> {
+    Spanned::new(0..0, 1_000)
 }
 
 fn thirty_seconds() -> Duration {

@@ -41,6 +41,7 @@ impl AccountBuilder {
                 jitter: Self::DEFAULT_JITTER,
                 order: Order::Fair,
                 max_waiters: QueueBuilder::<Plan, Local<Plan>>::DEFAULT_MAX_WAITERS,
+                max_waiters_per_flow: usize::MAX,
                 max_wait: Some(Duration::from_secs(60)),
             },
         }
@@ -80,6 +81,7 @@ impl<B> AccountBuilder<B> {
             jitter,
             order,
             max_waiters,
+            max_waiters_per_flow,
             max_wait,
             ..
         } = self.settings;
@@ -95,6 +97,7 @@ impl<B> AccountBuilder<B> {
             jitter,
             order,
             max_waiters,
+            max_waiters_per_flow,
             max_wait,
         };
         AccountBuilder { settings }
@@ -137,6 +140,13 @@ impl<B> AccountBuilder<B> {
     /// How many may wait for a quota; 1,024 unless told otherwise.
     pub fn max_waiters(mut self, max_waiters: usize) -> Self {
         self.settings.max_waiters = max_waiters;
+        self
+    }
+
+    /// How many of one [flow](crate::queue::Ask::flow) may wait for a quota. Without a bound by default:
+    /// then a flow may fill the line, but gives way to others under [`Order::Fair`].
+    pub fn max_waiters_per_flow(mut self, max_waiters: usize) -> Self {
+        self.settings.max_waiters_per_flow = max_waiters;
         self
     }
 
