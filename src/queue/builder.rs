@@ -75,8 +75,11 @@ impl<A: Algorithm, B: Backend<A>> QueueBuilder<A, B> {
     /// tokio::task::yield_now().await;
     /// let refused = acquire("loud").await;
     /// assert!(matches!(refused, Err(QueueError::Full { bound: Bound::FlowWaiters, .. })));
-    /// assert!(acquire("quiet").await.is_ok());
-    /// # drop(flood);
+    /// // Others are not kept from waiting by that.
+    /// let quiet = tokio::spawn(acquire("quiet"));
+    /// tokio::task::yield_now().await;
+    /// assert_eq!(queue.stats(&Key::GLOBAL).depth, 3);
+    /// # drop((flood, quiet));
     /// # }
     /// ```
     pub fn max_waiters_per_flow(self, max_waiters: usize) -> Self {
