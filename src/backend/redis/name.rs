@@ -87,11 +87,13 @@ impl Names {
     }
 
     /// The name of what all keys have together. No key has it: theirs have a dot, or are one letter.
+    #[cfg(feature = "local")]
     pub(super) fn of_all(&self) -> Vec<u8> {
         format!("{}{{all}}", self.base).into_bytes()
     }
 
     /// By what `key` is told from others under one name. It says nothing of what is secret.
+    #[cfg(feature = "local")]
     pub(super) fn digest(&self, key: &Key) -> [u8; 16] {
         let digest = self.hash.clone().chain_update(key.as_bytes()).finalize().into_bytes();
         std::array::from_fn(|at| digest[at])
