@@ -11,7 +11,9 @@ mod lines;
 #[cfg(all(test, shuttle))]
 mod model;
 mod order;
+mod room;
 mod schedule;
+mod seat;
 mod shared;
 mod stats;
 
@@ -62,6 +64,7 @@ impl<A: Algorithm, B: Backend<A>> Queue<A, B> {
     /// # Panics
     ///
     /// If it has to wait outside a Tokio runtime with its timer enabled.
+    #[inline]
     pub fn acquire(&self, key: &Key, ask: impl Into<Ask>) -> Acquire<A, B> {
         Acquire::new(Arc::clone(&self.0), key.clone(), None, ask.into())
     }

@@ -2,7 +2,8 @@
 //! its promise it wakes, what a flood does to a quiet tenant, what a waiter takes, and what an
 //! acquire costs that does not wait. Prints Markdown.
 //!
-//! `cargo bench --bench queue`, some seven minutes; for a moment only: add `-- --quick`.
+//! `cargo bench --bench queue`, some seven minutes; for a moment only: add `-- --quick`, and for a part of
+//! it its name: `-- memory`.
 #![expect(clippy::print_stdout, reason = "a program that prints tables")]
 
 mod accuracy;
@@ -43,9 +44,23 @@ async fn main() {
     let is_bench = std::env::args().any(|argument| argument == "--bench");
     let is_quick = !is_bench || std::env::args().any(|argument| argument == "--quick");
     let extent = Extent { is_quick, rounds: if is_quick { 1 } else { 5 } };
-    throughput::print(extent).await;
-    accuracy::print(extent).await;
-    fairness::print(extent).await;
-    memory::print(extent);
-    uncontended::print(extent);
+    // Parts that are named are printed, or all of them.
+    let parts = ["throughput", "accuracy", "fairness", "memory", "uncontended"];
+    let named = std::env::args().any(|argument| parts.contains(&argument.as_str()));
+    let is_wanted = |part: &str| !named || std::env::args().any(|argument| argument == part);
+    if is_wanted("throughput") {
+        throughput::print(extent).await;
+    }
+    if is_wanted("accuracy") {
+        accuracy::print(extent).await;
+    }
+    if is_wanted("fairness") {
+        fairness::print(extent).await;
+    }
+    if is_wanted("memory") {
+        memory::print(extent);
+    }
+    if is_wanted("uncontended") {
+        uncontended::print(extent);
+    }
 }

@@ -23,8 +23,9 @@ use crate::{
     ways::{Limit, MS, Way},
 };
 
-const WAYS: [&str; 5] = [
+const WAYS: [&str; 6] = [
     "tower-quota",
+    "tower-quota, 5 ms ahead",
     "leaky-bucket, each ms",
     "leaky-bucket, each burst",
     "governor",
@@ -85,10 +86,11 @@ async fn compare(case: &str, limit: Limit, tasks: u64, extent: Extent) {
     let mut rounds = WAYS.map(|_| Vec::new());
     for _ in 0..extent.rounds {
         rounds[0].push(run(limit.tower_quota(Order::Fifo), limit, tasks, time).await);
-        rounds[1].push(run(limit.leaky_bucket(MS), limit, tasks, time).await);
-        rounds[2].push(run(limit.leaky_bucket(limit.burst_time()), limit, tasks, time).await);
-        rounds[3].push(run(limit.governor(), limit, tasks, time).await);
-        rounds[4].push(run(limit.retry(), limit, tasks, time).await);
+        rounds[1].push(run(limit.ahead(), limit, tasks, time).await);
+        rounds[2].push(run(limit.leaky_bucket(MS), limit, tasks, time).await);
+        rounds[3].push(run(limit.leaky_bucket(limit.burst_time()), limit, tasks, time).await);
+        rounds[4].push(run(limit.governor(), limit, tasks, time).await);
+        rounds[5].push(run(limit.retry(), limit, tasks, time).await);
     }
     for (way, runs) in WAYS.iter().zip(&rounds) {
         println!(

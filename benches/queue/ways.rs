@@ -12,12 +12,15 @@ use governor::DefaultDirectRateLimiter;
 use tokio::time::{Instant, sleep};
 use tower_quota::{
     Cost, Key, Limiter, Quota,
-    algorithm::TokenBucket,
+    algorithm::{LeaseBucket, TokenBucket},
     backend::Local,
     queue::{Ask, Order, Queue, QueueBuilder},
 };
 
 pub(crate) type Ours = Queue<TokenBucket, Local<TokenBucket>>;
+
+/// A limiter whose turns are given out before they come.
+pub(crate) type Ahead = Queue<LeaseBucket, Local<LeaseBucket>>;
 
 /// The shortest interval of leaky-bucket.
 pub(crate) const MS: Duration = Duration::from_millis(1);
@@ -40,6 +43,9 @@ pub(crate) trait Way: Clone + Send + Sync + 'static {
 pub(crate) struct TowerQuota(Ours);
 
 #[derive(Clone)]
+pub(crate) struct TowerQuotaAhead(Ahead);
+
+#[derive(Clone)]
 pub(crate) struct LeakyBucket(Arc<leaky_bucket::RateLimiter>);
 
 #[derive(Clone)]
@@ -58,6 +64,13 @@ impl Limit {
     pub(crate) fn tower_quota(self, order: Order) -> TowerQuota {
         let queue = QueueBuilder::new(self.limiter()).order(order).max_waiters(usize::MAX);
         TowerQuota(queue.build())
+    }
+
+    /// Longer than a timer is late.
+    pub(crate) fn ahead(self) -> TowerQuotaAhead {
+        let limit = LeaseBucket::new(Quota::per_second(self.rate), self.burst).ahead(5 * MS);
+        let queue = QueueBuilder::new(Limiter::new(limit, Local::new())).max_waiters(usize::MAX);
+        TowerQuotaAhead(queue.build())
     }
 
     /// It refills once in each `interval`, and its timers are late by as much as a millisecond, so
@@ -106,6 +119,13 @@ impl Way for TowerQuota {
         });
         admitted.await.expect("there is room");
         promised
+    }
+}
+
+impl Way for TowerQuotaAhead {
+    async fn acquire(&self, _: u64) -> Option<Instant> {
+        self.0.acquire(&Key::from("hot"), 1).await.expect("there is room");
+        None
     }
 }
 

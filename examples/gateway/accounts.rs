@@ -53,6 +53,8 @@ struct MadeOf {
     profile: String,
     per_model: bool,
     jitter: Duration,
+    /// How many may wait, and how many of one tenant.
+    waiting: (usize, Option<usize>),
 }
 
 /// An account as a configuration wants it. Nothing of it is in force.
@@ -80,7 +82,11 @@ impl Accounts {
         let per_model = account.per_model.as_ref().map(|per_model| *per_model.get_ref());
         let per_model = per_model.unwrap_or_else(|| is_per_model(&profile));
         let per_model = per_model || !account.model_limits.is_empty();
-        let made_of = MadeOf { profile: text_of(provider.profile.get_ref()), per_model, jitter: account.jitter };
+        let own = account.max_waiting_per_tenant.as_ref().map(|own| *own.get_ref());
+        let waiting = (*account.max_waiting.get_ref(), own);
+        let profile_text = text_of(provider.profile.get_ref());
+        let jitter = account.jitter;
+        let made_of = MadeOf { profile: profile_text, per_model, jitter, waiting };
         let identity = Identity {
             provider: provider.name.get_ref().clone(),
             profile: profile.name().to_owned(),
@@ -98,7 +104,11 @@ impl Accounts {
             .key(Key::from(name.as_str()))
             .name(PolicyName::new(name.clone())?)
             .jitter(account.jitter)
+            .max_waiters(waiting.0)
             .max_wait(account.max_wait);
+        if let Some(most) = waiting.1 {
+            builder = builder.max_waiters_per_flow(most);
+        }
         if per_model {
             builder = builder.per_model();
         }

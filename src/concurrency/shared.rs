@@ -25,7 +25,7 @@ use self::{outage::Outage, roster::Roster};
 use super::slot::Slot;
 use crate::{
     backend::redis::{
-        slots::{SlotAnswer, SlotAsk, SlotJob, SlotServer},
+        slots::{SlotAnswer, SlotAsk, SlotJob, SlotLimits, SlotPlace, SlotServer, SlotStanding},
         source::Source,
     },
     error::BackendError,
@@ -66,7 +66,9 @@ use crate::{
 /// killed or the network is gone, is free when its time is over.
 ///
 /// Who waits stands in a line at the server, in the order of coming over all instances, and nobody
-/// passes: neither those that come later, nor small weights a large one. A slot that becomes free is
+/// passes: neither those that come later, nor small weights a large one. Where all keys have a total, who
+/// lacks only room in that is not passed by other keys either; who lacks room at its key keeps nobody of
+/// another waiting. A slot that becomes free is
 /// handed to the first there and then. Its instance is told on a channel of its own
 /// ([`Server`](crate::backend::redis::Server), [`Sentinel`](crate::backend::redis::Sentinel) and
 /// [`Cluster`](crate::backend::redis::Cluster) listen); to be sure, and where nobody tells, it
@@ -75,7 +77,8 @@ use crate::{
 ///
 /// # What it promises
 ///
-/// At no time more than `max_per_key` slots of a key are held and not lost, over all instances. The
+/// At no time more than `max_per_key` slots of a key are held and not lost, nor more than
+/// [`max_total`](SharedConcurrencyBuilder::max_total) of all, over all instances. The
 /// server's clock decides when a loan ends there. Here it ends a fiftieth of its time earlier, counted
 /// from before it was asked for: so a holder knows that it has lost its slot
 /// ([`Slot::is_lost`], [`Slot::lost`]) before anybody else can have it, if clocks run at one speed to
@@ -96,7 +99,9 @@ use crate::{
 ///
 /// A round trip to acquire and one to release, a third to wait; those of one moment travel together. The
 /// server looks at each holder and each waiter of the key, for a microsecond or so. A key has
-/// `32 × (holders + waiters) + 16` bytes there, and none when it is idle.
+/// `32 × (holders + waiters) + 16` bytes there, and none when it is idle. With a total all keys are one
+/// value of `48 × (holders + waiters) + 16` bytes, on one node of a cluster, and the server looks at all of
+/// them: that is for some thousands at a time.
 ///
 /// # Clone
 ///
@@ -118,8 +123,7 @@ struct Shared {
 
 #[derive(Clone, Copy, Debug)]
 struct Settings {
-    max_per_key: u64,
-    max_waiting: u64,
+    limits: SlotLimits,
     lease: Duration,
     look_every: Duration,
     /// What a call may take.
@@ -134,6 +138,11 @@ pub struct SlotUsage {
     pub in_use: u64,
     /// The requests that wait.
     pub waiting: u64,
+    /// The slots that are lent of all keys together, where they have a
+    /// [total](SharedConcurrencyBuilder::max_total). Where they have none, the same as `in_use`.
+    pub total_in_use: u64,
+    /// The requests that wait for slots of any key, where they have a total. Else the same as `waiting`.
+    pub total_waiting: u64,
 }
 
 impl SharedConcurrencyLimiter {
@@ -184,7 +193,8 @@ impl SharedConcurrencyLimiter {
     /// It does not answer.
     pub async fn usage(&self, key: &Key) -> Result<SlotUsage, BackendError> {
         let standing = self.shared.ask(key, SlotJob::Look, 0, 0).await?;
-        Ok(SlotUsage { in_use: standing.in_use, waiting: standing.waiting })
+        let SlotStanding { in_use, waiting, total_in_use, total_waiting, .. } = standing;
+        Ok(SlotUsage { in_use, waiting, total_in_use, total_waiting })
     }
 
     /// The slots that this instance holds, of all keys.
@@ -192,15 +202,16 @@ impl SharedConcurrencyLimiter {
         self.shared.roster.held()
     }
 
+    /// A refusal of one who has waited too long.
     pub(super) fn busy(&self, weight: u64) -> Busy {
-        self.shared.busy(weight)
+        self.shared.busy(SlotPlace::Refused, weight)
     }
 }
 
 impl Shared {
     fn ask(&self, key: &Key, job: SlotJob, weight: u64, number: u64) -> SlotAnswer {
-        let Settings { max_per_key, max_waiting, lease, .. } = self.settings;
-        let ask = SlotAsk { job, limit: max_per_key, weight, lease, max_waiting, number };
+        let Settings { limits, lease, .. } = self.settings;
+        let ask = SlotAsk { job, limits, weight, lease, number };
         self.server.ask(key, ask)
     }
 }

@@ -6,7 +6,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use pin_project_lite::pin_project;
@@ -17,8 +17,9 @@ use super::{
     admitted::Admitted,
     ask::Ask,
     error::QueueError,
-    line::{Outcome, Wakes},
+    line::Wakes,
     lines::retire,
+    seat::Outcome,
     shared::{Joined, Newcomer, Shared, until},
 };
 use crate::{
@@ -45,10 +46,9 @@ pin_project! {
         ask: Ask,
         // The first poll.
         came: Option<Instant>,
-        latest: Option<Instant>,
         // What had come back when the backend was asked.
         returns: u64,
-        stage: Stage,
+        stage: Stage<A>,
         // The decision on this one, where it has to be waited for.
         #[pin]
         decision: Option<B::Decide>,
@@ -62,7 +62,7 @@ pin_project! {
             match std::mem::replace(this.stage, Stage::Done) {
                 Stage::New | Stage::Asked | Stage::Done => {}
                 Stage::Waiting(joined) => {
-                    leave(this.shared, this.key, this.limit.as_ref(), this.ask, joined);
+                    leave(this.shared, this.key, this.limit.as_ref(), this.ask, &joined);
                     this.shared.ended(QueueEnd::Left, this.came.map(since));
                 }
                 Stage::Turn(turn) => {
@@ -74,6 +74,7 @@ pin_project! {
 }
 
 impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
+    #[inline]
     pub(super) fn new(
         shared: Arc<Shared<A, B>>,
         key: Key,
@@ -81,8 +82,8 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
         ask: Ask,
     ) -> Self {
         let (stage, decision, sleep) = (Stage::New, None, None);
-        let (came, latest, returns) = (None, None, 0);
-        Self { shared, key, limit, ask, came, latest, returns, stage, decision, sleep }
+        let (came, returns) = (None, 0);
+        Self { shared, key, limit, ask, came, returns, stage, decision, sleep }
     }
 
     /// When its turn comes, as it was told when it joined the line, or was admitted with a delay.
@@ -108,14 +109,14 @@ impl<A: Algorithm, B: Backend<A>> Future for Acquire<A, B> {
             // and no step in between.
             *this.returns = this.shared.returns();
             let asked = this.shared.ask(this.key, this.limit.as_ref(), this.ask.cost);
-            let asked = match asked.try_into_ready() {
-                Ok(Ok(Decision::Allow { snapshot, charge })) if charge.delay.is_zero() => {
-                    *this.stage = Stage::Done;
-                    return Poll::Ready(Ok(this.shared.admit_at_once(snapshot, charge)));
-                }
-                asked => asked,
-            };
-            let next = this.asked(asked);
+            // Looked at where it is: to move it takes longer than all the rest.
+            if let Some(Ok(Decision::Allow { snapshot, charge })) = asked.as_ready()
+                && charge.delay.is_zero()
+            {
+                *this.stage = Stage::Done;
+                return Poll::Ready(Ok(this.shared.admit_at_once(*snapshot, *charge)));
+            }
+            let next = this.asked(asked.try_into_ready(), context.waker());
             if let Some(ended) = this.go(next) {
                 return Poll::Ready(ended);
             }
@@ -136,21 +137,18 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
                 // ## New => (Asked | Waiting | Turn | end)
                 //
                 // Who comes while somebody waits joins the line; else the backend is asked.
-                Stage::New => self.as_mut().come(),
+                Stage::New => self.as_mut().come(context.waker()),
                 // ## Asked => (Waiting | Turn | end)
                 //
                 // The backend has answered one who came while nobody waited.
                 Stage::Asked => {
                     let answer = ready!(self.as_mut().poll_decision(context));
-                    self.as_mut().enter(answer)
+                    self.as_mut().project().enter(answer, context.waker())
                 }
                 // ## Waiting => (Turn | end)
                 //
                 // It was told, or has driven until it could tell itself.
-                Stage::Waiting(joined) => {
-                    let joined = *joined;
-                    ready!(self.as_mut().wait(joined, context))
-                }
+                Stage::Waiting(_) => ready!(self.as_mut().wait(context)),
                 // ## Turn => end
                 //
                 // Its turn has come. Until here, dropping this future gives it back.
@@ -169,15 +167,15 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
         }
     }
 
-    fn come(self: Pin<&mut Self>) -> Step {
+    fn come(self: Pin<&mut Self>, waker: &Waker) -> Step<A> {
         let mut this = self.project();
         let shared = Arc::clone(this.shared);
         let mut shard = shared.lines.lock(this.key);
         if shard.get(this.key).is_some_and(|line| !line.schedule.is_empty()) {
             let now = this.arrive();
             let mut wakes = Wakes::default();
-            let (limit, latest) = (this.limit.as_ref(), *this.latest);
-            let newcomer = Newcomer { key: this.key, limit, ask: this.ask, came: now, latest };
+            let (key, limit, ask) = (&*this.key, this.limit.as_ref(), &*this.ask);
+            let newcomer = Newcomer { key, limit, ask, came: now, waker };
             let joined = shared.join(&mut shard, newcomer, now, None, &mut wakes);
             drop(shard);
             wakes.wake();
@@ -186,69 +184,75 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
         *this.returns = shared.returns();
         drop(shard);
         let asked = shared.ask(this.key, this.limit.as_ref(), this.ask.cost);
-        this.asked(asked.try_into_ready())
-    }
-
-    fn enter(self: Pin<&mut Self>, answer: Result<Decision, BackendError>) -> Step {
-        self.project().enter(answer)
+        this.asked(asked.try_into_ready(), waker)
     }
 
     /// Waits until this one is told, or its time is over.
-    fn wait(mut self: Pin<&mut Self>, joined: Joined, context: &mut Context<'_>) -> Poll<Step> {
-        let rank = joined.rank;
+    fn wait(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Step<A>> {
         loop {
             let answer = match self.as_mut().project().decision.as_pin_mut() {
                 None => None,
                 Some(decision) => Some(ready!(decision.poll(context))),
             };
             let mut this = self.as_mut().project();
+            let Stage::Waiting(joined) = &mut *this.stage else {
+                unreachable!("it stands in line");
+            };
+            let (promised, seat) = (joined.promised, Arc::clone(&joined.seat));
+            let rank = seat.rank;
             this.decision.set(None);
+            if answer.is_none()
+                && let Some(outcome) = seat.fetch()
+            {
+                // Those who were told have nothing more to do in the line.
+                return Poll::Ready(this.ended(outcome, promised));
+            }
+            if !std::mem::replace(&mut joined.is_needed, true) {
+                // It has just joined, and others see to the line.
+                let Some(latest) = this.ask.deadline else { return Poll::Pending };
+                ready!(sleep(this.sleep, latest, context));
+                continue;
+            }
             let shared = &**this.shared;
             let now = timer_now();
             let mut wakes = Wakes::default();
             let mut shard = shared.lines.lock(this.key);
-            let line = shard.get_mut(this.key).expect("a line stays while somebody is in it");
+            let Some(line) = shard.get_mut(this.key) else {
+                // It was told just now, and nobody else waited.
+                drop(shard);
+                continue;
+            };
             if let Some(answer) = answer {
                 line.answered(rank, this.ask.its_flow(), answer, now, &mut wakes);
             }
-            line.listen(rank, this.ask.its_flow(), context.waker(), &mut wakes);
+            wakes.discard(seat.listen(context.waker()));
             let own = this.limit.as_ref();
             let ask = |limit: Option<&Limit<A>>, cost| shared.ask(this.key, limit, cost);
             let pending = line.drive(rank, now, ask, &mut wakes);
-            let outcome = line.fetch(rank);
-            let is_over = this.latest.is_some_and(|latest| latest <= now);
+            let outcome = seat.fetch();
+            let is_over = this.ask.deadline.is_some_and(|latest| latest <= now);
             let gives_up = outcome.is_none() && pending.is_none() && is_over;
             let gone = gives_up.then(|| {
                 let turn = shared.turn_of(line, this.key, own, rank, now);
                 line.leave(rank, this.ask.its_flow(), &mut wakes);
                 shared.denial(own, until(turn, now), line.standing)
             });
-            let due = if line.front() == Some(rank) { line.due() } else { None };
-            let standing = line.standing;
+            let due = line.asks_again(rank);
             retire(&mut shard, this.key);
             drop(shard);
             wakes.wake();
-            if outcome.is_some() || gone.is_some() {
-                shared.unqueue();
+            if let Some(outcome) = outcome {
+                return Poll::Ready(this.ended(outcome, promised));
             }
             if let Some(denial) = gone {
+                shared.unqueue();
                 return Poll::Ready(Err(QueueError::TooLate(denial)));
-            }
-            match outcome {
-                Some(Outcome::Decided(answer, at)) => {
-                    return Poll::Ready(this.told(answer, at, standing, Some(joined)));
-                }
-                Some(Outcome::Displaced(retry_after)) => {
-                    let denial = shared.denial(own, retry_after, standing);
-                    return Poll::Ready(Err(QueueError::Displaced(denial)));
-                }
-                None => {}
             }
             if let Some(decision) = pending {
                 this.decision.set(Some(decision));
                 continue;
             }
-            let Some(at) = [due, *this.latest].into_iter().flatten().min() else {
+            let Some(at) = [due, this.ask.deadline].into_iter().flatten().min() else {
                 return Poll::Pending;
             };
             ready!(sleep(this.sleep, at, context));
@@ -283,13 +287,16 @@ fn leave<A: Algorithm, B: Backend<A>>(
     key: &Key,
     limit: Option<&Limit<A>>,
     ask: &Ask,
-    joined: Joined,
+    joined: &Joined<A>,
 ) {
     let mut wakes = Wakes::default();
     let mut shard = shared.lines.lock(key);
-    let Some(line) = shard.get_mut(key) else { return };
-    let told = line.leave(joined.rank, ask.its_flow(), &mut wakes);
-    retire(&mut shard, key);
+    // Behind the lock: nobody is told after that.
+    let told = joined.seat.fetch();
+    if let Some(line) = shard.get_mut(key) {
+        line.leave(joined.seat.rank, ask.its_flow(), &mut wakes);
+        retire(&mut shard, key);
+    }
     drop(shard);
     wakes.wake();
     shared.unqueue();

@@ -81,8 +81,14 @@ impl Ask {
         self.flow.as_deref().unwrap_or(&Key::GLOBAL)
     }
 
+    /// It has come. Its deadline is when it gives up, from then on.
+    pub(super) fn arrive(&mut self, came: Instant, longest: Option<Duration>) {
+        self.deadline = self.latest(came, longest);
+        self.max_wait = None;
+    }
+
     /// When it gives up, having come at `came`.
-    pub(super) fn latest(&self, came: Instant, longest: Option<Duration>) -> Option<Instant> {
+    fn latest(&self, came: Instant, longest: Option<Duration>) -> Option<Instant> {
         // A time that no clock reaches is no deadline.
         let after = |wait: Duration| came.checked_add(wait);
         let waits = [self.max_wait, longest].into_iter().flatten().min().and_then(after);

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{Queue, order::Order, shared::Shared};
+use super::{Queue, order::Order, room::Bounds, shared::Shared};
 use crate::{algorithm::Algorithm, backend::Backend, limiter::Limiter};
 
 /// The settings of a [`Queue`].
@@ -14,8 +14,7 @@ pub struct QueueBuilder<A: Algorithm, B> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {
     pub(super) order: Order,
-    pub(super) max_waiters: usize,
-    pub(super) max_units: u64,
+    pub(super) bounds: Bounds,
     pub(super) max_wait: Option<Duration>,
 }
 
@@ -27,8 +26,12 @@ impl<A: Algorithm, B: Backend<A>> QueueBuilder<A, B> {
     pub const fn new(limiter: Limiter<A, B>) -> Self {
         let settings = Settings {
             order: Order::Fifo,
-            max_waiters: Self::DEFAULT_MAX_WAITERS,
-            max_units: u64::MAX,
+            bounds: Bounds {
+                waiters: Self::DEFAULT_MAX_WAITERS,
+                units: u64::MAX,
+                flow_waiters: usize::MAX,
+                flow_units: u64::MAX,
+            },
             max_wait: None,
         };
         Self { limiter, settings }
@@ -41,13 +44,52 @@ impl<A: Algorithm, B: Backend<A>> QueueBuilder<A, B> {
 
     /// How many may wait for one key. Zero: nobody waits.
     pub fn max_waiters(self, max_waiters: usize) -> Self {
-        self.with(|settings| settings.max_waiters = max_waiters)
+        self.with(|settings| settings.bounds.waiters = max_waiters)
     }
 
     /// How many units may be waited for by one key. A cost of several dimensions counts by the
     /// largest of its numbers. Without a bound by default.
     pub fn max_units(self, max_units: u64) -> Self {
-        self.with(|settings| settings.max_units = max_units)
+        self.with(|settings| settings.bounds.units = max_units)
+    }
+
+    /// How many of one [flow](super::Ask::flow) may wait for one key, with [`Order::Fair`]. Without a
+    /// bound by default: then a flow may take the whole line, but [gives way](Order::Fair) to others.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
+    /// use tower_quota::{Key, Limiter, Quota, algorithm::TokenBucket, backend::Local};
+    /// use tower_quota::queue::{Ask, Bound, Order, QueueBuilder, QueueError};
+    ///
+    /// let limit = TokenBucket::new(Quota::per_minute(1));
+    /// let queue = QueueBuilder::new(Limiter::new(limit, Local::new()))
+    ///     .order(Order::Fair)
+    ///     .max_waiters_per_flow(2)
+    ///     .build();
+    /// let acquire = |tenant| {
+    ///     let queue = queue.clone();
+    ///     async move { queue.acquire(&Key::GLOBAL, Ask::new(1).flow(Key::from(tenant))).await }
+    /// };
+    /// // One is admitted at once, and two wait.
+    /// let flood: Vec<_> = (0..3).map(|_| tokio::spawn(acquire("loud"))).collect();
+    /// tokio::task::yield_now().await;
+    /// let refused = acquire("loud").await;
+    /// assert!(matches!(refused, Err(QueueError::Full { bound: Bound::FlowWaiters, .. })));
+    /// // Others are not kept from waiting by that.
+    /// let quiet = tokio::spawn(acquire("quiet"));
+    /// tokio::task::yield_now().await;
+    /// assert_eq!(queue.stats(&Key::GLOBAL).depth, 3);
+    /// # drop((flood, quiet));
+    /// # }
+    /// ```
+    pub fn max_waiters_per_flow(self, max_waiters: usize) -> Self {
+        self.with(|settings| settings.bounds.flow_waiters = max_waiters)
+    }
+
+    /// How many units one [flow](super::Ask::flow) may wait for by one key, with [`Order::Fair`]; they
+    /// are counted as for [`max_units`](Self::max_units). Without a bound by default.
+    pub fn max_units_per_flow(self, max_units: u64) -> Self {
+        self.with(|settings| settings.bounds.flow_units = max_units)
     }
 
     /// How long anybody may wait. Without a bound by default: a bound is wise, for who waits longer

@@ -21,8 +21,9 @@ pub enum QueueError {
         /// When its turn would have come.
         denial: Denial,
     },
-    /// It waited, and has to make room for newer ones.
-    /// The time in the denial is an estimate.
+    /// It waited, and has to make room for others: for newer ones with
+    /// [`Order::NewestFirst`](super::Order::NewestFirst), and with [`Order::Fair`](super::Order::Fair)
+    /// for a flow that has less of the line than its own. The time in the denial is an estimate.
     Displaced(Denial),
     /// It costs more than the limit ever holds.
     Never(Denial),
@@ -38,6 +39,10 @@ pub enum Bound {
     Waiters,
     /// The units that wait.
     Units,
+    /// The waiters of its flow.
+    FlowWaiters,
+    /// The units that its flow waits for.
+    FlowUnits,
 }
 
 impl QueueError {
@@ -93,10 +98,12 @@ impl fmt::Display for QueueError {
                 let what = match bound {
                     Bound::Waiters => "waiters",
                     Bound::Units => "units",
+                    Bound::FlowWaiters => "waiters of its flow",
+                    Bound::FlowUnits => "units of its flow",
                 };
                 write!(f, "no more {what} can wait: {denial}")
             }
-            Self::Displaced(denial) => write!(f, "displaced by newer requests: {denial}"),
+            Self::Displaced(denial) => write!(f, "displaced by other requests: {denial}"),
             Self::Never(denial) => denial.fmt(f),
             Self::Backend(_) => f.write_str("the rate limit could not be checked"),
         }

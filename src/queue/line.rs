@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, future::Future, num::NonZeroU32, task::Waker, time::Duration};
+use std::{future::Future, num::NonZeroU32, sync::Arc, task::Waker, time::Duration};
 
 use tokio::time::Instant;
 
@@ -6,6 +6,7 @@ use super::{
     forecast::{Forecast, later},
     order::Order,
     schedule::{Entry, Rank, Schedule},
+    seat::{Outcome, Seat},
     stats::LineStats,
 };
 use crate::{
@@ -31,9 +32,7 @@ use crate::{
 /// and since its last refusal, or that a decision is pending whose owner will see to it.
 #[derive(Debug)]
 pub(super) struct Line<A: Algorithm, D> {
-    pub(super) schedule: Schedule<Waiter<A>>,
-    /// What became of those who have not fetched it yet.
-    outcomes: BTreeMap<Rank, Outcome>,
+    pub(super) schedule: Schedule<Arc<Seat<A>>>,
     /// The front that knows that it is.
     told: Option<Rank>,
     /// Who was refused last, and when that one may ask again.
@@ -60,25 +59,6 @@ pub(super) enum Outlook {
     Off { joins: usize },
 }
 
-/// One who waits.
-#[derive(Debug)]
-pub(super) struct Waiter<A> {
-    pub(super) cost: Cost,
-    /// The limit that it is decided by, if it is not the limiter's own.
-    pub(super) limit: Option<Limit<A>>,
-    pub(super) came: Instant,
-    waker: Option<Waker>,
-}
-
-/// What became of one who waited.
-#[derive(Debug)]
-pub(super) enum Outcome {
-    /// The backend has decided, at this instant.
-    Decided(Result<Decision, BackendError>, Instant),
-    /// It made room for others.
-    Displaced(RetryAfter),
-}
-
 /// Those to be woken once the lock is released; and wakers to be dropped then, for with the last waker
 /// of a task its future may go, and a place in this very line with it.
 #[derive(Debug, Default)]
@@ -98,7 +78,6 @@ impl<A: Algorithm, D> Line<A, D> {
     pub(super) fn new(order: Order) -> Self {
         Self {
             schedule: Schedule::new(order),
-            outcomes: BTreeMap::new(),
             told: None,
             due: None,
             asking: None,
@@ -115,19 +94,14 @@ impl<A: Algorithm, D> Line<A, D> {
         let came = self.schedule.in_order().map(|(_, entry)| entry.value.came).min();
         LineStats {
             depth: self.schedule.len(),
-            units: u64::try_from(self.schedule.units()).unwrap_or(u64::MAX),
+            units: u64::try_from(self.schedule.all().units).unwrap_or(u64::MAX),
             oldest_wait: came
                 .map_or_else(Duration::default, |came| now.saturating_duration_since(came)),
         }
     }
 
-    /// Whether nobody waits or has an outcome to fetch.
-    pub(super) fn is_empty(&self) -> bool {
-        self.schedule.is_empty() && self.outcomes.is_empty()
-    }
-
-    pub(super) fn push(&mut self, rank: Rank, flow: &Key, weight: NonZeroU32, waiter: Waiter<A>) {
-        let entry = Entry { size: size_of_cost(waiter.cost), weight, value: waiter };
+    pub(super) fn push(&mut self, rank: Rank, flow: &Key, weight: NonZeroU32, seat: Arc<Seat<A>>) {
+        let entry = Entry { size: size_of_cost(seat.cost), weight, value: seat };
         self.schedule.push(rank, flow, entry);
     }
 
@@ -139,6 +113,15 @@ impl<A: Algorithm, D> Line<A, D> {
     pub(super) fn due(&self) -> Option<Instant> {
         let (of, at) = self.due?;
         (Some(of) == self.front()).then_some(at)
+    }
+
+    /// When `rank` is to ask again: it is the front, and was refused. Not while a decision on another is
+    /// on its way; whoever owns that wakes the front when it is there.
+    pub(super) fn asks_again(&self, rank: Rank) -> Option<Instant> {
+        if self.asking.is_some() || self.front() != Some(rank) {
+            return None;
+        }
+        self.due()
     }
 
     /// The front was refused until `due`.
@@ -166,25 +149,16 @@ impl<A: Algorithm, D> Line<A, D> {
         }
     }
 
-    /// What became of `rank`, if it is told.
-    pub(super) fn fetch(&mut self, rank: Rank) -> Option<Outcome> {
-        self.outcomes.remove(&rank)
+    /// Whether `rank` has something to do here as soon as it has joined: it is the front, or the turn of
+    /// the front has come and nobody has seen to it.
+    pub(super) fn needs(&self, rank: Rank, now: Instant) -> bool {
+        let Some(front) = self.front() else { return false };
+        front == rank || (self.asking.is_none() && self.due().is_none_or(|due| due <= now))
     }
 
-    /// Whom to wake when `rank` is told.
-    pub(super) fn listen(&mut self, rank: Rank, flow: &Key, waker: &Waker, wakes: &mut Wakes) {
-        if let Some(entry) = self.schedule.get_mut(rank, flow) {
-            let known = &mut entry.value.waker;
-            if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
-                wakes.discard(known.replace(waker.clone()));
-            }
-        }
-    }
-
-    /// Takes out `rank`, who does not want to wait any longer. What it was told already is returned.
-    pub(super) fn leave(&mut self, rank: Rank, flow: &Key, wakes: &mut Wakes) -> Option<Outcome> {
-        if let Some(entry) = self.schedule.remove(rank, flow) {
-            wakes.discard(entry.value.waker);
+    /// Takes out `rank`, who does not want to wait any longer.
+    pub(super) fn leave(&mut self, rank: Rank, flow: &Key, wakes: &mut Wakes) {
+        if self.schedule.remove(rank, flow).is_some() {
             self.miss();
         }
         if self.asking == Some(rank) {
@@ -194,7 +168,6 @@ impl<A: Algorithm, D> Line<A, D> {
         }
         self.begun.take_if(|(of, _)| *of == rank);
         self.wake_front(None, wakes);
-        self.outcomes.remove(&rank)
     }
 
     /// Something was given back: the front may ask at once, even if it is refused by a decision that
@@ -218,8 +191,7 @@ impl<A: Algorithm, D> Line<A, D> {
         self.begun.take_if(|(of, _)| *of == rank);
         if let Some(entry) = self.schedule.remove(rank, flow) {
             self.miss();
-            self.outcomes.insert(rank, Outcome::Displaced(retry_after));
-            wakes.add(entry.value.waker);
+            wakes.add(entry.value.tell(Outcome::Displaced(retry_after, self.standing)));
         }
     }
 
@@ -248,7 +220,7 @@ impl<A: Algorithm, D> Line<A, D> {
     fn wake_front(&mut self, who: Option<Rank>, wakes: &mut Wakes) {
         let Some((rank, _, entry)) = self.schedule.front() else { return };
         if self.told.replace(rank) != Some(rank) && who != Some(rank) {
-            wakes.add(entry.value.waker.clone());
+            wakes.add(entry.value.waker());
         }
     }
 
@@ -277,8 +249,7 @@ impl<A: Algorithm, D> Line<A, D> {
             self.miss();
         }
         if let Some(entry) = self.schedule.serve(rank, flow) {
-            self.outcomes.insert(rank, Outcome::Decided(answer, now));
-            let waker = entry.value.waker;
+            let waker = entry.value.tell(Outcome::Decided(answer, now));
             if knows { wakes.discard(waker) } else { wakes.add(waker) }
         }
     }
@@ -337,18 +308,12 @@ impl<A: Algorithm, D: Future<Output = Result<Decision, BackendError>>> Line<A, D
     }
 }
 
-impl<A> Waiter<A> {
-    pub(super) const fn new(cost: Cost, limit: Option<Limit<A>>, came: Instant) -> Self {
-        Self { cost, limit, came, waker: None }
-    }
-}
-
 impl Wakes {
     fn add(&mut self, waker: Option<Waker>) {
         self.woken.extend(waker);
     }
 
-    fn discard(&mut self, waker: Option<Waker>) {
+    pub(super) fn discard(&mut self, waker: Option<Waker>) {
         self.discarded.extend(waker);
     }
 

@@ -53,7 +53,7 @@ impl<A: Algorithm, D> Lines<A, D> {
 
 /// Removes the line of `key` if nobody needs it, and the memory that the shard does not.
 pub(super) fn retire<A: Algorithm, D>(shard: &mut Shard<A, D>, key: &Key) {
-    if shard.get(key).is_some_and(|line| line.is_empty()) {
+    if shard.get(key).is_some_and(|line| line.schedule.is_empty()) {
         shard.remove(key);
         if shard.capacity() > SPARE.max(4 * shard.len()) {
             shard.shrink_to(2 * shard.len());

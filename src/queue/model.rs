@@ -93,9 +93,14 @@ fn bucket(burst: u64) -> TokenBucket {
 }
 
 fn queue(is_remote: bool, order: Order) -> (Model, Arc<Mutex<u64>>) {
+    bounded(is_remote, order, usize::MAX)
+}
+
+fn bounded(is_remote: bool, order: Order, max_waiters: usize) -> (Model, Arc<Mutex<u64>>) {
     let used = Arc::new(Mutex::new(0));
     let units = Units { used: Arc::clone(&used), is_remote };
-    (QueueBuilder::new(Limiter::new(bucket(1), units)).order(order).build(), used)
+    let queue = QueueBuilder::new(Limiter::new(bucket(1), units)).order(order);
+    (queue.max_waiters(max_waiters).build(), used)
 }
 
 fn key() -> Key {
@@ -106,6 +111,13 @@ fn key() -> Key {
 fn pass(queue: &Model) {
     let admitted = block_on(queue.acquire(&key(), 1)).expect("its turn comes");
     give_back(queue, &admitted);
+}
+
+/// Waits for a unit on account of a flow, and gives it back; or is turned away.
+fn pass_or_not(queue: &Model, flow: &'static str) {
+    if let Ok(admitted) = block_on(queue.acquire(&key(), Ask::new(1).flow(flow.into()))) {
+        give_back(queue, &admitted);
+    }
 }
 
 fn give_back(queue: &Model, admitted: &Admitted) {
@@ -174,6 +186,28 @@ fn nobody_waits_for_ever_and_no_place_is_left_whoever_goes_away() {
     waits_and_leaves(false, Order::Fifo);
     waits_and_leaves(false, Order::NewestFirst);
     waits_and_leaves(false, Order::Fair);
+}
+
+/// The line has room for two. Whoever has to go for another is told, and whoever stays has its turn.
+#[test]
+fn who_has_to_make_room_is_told() {
+    for (is_remote, order) in
+        [(false, Order::NewestFirst), (false, Order::Fair), (true, Order::Fair)]
+    {
+        in_every_order(move || {
+            let (queue, used) = bounded(is_remote, order, 2);
+            run(
+                &queue,
+                &used,
+                vec![
+                    Box::new(|queue| pass_or_not(queue, "loud")),
+                    Box::new(|queue| pass_or_not(queue, "loud")),
+                    Box::new(|queue| pass_or_not(queue, "loud")),
+                    Box::new(|queue| pass_or_not(queue, "quiet")),
+                ],
+            );
+        });
+    }
 }
 
 #[test]

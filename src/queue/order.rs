@@ -23,6 +23,11 @@ pub enum Order {
     /// The [flows](super::Ask::flow) take turns by their [weights](super::Ask::weight); inside a flow
     /// who came first goes first. However many wait in other flows, the first of a flow waits for
     /// about one turn of each.
+    ///
+    /// When the queue is full, the flow that has most of it by its weight gives way: the last of its
+    /// waiters is [displaced](super::QueueError::Displaced) instead of the newcomer, unless the
+    /// newcomer's flow would then have as much. So a flood fills the line and keeps nobody out of it. A flow
+    /// that waits keeps one waiter at the least.
     Fair,
 }
 

@@ -7,7 +7,8 @@ mod tests;
 
 use std::num::NonZeroU32;
 
-use self::{flows::Flows, lane::Lane};
+use self::flows::Flows;
+pub(super) use self::lane::Lane;
 use super::order::Order;
 use crate::key::Key;
 
@@ -36,13 +37,19 @@ pub(super) struct Entry<T> {
     pub(super) value: T,
 }
 
+/// How much of a line somebody makes up.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Part {
+    pub(super) waiters: usize,
+    /// In 128 bits, so that no sum overflows.
+    pub(super) units: u128,
+}
+
 /// Those who wait for one key, in their order.
 #[derive(Debug)]
 pub(super) struct Schedule<T> {
     lanes: Lanes<T>,
-    len: usize,
-    /// The sizes of all, in 128 bits so that no sum overflows.
-    units: u128,
+    all: Part,
 }
 
 #[derive(Debug)]
@@ -53,30 +60,42 @@ enum Lanes<T> {
     Fair(Flows<T>),
 }
 
+impl Part {
+    /// With one more of this size.
+    pub(super) fn with(self, size: u64) -> Self {
+        Self { waiters: self.waiters + 1, units: self.units + u128::from(size) }
+    }
+
+    /// Without one of this size.
+    pub(super) fn without(self, size: u64) -> Self {
+        Self { waiters: self.waiters - 1, units: self.units - u128::from(size) }
+    }
+}
+
 impl<T> Schedule<T> {
     pub(super) fn new(order: Order) -> Self {
         let lanes = match order {
             Order::Fifo | Order::NewestFirst => Lanes::One(Lane::new()),
             Order::Fair => Lanes::Fair(Flows::new()),
         };
-        Self { lanes, len: 0, units: 0 }
+        Self { lanes, all: Part::default() }
+    }
+
+    /// What all together make up.
+    pub(super) const fn all(&self) -> Part {
+        self.all
     }
 
     pub(super) const fn len(&self) -> usize {
-        self.len
+        self.all.waiters
     }
 
     pub(super) const fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    pub(super) const fn units(&self) -> u128 {
-        self.units
+        self.all.waiters == 0
     }
 
     pub(super) fn push(&mut self, rank: Rank, flow: &Key, entry: Entry<T>) {
-        self.len += 1;
-        self.units += u128::from(entry.size);
+        self.all = self.all.with(entry.size);
         match &mut self.lanes {
             Lanes::One(lane) => lane.push(rank, entry),
             Lanes::Fair(flows) => flows.push(rank, flow, entry),
@@ -119,16 +138,8 @@ impl<T> Schedule<T> {
 
     fn without(&mut self, entry: Option<Entry<T>>) -> Option<Entry<T>> {
         let entry = entry?;
-        self.len -= 1;
-        self.units -= u128::from(entry.size);
+        self.all = self.all.without(entry.size);
         Some(entry)
-    }
-
-    pub(super) fn get_mut(&mut self, rank: Rank, flow: &Key) -> Option<&mut Entry<T>> {
-        match &mut self.lanes {
-            Lanes::One(lane) => lane.get_mut(rank),
-            Lanes::Fair(flows) => flows.get_mut(rank, flow),
-        }
     }
 
     /// All from the last on, where that is known without going through all.
@@ -138,6 +149,23 @@ impl<T> Schedule<T> {
             Lanes::Fair(_) => None,
         };
         lane.into_iter().flatten()
+    }
+
+    /// What a flow makes up; nothing where flows are not told apart.
+    pub(super) fn part_of(&self, flow: &Key) -> Part {
+        match &self.lanes {
+            Lanes::One(_) => Part::default(),
+            Lanes::Fair(flows) => flows.part_of(flow),
+        }
+    }
+
+    /// The flows that somebody waits in, where they are told apart: what each makes up, and its own.
+    pub(super) fn flows(&self) -> impl Iterator<Item = (&Key, Part, &Lane<T>)> {
+        let flows = match &self.lanes {
+            Lanes::One(_) => None,
+            Lanes::Fair(flows) => Some(flows.each()),
+        };
+        flows.into_iter().flatten()
     }
 
     /// All, in the order in which their turns come if nobody joins or leaves.

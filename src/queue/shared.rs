@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{sync::Arc, task::Waker, time::Duration};
 
 use tokio::time::Instant;
 
@@ -6,12 +6,13 @@ use super::{
     admitted::Admitted,
     ask::Ask,
     builder::Settings,
-    error::{Bound, QueueError},
+    error::QueueError,
     forecast::{Forecast, later, time_of},
-    line::{Line, Outlook, Waiter, Wakes, size_of_cost},
+    line::{Line, Outlook, Wakes, size_of_cost},
     lines::{Lines, Shard, retire},
-    order::Order,
+    room::{Claim, Leaver},
     schedule::Rank,
+    seat::Seat,
     stats::{Counters, count, uncount},
 };
 use crate::{
@@ -51,16 +52,19 @@ type LineOf<A, B> = Line<A, <B as Backend<A>>::Decide>;
 pub(super) struct Newcomer<'n, A> {
     pub(super) key: &'n Key,
     pub(super) limit: Option<&'n Limit<A>>,
+    /// It has arrived.
     pub(super) ask: &'n Ask,
     pub(super) came: Instant,
-    pub(super) latest: Option<Instant>,
+    pub(super) waker: &'n Waker,
 }
 
 /// A place in a line.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Joined {
-    pub(super) rank: Rank,
+#[derive(Debug)]
+pub(super) struct Joined<A> {
     pub(super) promised: Instant,
+    pub(super) seat: Arc<Seat<A>>,
+    /// Whether there is something to do in the line.
+    pub(super) is_needed: bool,
 }
 
 /// When the turn of a newcomer comes.
@@ -85,6 +89,7 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
     }
 
     /// Asks the backend, to decide by `limit` if it is not the limiter's own.
+    #[inline]
     pub(super) fn ask(
         &self,
         key: &Key,
@@ -112,8 +117,8 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         now: Instant,
         refusal: Option<(Duration, Snapshot)>,
         wakes: &mut Wakes,
-    ) -> Result<Joined, QueueError> {
-        let Newcomer { key, limit, ask, came, .. } = newcomer;
+    ) -> Result<Joined<A>, QueueError> {
+        let Newcomer { key, limit, ask, came, waker, .. } = newcomer;
         let Settings { order, .. } = self.settings;
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let rank = order.rank(came.saturating_duration_since(self.made), ask.priority, turn);
@@ -121,14 +126,19 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
             shard.insert(key.clone(), Box::new(Line::new(order)));
         }
         let line = shard.get_mut(key).expect("a line that was just made");
-        let room = self.room_for(line, rank, size_of_cost(ask.cost));
-        line.push(rank, ask.its_flow(), ask.weight, Waiter::new(ask.cost, limit.cloned(), came));
+        let (flow, weight, size) = (ask.its_flow(), ask.weight, size_of_cost(ask.cost));
+        let claim = Claim { rank, flow, weight, size };
+        let stays = |rank| line.is_asking(rank);
+        let room = self.settings.bounds.room_for(&line.schedule, order, claim, stays);
+        let seat = Arc::new(Seat::new(rank, ask.cost, limit.cloned(), came, waker.clone()));
+        line.push(rank, flow, weight, Arc::clone(&seat));
         if let Some((wait, standing)) = refusal
             && line.front() == Some(rank)
         {
             line.refuse_until(rank, later(now, wait), standing);
         }
-        let (turn, forecast) = self.foresee(line, &newcomer, rank, now);
+        let leavers = room.as_deref().unwrap_or_default();
+        let (turn, forecast) = self.foresee(line, &newcomer, rank, leavers, now);
         let standing = line.standing;
         let denial = |retry_after| self.denial(limit, retry_after, standing);
         let refused = match (turn, &room) {
@@ -136,7 +146,7 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
             (Turn::At(at), Err(bound)) => {
                 Some(QueueError::Full { bound: *bound, denial: denial(until(at, now)) })
             }
-            (Turn::At(at), Ok(_)) if newcomer.latest.is_some_and(|latest| latest < at) => {
+            (Turn::At(at), Ok(_)) if newcomer.ask.deadline.is_some_and(|latest| latest < at) => {
                 Some(QueueError::TooLate(denial(until(at, now))))
             }
             _ => None,
@@ -144,15 +154,16 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         match (turn, refused) {
             (Turn::At(promised), None) => {
                 line.forecast = forecast;
-                for oldest in room.unwrap_or_default() {
-                    let clear = self.time_of(limit, line.schedule.units());
+                for Leaver { rank, flow } in leavers {
+                    let clear = self.time_of(limit, line.schedule.all().units);
                     let clear = later(line.due().unwrap_or(now), clear);
-                    line.displace(oldest, &Key::GLOBAL, until(clear, now), wakes);
+                    line.displace(*rank, flow, until(clear, now), wakes);
                 }
                 count(&self.counters.waiting);
                 let wait = promised.saturating_duration_since(now);
                 self.observer.joined(self.name(), wait);
-                Ok(Joined { rank, promised })
+                let is_needed = line.needs(rank, now);
+                Ok(Joined { promised, seat, is_needed })
             }
             (_, refused) => {
                 // It is as if it had never come.
@@ -163,38 +174,14 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         }
     }
 
-    /// Who has to go away for a newcomer of this rank, or what there is no room for.
-    fn room_for(&self, line: &LineOf<A, B>, rank: Rank, size: u64) -> Result<Vec<Rank>, Bound> {
-        let Settings { order, max_waiters, max_units, .. } = self.settings;
-        let (mut waiters, mut units) = (line.schedule.len(), line.schedule.units());
-        let mut displaced = Vec::new();
-        let mut oldest = line.schedule.backwards();
-        loop {
-            let bound = if waiters >= max_waiters {
-                Bound::Waiters
-            } else if units + u128::from(size) > u128::from(max_units) {
-                Bound::Units
-            } else {
-                return Ok(displaced);
-            };
-            // Not those before it, and not whose decision is on its way.
-            let next = oldest.next().filter(|(of, _)| {
-                order == Order::NewestFirst && *of > rank && !line.is_asking(*of)
-            });
-            let Some((of, entry)) = next else { return Err(bound) };
-            displaced.push(of);
-            waiters -= 1;
-            units -= u128::from(entry.size);
-        }
-    }
-
-    /// When the turn of `rank` comes, who has just joined, if nobody else joins or leaves; and the
-    /// forecast for whoever comes behind it.
+    /// When the turn of `rank` comes, who has just joined, if the leavers go and nobody else joins or
+    /// leaves; and the forecast for whoever comes behind it.
     fn foresee(
         &self,
         line: &mut LineOf<A, B>,
         newcomer: &Newcomer<'_, A>,
         rank: Rank,
+        leavers: &[Leaver],
         now: Instant,
     ) -> (Turn, Option<Forecast<A::State>>) {
         let cost = newcomer.ask.cost;
@@ -207,7 +194,7 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         {
             let turn = Turn::of(forecast.admit(limit.algorithm(), now, cost));
             // Nobody is turned away on a guess, if there is better than that.
-            let in_time = match (&turn, newcomer.latest) {
+            let in_time = match (&turn, newcomer.ask.deadline) {
                 (Turn::At(at), Some(latest)) => *at <= latest,
                 (Turn::At(_), None) => true,
                 (Turn::Never, _) => false,
@@ -228,7 +215,7 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
             if of == rank {
                 break;
             }
-            if std::mem::take(&mut is_in) {
+            if std::mem::take(&mut is_in) || leavers.iter().any(|leaver| leaver.rank == of) {
                 continue;
             }
             let others = self.limit(entry.value.limit.as_ref());

@@ -98,6 +98,7 @@ struct Settings<B> {
     jitter: Duration,
     order: Order,
     max_waiters: usize,
+    max_waiters_per_flow: usize,
 }
 
 /// What was set by hand, and may be [set anew](Account::adopt).
@@ -239,7 +240,10 @@ impl<B: Backend<Plan>> Settings<B> {
         let watch = Arc::new(watch);
         let gate = Gate { backend: self.backend.clone(), watch: Arc::clone(&watch) };
         let limiter = Limiter::of(Limit::new(self.name.clone(), rules.plan.clone()), gate);
-        let queue = QueueBuilder::new(limiter).order(self.order).max_waiters(self.max_waiters);
+        let queue = QueueBuilder::new(limiter)
+            .order(self.order)
+            .max_waiters(self.max_waiters)
+            .max_waiters_per_flow(self.max_waiters_per_flow);
         let key = match quota {
             "" => self.key.clone(),
             quota => Key::join([&self.key, &Key::from(quota)]),

@@ -21,6 +21,12 @@ fn what_is_wrong_is_told_with_its_line_and_a_remedy() {
         ("drain =", "darin =", "unknown field `darin`, expected one of"),
         ("name = \"large\"", "name = \"small\"", "plan `small` is declared twice"),
         ("key_env = \"TENANT_BOB\"", "key_sha256 = \"abc\"", "printf %s KEY | sha256sum"),
+        ("\"ACCOUNT_ONE\"", "\"ACCOUNT_ONE\"\nmax_waiting = 0", "a line of 0 refuses"),
+        (
+            "\"ACCOUNT_ONE\"",
+            "\"ACCOUNT_ONE\"\nmax_waiting_per_tenant = 1001",
+            "a tenant has between 1 and 1000 places",
+        ),
         ("speaks = \"anthropic\"", "speaks = \"latin\"", "unknown variant `latin`"),
     ] {
         let wrong = good.replacen(from, to, 1);

@@ -19,3 +19,4 @@ mod servers;
 mod slow;
 mod support;
 mod tenants;
+mod waiting;

@@ -163,7 +163,7 @@ async fn any_mix_of_ends_leaves_the_ledger_of_this_process_right() {
     }
 }
 
-fn on_server<A: Scripted>(
+pub(crate) fn on_server<A: Scripted>(
     algorithm: A,
     name: &str,
     clock: &ManualClock,

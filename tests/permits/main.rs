@@ -5,6 +5,7 @@ mod servers;
 
 mod all;
 mod ledger;
+mod nonsense;
 
 use std::time::Duration;
 

@@ -8,6 +8,7 @@ mod random;
 mod bounds;
 mod cancellation;
 mod deadlines;
+mod everywhere;
 mod fairness;
 mod faults;
 mod order;

@@ -21,7 +21,7 @@ use tower_quota::{
 use crate::{
     events,
     servers::{Proxy, Standalone},
-    support::{server, slots, until_idle, usage_when},
+    support::{server, slots, until, until_idle, usage_when},
 };
 
 const LONG: Duration = Duration::from_secs(20);
@@ -217,8 +217,13 @@ async fn who_waits_at_a_server_that_dies_gets_what_the_chosen_way_decides() {
     let wait = |limiter: &SharedConcurrencyLimiter| tokio::spawn(limiter.acquire(&key, 1));
     let waiting = (wait(&refuse), wait(&admit));
     usage_when(&refuse, &key, |usage| usage.waiting == 2).await;
-    // Beyond the term of a place that nobody confirms.
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    // Beyond the term of a place that nobody confirms, by the server's clock.
+    let now = || -> f64 {
+        let [seconds, micros]: [f64; 2] = running.ask(&["TIME"]);
+        seconds * 1e6 + micros
+    };
+    let begun = now();
+    until("that their first terms are over", || now() > begun + 1.2e6).await;
     assert!(!waiting.0.is_finished() && !waiting.1.is_finished(), "they wait in line");
     running.kill();
     let refused = tokio::time::timeout(LONG, waiting.0).await.expect("it is told");

@@ -37,30 +37,35 @@ return sum";
 
 const COUNTED: &str = "{counted}";
 
+/// Counts on the server what is held.
 #[derive(Clone)]
-enum Counter {
+pub(crate) struct Counter(Connection);
+
+#[derive(Clone)]
+enum Connection {
     One(MultiplexedConnection),
     Many(ClusterConnection),
 }
 
 impl Counter {
-    async fn open(urls: &[String]) -> Self {
-        if let [url] = urls {
+    pub(crate) async fn open(urls: &[String]) -> Self {
+        Self(if let [url] = urls {
             let client = redis::Client::open(url.as_str()).expect("a URL");
-            Self::One(client.get_multiplexed_async_connection().await.expect("a connection"))
+            let connection = client.get_multiplexed_async_connection().await;
+            Connection::One(connection.expect("a connection"))
         } else {
             let client = redis::cluster::ClusterClient::new(urls.to_vec()).expect("URLs");
-            Self::Many(client.get_async_connection().await.expect("a connection"))
-        }
+            Connection::Many(client.get_async_connection().await.expect("a connection"))
+        })
     }
 
     async fn count(&mut self, change: i64) -> i64 {
         let script = redis::Script::new(COUNT);
         let mut call = script.key(COUNTED);
         call.arg(std::process::id()).arg(change);
-        match self {
-            Self::One(connection) => call.invoke_async(connection).await,
-            Self::Many(connection) => call.invoke_async(connection).await,
+        match &mut self.0 {
+            Connection::One(connection) => call.invoke_async(connection).await,
+            Connection::Many(connection) => call.invoke_async(connection).await,
         }
         .expect("it counts")
     }
@@ -68,9 +73,9 @@ impl Counter {
     async fn ask<T: redis::FromRedisValue>(&mut self, command: &[&str]) -> T {
         let mut packed = redis::cmd(command[0]);
         packed.arg(&command[1..]);
-        match self {
-            Self::One(connection) => packed.query_async(connection).await,
-            Self::Many(connection) => packed.query_async(connection).await,
+        match &mut self.0 {
+            Connection::One(connection) => packed.query_async(connection).await,
+            Connection::Many(connection) => packed.query_async(connection).await,
         }
         .expect("it answers")
     }
@@ -109,18 +114,19 @@ async fn fleet(urls: Vec<String>) {
     let mut counter = Counter::open(&urls).await;
     let mut processes: Vec<Child> = (0..PROCESSES).map(|_| spawn(&urls)).collect();
     let victim = processes[0].id().to_string();
-    // It holds some, and is killed: nobody gives them back.
+    // It has had some, holds some, and is killed: nobody gives them back.
+    let begun = format!("{COUNTED}:begun");
     let holds = async {
         loop {
+            let had: Option<i64> = counter.ask(&["HGET", &begun, &victim]).await;
             let held: Option<i64> = counter.ask(&["HGET", COUNTED, &victim]).await;
-            if held.is_some_and(|held| held > 0) {
+            if had.is_some_and(|had| had > 20) && held.is_some_and(|held| held > 0) {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(60), holds).await.expect("it takes some");
-    tokio::time::sleep(Duration::from_millis(500)).await;
     processes[0].kill().expect("it runs");
     processes[0].wait().expect("it ends");
     // Its loans have more than nine tenths of a third left.
@@ -129,8 +135,11 @@ async fn fleet(urls: Vec<String>) {
     for process in &mut processes[1..] {
         assert!(tokio::task::block_in_place(|| process.wait()).expect("it ends").success());
     }
-    let most: u64 = counter.ask(&["GET", &format!("{COUNTED}:most")]).await;
-    assert_eq!(most, SLOTS, "more than there are, or never all of them");
+    assert_eq!(
+        held_at_most(&mut counter).await,
+        SLOTS,
+        "more than there are, or never all of them"
+    );
     let left: Vec<i64> = counter.ask(&["HVALS", COUNTED]).await;
     assert_eq!(left.iter().sum::<i64>(), 0);
     let begun: Vec<u64> = counter.ask(&["HVALS", &format!("{COUNTED}:begun")]).await;
@@ -189,8 +198,13 @@ async fn an_instance_of_the_fleet() {
     until_idle_or_others(&limiter).await;
 }
 
+/// The most that were held at a time.
+pub(crate) async fn held_at_most(counter: &mut Counter) -> u64 {
+    counter.ask(&["GET", &format!("{COUNTED}:most")]).await
+}
+
 /// Counted as long as it lasts, and not a moment longer.
-async fn hold(counter: &mut Counter, weight: u64, millis: u64) {
+pub(crate) async fn hold(counter: &mut Counter, weight: u64, millis: u64) {
     let weight = i64::try_from(weight).expect("a few");
     counter.count(weight).await;
     tokio::time::sleep(Duration::from_millis(millis)).await;

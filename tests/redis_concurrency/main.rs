@@ -5,8 +5,10 @@ mod events;
 #[path = "../support/servers/mod.rs"]
 mod servers;
 
+mod costs;
 mod faults;
 mod fleet;
 mod layer;
 mod rules;
 mod support;
+mod total;

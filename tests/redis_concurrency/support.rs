@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use tower_quota::{
-    Key, PolicyName,
+    Busy, Key, PolicyName, Rejection,
     backend::redis::{Cluster, Server, Source},
-    concurrency::{SharedConcurrencyBuilder, SharedConcurrencyLimiter, SlotUsage},
+    concurrency::{SharedConcurrencyBuilder, SharedConcurrencyLimiter, Slot, SlotUsage},
 };
 
 pub(crate) const NAME: PolicyName = PolicyName::from_static("slots");
@@ -15,6 +15,14 @@ pub(crate) fn slots<S: Source>(source: S, max_per_key: u64) -> SharedConcurrency
     SharedConcurrencyBuilder::new(source, NAME, max_per_key)
         .lease(Duration::from_secs(1))
         .timeout(Duration::from_secs(5))
+}
+
+/// What a refusal for want of slots says.
+pub(crate) fn busy(taken: Result<Slot, Rejection>) -> Busy {
+    match taken {
+        Err(Rejection::Busy(busy)) => busy,
+        other => panic!("it is not refused for want of slots: {other:?}"),
+    }
 }
 
 pub(crate) fn server(url: &str) -> Server {

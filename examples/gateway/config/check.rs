@@ -11,7 +11,7 @@ use toml::Spanned;
 use tower_quota::{PolicyName, Quota, upstream::Profile};
 
 use super::{
-    shape::{Config, Secret},
+    shape::{Account, Config, Secret},
     text,
 };
 
@@ -81,6 +81,7 @@ fn upstream_side(
             }
             account.key = key;
         }
+        line(account, found);
         let provider = config.providers.iter().find(|own| own.name == account.provider);
         let profile = provider.and_then(|own| read_profile(own.profile.get_ref()).ok());
         account.quotas = limits(&account.limits, profile.as_ref(), found);
@@ -105,7 +106,7 @@ fn upstream_side(
             known("account", account, &accounts, found);
         }
         let mut of_model = config.accounts.iter().filter(|own| model.accounts.contains(&own.name));
-        let speaks = |own: &super::shape::Account| {
+        let speaks = |own: &Account| {
             let provider = config.providers.iter().find(|one| one.name == own.provider);
             provider.map(|one| (one.speaks, one.profile.get_ref().clone()))
         };
@@ -142,6 +143,20 @@ fn limits(
         }
     }
     limits
+}
+
+/// The line of those who wait for an account.
+fn line(account: &Account, found: &mut Vec<Found>) {
+    let all = *account.max_waiting.get_ref();
+    if all == 0 {
+        let text = "a line of 0 refuses every call that is not admitted at once; write 1 or more";
+        found.push((account.max_waiting.span().start, String::from(text)));
+    }
+    let Some(own) = &account.max_waiting_per_tenant else { return };
+    if !(1..=all.max(1)).contains(own.get_ref()) {
+        let text = format!("of a line of {all}, a tenant has between 1 and {all} places");
+        found.push((own.span().start, text));
+    }
 }
 
 fn tenants_side(config: &mut Config, env: &dyn Fn(&str) -> Option<String>, found: &mut Vec<Found>) {

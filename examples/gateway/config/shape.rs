@@ -129,6 +129,9 @@ pub(crate) struct Account {
     pub(crate) max_wait: Duration,
     #[serde(default = "a_fifth_of_a_second", deserialize_with = "text::duration")]
     pub(crate) jitter: Duration,
+    #[serde(default = "a_thousand")]
+    pub(crate) max_waiting: Spanned<usize>,
+    pub(crate) max_waiting_per_tenant: Option<Spanned<usize>>,
     /// Nothing: as the provider is known to do.
     pub(crate) per_model: Option<Spanned<bool>>,
     #[serde(skip)]
@@ -274,6 +277,10 @@ fn one() -> u32 {
 
 fn a_fifth_of_a_second() -> Duration {
     Duration::from_millis(200)
+}
+
+fn a_thousand() -> Spanned<usize> {
+    Spanned::new(0..0, 1_000)
 }
 
 fn thirty_seconds() -> Duration {

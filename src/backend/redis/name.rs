@@ -6,6 +6,7 @@
 //! tq:login:{h.nB3XbZkq4qk2Wc0m3mqj5Q}   something secret or long
 //! tq:login:{17}:t.alice                 spread over tags
 //! tq:login:{c.0}                        what a check takes from, and gives back
+//! tq:login:{all}                        what all keys have together
 //! ```
 //!
 //! What a user can choose is between our own braces and has none itself, so it can neither move a
@@ -83,6 +84,19 @@ impl Names {
     /// The name of a key that is nobody's.
     pub(super) fn reserved(&self, number: u32) -> Vec<u8> {
         format!("{}{{c.{number}}}", self.base).into_bytes()
+    }
+
+    /// The name of what all keys have together. No key has it: theirs have a dot, or are one letter.
+    #[cfg(feature = "local")]
+    pub(super) fn of_all(&self) -> Vec<u8> {
+        format!("{}{{all}}", self.base).into_bytes()
+    }
+
+    /// By what `key` is told from others under one name. It says nothing of what is secret.
+    #[cfg(feature = "local")]
+    pub(super) fn digest(&self, key: &Key) -> [u8; 16] {
+        let digest = self.hash.clone().chain_update(key.as_bytes()).finalize().into_bytes();
+        std::array::from_fn(|at| digest[at])
     }
 
     /// The limit.

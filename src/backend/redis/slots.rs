@@ -45,14 +45,24 @@ pub(crate) enum SlotJob {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SlotAsk {
     pub(crate) job: SlotJob,
-    /// The slots of the key.
-    pub(crate) limit: u64,
+    pub(crate) limits: SlotLimits,
     pub(crate) weight: u64,
     /// For how long it is asked.
     pub(crate) lease: Duration,
-    pub(crate) max_waiting: u64,
     /// The number of who asks, in this instance.
     pub(crate) number: u64,
+}
+
+/// How many slots there are, and how many may wait for them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct SlotLimits {
+    pub(crate) per_key: u64,
+    /// Those of all keys together. `None`: there is no such limit, and keys have nothing to do with each
+    /// other.
+    pub(crate) total: Option<u64>,
+    pub(crate) waiting_per_key: u64,
+    /// Where there is a total.
+    pub(crate) total_waiting: u64,
 }
 
 /// How who asked stands afterwards.
@@ -60,10 +70,14 @@ pub(crate) struct SlotAsk {
 pub(crate) enum SlotPlace {
     Held,
     Waiting,
-    /// There are not so many free, or others wait for them.
+    /// There are not so many free at its key, or others wait for them.
     Refused,
-    /// The line is full.
+    /// There are at its key, but not of all together.
+    RefusedByAll,
+    /// Too many wait for its key.
     Full,
+    /// Too many wait for all keys together.
+    FullOfAll,
     /// It has neither slots nor a place.
     Gone,
 }
@@ -72,8 +86,17 @@ pub(crate) enum SlotPlace {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SlotStanding {
     pub(crate) place: SlotPlace,
+    /// The slots of the key.
     pub(crate) in_use: u64,
     pub(crate) waiting: u64,
+    /// Those of all keys, where they have a total; else again those of the key.
+    pub(crate) total_in_use: u64,
+    pub(crate) total_waiting: u64,
+}
+
+impl SlotStanding {
+    /// As many bytes as the server says it in.
+    const BYTES: usize = 40;
 }
 
 /// The answer of a server.
@@ -167,14 +190,20 @@ struct SlotCaller<S> {
 
 struct SlotErrand {
     name: Vec<u8>,
+    /// Whose slots they are, where all keys are under one name.
+    key: Option<[u8; 16]>,
     ask: SlotAsk,
 }
 
 impl<S: Source> SlotServer for Slots<S> {
     fn ask(&self, key: &Key, ask: SlotAsk) -> SlotAnswer {
-        let name = self.coalescer.carrier().names.of(key);
+        let names = &self.coalescer.carrier().names;
+        let (name, key) = match ask.limits.total {
+            None => (names.of(key), None),
+            Some(_) => (names.of_all(), Some(names.digest(key))),
+        };
         let slot = if S::HAS_SLOTS { name::slot(&name) } else { 0 };
-        let receipt = self.coalescer.submit(slot, SlotErrand { name, ask });
+        let receipt = self.coalescer.submit(slot, SlotErrand { name, key, ask });
         async move { receipt.await.unwrap_or_else(|| Err(lost())) }.boxed()
     }
 
@@ -215,14 +244,15 @@ impl<S: Source> SlotCaller<S> {
     ) -> Result<Vec<Result<SlotStanding, BackendError>>, BackendError> {
         let keys: Vec<&[u8]> = errands.iter().map(|errand| errand.name.as_slice()).collect();
         let mut arguments = vec![self.instance.to_vec(), self.channels.clone().into_bytes()];
-        arguments.extend(errands.iter().map(|errand| errand.ask.argument(self.instance)));
+        arguments.extend(errands.iter().map(|errand| errand.argument(self.instance)));
         let (source, script) = (&self.source, &self.script);
         let reply = call::call(source, script, slot, &keys, &arguments, self.timeout).await?;
         let Value::BulkString(reply) = reply else { return Err(malformed()) };
         let mut standings = Vec::with_capacity(errands.len());
         let mut rest = reply.as_slice();
         for errand in errands {
-            let (standing, others) = rest.split_at_checked(24).ok_or_else(malformed)?;
+            let (standing, others) =
+                rest.split_at_checked(SlotStanding::BYTES).ok_or_else(malformed)?;
             standings.push(SlotStanding::read(standing, &errand.name));
             rest = others;
         }
@@ -239,9 +269,10 @@ impl<S: Source> SlotCaller<S> {
     }
 }
 
-impl SlotAsk {
+impl SlotErrand {
     fn argument(&self, instance: [u8; 8]) -> Vec<u8> {
-        let Self { job, limit, weight, lease, max_waiting, number } = *self;
+        let SlotAsk { job, limits, weight, lease, number } = self.ask;
+        let SlotLimits { per_key, total, waiting_per_key, total_waiting } = limits;
         let op = match job {
             SlotJob::Try => 0,
             SlotJob::Join => 1,
@@ -250,14 +281,17 @@ impl SlotAsk {
             SlotJob::Look => 4,
         };
         let lease = u64::try_from(lease.as_micros()).unwrap_or(MOST);
-        let numbers = [op, limit, weight, lease, max_waiting];
+        // Without a total, what is one key's is all that there is under its name.
+        let total = total.unwrap_or(per_key);
+        let numbers = [op, per_key, total, weight, lease, waiting_per_key, total_waiting];
         let numbers = numbers.into_iter().flat_map(|it| (it.min(MOST) as f64).to_le_bytes());
-        numbers.chain(instance).chain(number.to_le_bytes()).collect()
+        let who = instance.into_iter().chain(number.to_le_bytes());
+        numbers.chain(who).chain(self.key.into_iter().flatten()).collect()
     }
 }
 
 impl SlotStanding {
-    /// Reads three doubles, about the key of a name.
+    /// Reads five doubles, about the key of a name.
     fn read(bytes: &[u8], name: &[u8]) -> Result<Self, BackendError> {
         let mut doubles = bytes
             .chunks_exact(8)
@@ -270,11 +304,16 @@ impl SlotStanding {
             3.0 => SlotPlace::Refused,
             4.0 => SlotPlace::Full,
             5.0 => SlotPlace::Gone,
+            6.0 => SlotPlace::RefusedByAll,
+            7.0 => SlotPlace::FullOfAll,
             -2.0 => return Err(foreign(name)),
             _ => return Err(malformed()),
         };
         // A cast ends at the ends of the type.
-        Ok(Self { place, in_use: next()? as u64, waiting: next()? as u64 })
+        let mut count = || next().map(|count| count as u64);
+        let (in_use, waiting, total_in_use, total_waiting) =
+            (count()?, count()?, count()?, count()?);
+        Ok(Self { place, in_use, waiting, total_in_use, total_waiting })
     }
 }
 

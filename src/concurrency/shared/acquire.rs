@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::{Shared, holding::Holding, place::Standing};
 use crate::{
-    backend::redis::slots::{SlotJob, SlotPlace},
+    backend::redis::slots::{SlotJob, SlotLimits, SlotPlace},
     concurrency::slot::Slot,
     error::BackendErrorKind,
     key::Key,
@@ -21,8 +21,12 @@ pub(super) async fn acquire(
     job: SlotJob,
 ) -> Result<Slot, Rejection> {
     let mut request = Request { shared: &shared, since: None, is_open: true };
-    if weight > shared.settings.max_per_key {
-        return Err(request.refused(shared.busy(weight)));
+    let SlotLimits { per_key, total, .. } = shared.settings.limits;
+    if weight > per_key {
+        return Err(request.refused(shared.busy(SlotPlace::Refused, weight)));
+    }
+    if total.is_some_and(|total| weight > total) {
+        return Err(request.refused(shared.busy(SlotPlace::RefusedByAll, weight)));
     }
     loop {
         let attempt = match shared.outage.begin() {
@@ -57,14 +61,9 @@ pub(super) async fn acquire(
                 // The server has forgotten the line, or is gone. It joins anew, at the end, if that
                 // answers. What it was perhaps lent by then is given back.
             }
-            Ok(SlotPlace::Full) => {
+            Ok(refused) => {
                 holding.is_known = false;
-                let most = shared.settings.max_waiting;
-                return Err(request.refused(Busy::new(BusyScope::Queue, most, weight)));
-            }
-            Ok(SlotPlace::Refused | SlotPlace::Gone) => {
-                holding.is_known = false;
-                return Err(request.refused(shared.busy(weight)));
+                return Err(request.refused(shared.busy(refused, weight)));
             }
             Err(error) => {
                 // Perhaps it was done all the same: then it is given back.
@@ -125,8 +124,15 @@ impl Drop for Request<'_> {
 }
 
 impl Shared {
-    /// A refusal for want of slots.
-    pub(super) const fn busy(&self, weight: u64) -> Busy {
-        Busy::new(BusyScope::Key, self.settings.max_per_key, weight)
+    /// A refusal, by how the server says that one stands who has no slots.
+    pub(super) fn busy(&self, place: SlotPlace, weight: u64) -> Busy {
+        let SlotLimits { per_key, total, waiting_per_key, total_waiting } = self.settings.limits;
+        let (scope, most) = match place {
+            SlotPlace::RefusedByAll => (BusyScope::Total, total.unwrap_or(per_key)),
+            SlotPlace::Full => (BusyScope::Queue, waiting_per_key),
+            SlotPlace::FullOfAll => (BusyScope::Queue, total_waiting),
+            _ => (BusyScope::Key, per_key),
+        };
+        Busy::new(scope, most, weight)
     }
 }

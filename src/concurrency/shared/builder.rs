@@ -6,7 +6,7 @@ use crate::{
         guarded::Fallback,
         redis::{
             RedisBuilder,
-            slots::{SlotSettings, slot_server},
+            slots::{SlotLimits, SlotSettings, slot_server},
             source::Source,
         },
     },
@@ -28,6 +28,9 @@ impl<S: Source> SharedConcurrencyBuilder<S> {
     pub const DEFAULT_LEASE: Duration = Duration::from_secs(10);
     /// How many requests wait for one key's slots at most unless told otherwise.
     pub const DEFAULT_MAX_WAITING: u64 = 1_024;
+    /// How many requests wait for slots of all keys together at most unless told otherwise, where they have
+    /// a total.
+    pub const DEFAULT_MAX_TOTAL_WAITING: u64 = 4_096;
     /// How often somebody who waits looks unless told otherwise.
     pub const DEFAULT_LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -42,8 +45,12 @@ impl<S: Source> SharedConcurrencyBuilder<S> {
                 timeout: RedisBuilder::<S>::DEFAULT_TIMEOUT,
             },
             settings: Settings {
-                max_per_key,
-                max_waiting: Self::DEFAULT_MAX_WAITING,
+                limits: SlotLimits {
+                    per_key: max_per_key,
+                    total: None,
+                    waiting_per_key: Self::DEFAULT_MAX_WAITING,
+                    total_waiting: Self::DEFAULT_MAX_TOTAL_WAITING,
+                },
                 lease: Self::DEFAULT_LEASE,
                 look_every: Self::DEFAULT_LOOK_EVERY,
                 timeout: RedisBuilder::<S>::DEFAULT_TIMEOUT,
@@ -62,7 +69,37 @@ impl<S: Source> SharedConcurrencyBuilder<S> {
 
     /// Sets how many requests of all instances wait for the slots of one key at most.
     pub fn max_waiting(mut self, max_waiting: u64) -> Self {
-        self.settings.max_waiting = max_waiting;
+        self.settings.limits.waiting_per_key = max_waiting;
+        self
+    }
+
+    /// Sets how many slots all keys together have, over all instances. By default there is no such limit.
+    ///
+    /// All that share the slots must have a total, or none: with one, all keys are
+    /// [one value](SharedConcurrencyLimiter#cost) on the server.
+    ///
+    /// ```no_run
+    /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tower_quota::{PolicyName, backend::redis::Server};
+    /// use tower_quota::concurrency::SharedConcurrencyBuilder;
+    ///
+    /// let server = Server::open("redis://127.0.0.1:6379")?;
+    /// // Three for each tenant, and a hundred in all: as many as the model's workers take.
+    /// let slots = SharedConcurrencyBuilder::new(server, PolicyName::from_static("model"), 3)
+    ///     .max_total(100)
+    ///     .build();
+    /// # let _ = slots;
+    /// # Ok(()) }
+    /// ```
+    pub fn max_total(mut self, max_total: u64) -> Self {
+        self.settings.limits.total = Some(max_total);
+        self
+    }
+
+    /// Sets how many requests of all instances wait for the slots of all keys together at most, where they
+    /// have a [total](Self::max_total): 4,096 by default.
+    pub fn max_total_waiting(mut self, max_waiting: u64) -> Self {
+        self.settings.limits.total_waiting = max_waiting;
         self
     }
 

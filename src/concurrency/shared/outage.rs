@@ -12,7 +12,7 @@ use crate::{
             breaker::{self, Breaker, Entry, ProbeEnd},
             shared::is_outage,
         },
-        redis::slots::SlotJob,
+        redis::slots::{SlotJob, SlotLimits, SlotPlace},
     },
     concurrency::{
         acquire::Acquire,
@@ -39,6 +39,7 @@ pub(super) struct Outage {
 struct Share {
     slots: ConcurrencyLimiter,
     per_key: u64,
+    total: u64,
     /// To see what the server has lent and to take of the rest is one step.
     step: Mutex<()>,
 }
@@ -65,9 +66,11 @@ impl Outage {
         };
         let share = match fallback {
             Fallback::LocalShare(portion) => {
-                let per_key = portion.units(settings.max_per_key);
-                let slots = ConcurrencyBuilder::new(per_key).name(name.clone()).build();
-                Some(Share { slots, per_key, step: Mutex::new(()) })
+                let SlotLimits { per_key, total, .. } = settings.limits;
+                let per_key = portion.units(per_key);
+                let total = total.map_or(u64::MAX, |total| portion.units(total));
+                let slots = ConcurrencyBuilder::new(per_key).max_total(total).name(name.clone());
+                Some(Share { slots: slots.build(), per_key, total, step: Mutex::new(()) })
             }
             _ => None,
         };
@@ -116,12 +119,17 @@ impl Share {
         key: &Key,
         weight: u64,
         job: SlotJob,
-        lent: impl FnOnce() -> u64,
+        lent: impl FnOnce() -> [u64; 2],
     ) -> Option<Acquire> {
         let _step = self.step.lock();
-        let lent = lent();
-        let taken = lent.saturating_add(self.slots.in_use(key)).saturating_add(weight);
-        if taken > self.per_key && (lent > 0 || weight > self.per_key) {
+        let [of_key, of_all] = lent();
+        let exceeds = |lent: u64, own: u64, share: u64| {
+            let taken = lent.saturating_add(own).saturating_add(weight);
+            taken > share && (lent > 0 || weight > share)
+        };
+        if exceeds(of_key, self.slots.in_use(key), self.per_key)
+            || exceeds(of_all, self.slots.total_in_use(), self.total)
+        {
             return None;
         }
         Some(match job {
@@ -167,8 +175,9 @@ impl Shared {
                 Ok(Slot::uncounted(key.clone(), weight))
             }
             (Fallback::LocalShare(_), Some(share)) => {
-                let refused = || Rejection::Busy(self.busy(weight));
-                let Some(taking) = share.take(key, weight, job, || self.roster.held_of(key)) else {
+                let refused = || Rejection::Busy(self.busy(SlotPlace::Refused, weight));
+                let lent = || [self.roster.held_of(key), self.roster.held()];
+                let Some(taking) = share.take(key, weight, job, lent) else {
                     note(SlotEnd::Refused);
                     return Err(refused());
                 };

@@ -18,13 +18,13 @@ use crate::{
 
 /// How far one who waits has come.
 #[derive(Debug)]
-pub(super) enum Stage {
+pub(super) enum Stage<A> {
     /// It was not polled yet.
     New,
     /// Nobody waited when it came, so the backend was asked.
     Asked,
     /// It stands in line.
-    Waiting(Joined),
+    Waiting(Joined<A>),
     /// It was admitted, and starts when its turn comes.
     Turn(Box<Turn>),
     Done,
@@ -36,18 +36,18 @@ pub(super) struct Turn {
     pub(super) snapshot: Snapshot,
     pub(super) charge: Charge,
     pub(super) start: Instant,
-    /// The place that it had in the line, if it stood there.
-    pub(super) joined: Option<Joined>,
+    /// When its turn was to come, if it stood in line.
+    pub(super) promised: Option<Instant>,
 }
 
 /// What comes next.
-pub(super) enum Next {
-    Stage(Stage),
+pub(super) enum Next<A> {
+    Stage(Stage<A>),
     Turn(Turn),
     Admitted(Admitted),
 }
 
-pub(super) type Step = Result<Next, QueueError>;
+pub(super) type Step<A> = Result<Next<A>, QueueError>;
 
 /// The time since then.
 pub(super) fn since(came: Instant) -> Duration {

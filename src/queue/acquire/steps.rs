@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{task::Waker, time::Duration};
 
 use tokio::time::Instant;
 
@@ -9,7 +9,7 @@ use super::{
 use crate::{
     algorithm::Algorithm,
     backend::Backend,
-    decision::{Decision, RetryAfter, Snapshot},
+    decision::{Decision, RetryAfter},
     error::BackendError,
     observe::queues::QueueEnd,
     queue::{
@@ -17,7 +17,8 @@ use crate::{
         error::QueueError,
         forecast::later,
         line::Wakes,
-        shared::{Joined, Newcomer, until},
+        seat::Outcome,
+        shared::{Newcomer, until},
     },
     time::timer_now,
 };
@@ -27,7 +28,7 @@ impl<A: Algorithm, B: Backend<A>> AcquireProjection<'_, A, B> {
     pub(super) fn arrive(&mut self) -> Instant {
         let now = timer_now();
         *self.came = Some(now);
-        *self.latest = self.ask.latest(now, self.shared.settings.max_wait);
+        self.ask.arrive(now, self.shared.settings.max_wait);
         now
     }
 
@@ -35,14 +36,15 @@ impl<A: Algorithm, B: Backend<A>> AcquireProjection<'_, A, B> {
     pub(super) fn asked(
         &mut self,
         asked: Result<Result<Decision, BackendError>, B::Decide>,
-    ) -> Step {
+        waker: &Waker,
+    ) -> Step<A> {
         match asked {
             Ok(Ok(Decision::Allow { snapshot, charge })) if charge.delay.is_zero() => {
                 Ok(Next::Admitted(self.shared.admit_at_once(snapshot, charge)))
             }
             Ok(answer) => {
                 self.arrive();
-                self.enter(answer)
+                self.enter(answer, waker)
             }
             Err(decision) => {
                 self.arrive();
@@ -53,7 +55,7 @@ impl<A: Algorithm, B: Backend<A>> AcquireProjection<'_, A, B> {
     }
 
     /// Takes the next step, and says how it ended if it was the last.
-    pub(super) fn go(&mut self, next: Step) -> Option<Result<Admitted, QueueError>> {
+    pub(super) fn go(&mut self, next: Step<A>) -> Option<Result<Admitted, QueueError>> {
         match next {
             Ok(Next::Stage(stage)) => {
                 *self.stage = stage;
@@ -84,11 +86,11 @@ impl<A: Algorithm, B: Backend<A>> AcquireProjection<'_, A, B> {
 
     /// Its turn has come.
     pub(super) fn finish(&self, turn: Turn) -> Admitted {
-        let Turn { snapshot, charge, start, joined } = turn;
-        let promised = joined.map_or(start, |joined| joined.promised);
+        let Turn { snapshot, charge, start, promised } = turn;
+        let has_queued = promised.is_some();
         let since = |at: Instant| at.saturating_duration_since(self.came.unwrap_or(at));
-        let (waited, promised) = (since(timer_now()), since(promised));
-        if joined.is_some() || !charge.delay.is_zero() {
+        let (waited, promised) = (since(timer_now()), since(promised.unwrap_or(start)));
+        if has_queued || !charge.delay.is_zero() {
             self.shared.ended(QueueEnd::InTurn, Some(waited));
         } else {
             self.shared.ended(QueueEnd::AtOnce, None);
@@ -97,11 +99,11 @@ impl<A: Algorithm, B: Backend<A>> AcquireProjection<'_, A, B> {
     }
 
     /// The answer to one who was asked for while nobody waited.
-    pub(super) fn enter(&self, answer: Result<Decision, BackendError>) -> Step {
+    pub(super) fn enter(&self, answer: Result<Decision, BackendError>, waker: &Waker) -> Step<A> {
         let now = timer_now();
         let Ok(Decision::Deny { retry_after: RetryAfter::After(wait), snapshot, .. }) = answer
         else {
-            return self.told(answer, now, Snapshot::default(), None);
+            return self.told(answer, now, None);
         };
         let mut wakes = Wakes::default();
         let newcomer = Newcomer {
@@ -109,7 +111,7 @@ impl<A: Algorithm, B: Backend<A>> AcquireProjection<'_, A, B> {
             limit: self.limit.as_ref(),
             ask: self.ask,
             came: self.came.unwrap_or(now),
-            latest: *self.latest,
+            waker,
         };
         let mut shard = self.shared.lines.lock(self.key);
         // Something may have come back since, when there was no line yet to be told.
@@ -121,30 +123,42 @@ impl<A: Algorithm, B: Backend<A>> AcquireProjection<'_, A, B> {
         joined.map(|joined| Next::Stage(Stage::Waiting(joined)))
     }
 
+    /// What follows from what it was told in its line, where its turn was to come when it is said.
+    pub(super) fn ended(&self, outcome: Outcome, promised: Instant) -> Step<A> {
+        self.shared.unqueue();
+        match outcome {
+            Outcome::Decided(answer, at) => self.told(answer, at, Some(promised)),
+            Outcome::Displaced(retry_after, standing) => {
+                let denial = self.shared.denial(self.limit.as_ref(), retry_after, standing);
+                Err(QueueError::Displaced(denial))
+            }
+        }
+    }
+
     /// What follows from a decision of this instant, unless it is to ask again.
-    pub(super) fn told(
+    fn told(
         &self,
         answer: Result<Decision, BackendError>,
         at: Instant,
-        standing: Snapshot,
-        joined: Option<Joined>,
-    ) -> Step {
+        promised: Option<Instant>,
+    ) -> Step<A> {
         let own = self.limit.as_ref();
         match answer {
             Ok(Decision::Allow { snapshot, charge }) => {
                 let start = later(at, charge.delay);
-                if !charge.delay.is_zero() && self.latest.is_some_and(|latest| latest < start) {
+                if !charge.delay.is_zero() && self.ask.deadline.is_some_and(|latest| latest < start)
+                {
                     self.shared.give_back(self.key, own, &charge);
                     let denial = self.shared.denial(own, until(start, timer_now()), snapshot);
                     return Err(QueueError::TooLate(denial));
                 }
-                Ok(Next::Turn(Turn { snapshot, charge, start, joined }))
+                Ok(Next::Turn(Turn { snapshot, charge, start, promised }))
             }
             Ok(Decision::Deny { snapshot, retry_after: RetryAfter::Never, .. }) => {
                 Err(QueueError::Never(self.shared.denial(own, RetryAfter::Never, snapshot)))
             }
-            Ok(Decision::Deny { retry_after, .. }) => {
-                Err(QueueError::TooLate(self.shared.denial(own, retry_after, standing)))
+            Ok(Decision::Deny { snapshot, retry_after, .. }) => {
+                Err(QueueError::TooLate(self.shared.denial(own, retry_after, snapshot)))
             }
             Err(error) => Err(QueueError::Backend(error)),
         }

@@ -4,7 +4,7 @@ use std::{
     num::NonZeroU32,
 };
 
-use super::{Entry, Rank, lane::Lane};
+use super::{Entry, Part, Rank, lane::Lane};
 use crate::key::Key;
 
 /// Flows that share a line by their weights: start-time fair queueing (Goyal, Vin and Cheng, 1996).
@@ -34,6 +34,7 @@ pub(super) struct Flows<T> {
 #[derive(Debug)]
 struct Flow<T> {
     lane: Lane<T>,
+    part: Part,
     /// The start tag of its first, or where its last ended.
     start: Tag,
 }
@@ -71,6 +72,7 @@ impl<T> Flows<T> {
             if known.lane.is_empty() {
                 known.start = known.start.max(now);
             }
+            known.part = known.part.with(entry.size);
             known.lane.push(rank, entry);
         });
     }
@@ -84,7 +86,7 @@ impl<T> Flows<T> {
     pub(super) fn serve(&mut self, rank: Rank, flow: &Key) -> Option<Entry<T>> {
         let weights = self.weights.max(1);
         let (start, entry) = self.change(flow, |flow| {
-            let (start, entry) = (flow.start, flow.lane.remove(rank)?);
+            let (start, entry) = (flow.start, flow.remove(rank)?);
             flow.start = start.saturating_add(length(&entry));
             Some((start, entry))
         })?;
@@ -94,11 +96,17 @@ impl<T> Flows<T> {
     }
 
     pub(super) fn remove(&mut self, rank: Rank, flow: &Key) -> Option<Entry<T>> {
-        self.change(flow, |flow| flow.lane.remove(rank))
+        self.change(flow, |flow| flow.remove(rank))
     }
 
-    pub(super) fn get_mut(&mut self, rank: Rank, flow: &Key) -> Option<&mut Entry<T>> {
-        self.flows.get_mut(flow)?.lane.get_mut(rank)
+    pub(super) fn part_of(&self, flow: &Key) -> Part {
+        self.flows.get(flow).map_or_else(Part::default, |flow| flow.part)
+    }
+
+    /// Those that somebody waits in.
+    pub(super) fn each(&self) -> impl Iterator<Item = (&Key, Part, &Lane<T>)> {
+        let waiting = self.heads.values().filter_map(|head| self.flows.get_key_value(&head.flow));
+        waiting.map(|(flow, Flow { lane, part, .. })| (flow, *part, lane))
     }
 
     pub(super) fn in_order(&self) -> impl Iterator<Item = (Rank, &Entry<T>)> {
@@ -122,7 +130,7 @@ impl<T> Flows<T> {
     /// Changes a flow, and sees to it that its first is among the heads.
     fn change<R>(&mut self, key: &Key, change: impl FnOnce(&mut Flow<T>) -> R) -> R {
         let start = self.virtual_time;
-        let fresh = || Flow { lane: Lane::new(), start };
+        let fresh = || Flow { lane: Lane::new(), part: Part::default(), start };
         let flow = self.flows.entry(key.clone()).or_insert_with(fresh);
         if let Some((rank, _)) = flow.lane.front()
             && let Some(head) = self.heads.remove(&(flow.start, rank))
@@ -146,6 +154,14 @@ impl<T> Flows<T> {
             self.flows.retain(|_, flow| !flow.lane.is_empty() || flow.start > now);
             self.crowd = (2 * self.flows.len()).max(FEW);
         }
+    }
+}
+
+impl<T> Flow<T> {
+    fn remove(&mut self, rank: Rank) -> Option<Entry<T>> {
+        let entry = self.lane.remove(rank)?;
+        self.part = self.part.without(entry.size);
+        Some(entry)
     }
 }
 

@@ -4,7 +4,7 @@ use super::{Entry, Rank};
 
 /// Those who wait in the order of their ranks. All operations take logarithmic time.
 #[derive(Debug)]
-pub(super) struct Lane<T>(BTreeMap<Rank, Entry<T>>);
+pub(in crate::queue) struct Lane<T>(BTreeMap<Rank, Entry<T>>);
 
 impl<T> Lane<T> {
     pub(super) const fn new() -> Self {
@@ -31,11 +31,7 @@ impl<T> Lane<T> {
         self.0.remove(&rank)
     }
 
-    pub(super) fn get_mut(&mut self, rank: Rank) -> Option<&mut Entry<T>> {
-        self.0.get_mut(&rank)
-    }
-
-    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (Rank, &Entry<T>)> {
+    pub(in crate::queue) fn iter(&self) -> impl DoubleEndedIterator<Item = (Rank, &Entry<T>)> {
         self.0.iter().map(|(rank, entry)| (*rank, entry))
     }
 }

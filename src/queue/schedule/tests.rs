@@ -89,7 +89,7 @@ fn run(
         }
         prop_assert_eq!(schedule.len(), list.len());
         let units: u64 = list.iter().map(|listed| listed.size).sum();
-        prop_assert_eq!(schedule.units(), u128::from(units));
+        prop_assert_eq!(schedule.all().units, u128::from(units));
         prop_assert_eq!(schedule.is_empty(), list.is_empty());
     }
     Ok(())

@@ -41,6 +41,7 @@ impl AccountBuilder {
                 jitter: Self::DEFAULT_JITTER,
                 order: Order::Fair,
                 max_waiters: QueueBuilder::<Plan, Local<Plan>>::DEFAULT_MAX_WAITERS,
+                max_waiters_per_flow: usize::MAX,
             },
             by_hand: ByHand {
                 set: Vec::new(),
@@ -73,10 +74,30 @@ impl<B> AccountBuilder<B> {
 
     /// Counts in `backend` what is used: in a server's, for a fleet.
     pub fn backend<B2: Backend<Plan>>(self, backend: B2) -> AccountBuilder<B2> {
-        let Settings { profile, name, key, board, per_model, jitter, order, max_waiters, .. } =
-            self.settings;
-        let settings =
-            Settings { profile, name, key, backend, board, per_model, jitter, order, max_waiters };
+        let Settings {
+            profile,
+            name,
+            key,
+            board,
+            per_model,
+            jitter,
+            order,
+            max_waiters,
+            max_waiters_per_flow,
+            ..
+        } = self.settings;
+        let settings = Settings {
+            profile,
+            name,
+            key,
+            backend,
+            board,
+            per_model,
+            jitter,
+            order,
+            max_waiters,
+            max_waiters_per_flow,
+        };
         AccountBuilder { settings, by_hand: self.by_hand }
     }
 
@@ -117,6 +138,13 @@ impl<B> AccountBuilder<B> {
     /// How many may wait for a quota; 1,024 unless told otherwise.
     pub fn max_waiters(mut self, max_waiters: usize) -> Self {
         self.settings.max_waiters = max_waiters;
+        self
+    }
+
+    /// How many of one [flow](crate::queue::Ask::flow) may wait for a quota. Without a bound by default:
+    /// then a flow may fill the line, but gives way to others under [`Order::Fair`].
+    pub fn max_waiters_per_flow(mut self, max_waiters: usize) -> Self {
+        self.settings.max_waiters_per_flow = max_waiters;
         self
     }
 

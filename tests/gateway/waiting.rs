@@ -1,0 +1,60 @@
+//! Tenants who wait for one account.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::task::JoinSet;
+use tower_quota::testing::strict_upstream::{ProviderLimit, StrictUpstream};
+
+use crate::support::{Gateway, SECRETS, configuration, on_a_socket};
+
+const ALICE: &str = SECRETS[2];
+const CAROL: &str = SECRETS[4];
+
+/// A call comes back each second; alice has sixteen at a time, and asks again as soon as one is refused.
+async fn a_quiet_tenant_beside_a_flood(line: &str) {
+    let limit = ProviderLimit::requests(60);
+    let upstream = StrictUpstream::builder().account("one", ["sk-account-one"], [limit]).build();
+    let account =
+        format!("key_env = \"ACCOUNT_ONE\"\nlimits = {{ requests = \"60 per minute\" }}\n{line}");
+    let text = configuration(on_a_socket(&upstream).await, "");
+    let text = text.replace("key_env = \"ACCOUNT_ONE\"", &account);
+    let gateway = Arc::new(Gateway::start(&text).await);
+    let mut flood = JoinSet::new();
+    for _ in 0..16 {
+        let gateway = Arc::clone(&gateway);
+        flood.spawn(async move {
+            loop {
+                if gateway.chat(ALICE, "gpt", "Hello").await.status() == 429 {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }
+        });
+    }
+    // Until the account is used up, and the line full.
+    let refused = async || {
+        let status = gateway.status().await;
+        let tenants = status["tenants"].as_array().expect("a list").clone();
+        let of = |name: &str| {
+            let own = tenants.iter().find(|tenant| tenant["name"] == name);
+            own.and_then(|own| own["refused"].as_u64()).unwrap_or(0)
+        };
+        (of("alice"), of("carol"))
+    };
+    crate::support::until(async || refused().await.0 > 20).await;
+    for _ in 0..3 {
+        assert_eq!(gateway.chat(CAROL, "gpt", "Hello").await.status(), 200, "{line}");
+    }
+    assert_eq!(refused().await.1, 0);
+    assert_eq!(upstream.record().refused, []);
+    flood.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_flood_by_one_tenant_keeps_a_quiet_one_out_of_no_line() {
+    a_quiet_tenant_beside_a_flood("max_waiting = 6").await;
+}
+
+#[tokio::test]
+async fn a_tenant_has_no_more_of_a_line_than_it_may() {
+    a_quiet_tenant_beside_a_flood("max_waiting_per_tenant = 3").await;
+}
