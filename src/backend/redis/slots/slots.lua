@@ -1,12 +1,13 @@
--- Slots of keys, of which only so many may be held at a time: who holds some, and who waits in line.
--- KEYS has one name for each job. ARGV[1] is the instance that asks (eight bytes), ARGV[2] begins the
--- names of the channels by which instances are told that their turns have come (empty: they are not),
--- ARGV[i + 2] is job i: what is to be done, the slots of the key, how many of them are wanted, for how
--- many microseconds, how many may wait, and who asks.
+-- Slots of keys, of which only so many may be held at a time: who holds some, and who waits in
+-- line. KEYS has one name for each job. ARGV[1] is the instance that asks (eight bytes), ARGV[2]
+-- begins the names of the channels by which instances are told that their turns have come (empty:
+-- they are not), ARGV[i + 2] is job i: what is to be done, the slots of the key, how many of them
+-- are wanted, for how many microseconds, how many may wait, and who asks.
 --
--- A state is the number of holders and the instant at which it was written, then 32 bytes for each of them and for each that waits, in the
--- order of coming: the instance, a number of its own, the slots, and the instant from which it is as if
--- it had never come. All numbers are doubles. A key lives as long as the last of them.
+-- A state is the number of holders and the instant at which it was written, then 32 bytes for each
+-- of them and for each that waits, in the order of coming: the instance, a number of its own, the
+-- slots, and the instant from which it is as if it had never come. All numbers are doubles. A key
+-- lives as long as the last of them.
 local call, unpack_, pack, sub = redis.call, struct.unpack, struct.pack, string.sub
 local TRY, JOIN, KEEP, FREE, LOOK = 0, 1, 2, 3, 4
 local HELD, WAITING, REFUSED, FULL, GONE, FAILED = 1, 2, 3, 4, 5, -2
