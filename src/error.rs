@@ -173,7 +173,8 @@ pub enum BackendErrorKind {
     /// The backend has failed before, and is not asked until it is due again. The key was not
     /// charged.
     CircuitOpen,
-    /// The backend answered something that cannot be understood.
+    /// The backend answered something that cannot be understood, or keeps something under a name of
+    /// ours that is none of ours.
     Malformed,
     /// The backend refused to do it, and would again: its answer is the source of the error.
     Rejected,

@@ -219,6 +219,8 @@ fn fate(error: &RedisError) -> Fate {
             // It is executing the script of someone else.
             Some("BUSY") => Fate::NotExecuted,
             Some("OOM") => Fate::Refused(BackendErrorKind::StoreFull),
+            // A key of ours has a value of somebody else.
+            Some("WRONGTYPE") => Fate::Refused(BackendErrorKind::Malformed),
             _ => Fate::Refused(BackendErrorKind::Rejected),
         },
         ErrorKind::AuthenticationFailed => Fate::Refused(BackendErrorKind::Unauthorized),

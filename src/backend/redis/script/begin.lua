@@ -1,21 +1,21 @@
--- Decides on a batch of jobs, in their order. KEYS has one name for each job, ARGV[i] the numbers of
--- job i; what else there is of them says what is unusual. An argument behind the jobs, which is shorter
--- than any of them, is the time (microseconds since the epoch); mostly it is the server's. A name
--- behind those of the jobs is that of the mark by which a lost key is known. All numbers are whole and
--- below 2^53, which a double holds exactly; they travel as doubles.
+-- Decides on a batch of jobs, in their order. KEYS has one name for each job, ARGV[i] the numbers
+-- of job i; what else there is of them says what is unusual. An argument behind the jobs, which is
+-- shorter than any of them, is the time (microseconds since the epoch); mostly it is the server's.
+-- A name behind those of the jobs is that of the mark by which a lost key is known. All numbers are
+-- whole and below 2^53, which a double holds exactly; they travel as doubles.
 --
--- An algorithm is a function of a state (nil: there is none), a job that begins at an offset, the time,
--- and what is done instead of what the job says, and how many times (nil: as it says). It returns how
--- many were granted (-1: it refuses), the state that it decided on, and where it has changed the new
--- state and the instant from which that is as good as none.
+-- An algorithm is a function of a state (nil: there is none), a job that begins at an offset, the
+-- time, and what is done instead of what the job says, and how many times (nil: as it says). It
+-- returns how many were granted (-1: it refuses), the state that it decided on, and where it has
+-- changed the new state and the instant from which that is as good as none.
 --
--- What is to be done is to take (0), to take as much as there is (1), to look (2), to settle a charge
--- (3); to look at how much could be taken (4), to take all that the limit holds (5), and to take what is
--- above the count (6).
+-- What is to be done is to take (0), to take as much as there is (1), to look (2), to settle a
+-- charge (3); to look at how much could be taken (4), to take all that the limit holds (5), and to
+-- take what is above the count (6).
 --
--- Most calls carry one job. To make a function costs as much as to use it, and to make one that uses
--- another's variable costs that again: so there are few, and what they use is mostly an argument, or a
--- number that stands where it is used.
+-- Most calls carry one job. To make a function costs as much as to use it, and to make one that
+-- uses another's variable costs that again: so there are few, and what they use is mostly an
+-- argument, or a number that stands where it is used.
 local jobs, now, margin = #ARGV, nil, 1000
 if #ARGV[jobs] < 32 then
   -- Keys live by the server's time, which knows nothing of this one.
@@ -40,8 +40,8 @@ local function fraction(r, n, d)
   return quotient, rest
 end
 
--- How many times `units` are granted of the `count` that are asked for, where `room` units are left;
--- below zero where there is debt.
+-- How many times `units` are granted of the `count` that are asked for, where `room` units are
+-- left; below zero where there is debt.
 local function granted(op, count, units, room)
   local TAKE_UP_TO, COUNT, LOWER = 1, 4, 6
   if op == LOWER then return math.max(0, room - count) end

@@ -1,7 +1,8 @@
--- Limits on several keys as one: all are looked at, and if none refuses all are taken. The names are
--- all different. Behind them are those of the marks; a job is behind the place of its algorithm and
--- that of its mark (0: it has none).
-local algorithms_of_jobs = { meter, fixed_window, sliding_window, sliding_counter, sliding_log, plan }
+-- Limits on several keys as one: all are looked at, and if none refuses all are taken. The names
+-- are all different. Behind them are those of the marks; a job is behind the place of its algorithm
+-- and that of its mark (0: it has none).
+local algorithms_of_jobs =
+  { meter, fixed_window, sliding_window, sliding_counter, sliding_log, plan }
 local PEEK, FROM = 2, 17
 
 local function each(job, as)

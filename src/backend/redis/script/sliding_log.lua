@@ -1,7 +1,7 @@
 -- Logs of admissions: see `SlidingLog`. The state is the sum of all units, and for each admission
 -- its instant and its units, oldest first. What it decided on is told by two of them: the one that
--- has to leave first, with all before it, and the newest with the rest; and by how many more there is
--- place for.
+-- has to leave first, with all before it, and the newest with the rest; and by how many more there
+-- is place for.
 local function sliding_log(state, job, from, now, as, as_count)
   local PEEK, SETTLE, COUNT, FILL, MOST = 2, 3, 4, 5, 9007199254740991
   local op, units, count, at, limit, period, most = struct.unpack('<ddddddd', job, from)
@@ -74,7 +74,8 @@ local function sliding_log(state, job, from, now, as, as_count)
       local _, parts = entry(low)
       local back = math.min(units, parts)
       local left = back == parts and '' or struct.pack('<dd', at, parts - back)
-      log = struct.pack('<d', sum - back) .. string.sub(log, 9, low * 16 - 8) .. left .. string.sub(log, low * 16 + 9)
+      local older, newer = string.sub(log, 9, low * 16 - 8), string.sub(log, low * 16 + 9)
+      log = struct.pack('<d', sum - back) .. older .. left .. newer
       return 0, '', log, newest + period
     end
     return 0, ''

@@ -30,8 +30,8 @@ local function carry_out(decide, key, job, from, began, as)
   if not state and began then state = lost(decide, began, job, from) end
   local count, before, new, idle = decide(state, job, from, now, as)
   if new then
-    -- A key lives until its state is as good as none, and a little longer, for clocks that are moved.
-    -- Debt may take longer than a number holds.
+    -- A key lives until its state is as good as none, and a little longer, for clocks that are
+    -- moved. Debt may take longer than a number holds.
     local rest = math.max(0, math.min(9007199254740991, idle - now))
     redis.call('SET', key, new, 'PX', math.ceil(rest / 1000) + margin)
   end
