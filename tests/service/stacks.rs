@@ -16,17 +16,16 @@ use tower::{
     BoxError, Layer, Service, ServiceBuilder, ServiceExt, balance::p2c::Balance,
     discover::ServiceList, load::Constant, retry, service_fn, util::BoxCloneSyncService,
 };
-use tower_quota::{Key, LeakyBucketLayer, Limiter, Quota, Rejection, TokenBucketLayer};
+use tower_quota::{
+    Key, LeakyBucketLayer, Limiter, Quota, Rejection, TokenBucketLayer, algorithm::Algorithm,
+    backend::Local,
+};
 use tower_test::mock;
 
 use crate::support::{Remote, Strict, paused};
 
 /// What is left of a limit that counts everything together.
-fn left<A, C>(limiter: &Limiter<A, tower_quota::backend::Local<A, C>>) -> u64
-where
-    A: tower_quota::algorithm::Algorithm,
-    C: tower_quota::time::Clock,
-{
+fn left<A: Algorithm>(limiter: &Limiter<A, Local<A>>) -> u64 {
     let standing = limiter.peek(&Key::GLOBAL, 0).try_into_ready().expect("a store answers at once");
     standing.expect("a store decides").snapshot().remaining
 }
