@@ -58,8 +58,8 @@ impl Wish {
     pub(super) fn of(request: &request::Parts) -> Self {
         let mut wish = Self::default();
         let headers = &request.headers;
-        // Those want a part of an answer, its validity, or another protocol. One look at each field that
-        // is there takes less time than one for each that could be.
+        // Those want a part of an answer, its validity, or another protocol. One look at each field
+        // that is there takes less time than one for each that could be.
         let mut speaks = false;
         wish.bypass = request.method == Method::CONNECT;
         for name in headers.keys() {

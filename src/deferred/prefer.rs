@@ -35,7 +35,7 @@ impl Preferences {
 fn seconds(text: &str) -> Option<Duration> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     // One that is too large is bounded anyhow.
-    is_number.then(|| Duration::from_secs(text.parse().unwrap_or(u32::MAX.into())))
+    is_number.then(|| Duration::from_secs(text.parse().unwrap_or(u32::MAX as u64)))
 }
 
 /// The preferences of a line. A comma in a quoted string parts nothing.
