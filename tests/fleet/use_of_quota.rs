@@ -22,6 +22,7 @@ const EACH_TOKEN: Duration = Duration::from_micros(200);
 /// Calls a second: more than twice as much is asked for as there is.
 const RATE: u64 = 50;
 
+#[expect(clippy::print_stdout, reason = "the figures of BENCHMARKS.md are read here")]
 async fn is_used_and_not_exceeded(spread: Spread, seed: u64) {
     let server = Standalone::start();
     let limits =

@@ -61,6 +61,7 @@ fn used_until_now(upstream: &StrictUpstream) -> u64 {
     used_without_debt(&upstream.record().limits[1])
 }
 
+#[expect(clippy::print_stdout, reason = "the figures of BENCHMARKS.md are read here")]
 async fn uses_all_and_is_not_refused(spread: Spread) {
     for seed in seeds() {
         let used = used(spread, seed).await;
