@@ -3,24 +3,29 @@
 use std::time::Duration;
 
 use axum::{
-    Router,
     body::Body,
     http::{Request, Response},
 };
 use http_body_util::BodyExt as _;
+use tokio::time::Instant;
 use tower::{Layer, ServiceExt as _};
 use tower_quota::{
     PolicyName, Quota,
     algorithm::Plan,
-    backend::redis::{Redis, RedisBuilder, Server},
+    backend::{
+        Backend,
+        redis::{Redis, RedisBuilder, Server},
+    },
     http::TooManyRequests,
-    testing::strict_upstream::StrictUpstream,
     upstream::{Account, Board, Profile, Upstream, UpstreamLayer},
     waiting::UpToMaxWait,
 };
 
-type Backend = Redis<Plan, Server>;
-type Instance = Upstream<Router, Backend, TooManyRequests, UpToMaxWait>;
+use crate::network::Network;
+
+/// The ledger of a real fleet.
+pub(crate) type OnRedis = Redis<Plan, Server>;
+type Instance<B> = Upstream<Network, B, TooManyRequests, UpToMaxWait>;
 
 pub(crate) const INSTANCES: usize = 8;
 
@@ -31,10 +36,10 @@ pub(crate) struct Setup {
     pub(crate) jitter: Duration,
 }
 
-/// Instances before one API. Each has connections, a ledger's handle and a board of its own.
-pub(crate) struct Fleet {
-    pub(crate) instances: Vec<Instance>,
-    pub(crate) accounts: Vec<Account<Backend>>,
+/// Instances before one API. Each has a ledger's handle and a board of its own.
+pub(crate) struct Fleet<B: Backend<Plan>> {
+    pub(crate) instances: Vec<Instance<B>>,
+    pub(crate) accounts: Vec<Account<B>>,
 }
 
 /// A call: what it asks, and when.
@@ -43,14 +48,39 @@ pub(crate) struct Call {
     pub(crate) at: Duration,
     pub(crate) instance: usize,
     pub(crate) characters: usize,
+    /// By which the provider chooses its answer.
+    pub(crate) number: u64,
 }
 
-impl Fleet {
-    pub(crate) fn start(url: &str, upstream: &StrictUpstream, setup: &Setup) -> Self {
-        let accounts: Vec<_> = (0..INSTANCES).map(|_| account(url, setup)).collect();
+impl Fleet<OnRedis> {
+    /// Instances with connections of their own to one server.
+    pub(crate) fn start(url: &str, network: &Network, setup: &Setup) -> Self {
+        Self::of(network, setup, || {
+            let server = Server::open(url).expect("a URL");
+            let name = PolicyName::from_static("account");
+            let redis = RedisBuilder::new(server.clone(), name.clone());
+            let redis = redis.timeout(Duration::from_secs(5)).build::<Plan>();
+            (redis, Board::shared(server, name))
+        })
+    }
+}
+
+impl<B: Backend<Plan>> Fleet<B> {
+    /// Instances with these ledgers and boards.
+    pub(crate) fn of(
+        network: &Network,
+        setup: &Setup,
+        mut shared: impl FnMut() -> (B, Board),
+    ) -> Self {
+        let accounts: Vec<_> = (0..INSTANCES)
+            .map(|_| {
+                let (backend, board) = shared();
+                account(backend, board, setup)
+            })
+            .collect();
         let instances = accounts.iter().map(|account| {
             let layer = UpstreamLayer::new(account.clone()).answer(TooManyRequests::new());
-            layer.layer(upstream.router())
+            layer.layer(network.clone())
         });
         Self { instances: instances.collect(), accounts }
     }
@@ -61,7 +91,8 @@ impl Fleet {
         async move {
             let prompt = "x".repeat(call.characters);
             let body = format!(
-                r#"{{"model":"m","max_tokens":4000,"messages":[{{"role":"user","content":"{prompt}"}}]}}"#
+                r#"{{"model":"m","seed":{},"max_tokens":4000,"messages":[{{"role":"user","content":"{prompt}"}}]}}"#,
+                call.number
             );
             let request = Request::post("/v1/chat/completions")
                 .header("authorization", "Bearer sk-a")
@@ -73,14 +104,11 @@ impl Fleet {
     }
 }
 
-fn account(url: &str, setup: &Setup) -> Account<Backend> {
-    let server = Server::open(url).expect("a URL");
-    let name = PolicyName::from_static("account");
-    let redis = RedisBuilder::new(server.clone(), name.clone()).timeout(Duration::from_secs(5));
+fn account<B: Backend<Plan>>(backend: B, board: Board, setup: &Setup) -> Account<B> {
     let profile = Profile::ready("openai").expect("it is ready-made");
     let account = Account::builder(profile)
-        .backend(redis.build::<Plan>())
-        .board(Board::shared(server, name))
+        .backend(backend)
+        .board(board)
         .jitter(setup.jitter)
         .max_waiters(100_000);
     let limits = setup.limits.iter();
@@ -88,17 +116,25 @@ fn account(url: &str, setup: &Setup) -> Account<Backend> {
     account.build().expect("limits that the profile has")
 }
 
-/// Lets the calls come when they do, for so long, and says how long it was in truth.
-pub(crate) async fn run(fleet: &Fleet, calls: Vec<Call>, time: Duration) -> Duration {
-    let begun = tokio::time::Instant::now();
+/// Lets the calls come when they do, for so long. It says when they came in truth, and how long it was.
+pub(crate) async fn run<B: Backend<Plan>>(
+    fleet: &Fleet<B>,
+    calls: &[Call],
+    time: Duration,
+) -> (Vec<Call>, Duration) {
+    let begun = Instant::now();
+    let mut came = Vec::with_capacity(calls.len());
     let mut tasks = tokio::task::JoinSet::new();
     for call in calls {
         tokio::time::sleep_until(begun + call.at).await;
-        tasks.spawn(fleet.ask(call));
+        came.push(Call { at: begun.elapsed(), ..*call });
+        tasks.spawn(fleet.ask(*call));
+        while tasks.try_join_next().is_some() {}
     }
     tokio::time::sleep_until(begun + time).await;
+    let took = begun.elapsed();
     tasks.shutdown().await;
-    begun.elapsed()
+    (came, took)
 }
 
 /// Waits until something is so.

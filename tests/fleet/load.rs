@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::fleet::{Call, INSTANCES};
 
 /// A small generator: the same arrivals each time.
+#[derive(Debug)]
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
@@ -34,7 +35,8 @@ pub(crate) enum Spread {
     Skewed,
 }
 
-/// Bursts of one to twenty calls, so many a second on average, for that time.
+/// Bursts of one to twenty calls, so many a second on average, for that time. Prompts have sixty
+/// characters or more, half of them less than twice as many.
 pub(crate) fn arrivals(seed: u64, spread: Spread, rate: u64, time: Duration) -> Vec<Call> {
     let mut random = Random(seed);
     let mut calls = Vec::new();
@@ -49,7 +51,8 @@ pub(crate) fn arrivals(seed: u64, spread: Spread, rate: u64, time: Duration) -> 
                 Spread::Skewed => other,
             };
             let characters = random.heavy_tailed(60, 4_000) as usize;
-            calls.push(Call { at, instance, characters });
+            let number = calls.len() as u64;
+            calls.push(Call { at, instance, characters, number });
         }
         // The mean burst is 10.5 calls.
         at += Duration::from_micros(random.below(2 * 10_500_000 / rate));

@@ -1,9 +1,14 @@
 //! Eight instances that share one account by a server, before an API that is strict.
 
 mod board;
+mod distant;
 mod faults;
 mod fleet;
 mod load;
+mod named;
+mod network;
+mod optimum;
 #[path = "../support/servers/mod.rs"]
 mod servers;
+mod simulated;
 mod use_of_quota;

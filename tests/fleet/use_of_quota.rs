@@ -1,3 +1,5 @@
+//! How much of what there is a real fleet uses, over a real server in real time.
+
 use std::time::Duration;
 
 use tower_quota::{
@@ -8,44 +10,60 @@ use tower_quota::{
 use crate::{
     fleet::{Fleet, Setup, run},
     load::{Spread, arrivals},
+    network::Network,
+    optimum::{best_use, demands, used_without_debt},
     servers::Standalone,
 };
 
-const TOKENS: u64 = 60_000;
+const TOKENS: u64 = 15_000;
 const WINDOW: Duration = Duration::from_secs(6);
-const TIME: Duration = Duration::from_secs(12);
+const FIRST_TOKEN: Duration = Duration::from_millis(30);
+const EACH_TOKEN: Duration = Duration::from_micros(200);
+/// Calls a second: more than twice as much is asked for as there is.
+const RATE: u64 = 50;
 
-/// Half as much again is asked for as there is. What the best possible schedule would use is no more
-/// than a full bucket and what refills, so the part of that is a lower bound of the true one.
+#[expect(clippy::print_stdout, reason = "the figures of BENCHMARKS.md are read here")]
 async fn is_used_and_not_exceeded(spread: Spread, seed: u64) {
     let server = Standalone::start();
     let limits =
         [ProviderLimit::requests(3_000).per(WINDOW), ProviderLimit::tokens(TOKENS).per(WINDOW)];
+    let answers = Answers::heavy_tailed(10, 300, seed);
     let upstream = StrictUpstream::builder()
         .account("org", ["sk-a"], limits)
-        .answers(Answers::heavy_tailed(10, 600, seed))
-        .latency(Duration::from_millis(30), Duration::from_micros(200))
+        .answers(answers)
+        .latency(FIRST_TOKEN, EACH_TOKEN)
         .build();
     let setup = Setup {
         limits: vec![
             ("requests", Quota::new(3_000, WINDOW).expect("a window")),
             ("tokens", Quota::new(TOKENS, WINDOW).expect("a window")),
         ],
-        // The default is half of it: a machine that runs all tests at once stalls for longer.
+        // The default is half of it: a machine that runs all tests at once stalls for longer. It is a
+        // fifteenth of this bucket, and would be a hundred-and-fiftieth of a minute's.
         jitter: Duration::from_millis(400),
     };
-    let fleet = Fleet::start(&server.url(), &upstream, &setup);
-    let took = run(&fleet, arrivals(seed, spread, 160, TIME), TIME).await;
+    let fleet = Fleet::start(&server.url(), &Network::none(&upstream), &setup);
+    let time = time();
+    let (came, took) = run(&fleet, &arrivals(seed, spread, RATE, time), time).await;
 
     let record = upstream.record();
     assert_eq!(record.refused, []);
-    let tokens = &record.limits[1];
-    let refilled = u128::from(TOKENS) * took.as_nanos() / WINDOW.as_nanos();
-    let best = u128::from(TOKENS) + refilled;
-    let part = u128::from(tokens.spent) * 1_000 / best;
-    // On an idle machine it is above 980. A static split between the instances reaches 600 where one
-    // is asked most.
-    assert!(part >= 850, "{part} thousandths of what could be used were: {tokens:?}");
+    let takes = |number| FIRST_TOKEN + EACH_TOKEN * answers.length(number) as u32;
+    let demands = demands(&came, &answers, takes);
+    let best = best_use(&demands, TOKENS, WINDOW, took);
+    let part = used_without_debt(&record.limits[1]) * 1_000 / best;
+    println!("{spread:?}: {part} thousandths of the best use in {took:?}");
+    // What is missing at the end of so short a time is what was left for jitter, once, and what a
+    // machine that is busy does not get done before it ends: on an idle one less than 25 thousandths. A
+    // static split between the instances reaches 600 where one is asked most. What a fleet reaches
+    // where nothing is busy, the simulated one says exactly.
+    assert!(part >= 850, "{part} thousandths of the best use: {:?}", record.limits[1]);
+}
+
+/// Twelve seconds, or as long as it takes to see what does not depend on the beginning.
+fn time() -> Duration {
+    let longer = std::env::var("FLEET_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs(longer.unwrap_or(12))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,94 @@
+//! A fleet in a time of its own: the same instances and the same algorithms, over a ledger that is as far
+//! away as a server, before a provider that is further away and takes as long as a model does. What
+//! it does depends on its seed only, so what it must reach can be said exactly.
+
+mod refusals;
+mod use_of_quota;
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tower_quota::{
+    Quota,
+    testing::strict_upstream::{Answers, ProviderLimit, StrictUpstream},
+    upstream::{AccountBuilder, Board},
+};
+
+use crate::{
+    distant::{Distant, Paused},
+    fleet::{Fleet, Setup},
+    network::Network,
+};
+
+/// One way to the ledger: a server in the same region.
+const TO_THE_LEDGER: Duration = Duration::from_millis(1);
+/// One way to the provider. The fleet allows for its default.
+const TO_THE_PROVIDER: (Duration, Duration) =
+    (Duration::from_millis(10), Duration::from_millis(150));
+const FIRST_TOKEN: Duration = Duration::from_millis(300);
+const EACH_TOKEN: Duration = Duration::from_millis(10);
+/// The longest answer is a hundredth of a minute's quota, and takes six seconds.
+const LONGEST: u64 = 600;
+const TOKENS: u64 = 60_000;
+const WINDOW: Duration = Duration::from_secs(60);
+/// How long a board's news takes to the other instances, at the most.
+const NEWS: Duration = Duration::from_millis(5);
+
+struct Simulation {
+    upstream: StrictUpstream,
+    network: Network,
+    fleet: Fleet<Distant>,
+    answers: Answers,
+}
+
+impl Simulation {
+    /// A fleet that knows these limits.
+    fn new(seed: u64, limits: Vec<ProviderLimit>, known: Vec<(&'static str, Quota)>) -> Self {
+        let answers = Answers::heavy_tailed(20, LONGEST, seed);
+        let upstream = StrictUpstream::builder()
+            .account("org", ["sk-a"], limits)
+            .answers(answers)
+            .latency(FIRST_TOKEN, EACH_TOKEN)
+            .starting_at(Paused::START)
+            .build();
+        let setup = Setup { limits: known, jitter: AccountBuilder::DEFAULT_JITTER };
+        let network = Network::new(&upstream, seed, TO_THE_PROVIDER);
+        let ledger = Distant::new(TO_THE_LEDGER);
+        let mut boards = Vec::new();
+        let fleet = Fleet::of(&network, &setup, || {
+            boards.push(Board::new());
+            (ledger.clone(), boards[boards.len() - 1].clone())
+        });
+        tokio::spawn(spread_the_news(boards));
+        Self { upstream, network, fleet, answers }
+    }
+
+    fn with_tokens(seed: u64) -> Self {
+        let limits = vec![
+            ProviderLimit::requests(3_000).per(WINDOW),
+            ProviderLimit::tokens(TOKENS).per(WINDOW),
+        ];
+        let known = [("requests", 3_000), ("tokens", TOKENS)];
+        let known = known.map(|(name, limit)| (name, Quota::new(limit, WINDOW).expect("a window")));
+        Self::new(seed, limits, known.to_vec())
+    }
+}
+
+/// Each instance has a board of its own, and what is on one is soon on all: as over a server.
+async fn spread_the_news(boards: Vec<Board>) {
+    let mut known = Vec::new();
+    loop {
+        sleep(NEWS).await;
+        let notices: Vec<_> = boards.iter().map(|board| board.notice("")).collect();
+        if notices == known {
+            continue;
+        }
+        for notice in &notices {
+            for board in &boards {
+                notice.stop.iter().for_each(|stop| board.post_stop("", stop.clone()));
+                notice.limits.iter().for_each(|limit| board.post_limit("", limit.clone()));
+            }
+        }
+        known = notices;
+    }
+}

@@ -1,0 +1,125 @@
+//! A limit that falls, and what it costs. Calls that have left cannot be called back; but nobody starts
+//! another when the first refusal is known.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use tokio::time::sleep;
+use tower_quota::{
+    Quota,
+    testing::strict_upstream::{ProviderLimit, Told},
+    upstream::Class,
+};
+
+use super::{NEWS, Simulation, TO_THE_LEDGER, TO_THE_PROVIDER, TOKENS};
+use crate::{
+    distant::Paused,
+    fleet::{Call, run},
+    load::{Spread, arrivals},
+    network::Exchange,
+};
+
+/// The bucket is empty when the limit falls: twice as much is asked for as there is.
+const RATE: u64 = 12;
+const FALLS: Duration = Duration::from_secs(65);
+/// What is in use then is more than the new limit, for a minute.
+const GOES_ON: u64 = 135;
+const TIME: Duration = Duration::from_secs(195);
+
+/// What happened when the limit fell.
+#[derive(Debug)]
+struct Fallen {
+    refused: Vec<Exchange>,
+    /// The calls among them that were started when all knew of the first refusal.
+    in_vain: usize,
+    /// The calls that were started in the time that was told to wait.
+    in_the_wait: usize,
+}
+
+async fn falls(simulation: &Simulation, amount: u64, told: Told, calls: &[Call]) -> Fallen {
+    let changing = simulation.upstream.clone();
+    let index = changing.record().limits.len() - 1;
+    tokio::spawn(async move {
+        sleep(FALLS).await;
+        changing.change_limit("org", index, amount, told);
+    });
+    run(&simulation.fleet, calls, TIME).await;
+
+    let exchanges = simulation.network.exchanges();
+    let is_refused = |exchange: &&Exchange| exchange.status == StatusCode::TOO_MANY_REQUESTS;
+    let refused: Vec<Exchange> = exchanges.iter().filter(is_refused).copied().collect();
+    let first = refused.first().expect("the limit has fallen").answered;
+    let known = first + NEWS + TO_THE_LEDGER;
+    let wait = simulation.upstream.record().refused[0].wait.expect("it is a matter of time");
+    // It began when the provider refused, which was a way before it was known.
+    let over = first + wait.saturating_sub(TO_THE_PROVIDER.1);
+    let in_the_wait = exchanges.iter().filter(|exchange| (known..over).contains(&exchange.sent));
+    Fallen {
+        in_vain: refused.iter().filter(|exchange| known <= exchange.sent).count(),
+        in_the_wait: in_the_wait.count(),
+        refused,
+    }
+}
+
+async fn halved(told: Told, spread: Spread, seed: u64) {
+    let simulation = Simulation::with_tokens(seed);
+    let calls = arrivals(seed, spread, RATE, TIME);
+    let Fallen { refused, in_vain, in_the_wait } =
+        falls(&simulation, TOKENS / 2, told, &calls).await;
+    let case = format!("{told:?}, {spread:?}, seed {seed}: {refused:?}");
+    assert_eq!((in_vain, in_the_wait), (0, 0), "{case}");
+    // Those that were under way with the first; dozens would be in a second.
+    assert!(refused.len() <= 4, "{case}");
+    for account in &simulation.fleet.accounts {
+        let notice = account.notice("");
+        let known = notice.limits.iter().find(|limit| &*limit.name == "tokens");
+        let limit = known.expect("answers tell it").limit;
+        assert!(limit <= TOKENS * 2 / 3, "an instance believes in {limit}: {case}");
+    }
+    let record = simulation.upstream.record();
+    let goes_on = Paused::START.as_nanos() / 1_000_000_000 + GOES_ON;
+    let used: u64 = record.limits[1].by_second.range(goes_on..).map(|(_, units)| units).sum();
+    let there_was = TOKENS / 2 * (TIME.as_secs() - GOES_ON) / 60;
+    assert!(used * 100 >= there_was * 75, "{used} of {there_was} were used then: {case}");
+}
+
+async fn halved_in_all_ways(told: Told) {
+    for seed in 1..=2 {
+        halved(told, Spread::Even, seed).await;
+        halved(told, Spread::Skewed, seed).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_a_limit_is_halved_and_answers_tell_it_no_call_starts_after_the_first_refusal() {
+    halved_in_all_ways(Told::AtOnce).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_a_limit_is_halved_and_refusals_tell_it_no_call_starts_after_the_first_refusal() {
+    halved_in_all_ways(Told::AtRefusal).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_a_limit_is_halved_and_nothing_tells_it_no_call_starts_after_the_first_refusal() {
+    halved_in_all_ways(Told::Never).await;
+}
+
+/// Those that are under way are refused too: none is sent after them until midnight.
+#[tokio::test(start_paused = true)]
+async fn after_a_refusal_for_the_day_no_call_starts() {
+    for seed in 1..=2 {
+        let day = Duration::from_secs(86_400);
+        let limits = vec![ProviderLimit::requests(10_000).per(day).fixed()];
+        let known = vec![("requests-day", Quota::per_day(10_000))];
+        let simulation = Simulation::new(seed, limits, known);
+        let calls = arrivals(seed, Spread::Skewed, 5, TIME);
+        let Fallen { refused, in_vain, in_the_wait } =
+            falls(&simulation, 10, Told::AtRefusal, &calls).await;
+        assert_eq!((in_vain, in_the_wait), (0, 0), "seed {seed}: {refused:?}");
+        for account in &simulation.fleet.accounts {
+            let stop = account.notice("").stop.expect("it holds until midnight");
+            assert_eq!(stop.class, Class::Daily);
+        }
+    }
+}
