@@ -63,7 +63,7 @@ enum Framing {
     /// Server-sent events.
     Events(Events),
     /// The binary event stream of AWS.
-    Frames(Frames),
+    Frames(Box<Frames>),
 }
 
 impl UsageReading {
@@ -79,7 +79,7 @@ impl UsageReading {
 
     /// Reads the binary event stream of AWS.
     pub fn frames(profile: &Profile) -> Self {
-        Self::new(profile, Framing::Frames(Frames::default()))
+        Self::new(profile, Framing::Frames(Box::default()))
     }
 
     /// Reads a body of the type that its fields tell. What is not an event stream is taken as JSON.

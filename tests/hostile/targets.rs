@@ -61,11 +61,13 @@ fn usage(input: &[u8], reading: fn(&Profile) -> UsageReading) {
         let mut error = None;
         for part in parts {
             reading.data(part);
-            error = error.or(reading.error(NOW, NOW));
+            let more = reading.error(NOW, NOW);
+            error = error.or(more);
         }
         let (usage, cut) = (reading.usage(), reading.clone().cost(End::Failed));
         let whole = reading.cost(End::Whole);
-        (usage, cut, whole, error.or(reading.error(NOW, NOW)))
+        let more = reading.error(NOW, NOW);
+        (usage, cut, whole, error.or(more))
     };
     let at_once = tell(&mut std::iter::once(body));
     assert_eq!(at_once, tell(&mut body.chunks(body.len() / 2 + 1)), "in two parts");

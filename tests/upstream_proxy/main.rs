@@ -71,7 +71,8 @@ async fn async_openai_asks_more_than_is_allowed_and_is_never_refused() {
     let mut stream = client.chat().create_stream(question(true)).await.expect("a stream");
     let mut usage = None;
     while let Some(chunk) = stream.next().await {
-        usage = usage.or(chunk.expect("a chunk").usage);
+        let chunk = chunk.expect("a chunk");
+        usage = usage.or(chunk.usage);
     }
     assert_eq!(usage.expect("it is told").completion_tokens, 12);
     let record = strict.record();

@@ -14,7 +14,7 @@ use super::Tokenizer;
 /// megabytes, and are unpacked when the first of these is made.
 ///
 /// ```
-/// use tower_quota::upstream::{OpenAiTokenizer, Profile, Tokenizer as _};
+/// use tower_quota::upstream::{OpenAiTokenizer, Tokenizer as _};
 ///
 /// let tokenizer = OpenAiTokenizer::new();
 /// assert_eq!(tokenizer.count("gpt-4o-mini", "tiktoken is great!"), Some(6));
