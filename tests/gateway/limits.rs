@@ -86,8 +86,8 @@ async fn limits_of_a_model_that_is_not_there_are_told_with_their_line() {
             "there is no model `gpt-tiny`",
         ),
         (
-            "model_limits = { gpt = { requets = \"1 per minute\" } }",
-            "profile `openai` has no limit `requets`",
+            "model_limits = { gpt = { request = \"1 per minute\" } }",
+            "profile `openai` has no limit `request`",
         ),
         (
             "per_model = false\nmodel_limits = { gpt = { requests = \"1 per minute\" } }",
