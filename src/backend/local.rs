@@ -19,6 +19,7 @@
 //! **Memory is bounded** by [`LocalBuilder::capacity`], a number of keys. When every place holds a
 //! key that still counts, [`WhenFull`] says what becomes of a new one.
 
+mod homes;
 mod meaning;
 mod shard;
 mod slot;
