@@ -68,9 +68,9 @@ pub trait Backend<A: Algorithm>: Clone + Send + Sync + 'static {
     /// When a pending decision is dropped, whether the key was charged is not known.
     fn decide(&self, algorithm: &A, key: &Key, demand: &Demand) -> MaybeReady<Self::Decide>;
 
-    /// Decides, and says of the usual answer no more than that it is the usual one: everything is
-    /// taken, and there is nothing to wait for. For callers who neither report how the key stands
-    /// nor correct the charge.
+    /// Decides, and says of the usual answer no more than that it is the usual one: all that was to be
+    /// [taken](Demand::exactly) is, and there is nothing to wait for. For callers who neither report how
+    /// the key stands nor correct the charge.
     ///
     /// A decision is large. A backend that writes this too spares such callers what they would not
     /// look at.
@@ -91,7 +91,11 @@ pub trait Backend<A: Algorithm>: Clone + Send + Sync + 'static {
     ) -> Result<(), MaybeReady<Self::Decide>> {
         let decision = self.decide(algorithm, key, demand);
         match decision.as_ready() {
-            Some(Ok(Decision::Allow { charge, .. })) if charge.delay.is_zero() => Ok(()),
+            Some(Ok(Decision::Allow { charge, .. }))
+                if demand.is_plain() && charge.delay.is_zero() =>
+            {
+                Ok(())
+            }
             _ => Err(decision),
         }
     }

@@ -49,7 +49,6 @@ impl Demand {
     }
 
     /// Whether `each` is to be taken, once: nearly every demand.
-    #[cfg(feature = "local")]
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
         self.most == 1 && self.mode == DemandMode::Take

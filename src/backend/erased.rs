@@ -42,6 +42,15 @@ impl<A: Algorithm> Backend<A> for DynBackend<A> {
         self.0.decide(algorithm, key, demand)
     }
 
+    fn admit(
+        &self,
+        algorithm: &A,
+        key: &Key,
+        demand: &Demand,
+    ) -> Result<(), MaybeReady<Self::Decide>> {
+        self.0.admit(algorithm, key, demand)
+    }
+
     fn settle(
         &self,
         algorithm: &A,
@@ -82,6 +91,7 @@ type BoxReady<T> = MaybeReady<BoxFuture<'static, Result<T, BackendError>>>;
 /// The object-safe twin of [`Backend`].
 trait ErasedBackend<A: Algorithm>: Send + Sync {
     fn decide(&self, algorithm: &A, key: &Key, demand: &Demand) -> BoxReady<Decision>;
+    fn admit(&self, algorithm: &A, key: &Key, demand: &Demand) -> Result<(), BoxReady<Decision>>;
     fn settle(&self, algorithm: &A, key: &Key, charge: &Charge, actual: Cost) -> BoxReady<()>;
     fn joint(&self, algorithm: &A, key: &Key, cost: Cost) -> Option<Joint>;
     fn state_id(&self) -> Option<usize>;
@@ -91,6 +101,10 @@ trait ErasedBackend<A: Algorithm>: Send + Sync {
 impl<A: Algorithm, B: Backend<A>> ErasedBackend<A> for B {
     fn decide(&self, algorithm: &A, key: &Key, demand: &Demand) -> BoxReady<Decision> {
         boxed(Backend::decide(self, algorithm, key, demand))
+    }
+
+    fn admit(&self, algorithm: &A, key: &Key, demand: &Demand) -> Result<(), BoxReady<Decision>> {
+        Backend::admit(self, algorithm, key, demand).map_err(boxed)
     }
 
     fn settle(&self, algorithm: &A, key: &Key, charge: &Charge, actual: Cost) -> BoxReady<()> {

@@ -31,6 +31,8 @@ pub(crate) struct Faulty<A: Algorithm> {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Fault {
+    AdmitsForNothing,
+    AdmitsLate,
     AllOrNothing,
     BeginsAnew,
     ChargesOnRefusal,
@@ -61,7 +63,7 @@ macro_rules! faults {
 }
 
 faults! {
-    AllOrNothing BeginsAnew ChargesOnRefusal ChargesTwice ClonesAreNew CutsKeys ForgetsEarly
+    AdmitsForNothing AdmitsLate AllOrNothing BeginsAnew ChargesOnRefusal ChargesTwice ClonesAreNew CutsKeys ForgetsEarly
     ForgivesDebt KeepsTheRest ReadsThenWrites SharesKeys TakesAtAPeek WaitsBetween
 }
 
@@ -141,6 +143,28 @@ impl<A: Algorithm> Backend<A> for Faulty<A> {
             map.with_state(algorithm, &key, |state, now| algorithm.take(state, now, Cost::ONE));
         }
         MaybeReady::ready(Ok(decision))
+    }
+
+    fn admit(
+        &self,
+        algorithm: &A,
+        key: &Key,
+        demand: &Demand,
+    ) -> Result<(), MaybeReady<Boxed<Decision>>> {
+        let looks_first = matches!(self.fault, Fault::AdmitsForNothing | Fault::AdmitsLate);
+        if looks_first && demand.mode == DemandMode::Take {
+            let peek = Demand::peek(demand.each);
+            let before = self.map.answer(algorithm, key, &peek);
+            std::thread::yield_now();
+            if before.charge().is_some_and(|charge| charge.delay.is_zero()) {
+                if self.fault == Fault::AdmitsLate {
+                    let take = |state: &mut A::State, now| algorithm.take(state, now, demand.each);
+                    self.map.with_state(algorithm, key, take);
+                }
+                return Ok(());
+            }
+        }
+        Err(self.decide(algorithm, key, demand))
     }
 
     fn settle(

@@ -149,6 +149,16 @@ fn a_backend_that_reads_and_then_writes_fails() {
 }
 
 #[test]
+fn a_backend_that_admits_and_takes_nothing_fails() {
+    fails_in::<broken::AdmitsForNothing>("to_be_told_less_changes_nothing");
+}
+
+#[test]
+fn a_backend_that_admits_and_takes_afterwards_fails() {
+    fails_in::<broken::AdmitsLate>("at_one_time");
+}
+
+#[test]
 fn a_backend_that_waits_between_reading_and_writing_fails() {
     fails_in::<broken::WaitsBetween>("demands_on_one_key_at_one_time_are_in_some_order");
 }

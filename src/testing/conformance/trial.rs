@@ -46,12 +46,14 @@ impl<A: Algorithm> Kept<A> {
         Self { state, by, seen: Vec::new() }
     }
 
-    /// The same state, written at `now`.
-    fn brought_up_to(&self, now: Timestamp) -> Self {
+    /// The same state, written at `now`. `None` where to take and to give back is not to do nothing.
+    fn brought_up_to(&self, now: Timestamp) -> Option<Self> {
         let mut state = self.state.clone();
         self.by.take(&mut state, now, Cost::ONE);
         self.by.refund(&mut state, now, &Charge::new(now, Cost::ONE), Cost::ONE);
-        Self::new(state, self.by.clone())
+        let available = |state| self.by.available(state, now, Cost::ONE);
+        let is_the_same = available(&state) == available(&self.state);
+        is_the_same.then(|| Self::new(state, self.by.clone()))
     }
 }
 
@@ -161,7 +163,8 @@ impl<'h, A: Algorithm, H: Harness<A>> Trial<'h, A, H> {
             Ok(()) => {
                 let says = || "that it is admitted, with nothing to wait for".to_owned();
                 let is_usual = |would_be: Decision| {
-                    would_be.charge().is_some_and(|charge| charge.delay.is_zero())
+                    demand.is_plain()
+                        && would_be.charge().is_some_and(|charge| charge.delay.is_zero())
                 };
                 let expected = self.agree(key, demand, says, is_usual);
                 Told { expected, charged: None }
@@ -277,7 +280,7 @@ impl<'h, A: Algorithm, H: Harness<A>> Trial<'h, A, H> {
                 // The limit has changed. The time since the state was last written may count by the
                 // limit of then, or by that of now.
                 let seen = kept.seen.iter().chain([&now]);
-                possible.extend(seen.map(|seen| kept.brought_up_to(*seen)));
+                possible.extend(seen.filter_map(|seen| kept.brought_up_to(*seen)));
                 // A state that was idle under the limit of then may have been forgotten.
                 if kept.by.idle_at(&kept.state) <= now {
                     possible.push(initial());
