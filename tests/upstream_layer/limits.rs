@@ -57,7 +57,7 @@ async fn a_limit_that_an_answer_tells_is_in_force_for_all_clones() {
 async fn limits_that_are_adopted_are_in_force_and_what_was_used_stays_used() {
     let account = with_tokens(1_000);
     let client = Provider::new([Answer::used(600)]).by(account.clone());
-    ask_all(&client, question(500)).await;
+    ask_all(&client, question(600)).await;
     assert_eq!(left(&account).await, 400);
     account.adopt(&with_tokens(700));
     assert_eq!(left(&account).await, 100);
