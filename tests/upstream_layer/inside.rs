@@ -69,7 +69,8 @@ async fn an_overload_in_a_stream_slows_down_and_changes_no_limit() {
 #[tokio::test(start_paused = true)]
 async fn a_body_of_no_known_length_that_is_a_refusal_stops_at_its_end_and_counts_as_reserved() {
     let account = with_tokens(TOKENS);
-    let parts = frames(["{\"error\":{\"code\":\"rate_lim", "it_exceeded\",\"type\":\"tokens\"}", "}"]);
+    let parts =
+        frames(["{\"error\":{\"code\":\"rate_lim", "it_exceeded\",\"type\":\"tokens\"}", "}"]);
     let provider = Provider::new([json(parts)]);
     let client = provider.by(account.clone());
     ask_all(&client, question(100)).await;
