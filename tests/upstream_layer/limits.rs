@@ -3,6 +3,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tower_quota::{
     Quota, Rejection, RetryAfter,
+    algorithm::Algorithm as _,
     backend::LocalBuilder,
     time::Timestamp,
     upstream::{Account, Board, Dimension, KnownLimit, Source},
@@ -334,4 +335,19 @@ async fn an_instance_without_a_limit_empties_no_bucket_of_those_who_know_it() {
     tokio::time::sleep(millis(1)).await;
     ask_times(&none, 3).await;
     assert_eq!(left(&knowing).await, 400);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_never_fits_takes_no_room_from_answers() {
+    let account = with_tokens(10_000);
+    let capacity = || account.limits("").algorithm().capacity().get(1);
+    let client = Provider::new([Answer::used(600)]).by(account.clone());
+    ask_all(&client, question(10)).await;
+    let with_room = capacity();
+    assert!(with_room < 9_900, "{with_room}");
+    ask(&client, question(20_000)).await.expect_err("it never fits");
+    assert_eq!(capacity(), with_room);
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    ask(&client, question(9_900)).await.expect("it fits without the room");
+    assert!(capacity() >= 9_900);
 }
