@@ -351,3 +351,16 @@ async fn a_request_that_never_fits_takes_no_room_from_answers() {
     ask(&client, question(9_900)).await.expect("it fits without the room");
     assert!(capacity() >= 9_900);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_account_that_knows_no_limit_any_more_sends_one_request_at_a_time() {
+    let known = account().limit("tokens", Quota::per_hour(100_001)).build().expect("an account");
+    let slowly = || Answer::used(0).after(millis(100));
+    let provider = Provider::new([slowly(), slowly(), slowly()]);
+    let client = provider.by(known.clone());
+    known.adopt(&account().build().expect("an account"));
+    let begun = Instant::now();
+    futures::future::join_all((0..3).map(|_| ask_all(&client, question(10)))).await;
+    let at = provider.asked().into_iter().map(|asked| asked.at - begun);
+    assert_eq!(at.filter(|at| *at < millis(100)).count(), 1);
+}

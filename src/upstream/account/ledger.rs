@@ -239,8 +239,11 @@ impl<B: Backend<Plan>> Ledger<B> {
                 self.observer.learned(&self.quota, label, limit);
             }
             self.limiter().set_algorithm(rules.plan.clone());
-            if known.rules.is_unknown() && !rules.is_unknown() {
-                self.watch.trust();
+            match (known.rules.is_unknown(), rules.is_unknown()) {
+                (true, false) => self.watch.trust(),
+                // As little is known as of a new account.
+                (false, true) => self.watch.slow_down(),
+                _ => {}
             }
             known.rules = Arc::new(rules);
         }
