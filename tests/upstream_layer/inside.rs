@@ -5,7 +5,7 @@ use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 use tower_quota::{
     backend::LocalBuilder,
-    upstream::{Account, Class},
+    upstream::{Account, Class, Source},
 };
 
 use crate::support::{
@@ -45,6 +45,25 @@ async fn an_error_in_a_stream_stops_all_as_soon_as_it_passes() {
     assert_eq!(ask_all(&client, question(100)).await.0, 200);
     let waited = provider.asked()[1].at - begun;
     assert!((millis(9_500)..millis(9_600)).contains(&waited), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_error_in_a_stream_says_of_a_limit_is_in_force_for_all() {
+    let parts = [
+        BROKEN[0],
+        "data: {\"error\":{\"message\":\"Rate limit reached on tokens per min (TPM): Limit 10000, Used 9700, Requested 400. Please try again in 600ms.\",\"type\":\"tokens\",\"code\":\"rate_limit_exceeded\"}}\n\n",
+        BROKEN[2],
+    ];
+    let account = with_tokens(TOKENS);
+    let client = Provider::new([stream(parts)]).by(account.clone());
+    let mut body = ask(&client, question(100)).await.expect("an answer").into_body();
+    for _ in parts {
+        body.frame().await.expect("a frame").expect("no error");
+    }
+    let known = &account.notice("").limits[0];
+    assert_eq!((&*known.name, known.limit, known.source), ("tokens", 10_000, Source::Told));
+    let left = left(&account).await;
+    assert!((290..=310).contains(&left), "{left}");
 }
 
 #[tokio::test(start_paused = true)]
