@@ -135,11 +135,13 @@ async fn observe<B: Backend<Plan>, ResBody: Body<Data = Bytes>>(
         })
         .stop;
     let response = Response::from_parts(parts, body);
-    if is_failure {
+    // A refusal with a success is read to its end by now: nothing was used, whether another account is
+    // asked in its place or not.
+    if is_failure || stop.is_some() {
         hold.fail();
         return (MeasuredBody::measuring(response, None), stop);
     }
-    let metering = Metering::new(&hold, response.headers(), stop.is_some(), is_safe);
+    let metering = Metering::new(&hold, response.headers(), is_safe);
     (MeasuredBody::measuring(response, Some((metering, Reservation::of(hold)))), stop)
 }
 
