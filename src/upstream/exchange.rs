@@ -52,7 +52,7 @@ impl<S, B: Backend<Plan>, R, W> Exchange<S, B, R, W> {
         ResBody: Body<Data = Bytes>,
     {
         let settings = Arc::clone(&self.settings);
-        let Settings { pool, answer, ask, max_peek, tokenizer } = &*settings;
+        let Settings { pool, answer, ask, max_peek, counter } = &*settings;
         let (mut parts, body) = request.into_parts();
         let mut body = PeekedBody::unread(body);
         let is_whole = body.fill(*max_peek).await;
@@ -65,7 +65,7 @@ impl<S, B: Backend<Plan>, R, W> Exchange<S, B, R, W> {
         let estimates = {
             let model = model.as_deref();
             let peeked = Peeked { bytes: &peeked, is_whole, length, model };
-            Estimates::of(pool.profiles(), tokenizer.as_ref(), &peeked).await
+            Estimates::of(pool.profiles(), counter.as_ref(), &peeked).await
         };
         let estimate = |profile: &Profile| estimates.by(profile);
         let mut tried = Vec::new();
