@@ -73,7 +73,7 @@ static PROFILES: LazyLock<Vec<(u8, Profile)>> = LazyLock::new(|| {
 fn chosen(input: &[u8]) -> Option<(&'static Profile, &[u8])> {
     let (first, rest) = input.split_first()?;
     let by_letter = PROFILES.iter().find(|(letter, _)| letter == first);
-    let (_, profile) = by_letter.unwrap_or(&PROFILES[usize::from(*first) % PROFILES.len()]);
+    let (_, profile) = by_letter.unwrap_or_else(|| &PROFILES[usize::from(*first) % PROFILES.len()]);
     Some((profile, rest))
 }
 
