@@ -3,7 +3,7 @@
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, header::CONTENT_TYPE, request::Parts};
+use http::{Request, Response, request::Parts, response};
 use http_body::Body;
 use tower_service::Service;
 
@@ -16,6 +16,7 @@ use super::{
     observation::{Answer, Class, Observation, Stop},
     pool::{Question, Sendable},
     profile::Profile,
+    reading::is_json,
     service::{Settings, UpstreamBody},
 };
 use crate::{
@@ -51,7 +52,7 @@ impl<S, B: Backend<Plan>, R, W> Exchange<S, B, R, W> {
         ResBody: Body<Data = Bytes>,
     {
         let settings = Arc::clone(&self.settings);
-        let Settings { pool, answer, ask, max_peek, tokenizer } = &*settings;
+        let Settings { pool, answer, ask, max_peek, counter } = &*settings;
         let (mut parts, body) = request.into_parts();
         let mut body = PeekedBody::unread(body);
         let is_whole = body.fill(*max_peek).await;
@@ -64,7 +65,7 @@ impl<S, B: Backend<Plan>, R, W> Exchange<S, B, R, W> {
         let estimates = {
             let model = model.as_deref();
             let peeked = Peeked { bytes: &peeked, is_whole, length, model };
-            Estimates::of(pool.profiles(), tokenizer.as_ref(), &peeked).await
+            Estimates::of(pool.profiles(), counter.as_ref(), &peeked).await
         };
         let estimate = |profile: &Profile| estimates.by(profile);
         let mut tried = Vec::new();
@@ -93,9 +94,10 @@ impl<S, B: Backend<Plan>, R, W> Exchange<S, B, R, W> {
             tried.push(member);
             let again = (can_be_repeated && pool.has_another(&tried)).then(|| parts.clone());
             pool.prepare(member, &mut parts);
+            let is_safe = parts.method.is_safe();
             let sent = self.service.call(Request::from_parts(parts, body)).await;
             // Dropped with an error, what is held counts as reserved.
-            let (response, stop) = observe(sent?, hold).await;
+            let (response, stop) = observe(sent?, hold, is_safe).await;
             let Some(original) = again.filter(|_| stop.is_some_and(|stop| is_for_another(&stop)))
             else {
                 return Ok(response);
@@ -107,16 +109,18 @@ impl<S, B: Backend<Plan>, R, W> Exchange<S, B, R, W> {
     }
 }
 
-/// Tells the account what the answer says, and sets going what settles it.
+/// Tells the account what the answer says, and sets going what settles it. `is_safe`: the request only
+/// reads what is there.
 async fn observe<B: Backend<Plan>, ResBody: Body<Data = Bytes>>(
     response: Response<ResBody>,
     mut hold: Hold<B>,
+    is_safe: bool,
 ) -> (Response<UpstreamBody<ResBody>>, Option<Stop>) {
     let received = hold.now();
     let (parts, body) = response.into_parts();
     let mut body = PeekedBody::unread(body);
     let is_failure = is_failure(parts.status);
-    if is_failure || may_refuse(hold.profile(), parts.status, &parts.headers, &body) {
+    if is_failure || (!is_safe && may_refuse(hold.profile(), &parts, &body)) {
         // What a provider says of a refusal it says at once. If not, the caller waits no longer.
         let read = body.fill(Observation::MAX_BODY);
         drop(tokio::time::timeout(READ, read).await);
@@ -131,26 +135,25 @@ async fn observe<B: Backend<Plan>, ResBody: Body<Data = Bytes>>(
         })
         .stop;
     let response = Response::from_parts(parts, body);
-    if is_failure {
+    // A refusal with a success is read to its end by now: nothing was used, whether another account is
+    // asked in its place or not.
+    if is_failure || stop.is_some() {
         hold.fail();
         return (MeasuredBody::measuring(response, None), stop);
     }
-    let metering = Metering::new(&hold, response.headers(), stop.is_some());
+    let metering = Metering::new(&hold, response.headers(), is_safe);
     (MeasuredBody::measuring(response, Some((metering, Reservation::of(hold)))), stop)
 }
 
 /// Whether a success may be a refusal in truth, and is short enough to wait for its end.
 fn may_refuse<B: Body<Data = Bytes>>(
     profile: &Profile,
-    status: StatusCode,
-    headers: &HeaderMap,
+    parts: &response::Parts,
     body: &PeekedBody<B>,
 ) -> bool {
-    let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
-    let is_stream = kind.starts_with(b"text/event-stream");
     let length = body.size_hint().exact();
-    profile.rules().iter().any(|rule| rule.status.contains(&status.as_u16()))
-        && !is_stream
+    profile.rules().iter().any(|rule| rule.status.contains(&parts.status.as_u16()))
+        && is_json(&parts.headers)
         && length.is_some_and(|length| length <= Observation::MAX_BODY as u64)
 }
 

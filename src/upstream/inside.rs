@@ -28,6 +28,8 @@ enum State {
     /// It has passed.
     Passed,
     Told,
+    /// Nothing is taken for one.
+    Closed,
 }
 
 /// What the paths of errors inside of an answer lead to, beside those of refusals.
@@ -63,9 +65,14 @@ fn elsewhere(inside: &InsideShape, path: &str) -> Vec<String> {
 }
 
 impl Inside {
+    /// Takes nothing for an error.
+    pub(super) fn closed() -> Self {
+        Self { found: Found::default(), state: State::Closed }
+    }
+
     /// Takes a value that its paths lead to.
     pub(super) fn take(&mut self, shape: &InsideShape, target: usize, value: Value<'_>) {
-        if matches!(self.state, State::Passed | State::Told) {
+        if matches!(self.state, State::Passed | State::Told | State::Closed) {
             return;
         }
         let mark = target.checked_sub(InsideTargets::MARKS).and_then(|at| shape.errors.get(at));
@@ -98,7 +105,7 @@ impl Inside {
         match self.state {
             State::Well => self.found.clear(),
             State::Passing => self.state = State::Passed,
-            State::Passed | State::Told => {}
+            State::Passed | State::Told | State::Closed => {}
         }
     }
 
@@ -111,7 +118,7 @@ impl Inside {
 
     /// Whether there was an error.
     pub(super) fn is_error(&self) -> bool {
-        self.state != State::Well
+        !matches!(self.state, State::Well | State::Closed)
     }
 
     /// Whether one has passed of which nobody was told.

@@ -1,6 +1,7 @@
 use std::{fmt, sync::Arc};
 
 use super::{
+    estimates::Counter,
     pool::Pool,
     service::{Settings, Upstream},
     tokenizer::Tokenizer,
@@ -83,7 +84,7 @@ impl<B: Backend<Plan>> UpstreamLayer<B> {
             answer: Fail,
             ask: UpToMaxWait,
             max_peek: UpstreamLayer::DEFAULT_MAX_PEEK,
-            tokenizer: None,
+            counter: None,
         })
     }
 }
@@ -104,9 +105,9 @@ impl<B: Backend<Plan>, R, W> UpstreamLayer<B, R, W> {
     where
         W: Clone,
     {
-        let Settings { pool, ask, max_peek, tokenizer, .. } = &*self.settings;
+        let Settings { pool, ask, max_peek, counter, .. } = &*self.settings;
         let (pool, ask, max_peek) = (pool.clone(), ask.clone(), *max_peek);
-        UpstreamLayer::of(Settings { pool, answer, ask, max_peek, tokenizer: tokenizer.clone() })
+        UpstreamLayer::of(Settings { pool, answer, ask, max_peek, counter: counter.clone() })
     }
 
     /// Asks for its turn as `ask` says: with a deadline, a priority, on the account of a tenant. It is
@@ -117,9 +118,9 @@ impl<B: Backend<Plan>, R, W> UpstreamLayer<B, R, W> {
     where
         R: Clone,
     {
-        let Settings { pool, answer, max_peek, tokenizer, .. } = &*self.settings;
+        let Settings { pool, answer, max_peek, counter, .. } = &*self.settings;
         let (pool, answer, max_peek) = (pool.clone(), answer.clone(), *max_peek);
-        UpstreamLayer::of(Settings { pool, answer, ask, max_peek, tokenizer: tokenizer.clone() })
+        UpstreamLayer::of(Settings { pool, answer, ask, max_peek, counter: counter.clone() })
     }
 
     /// How many bytes of a request's body are read, and held until it is sent, to estimate what the
@@ -129,9 +130,9 @@ impl<B: Backend<Plan>, R, W> UpstreamLayer<B, R, W> {
         R: Clone,
         W: Clone,
     {
-        let Settings { pool, answer, ask, tokenizer, .. } = &*self.settings;
+        let Settings { pool, answer, ask, counter, .. } = &*self.settings;
         let (pool, answer, ask) = (pool.clone(), answer.clone(), ask.clone());
-        Self::of(Settings { pool, answer, ask, max_peek, tokenizer: tokenizer.clone() })
+        Self::of(Settings { pool, answer, ask, max_peek, counter: counter.clone() })
     }
 
     /// Estimates the input of requests with a tokenizer, where it knows their model. By default, and of
@@ -140,6 +141,9 @@ impl<B: Backend<Plan>, R, W> UpstreamLayer<B, R, W> {
     /// A body of up to 16 KiB is counted where it is read; a longer one on a thread of Tokio's for work
     /// that blocks, so that nobody else waits for it. A request that goes away meanwhile is counted to
     /// its end all the same. More than [`max_peek`](Self::max_peek) bytes are never counted.
+    ///
+    /// As many long bodies are counted at a time as there are processors. Of those that come meanwhile
+    /// characters are counted, and so of any on which the tokenizer panics.
     pub fn tokenizer(self, tokenizer: impl Tokenizer + 'static) -> Self
     where
         R: Clone,
@@ -147,8 +151,8 @@ impl<B: Backend<Plan>, R, W> UpstreamLayer<B, R, W> {
     {
         let Settings { pool, answer, ask, max_peek, .. } = &*self.settings;
         let (pool, answer, ask) = (pool.clone(), answer.clone(), ask.clone());
-        let tokenizer = Some(Arc::new(tokenizer) as Arc<dyn Tokenizer>);
-        Self::of(Settings { pool, answer, ask, max_peek: *max_peek, tokenizer })
+        let counter = Some(Counter::new(tokenizer));
+        Self::of(Settings { pool, answer, ask, max_peek: *max_peek, counter })
     }
 }
 

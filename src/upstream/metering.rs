@@ -32,29 +32,26 @@ pub struct Metering {
     estimate: Estimate,
     reserved: Cost,
     sent: Timestamp,
-    /// The account knows already that it is refused.
-    is_told: bool,
     learner: Arc<dyn Learns>,
 }
 
 impl Metering {
-    /// Reads an answer with these fields. `is_told`: what its head and its beginning say of a refusal
-    /// has been taken in.
+    /// Reads an answer with these fields. `is_safe`: it answers a request that only reads what is there, so
+    /// that an error in it is one of another time.
     pub(super) fn new<B: Backend<Plan>>(
         hold: &Hold<B>,
         headers: &http::HeaderMap,
-        is_told: bool,
+        is_safe: bool,
     ) -> Self {
         let (profile, estimate): (&Profile, _) = (hold.profile(), *hold.estimate());
         let reading = UsageReading::of(profile, headers).estimated(&estimate);
+        let reading = if is_safe { reading.without_errors() } else { reading };
         let reserved = hold.charge().cost;
-        Self { reading, estimate, reserved, sent: hold.sent(), is_told, learner: hold.learner() }
+        Self { reading, estimate, reserved, sent: hold.sent(), learner: hold.learner() }
     }
 
     fn tell(&mut self) {
-        if let Some(error) = self.reading.error(self.sent, self.learner.now())
-            && !self.is_told
-        {
+        if let Some(error) = self.reading.error(self.sent, self.learner.now()) {
             self.learner.interrupted(&error);
         }
     }

@@ -164,6 +164,11 @@ impl Profile {
         &self.inner.refusal_paths
     }
 
+    /// Whether it knows refusals by answers whose status is a success.
+    pub(super) fn refuses_with_success(&self) -> bool {
+        self.rules().iter().any(|rule| rule.status.iter().any(|status| (200..300).contains(status)))
+    }
+
     pub(super) fn inside(&self) -> &InsideShape {
         &self.inner.shape.inside
     }

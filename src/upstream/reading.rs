@@ -5,7 +5,7 @@ use super::{
     event_stream::Frames,
     events::{Events, Part},
     inside::Inside,
-    observation::Observation,
+    observation::{Class, Observation},
     profile::{InsideShape, OnFailure, Profile, Settles},
     scan::{Scanner, Value},
     usage::{Told, Usage, UsageTarget},
@@ -82,16 +82,19 @@ impl UsageReading {
         Self::new(profile, Framing::Frames(Box::default()))
     }
 
-    /// Reads a body of the type that its fields tell. What is not an event stream is taken as JSON.
+    /// Reads a body of the type that its fields tell. What is not an event stream is taken as JSON, but
+    /// only what says that it is JSON is looked at for an error: anything else may be a file of somebody
+    /// who has written one into it.
     pub fn of(profile: &Profile, headers: &HeaderMap) -> Self {
-        let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
-        let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        let kind = media_type(headers);
         if kind.eq_ignore_ascii_case(b"text/event-stream") {
             Self::events(profile)
         } else if kind.eq_ignore_ascii_case(b"application/vnd.amazon.eventstream") {
             Self::frames(profile)
-        } else {
+        } else if is_json(headers) {
             Self::json(profile)
+        } else {
+            Self::json(profile).without_errors()
         }
     }
 
@@ -105,6 +108,11 @@ impl UsageReading {
             estimate: None,
             at_least: None,
         }
+    }
+
+    /// Takes nothing in the answer for an error of the call, as where it hands out what others wrote.
+    pub(super) fn without_errors(self) -> Self {
+        Self { inside: Inside::closed(), ..self }
     }
 
     /// What the request was estimated to use: its input counts where the answer does not tell it.
@@ -147,6 +155,9 @@ impl UsageReading {
     /// passed, of any other body after [`cost`](Reading::cost) was asked. `sent` is when the request
     /// was sent, `received` when this part came.
     ///
+    /// A body that is no stream stops nobody for good, unless the profile has a rule for refusals with a
+    /// success: it is no event of the provider's, and what a model puts out may look like one.
+    ///
     /// ```
     /// use tower_quota::{reserve::Reading, time::Timestamp, upstream::{Class, Profile, UsageReading}};
     ///
@@ -161,7 +172,11 @@ impl UsageReading {
     /// assert_eq!(stop.map(|stop| stop.class), Some(Class::Overloaded));
     /// ```
     pub fn error(&mut self, sent: Timestamp, received: Timestamp) -> Option<Observation> {
-        self.inside.tell(&self.profile, sent, received)
+        let mut told = self.inside.tell(&self.profile, sent, received)?;
+        if self.is_in_one_piece() && !self.profile.refuses_with_success() {
+            told.stop.take_if(|stop| stop.class == Class::Permanent);
+        }
+        Some(told)
     }
 
     /// What the part that has passed says.
@@ -212,6 +227,18 @@ impl Reading for UsageReading {
             None => usage.input.map(|_| cost),
         }
     }
+}
+
+/// The type of a body without its parameters.
+fn media_type(headers: &HeaderMap) -> &[u8] {
+    let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
+    kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii()
+}
+
+/// Whether a body says that it is JSON.
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
+    let kind = media_type(headers).to_ascii_lowercase();
+    kind == b"application/json" || kind.ends_with(b"+json")
 }
 
 /// Reads a part of a stream.

@@ -11,7 +11,7 @@ use http::{Request, Response, request::Parts};
 use http_body::Body;
 use tower_service::Service;
 
-use super::{exchange::Exchange, metering::Metering, pool::Pool, tokenizer::Tokenizer};
+use super::{estimates::Counter, exchange::Exchange, metering::Metering, pool::Pool};
 use crate::{
     algorithm::Plan,
     backend::Backend,
@@ -53,7 +53,7 @@ pub(super) struct Settings<B: Backend<Plan>, R, W> {
     pub(super) answer: R,
     pub(super) ask: W,
     pub(super) max_peek: usize,
-    pub(super) tokenizer: Option<Arc<dyn Tokenizer>>,
+    pub(super) counter: Option<Counter>,
 }
 
 impl<S, B: Backend<Plan>, R, W> Upstream<S, B, R, W> {

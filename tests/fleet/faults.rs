@@ -4,11 +4,11 @@ use axum::http::StatusCode;
 use tower_quota::{
     Quota,
     testing::strict_upstream::{Answers, Fault, ProviderLimit, StrictUpstream, Told},
-    upstream::Class,
+    upstream::{Class, Dimension, KnownLimit},
 };
 
 use crate::{
-    fleet::{Fleet, Setup, run, until},
+    fleet::{Fleet, INSTANCES, Setup, run, until},
     load::{Spread, arrivals},
     network::{Exchange, Network},
     servers::Standalone,
@@ -22,13 +22,17 @@ const TIME: Duration = Duration::from_secs(8);
 /// that does not know would send dozens.
 const NEWS: Duration = Duration::from_millis(500);
 
-/// What was refused had left before the first refusal was known.
+/// So many may be on their way before a refusal is known: two of the largest bursts. One to four are, in runs on
+/// a machine that does nothing else.
+const MOST_REFUSED: usize = 40;
+
+/// What was refused had left before the first refusal was known, and that was not much.
 fn adapted(network: &Network) -> bool {
     let exchanges = network.exchanges();
     let is_refused = |exchange: &&Exchange| exchange.status == StatusCode::TOO_MANY_REQUESTS;
     let refused: Vec<_> = exchanges.iter().filter(is_refused).collect();
     let Some(known) = refused.first().map(|first| first.answered + NEWS) else { return true };
-    refused.iter().all(|refused| refused.sent < known)
+    refused.len() <= MOST_REFUSED && refused.iter().all(|refused| refused.sent < known)
 }
 
 /// The limit is halved while all of it is used, and the provider says so in this way.
@@ -45,6 +49,7 @@ async fn costs_one_refusal(told: Told) {
     };
     let network = Network::none(&upstream);
     let fleet = Fleet::start(&server.url(), &network, &setup);
+    let is_told = matches!(told, Told::AtOnce);
     let changing = upstream.clone();
     let changed = tokio::spawn(async move {
         tokio::time::sleep(TIME / 2).await;
@@ -55,6 +60,7 @@ async fn costs_one_refusal(told: Told) {
 
     let before = changed.await.expect("it is changed");
     let record = upstream.record();
+    assert!(is_told || !record.refused.is_empty(), "nothing else says that it was halved");
     assert!(adapted(&network), "{:?}", record.refused);
     assert!(record.admitted > before, "the fleet goes on under the new limit");
     for account in &fleet.accounts {
@@ -121,11 +127,20 @@ async fn limits_that_nobody_set_are_learned_without_a_refusal() {
         .build();
     let setup = Setup { limits: Vec::new(), jitter: Duration::from_millis(100) };
     let fleet = Fleet::start(&server.url(), &Network::none(&upstream), &setup);
-    let time = Duration::from_secs(3);
-    run(&fleet, &arrivals(5, Spread::Even, 60, time), time).await;
-    let record = upstream.record();
-    assert_eq!(record.refused, []);
-    assert!(record.admitted >= 28, "{}", record.admitted);
+    let calls = arrivals(5, Spread::Even, 60, Duration::from_secs(3));
+    let asked = async {
+        // Those who find no room wait for it for longer than this takes.
+        run(&fleet, &calls, Duration::from_secs(30)).await;
+    };
+    let used = async {
+        tokio::time::sleep(calls[calls.len() - 1].at).await;
+        until(|| upstream.record().admitted >= 28).await;
+    };
+    tokio::select! {
+        () = asked => panic!("what was left was not used: {}", upstream.record().admitted),
+        () = used => {}
+    }
+    assert_eq!(upstream.record().refused, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -140,18 +155,21 @@ async fn an_instance_that_starts_later_knows_of_a_stop() {
     };
     let first = Fleet::start(&server.url(), &Network::none(&upstream), &setup);
     upstream.inject(Fault::OutOfMoney);
-    let calls = arrivals(5, Spread::Even, 1, Duration::from_millis(1));
-    run(&first, &calls[..1], Duration::from_millis(500)).await;
+    let call = arrivals(5, Spread::Even, 1, Duration::from_millis(1))[0];
+    first.answered(call).await;
+    // When another knows of it, the server has it.
+    let witness = &first.accounts[(call.instance + 1) % INSTANCES];
+    witness.tell("witness", KnownLimit::new("requests", Dimension::Requests, 1_000));
+    until(|| witness.notice("").stop.is_some()).await;
 
     let later = Fleet::start(&server.url(), &Network::none(&upstream), &setup);
-    run(&later, &calls[..1], Duration::from_millis(500)).await;
+    later.answered(call).await;
     assert_eq!(upstream.record().admitted, 0, "nothing more was sent");
-    let stop = later.accounts[calls[0].instance].notice("").stop;
+    let stop = later.accounts[call.instance].notice("").stop;
     assert_eq!(stop.expect("it knows").class, Class::Permanent);
 
     later.accounts[0].resume("");
-    let instance = calls[0].instance;
-    until(|| first.accounts[instance].notice("").stop.is_none()).await;
-    run(&first, &calls[..1], Duration::from_millis(500)).await;
+    until(|| first.accounts[call.instance].notice("").stop.is_none()).await;
+    first.answered(call).await;
     assert_eq!(upstream.record().admitted, 1, "the bill is paid");
 }

@@ -85,6 +85,12 @@ impl<B: Backend<Plan>> Fleet<B> {
         Self { instances: instances.collect(), accounts }
     }
 
+    /// Waits until a call has its answer.
+    pub(crate) async fn answered(&self, call: Call) {
+        let answer = tokio::time::timeout(Duration::from_secs(20), self.ask(call));
+        answer.await.expect("it is answered");
+    }
+
     /// Asks, and reads the answer to its end.
     fn ask(&self, call: Call) -> impl Future<Output = ()> + Send + 'static {
         let instance = self.instances[call.instance].clone();

@@ -4,6 +4,7 @@ mod board;
 mod distant;
 mod faults;
 mod fleet;
+mod ledgers;
 mod load;
 mod named;
 mod network;

@@ -19,7 +19,7 @@ use tower_quota::{
     quota_service::{QuotaService, Rules, http::QuotaRouter},
     reserve::{End, Reading as _},
     time::{SystemClock, Timestamp},
-    upstream::{Answer, Form, Profile, Standing, UsageReading},
+    upstream::{Answer, Form, Profile, Standing, Tokenizer, UsageReading},
 };
 
 /// A name, and what it does with input.
@@ -32,6 +32,7 @@ pub(crate) const TARGETS: &[Target] = &[
     ("usage_frames", usage_frames),
     ("answer", answer),
     ("estimate", estimate),
+    ("tokens", tokens),
     ("profile", profile),
     ("canonical_json", canonical_json),
     ("cached_answer", cached_answer),
@@ -43,14 +44,37 @@ pub(crate) const TARGETS: &[Target] = &[
 
 const NOW: Timestamp = Timestamp::from_secs(1_790_000_000);
 
-static PROFILES: LazyLock<Vec<Profile>> = LazyLock::new(|| {
-    Profile::READY.iter().map(|name| Profile::ready(name).expect("it is ready-made")).collect()
+/// The profiles and the letters by which seeds choose them. A letter keeps its profile: new ones are added at
+/// the end.
+const CHOICES: [(u8, &str); 14] = [
+    (b'F', "anthropic"),
+    (b'G', "azure-openai"),
+    (b'H', "bedrock"),
+    (b'I', "cerebras"),
+    (b'J', "dashscope"),
+    (b'K', "deepseek"),
+    (b'L', "gemini"),
+    (b'M', "groq"),
+    (b'N', "hugging-face"),
+    (b'O', "ietf"),
+    (b'P', "mistral"),
+    (b'Q', "openai"),
+    (b'R', "openrouter"),
+    (b'S', "zhipu"),
+];
+
+static PROFILES: LazyLock<Vec<(u8, Profile)>> = LazyLock::new(|| {
+    assert_eq!(CHOICES.len(), Profile::READY.len(), "each ready-made profile has a letter");
+    let ready = |name| Profile::ready(name).expect("it is ready-made");
+    CHOICES.iter().map(|(letter, name)| (*letter, ready(name))).collect()
 });
 
-/// The first byte chooses a profile, the rest is the input.
+/// The first byte chooses a profile, by its letter if it is one; the rest is the input.
 fn chosen(input: &[u8]) -> Option<(&'static Profile, &[u8])> {
     let (first, rest) = input.split_first()?;
-    Some((&PROFILES[usize::from(*first) % PROFILES.len()], rest))
+    let by_letter = PROFILES.iter().find(|(letter, _)| letter == first);
+    let (_, profile) = by_letter.unwrap_or_else(|| &PROFILES[usize::from(*first) % PROFILES.len()]);
+    Some((profile, rest))
 }
 
 /// Reads a body at once, in two parts and byte by byte: it tells the same.
@@ -144,6 +168,24 @@ fn estimate(input: &[u8]) {
         let estimate = profile.estimate(request);
         profile.reserved(&estimate);
     }
+}
+
+/// Of a model that a tokenizer does not know, the estimate is the one without it.
+fn tokens(input: &[u8]) {
+    struct Letters;
+    impl Tokenizer for Letters {
+        fn count(&self, model: &str, text: &str) -> Option<u64> {
+            (model == "known").then(|| text.chars().count() as u64)
+        }
+        fn per_message(&self, model: &str) -> Option<u64> {
+            (model == "known").then_some(u64::MAX)
+        }
+    }
+    let Some((profile, request)) = chosen(input) else { return };
+    let estimate = profile.estimate_with("known", request, &Letters);
+    profile.reserved(&estimate);
+    let unknown = profile.estimate_with("unknown", request, &Letters);
+    assert_eq!(unknown, profile.estimate(request));
 }
 
 fn profile(input: &[u8]) {

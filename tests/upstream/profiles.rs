@@ -57,6 +57,11 @@ fn an_error_names_the_key_and_the_remedy() {
             "`limit[1].name`",
             "of its own",
         ),
+        (
+            &format!("{head}[[limit]]\nname = \"told-x\"\ndimension = \"requests\""),
+            "`limit[0].name`",
+            "begin it otherwise",
+        ),
         (&format!("{head}[[refusal]]\nclass = \"daily\""), "`refusal[0]`", "`status`"),
         (
             &format!("{head}[[refusal]]\nstatus = [429]\nis = \"x\"\nclass = \"daily\""),

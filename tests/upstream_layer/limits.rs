@@ -3,6 +3,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tower_quota::{
     Quota, Rejection, RetryAfter,
+    algorithm::Algorithm as _,
     backend::LocalBuilder,
     time::Timestamp,
     upstream::{Account, Board, Dimension, KnownLimit, Source},
@@ -57,7 +58,8 @@ async fn a_limit_that_an_answer_tells_is_in_force_for_all_clones() {
 async fn limits_that_are_adopted_are_in_force_and_what_was_used_stays_used() {
     let account = with_tokens(1_000);
     let client = Provider::new([Answer::used(600)]).by(account.clone());
-    ask_all(&client, question(600)).await;
+    // As much as is reserved for it: beyond that, room would be left for the next.
+    ask_all(&client, question(599)).await;
     assert_eq!(left(&account).await, 400);
     account.adopt(&with_tokens(700));
     assert_eq!(left(&account).await, 100);
@@ -266,4 +268,99 @@ async fn instances_that_were_told_of_other_limits_count_one_by_its_name() {
     }
     ask(&one, question(10)).await.expect_err("five were sent");
     ask(&other, question(10)).await.expect_err("five were sent");
+}
+
+/// Of a provider whose windows move: what is used of one does not come back at once.
+fn windowed(store: Store, requests: Option<u64>) -> Account<Store> {
+    let account = Account::builder(profile("mistral")).backend(store).jitter(Duration::ZERO);
+    let quota = requests.map(Quota::per_minute);
+    let account =
+        quota.into_iter().fold(account, |account, quota| account.limit("requests", quota));
+    account.build().expect("an account")
+}
+
+async fn ask_times(account: &Account<Store>, times: usize) {
+    let client = Provider::default().by(account.clone());
+    for _ in 0..times {
+        ask_all(&client, question(10)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_used_of_a_window_stays_used_however_large_its_limit_becomes() {
+    let account = windowed(store(), Some(900));
+    ask_times(&account, 5).await;
+    for (limit, used) in [(1_500, 5), (900, 6), (100_000, 7)] {
+        account.adopt(&windowed(store(), Some(limit)));
+        assert_eq!(left(&account).await, limit - used);
+        ask_times(&account, 1).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_used_of_a_window_before_its_limit_was_known_is_used_of_it() {
+    let account = windowed(store(), None);
+    ask_times(&account, 5).await;
+    account.adopt(&windowed(store(), Some(10)));
+    assert_eq!(left(&account).await, 5);
+}
+
+/// It used to be forgotten, as the limit of each had a state of another kind.
+#[tokio::test(start_paused = true)]
+async fn instances_that_know_a_limit_otherwise_or_not_at_all_forget_nothing_of_it() {
+    let store = store();
+    let of = |requests| windowed(store.clone(), requests);
+    let (small, large, none) = (of(Some(900)), of(Some(1_500)), of(None));
+    for (account, times) in [(&small, 3), (&large, 2), (&none, 4), (&small, 1)] {
+        ask_times(account, times).await;
+    }
+    assert_eq!((left(&small).await, left(&large).await), (890, 1_490));
+}
+
+/// It used to drain at once what all had used of the bucket.
+#[tokio::test(start_paused = true)]
+async fn an_instance_without_a_limit_empties_no_bucket_of_those_who_know_it() {
+    let store = store();
+    let of = |limit: Option<Quota>| {
+        let account = Account::builder(profile("openai")).backend(store.clone());
+        let account = account.jitter(Duration::ZERO);
+        let account =
+            limit.into_iter().fold(account, |account, quota| account.limit("tokens", quota));
+        account.build().expect("an account")
+    };
+    let (knowing, none) = (of(Some(Quota::per_hour(1_001))), of(None));
+    let answers = std::array::from_fn::<_, 1, _>(|_| Answer::used(600));
+    ask_all(&Provider::new(answers).by(knowing.clone()), question(599)).await;
+    assert_eq!(left(&knowing).await, 400);
+    tokio::time::sleep(millis(1)).await;
+    ask_times(&none, 3).await;
+    assert_eq!(left(&knowing).await, 400);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_never_fits_takes_no_room_from_answers() {
+    let account = with_tokens(10_000);
+    let capacity = || account.limits("").algorithm().capacity().get(1);
+    let client = Provider::new([Answer::used(600)]).by(account.clone());
+    ask_all(&client, question(10)).await;
+    let with_room = capacity();
+    assert!(with_room < 9_900, "{with_room}");
+    ask(&client, question(20_000)).await.expect_err("it never fits");
+    assert_eq!(capacity(), with_room);
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    ask(&client, question(9_900)).await.expect("it fits without the room");
+    assert!(capacity() >= 9_900);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_that_knows_no_limit_any_more_sends_one_request_at_a_time() {
+    let known = account().limit("tokens", Quota::per_hour(100_001)).build().expect("an account");
+    let slowly = || Answer::used(0).after(millis(100));
+    let provider = Provider::new([slowly(), slowly(), slowly()]);
+    let client = provider.by(known.clone());
+    known.adopt(&account().build().expect("an account"));
+    let begun = Instant::now();
+    futures::future::join_all((0..3).map(|_| ask_all(&client, question(10)))).await;
+    let at = provider.asked().into_iter().map(|asked| asked.at - begun);
+    assert_eq!(at.filter(|at| *at < millis(100)).count(), 1);
 }

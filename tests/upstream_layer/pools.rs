@@ -1,10 +1,13 @@
 use http::{HeaderValue, request::Parts};
+use std::time::Duration;
+
 use tower_quota::{
-    Rejection,
-    upstream::{Account, Pool},
+    Quota, Rejection,
+    backend::LocalBuilder,
+    upstream::{Account, Pool, Profile},
 };
 
-use crate::support::{Answer, Provider, Store, ask, ask_all, question, with_tokens};
+use crate::support::{Answer, Paused, Provider, Store, ask, ask_all, left, question, with_tokens};
 
 fn key(key: &'static str) -> impl Fn(&mut Parts) + Send + Sync + 'static {
     move |parts| {
@@ -34,6 +37,38 @@ async fn the_keys_of_an_account_take_turns_and_share_its_quota() {
         ask_all(&client, question(10)).await;
     }
     assert_eq!(keys(&provider), ["a", "b", "a", "b"]);
+}
+
+/// Its body is dropped unread, which is no cut.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_with_a_success_counts_as_one_where_another_is_asked_in_its_place() {
+    let house: Profile = r#"
+        name = "house"
+        like = "openai"
+        [[refusal]]
+        status = [200]
+        path = "error.code"
+        is = "busy"
+        class = "overloaded"
+        [usage]
+        output = ["usage.completion_tokens"]
+        counts-on-failure = "nothing"
+    "#
+    .parse()
+    .expect("a profile");
+    let of = || {
+        let store = LocalBuilder::new().build_with_clock(Paused::new());
+        let account = Account::builder(house.clone()).backend(store).jitter(Duration::ZERO);
+        let quota = Quota::per_hour(10_001);
+        account.limit("requests", quota).limit("tokens", quota).build().expect("an account")
+    };
+    let (one, other) = (of(), of());
+    let pool = Pool::new().member(one.clone(), key("one")).member(other.clone(), key("other"));
+    let refusal = Answer::new(200, r#"{"error":{"code":"busy"}}"#);
+    let provider = Provider::new([refusal.header("content-type", "application/json")]);
+    assert_eq!(ask_all(&provider.by(pool), question(100)).await.0, 200);
+    assert_eq!(keys(&provider), ["one", "other"]);
+    assert_eq!(left(&one).await, 10_000);
 }
 
 #[tokio::test(start_paused = true)]

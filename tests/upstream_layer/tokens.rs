@@ -1,5 +1,5 @@
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Condvar, Mutex},
     thread::{self, ThreadId},
 };
 
@@ -47,12 +47,55 @@ async fn a_short_text_is_counted_where_it_is_and_a_long_one_elsewhere() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tokenizer_that_panics_on_a_long_text_is_one_that_does_not_know() {
+async fn a_tokenizer_that_panics_is_one_that_does_not_know_however_long_the_text_is() {
     struct Panics;
     impl Tokenizer for Panics {
         fn count(&self, _: &str, _: &str) -> Option<u64> {
             panic!("as it is asked to")
         }
     }
+    assert_eq!(reserved(Panics, question(100)).await, 100 + 1);
     assert_eq!(reserved(Panics, question(10_000)).await, 10_000 + 1);
+}
+
+/// Says seven when it may.
+#[derive(Clone, Default)]
+struct Held(Arc<(Mutex<bool>, Condvar)>);
+
+impl Held {
+    fn release(&self) {
+        *self.0.0.lock().expect("no panic") = true;
+        self.0.1.notify_all();
+    }
+}
+
+impl Tokenizer for Held {
+    fn count(&self, _: &str, _: &str) -> Option<u64> {
+        let released = self.0.0.lock().expect("no panic");
+        let _released = self.0.1.wait_while(released, |released| !*released).expect("no panic");
+        Some(7)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_long_texts_are_counted_at_a_time_than_there_are_processors() {
+    let account = with_tokens(TOKENS);
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let answers = (0..=processors).map(|_| Answer::new(400, "{}"));
+    let held = Held::default();
+    let layer = UpstreamLayer::new(account.clone()).tokenizer(held.clone());
+    let client = layer.layer(Provider::new(answers));
+    let ask = || async {
+        let answer = client.clone().oneshot(question(10_000)).await.expect("an answer");
+        answer.into_body().collect().await.expect("a whole body");
+    };
+    let counted = futures::future::join_all((0..processors).map(|_| ask()));
+    let guessed = async {
+        ask().await;
+        assert_eq!(TOKENS - left(&account).await, 10_000 + 1, "nobody waits for the others");
+        held.release();
+    };
+    tokio::join!(biased; counted, guessed);
+    let counted = u64::try_from(processors).expect("few") * (7 + 1 + 1 + 1);
+    assert_eq!(TOKENS - left(&account).await, 10_000 + 1 + counted);
 }

@@ -113,7 +113,7 @@ impl<B: Backend<Plan>> Learns for Ledger<B> {
     }
 
     fn interrupted(&self, observation: &Observation) {
-        Self::interrupted(self, observation);
+        self.observe_inside(observation);
     }
 
     fn now(&self) -> Timestamp {

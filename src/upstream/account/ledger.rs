@@ -166,11 +166,16 @@ impl<B: Backend<Plan>> Ledger<B> {
     }
 
     /// The most that the limits ever have. What is left for others' answers makes no request too large that
-    /// fits otherwise: it gives way, from the first such request on.
+    /// fits otherwise: it gives way, from the first such request on. One that fits in no case changes
+    /// nothing.
     fn capacity_for(&self, reserved: Cost) -> Cost {
         let mut known = lock(&self.known);
         let capacity = known.rules.plan.capacity();
         if fits(reserved, capacity) || fits(reserved, known.largest) || known.beyond.is_zero() {
+            return capacity;
+        }
+        let without_room = Rules::new(&Terms { beyond: Cost::ZERO, ..self.terms(&known) });
+        if !without_room.is_ok_and(|rules| fits(reserved, rules.plan.capacity())) {
             return capacity;
         }
         known.largest = largest(known.largest, reserved);
@@ -210,9 +215,9 @@ impl<B: Backend<Plan>> Ledger<B> {
         self.queue.rouse(&self.key);
     }
 
-    /// Puts in force what is known, and says whether it can be.
-    fn renew(&self, known: &mut Known) -> bool {
-        let terms = Terms {
+    /// What the limits are made of by what is known.
+    fn terms<'t>(&'t self, known: &'t Known) -> Terms<'t> {
+        Terms {
             profile: &self.profile,
             set: &known.set,
             told: &known.limits,
@@ -220,8 +225,12 @@ impl<B: Backend<Plan>> Ledger<B> {
             jitter: self.jitter,
             beyond: known.beyond,
             largest: known.largest,
-        };
-        let Ok(rules) = Rules::new(&terms) else { return false };
+        }
+    }
+
+    /// Puts in force what is known, and says whether it can be.
+    fn renew(&self, known: &mut Known) -> bool {
+        let Ok(rules) = Rules::new(&self.terms(known)) else { return false };
         if rules.plan != known.rules.plan {
             for (name, limit) in rules.changes(&known.rules) {
                 // What a provider calls its own has no end.
@@ -230,8 +239,11 @@ impl<B: Backend<Plan>> Ledger<B> {
                 self.observer.learned(&self.quota, label, limit);
             }
             self.limiter().set_algorithm(rules.plan.clone());
-            if known.rules.is_unknown() && !rules.is_unknown() {
-                self.watch.trust();
+            match (known.rules.is_unknown(), rules.is_unknown()) {
+                (true, false) => self.watch.trust(),
+                // As little is known as of a new account.
+                (false, true) => self.watch.slow_down(),
+                _ => {}
             }
             known.rules = Arc::new(rules);
         }

@@ -8,7 +8,7 @@ use super::super::{
     profile::{LimitShape, Profile},
 };
 use crate::{
-    algorithm::{Plan, Rule, SlidingLog, SlidingWindow, TokenBucket},
+    algorithm::{Plan, Rule, SlidingWindow, TokenBucket},
     cost::Cost,
     decision::{PolicySet, Snapshot},
     error::ConfigError,
@@ -103,11 +103,15 @@ impl Rules {
                 .or_else(|| set.map(|set| set.quota.period()))
                 .unwrap_or(ASSUMED_WINDOW);
             let limit = told.map(|known| known.limit).or_else(|| set.map(|set| set.quota.limit()));
-            let rule = limit.map_or_else(unknown, |limit| {
-                let (beyond, largest) = (beyond.get(dimension), largest.get(dimension));
-                rule(shape, limit, window, Slack { jitter, beyond, largest })
-            });
-            builder = builder.limit_on(dimension, policy_name(shape.name()), rule);
+            let (policy, rule) = match limit {
+                Some(limit) => {
+                    let (beyond, largest) = (beyond.get(dimension), largest.get(dimension));
+                    let slack = Slack { jitter, beyond, largest };
+                    (policy_name(shape.name()), rule(shape, limit, window, slack))
+                }
+                None => unknown(shape, profile.window(index), jitter),
+            };
+            builder = builder.limit_on(dimension, policy, rule);
             let (name, refills) = (shape.name().into(), shape.refills);
             limits.push(Placed { name, dimension, limit, window, refills });
         }
@@ -115,13 +119,13 @@ impl Rules {
             let Some(dimension) = place_of(known.dimension) else { continue };
             let window = known.window.unwrap_or(ASSUMED_WINDOW);
             let name = policy_name(&format!("told-{}", known.name));
-            let rule = windowed(known.dimension, known.limit, window, jitter);
+            let rule = windowed(known.limit, window, jitter);
             builder = builder.limit_on(dimension, name, rule);
             let (name, limit) = (known.name.clone(), Some(known.limit));
             limits.push(Placed { name, dimension, limit, window, refills: false });
         }
         if limits.is_empty() {
-            builder = builder.limit(PolicyName::from_static("unknown"), unknown());
+            builder = builder.limit(PolicyName::from_static("unknown"), unbounded());
             let (limit, window) = (None, ASSUMED_WINDOW);
             limits.push(Placed { name: "".into(), dimension: 0, limit, window, refills: true });
         }
@@ -201,7 +205,7 @@ fn rule(shape: &LimitShape, limit: u64, window: Duration, slack: Slack) -> Rule 
     {
         return crate::algorithm::FixedWindow::calendar(limit, days).into();
     }
-    windowed(shape.dimension, limit, window, slack.jitter)
+    windowed(limit, window, slack.jitter)
 }
 
 /// A bucket like the provider's, less the slack, which is missing once: what comes back is the same. One
@@ -226,13 +230,11 @@ fn refilling(limit: u64, window: Duration, slack: Slack) -> Rule {
     }
 }
 
-/// Never more than the limit in any window, wherever the provider's begin.
-fn windowed(dimension: Dimension, limit: u64, window: Duration, jitter: Duration) -> Rule {
-    let quota = quota(limit, window.saturating_add(jitter));
-    if dimension == Dimension::Requests && limit <= MAX_LOG {
-        return SlidingLog::new(quota).into();
-    }
-    let window = SlidingWindow::new(quota);
+/// Never more than the limit in any window, wherever the provider's begin. It is the same algorithm for
+/// every limit, as one leaves no state to another: a limit that rises, or that instances know otherwise
+/// for a while, would forget what was used.
+fn windowed(limit: u64, window: Duration, jitter: Duration) -> Rule {
+    let window = SlidingWindow::new(quota(limit, window.saturating_add(jitter)));
     window.segments(SlidingWindow::MAX_SEGMENTS).unwrap_or(window).into()
 }
 
@@ -241,8 +243,19 @@ fn quota(limit: u64, window: Duration) -> Quota {
     Quota::new(limit.min(Quota::MAX_LIMIT), window).unwrap_or(Quota::CLOSED)
 }
 
-/// A limit that nobody knows yet: so much that it never binds.
-fn unknown() -> Rule {
+/// A limit that nobody knows yet here: so much that it never binds. Others may know it: what is used of a
+/// window counts with theirs. A bucket without a rate would let what they have used drain at once, and
+/// what is used of a day without a limit may be their debt for many, so these have names of their own.
+fn unknown(shape: &LimitShape, window: Option<Duration>, jitter: Duration) -> (PolicyName, Rule) {
+    match window {
+        Some(window) if !shape.refills && shape.midnight.is_none() => {
+            (policy_name(shape.name()), windowed(Quota::MAX_LIMIT, window, jitter))
+        }
+        _ => (policy_name(&format!("unknown-{}", shape.name())), unbounded()),
+    }
+}
+
+fn unbounded() -> Rule {
     TokenBucket::new(Quota::per_second(1_000_000_000)).into()
 }
 
@@ -275,5 +288,3 @@ const ASSUMED_WINDOW: Duration = Duration::from_secs(60);
 /// The part of a bucket that is left for answers that go beyond what was reserved.
 const MOST_BEYOND: u64 = 32;
 const NEXT_TO_NOTHING: u64 = 1_024;
-/// The largest number of requests of which each is remembered.
-const MAX_LOG: u64 = 1_000;

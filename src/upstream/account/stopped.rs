@@ -1,4 +1,4 @@
-use super::ledger::{Ledger, lock};
+use super::ledger::Ledger;
 use crate::{
     algorithm::Plan,
     backend::Backend,
@@ -6,7 +6,7 @@ use crate::{
     time::Timestamp,
     upstream::{
         board::ALL,
-        observation::{Class, Observation, Stop},
+        observation::{Class, Stop},
     },
 };
 
@@ -28,14 +28,5 @@ impl<B: Backend<Plan>> Ledger<B> {
         // Who has no money has none for any model.
         let of_all = stop.class == Class::Permanent;
         self.board.post_stop(if of_all { ALL } else { &self.quota }, stop.clone());
-    }
-
-    /// An answer that began well has an error: what it says of the limits counts like that of any
-    /// other answer, but it says nothing of what was sent before it.
-    pub(super) fn interrupted(&self, observation: &Observation) {
-        lock(&self.standing).observe(None, observation);
-        if let Some(stop) = &observation.stop {
-            self.stopped(stop, observation.received);
-        }
     }
 }

@@ -57,6 +57,12 @@ pub(super) fn check(shape: Shape) -> Result<Inner, ProfileError> {
 }
 
 fn check_limit(index: usize, limit: &LimitShape) -> Result<Option<Duration>, ProfileError> {
+    if OTHERS.iter().any(|others| limit.name().starts_with(others)) {
+        return wrong(
+            format!("limit[{index}].name"),
+            "begin it otherwise: `told-` and `unknown-` are for limits that are not the profile's",
+        );
+    }
     let fields =
         [("limit", &limit.limit), ("remaining", &limit.remaining), ("reset", &limit.reset)];
     for (key, header) in fields {
@@ -78,6 +84,9 @@ fn check_limit(index: usize, limit: &LimitShape) -> Result<Option<Duration>, Pro
         }
     }
 }
+
+/// How the names begin under which other limits than those of a profile are counted.
+const OTHERS: [&str; 2] = ["told-", "unknown-"];
 
 fn check_rules(shape: &Shape, limits: &[LimitShape]) -> Result<(), ProfileError> {
     for (index, rule) in shape.refusal.iter().flatten().enumerate() {

@@ -1,5 +1,7 @@
 //! What a quota learns from an answer.
 
+use std::sync::Arc;
+
 use super::{
     super::{gate::UnderWay, rules::Rules},
     Ledger, lock,
@@ -16,6 +18,15 @@ use crate::{
     },
 };
 
+/// What an answer says of one limit.
+struct Told {
+    name: Box<str>,
+    limit: Option<KnownLimit>,
+    remaining: Option<u64>,
+    /// The most that may be left, and what was sent from here since.
+    ceiling: Option<(u64, u64)>,
+}
+
 impl<B: Backend<Plan>> Ledger<B> {
     /// Takes in what an answer says, and tells the others what they must know.
     pub(in super::super) fn observe(
@@ -27,23 +38,7 @@ impl<B: Backend<Plan>> Ledger<B> {
         observation: &Observation,
     ) {
         let is_tried_out = self.watch.is_tried_out();
-        let mut told = Vec::new();
-        {
-            let mut standing = lock(&self.standing);
-            standing.observe(Some(ticket), observation);
-            for report in &observation.reports {
-                let known = standing.limits().iter().find(|known| known.name == report.name);
-                let Some(known) = known.filter(|known| known.is_binding) else { continue };
-                let limit = known.limit.filter(|(_, source)| *source == Source::Told);
-                let limit = report.limit.and(limit).map(|(limit, _)| KnownLimit {
-                    window: known.window.map(|(window, _)| window),
-                    told: observation.sent,
-                    ..KnownLimit::new(&*known.name, known.dimension, limit)
-                });
-                let ceiling = standing.ceiling(known, ticket, report, self.board.now());
-                told.push((known.name.clone(), limit, report.remaining, ceiling));
-            }
-        }
+        let told = self.told(Some(ticket), observation);
         match &observation.stop {
             Some(stop) => {
                 drop(under_way);
@@ -51,16 +46,10 @@ impl<B: Backend<Plan>> Ledger<B> {
             }
             None => under_way.succeed(),
         }
-        for (_, limit, ..) in &told {
-            if let Some(limit) = limit {
-                self.post_limit(limit);
-            }
-        }
-        self.follow();
-        let rules = self.rules();
-        for (name, _, remaining, ceiling) in &told {
+        let rules = self.post_limits(&told);
+        for told in &told {
             if let (Some(place), Some(remaining), Some((ceiling, after))) =
-                (rules.place(name), *remaining, *ceiling)
+                (rules.place(&told.name), told.remaining, told.ceiling)
                 && let Some(excess) = rules.excess(snapshot, place, remaining)
             {
                 // Where more is missing than can have been sent since, that is missing beside it.
@@ -75,9 +64,8 @@ impl<B: Backend<Plan>> Ledger<B> {
             // What refuses has nothing left, whatever is counted here.
             for (place, placed) in rules.limits.iter().enumerate() {
                 let is_it = stop.limit.as_ref().is_none_or(|name| **name == *placed.name);
-                let is_told = told
-                    .iter()
-                    .any(|(name, _, remaining, _)| remaining.is_some() && **name == *placed.name);
+                let is_told =
+                    told.iter().any(|told| told.remaining.is_some() && *told.name == *placed.name);
                 if is_it && !is_told && placed.refills && placed.limit.is_some() {
                     self.lower(&rules, place, 0);
                 }
@@ -87,6 +75,49 @@ impl<B: Backend<Plan>> Ledger<B> {
             // Somebody else may be sent now.
             self.queue.rouse(&self.key);
         }
+    }
+
+    /// Takes in what an error inside of an answer says. It is no news of what was sent before it, and comes
+    /// at any time after the request: what it tells is left is as of now, and nothing follows from what
+    /// was counted when the request was admitted.
+    pub(in super::super) fn observe_inside(&self, observation: &Observation) {
+        let told = self.told(None, observation);
+        if let Some(stop) = &observation.stop {
+            self.stopped(stop, observation.received);
+        }
+        let rules = self.post_limits(&told);
+        for told in &told {
+            if let (Some(place), Some(remaining)) = (rules.place(&told.name), told.remaining) {
+                self.lower(&rules, place, remaining);
+            }
+        }
+    }
+
+    /// What an answer says of limits, beside what was known of them.
+    fn told(&self, ticket: Option<Ticket>, observation: &Observation) -> Vec<Told> {
+        let mut standing = lock(&self.standing);
+        standing.observe(ticket, observation);
+        let reports = observation.reports.iter().filter_map(|report| {
+            let known = standing.limits().iter().find(|known| known.name == report.name);
+            let known = known.filter(|known| known.is_binding)?;
+            let limit = known.limit.filter(|(_, source)| *source == Source::Told);
+            let limit = report.limit.and(limit).map(|(limit, _)| KnownLimit {
+                window: known.window.map(|(window, _)| window),
+                told: observation.sent,
+                ..KnownLimit::new(&*known.name, known.dimension, limit)
+            });
+            let ceiling =
+                ticket.and_then(|ticket| standing.ceiling(known, ticket, report, self.board.now()));
+            Some(Told { name: (*known.name).into(), limit, remaining: report.remaining, ceiling })
+        });
+        reports.collect()
+    }
+
+    /// Tells the others what limits are, and follows it.
+    fn post_limits(&self, told: &[Told]) -> Arc<Rules> {
+        told.iter().filter_map(|told| told.limit.as_ref()).for_each(|limit| self.post_limit(limit));
+        self.follow();
+        self.rules()
     }
 
     fn post_limit(&self, limit: &KnownLimit) {
