@@ -226,3 +226,48 @@ async fn what_needs_a_restart_stays_and_is_told() {
     gateway.says("[server] is changed: that takes a restart").await;
     assert_eq!(gateway.chat(ALICE, "gpt", "Hello").await.status(), 200);
 }
+
+/// Its provider tells no limits, and lets in whoever comes.
+fn with_limit(text: &str, requests: u32, more: &str) -> String {
+    let account = format!(
+        "\"ACCOUNT_ONE\"\nlimits = {{ requests = \"{requests} per hour\" }}\nmax_wait = \"5h\"\n{more}"
+    );
+    text.replacen("profile = \"openai\"", "profile = \"gemini\"", 1)
+        .replace("name = \"large\"", "name = \"large\"\nmax_wait = \"5h\"")
+        .replace("\"ACCOUNT_ONE\"", &account)
+}
+
+async fn waiting(gateway: &Gateway) -> u64 {
+    let status = gateway.status().await;
+    let accounts = status["accounts"].as_array().expect("a list");
+    accounts.iter().filter_map(|account| account["waiting"].as_u64()).sum()
+}
+
+#[tokio::test]
+async fn who_waits_goes_by_the_new_limit_and_what_needs_a_restart_of_an_account_stays() {
+    let upstream = provider().build();
+    let text = configuration(on_a_socket(&upstream).await, "");
+    let gateway = Gateway::start(&with_limit(&text, 2, "")).await;
+    let calls = join_all((0..5).map(|_| gateway.chat(ALICE, "gpt", "Hello")));
+    let change = async {
+        until(|| async { waiting(&gateway).await == 3 }).await;
+        let more =
+            "jitter = \"1s\"\nmax_waiting = 500\nmax_waiting_per_tenant = 50\nper_model = false";
+        reload(&gateway, &with_limit(&text, 5, more)).await;
+    };
+    let (answers, ()) = tokio::join!(calls, change);
+    assert!(answers.iter().all(|answer| answer.status() == 200));
+    for name in ["per_model", "jitter", "max_waiting", "max_waiting_per_tenant"] {
+        let said = gateway.said();
+        let told = |line: &str| {
+            line.starts_with(name)
+                && line.ends_with(" of account `one` is changed: that takes a restart")
+        };
+        assert!(said.lines().any(told), "{name} is not in {said}");
+    }
+    // Five of five are used: it is the same ledger.
+    let last = with_limit(&text, 5, "per_model = false").replace("\"5h\"", "\"0s\"");
+    reload(&gateway, &last).await;
+    assert_eq!(gateway.chat(ALICE, "gpt", "Hello").await.status(), 429);
+    assert_eq!(upstream.record().admitted, 5);
+}
