@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use sha2::{Digest as _, Sha256};
 use tower::BoxError;
 use tower_quota::{
     Key, PolicyName,
@@ -79,6 +80,17 @@ pub(crate) struct Draft {
     pub(crate) stays: Vec<String>,
 }
 
+impl Identity {
+    /// What its ledger and its board are called on a server: there too, another provider's is another. A
+    /// name may have 64 letters.
+    fn ledger(&self) -> String {
+        let hash = Sha256::new().chain_update(&self.provider).chain_update([0]);
+        let hash: [u8; 32] = hash.chain_update(&self.profile).finalize().into();
+        let [one, two, three, ..] = hash;
+        format!("account-{}-{one:02x}{two:02x}{three:02x}", self.name)
+    }
+}
+
 impl Accounts {
     /// What is to be of an account, with what there is of it.
     pub(crate) fn draft(
@@ -101,7 +113,7 @@ impl Accounts {
         let known = lock(&self.0).get(&identity).cloned();
         let (backend, board) = match &known {
             Some(kept) => (kept.backend.clone(), kept.board.clone()),
-            None => (home.backend(&format!("account-{name}"))?, home.board(&name)?),
+            None => (home.backend(&identity.ledger())?, home.board(&identity.ledger())?),
         };
         let asked = Fixed::of(account, &profile);
         let fixed = known.as_ref().map_or(asked, |kept| kept.made_of.fixed);

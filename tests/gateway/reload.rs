@@ -12,13 +12,6 @@ use crate::support::{Gateway, SECRETS, configuration, on_a_socket, provider, unt
 const ALICE: &str = SECRETS[2];
 const BOB: &str = SECRETS[3];
 
-/// Puts a configuration in force, and waits until it is.
-async fn reload(gateway: &Gateway, text: &str) {
-    let before = gateway.said().matches("reloaded ").count();
-    fs::write(&gateway.file, text).expect("its folder is there");
-    until(|| async { gateway.said().matches("reloaded ").count() > before }).await;
-}
-
 #[tokio::test]
 async fn a_change_is_put_in_force_and_nothing_is_forgotten() {
     let upstream = provider().build();
@@ -31,7 +24,7 @@ async fn a_change_is_put_in_force_and_nothing_is_forgotten() {
     let second = first
         .replace("2 per hour", "3 per hour")
         .replace("key_env = \"TENANT_ALICE\"", &format!("key_sha256 = \"{}\"", "0".repeat(64)));
-    reload(&gateway, &second).await;
+    gateway.reload(&second).await;
     assert_eq!(gateway.chat(BOB, "gpt", "Hello").await.status(), 200);
     assert_eq!(gateway.chat(BOB, "gpt", "Hello").await.status(), 429);
     assert_eq!(gateway.chat(ALICE, "gpt", "Hello").await.status(), 401);
@@ -40,7 +33,7 @@ async fn a_change_is_put_in_force_and_nothing_is_forgotten() {
     let third = second
         .replace("name = \"large\"", "name = \"large\"\nrequests = \"3 per hour\"")
         .replace("plan = \"small\"", "plan = \"large\"");
-    reload(&gateway, &third).await;
+    gateway.reload(&third).await;
     assert_eq!(gateway.chat(BOB, "gpt", "Hello").await.status(), 429);
 }
 
@@ -72,7 +65,7 @@ async fn under_load_no_charge_is_lost_and_no_call() {
     }));
     let changes = async {
         for text in [&second, &first, &second, &first] {
-            reload(&gateway, text).await;
+            gateway.reload(text).await;
         }
         // Until there is nothing left, however slow this machine is.
         until(|| async { gateway.chat(BOB, "gpt", "Hello").await.status() == 429 }).await;
@@ -103,7 +96,7 @@ async fn who_waits_for_an_account_waits_on_in_the_same_line() {
             accounts.iter().filter_map(|account| account["waiting"].as_u64()).sum::<u64>()
         };
         until(|| async { waiting().await > 4 }).await;
-        reload(&gateway, &first.replace("name = \"large\"", "name = \"large\"\nweight = 2")).await;
+        gateway.reload(&first.replace("name = \"large\"", "name = \"large\"\nweight = 2")).await;
         assert!(waiting().await > 0, "they are not seen any more");
     };
     let (answers, ()) = tokio::join!(calls, change);
@@ -125,7 +118,7 @@ async fn limits_that_are_set_change_for_what_was_used_already() {
     let gateway = Gateway::start(&with(&requests(2), text.clone())).await;
     for (limit, expected) in [(2, [200, 200, 429]), (3, [200, 429, 429]), (2, [429, 429, 429])] {
         if limit == 3 || expected[0] == 429 {
-            reload(&gateway, &with(&requests(limit), text.clone())).await;
+            gateway.reload(&with(&requests(limit), text.clone())).await;
         }
         for expected in expected {
             assert_eq!(gateway.chat(ALICE, "gpt", "Hello").await.status(), expected, "{limit}");
@@ -134,7 +127,7 @@ async fn limits_that_are_set_change_for_what_was_used_already() {
     let limits = gateway.status().await["limits"].to_string();
     assert!(limits.contains("\"limit\":2"), "{limits}");
     // One that is taken away is none, and is not shown.
-    reload(&gateway, &with("", text)).await;
+    gateway.reload(&with("", text)).await;
     assert_eq!(gateway.chat(ALICE, "gpt", "Hello").await.status(), 200);
     let limits = gateway.status().await["limits"].to_string();
     assert!(!limits.contains("\"limit\":2"), "{limits}");
@@ -180,7 +173,7 @@ async fn a_change_that_is_wrong_changes_nothing() {
     let status = gateway.status().await;
     assert!(status["news"].to_string().contains("the old one stays"), "{status}");
     assert!(!status["tenants"].to_string().contains("dave"), "{status}");
-    reload(&gateway, &more).await;
+    gateway.reload(&more).await;
     assert_eq!(gateway.chat(BOB, "gpt", "Hello").await.status(), 200);
 }
 
@@ -202,7 +195,7 @@ async fn streams_of_a_tenant_that_is_taken_away_go_on_to_their_end() {
     let second = format!("{before}[[tenant]]{after}")
         .replace("name = \"one\"", "name = \"other\"")
         .replace("[\"one\"]", "[\"other\"]");
-    reload(&gateway, &second).await;
+    gateway.reload(&second).await;
     assert_eq!(gateway.chat(ALICE, "gpt", "Hello").await.status(), 401);
     assert_eq!(gateway.chat(BOB, "gpt", "Hello").await.status(), 200);
     while let Some(part) = stream.next().await {
@@ -222,7 +215,7 @@ async fn what_needs_a_restart_stays_and_is_told() {
     let upstream = provider().build();
     let first = configuration(on_a_socket(&upstream).await, "");
     let gateway = Gateway::start(&first).await;
-    reload(&gateway, &first.replace("max_body_bytes = 100000", "max_body_bytes = 10")).await;
+    gateway.reload(&first.replace("max_body_bytes = 100000", "max_body_bytes = 10")).await;
     gateway.says("[server] is changed: that takes a restart").await;
     assert_eq!(gateway.chat(ALICE, "gpt", "Hello").await.status(), 200);
 }
@@ -253,7 +246,7 @@ async fn who_waits_goes_by_the_new_limit_and_what_needs_a_restart_of_an_account_
         until(|| async { waiting(&gateway).await == 3 }).await;
         let more =
             "jitter = \"1s\"\nmax_waiting = 500\nmax_waiting_per_tenant = 50\nper_model = false";
-        reload(&gateway, &with_limit(&text, 5, more)).await;
+        gateway.reload(&with_limit(&text, 5, more)).await;
     };
     let (answers, ()) = tokio::join!(calls, change);
     assert!(answers.iter().all(|answer| answer.status() == 200));
@@ -267,7 +260,7 @@ async fn who_waits_goes_by_the_new_limit_and_what_needs_a_restart_of_an_account_
     }
     // Five of five are used: it is the same ledger.
     let last = with_limit(&text, 5, "per_model = false").replace("\"5h\"", "\"0s\"");
-    reload(&gateway, &last).await;
+    gateway.reload(&last).await;
     assert_eq!(gateway.chat(ALICE, "gpt", "Hello").await.status(), 429);
     assert_eq!(upstream.record().admitted, 5);
 }
