@@ -9,6 +9,7 @@ use tower_quota::{
     backend::DynBackend,
     http::FromBody,
     reserve::{End, Reading, ReserveLayer},
+    time::{Clock as _, SystemClock},
     upstream::UsageReading,
 };
 
@@ -81,12 +82,24 @@ impl Reading for Spent {
         }
     }
 
-    fn cost(&mut self, _: End) -> Option<Cost> {
+    fn cost(&mut self, end: End) -> Option<Cost> {
         let call = self.call.as_ref()?;
-        let Some(reading) = &self.reading else { return Some(Cost::new(1)) };
+        let Some(reading) = &mut self.reading else { return Some(Cost::new(1)) };
         let usage = reading.usage();
+        let Some(output) = usage.output else {
+            // Asked so that it knows where the answer ends: an error inside is told after that.
+            let _ = reading.cost(end);
+            let now = SystemClock.now();
+            if reading.error(now, now).is_some() {
+                return Some(Cost::new(1));
+            }
+            // Answered, and nobody has said with how much: one that goes on elsewhere, or thought for
+            // long before it was cut off.
+            call.spent(call.reserve().get(1));
+            return None;
+        };
         let input = usage.input.unwrap_or_else(|| call.estimate().input);
-        let tokens = input.saturating_add(usage.output.unwrap_or(0));
+        let tokens = input.saturating_add(output);
         call.spent(tokens);
         Some(Cost::new(1).with(1, tokens))
     }
