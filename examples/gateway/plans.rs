@@ -20,12 +20,16 @@ use crate::{
 
 /// The limits of a plan.
 pub(crate) fn limits(quotas: &[(&'static str, usize, Quota)]) -> Result<Plan, BoxError> {
+    // Limits are known by their names: what was used of one that is taken away is there if it comes back.
     let mut plan = Plan::new();
-    for (name, dimension) in LIMITS {
-        let set = quotas.iter().find(|(set, ..)| *set == name).map(|(.., quota)| *quota);
-        // What is not limited is counted against what nobody reaches.
-        let quota = set.unwrap_or(Quota::per_second(1_000_000_000));
-        plan = plan.limit_on(dimension, PolicyName::from_static(name), TokenBucket::new(quota));
+    for (name, dimension, quota) in quotas {
+        let name = PolicyName::from_static(name);
+        plan = plan.limit_on(*dimension, name, TokenBucket::new(*quota));
+    }
+    if quotas.is_empty() {
+        // A plan has one limit at least: nobody reaches this one.
+        let never = Quota::per_second(1_000_000_000);
+        plan = plan.limit(PolicyName::from_static("none"), TokenBucket::new(never));
     }
     Ok(plan.build()?)
 }
@@ -104,7 +108,3 @@ impl Reading for Spent {
         Some(Cost::new(1).with(1, tokens))
     }
 }
-
-/// What a plan can limit, and what it counts of a call: requests, or tokens. Their places are fixed, so
-/// that what was used of one is not taken for another's when a plan is changed.
-const LIMITS: [(&str, usize); 3] = [("requests", 0), ("tokens", 1), ("budget", 1)];

@@ -137,12 +137,9 @@ async fn what_streams_came_to_is_written_before_the_end() {
     let tokens = tokens.expect("it has such a limit").spent;
     // The ledger of her plan, as another instance finds it.
     let url = Server::open(server.url()).expect("a URL");
-    let never = || TokenBucket::new(Quota::per_second(1_000_000_000));
     let of_tokens = Quota::new(100_000, Duration::from_secs(3_000 * 86_400)).expect("a quota");
     let plan = Plan::new()
-        .limit(PolicyName::from_static("requests"), never())
         .limit_on(1, PolicyName::from_static("tokens"), TokenBucket::new(of_tokens))
-        .limit_on(1, PolicyName::from_static("budget"), never())
         .build()
         .expect("a plan");
     let redis = RedisBuilder::new(url.clone(), PolicyName::from_static("tenants")).build();

@@ -7,7 +7,10 @@ use std::{
 use futures::{StreamExt as _, future::join_all};
 use tower_quota::testing::strict_upstream::{Answers, ProviderLimit, StrictUpstream};
 
-use crate::support::{Gateway, SECRETS, configuration, on_a_socket, provider, until};
+use crate::{
+    servers::Standalone,
+    support::{Gateway, SECRETS, configuration, on_a_socket, provider, until},
+};
 
 const ALICE: &str = SECRETS[2];
 const BOB: &str = SECRETS[3];
@@ -35,6 +38,28 @@ async fn a_change_is_put_in_force_and_nothing_is_forgotten() {
         .replace("plan = \"small\"", "plan = \"large\"");
     gateway.reload(&third).await;
     assert_eq!(gateway.chat(BOB, "gpt", "Hello").await.status(), 429);
+}
+
+#[tokio::test]
+async fn a_budget_that_is_taken_away_and_comes_back_is_not_a_new_one() {
+    let (server, upstream) = (Standalone::start(), provider().build());
+    let address = on_a_socket(&upstream).await;
+    for state in ["", "[state]\nredis_env = \"REDIS_URL\""] {
+        let with = configuration(address, state);
+        let without = with.replace("requests = \"2 per hour\"", "");
+        // Not alone: what is limited besides is another limit.
+        let other = with.replace("requests = \"2 per hour\"", "budget = \"1_000_000 per day\"");
+        let gateway = Gateway::start_with(&with, &[("REDIS_URL", &server.url())]).await;
+        for expected in [200, 200, 429] {
+            assert_eq!(gateway.chat(BOB, "gpt", "Hello").await.status(), expected, "{state}");
+        }
+        for text in [without, other] {
+            gateway.reload(&text).await;
+            assert_eq!(gateway.chat(BOB, "gpt", "Hello").await.status(), 200, "{state}");
+            gateway.reload(&with).await;
+            assert_eq!(gateway.chat(BOB, "gpt", "Hello").await.status(), 429, "{state}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
