@@ -62,12 +62,10 @@ fn upstream_side(
                 && url.query().is_none()
         });
         if !is_good {
-            let url = provider.base_url.get_ref();
-            let remedy = "write one like \"https://api.example.com\", without user and query";
-            found.push((
-                provider.base_url.span().start,
-                format!("`{url}` is no base URL; {remedy}"),
-            ));
+            // What stands there may hold a password or a key: it is not repeated.
+            let text = "this is no base URL; write one like \"https://api.example.com\", without user \
+                        and query";
+            found.push((provider.base_url.span().start, String::from(text)));
         }
     }
     for account in &mut config.accounts {
