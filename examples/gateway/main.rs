@@ -73,10 +73,14 @@ async fn serve_file(path: PathBuf) -> Result<(), BoxError> {
     let known = std::fs::read_to_string(&path).ok();
     let config = Config::read(&path, &|name| std::env::var(name).ok())?;
     let gateway = Arc::new(Gateway::new(config)?);
-    let running = Running::start(Arc::clone(&gateway)).await?;
+    let mut running = Running::start(Arc::clone(&gateway)).await?;
     println!("tenants: http://{}   page: http://{}", running.tenants, running.page);
     let reloads = tokio::spawn(reload::watch(gateway, path, known));
-    signals.next().await;
+    tokio::select! {
+        () = signals.next() => {}
+        // Whoever watches over it starts another: one that lets nobody in is worse than none.
+        () = running.broken() => return Err("a door has ended by itself".into()),
+    }
     println!("draining");
     reloads.abort();
     running.stop_unless(&mut signals).await;
@@ -154,6 +158,15 @@ impl Running {
         let end_of_runner = Box::pin(async move { drop(ended.changed().await) });
         let runner = tokio::spawn(deferral::Later::run(Arc::clone(&gateway), end_of_runner));
         Ok(Self { tenants, page, gateway, look, doors, runner: (end, runner) })
+    }
+
+    /// Waits until a door is closed that nobody has closed.
+    async fn broken(&mut self) {
+        let [(_, tenants), (_, operators)] = &mut self.doors;
+        tokio::select! {
+            _ = tenants => {}
+            _ = operators => {}
+        }
     }
 
     /// Ends well, or at once at a signal: whoever asks twice means it. What is not written then counts as
