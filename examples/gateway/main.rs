@@ -150,7 +150,7 @@ impl Running {
         let of_operators = Door {
             app: page::router(Arc::clone(&gateway), ticking),
             full: app::full(),
-            server: Server { max_connections: OPERATORS, ..server },
+            server: Server { max_connections: OPERATORS, drain: LOOKED_AT, ..server },
             connections: Arc::default(),
         };
         let doors = [open(of_tenants, listeners.0), open(of_operators, listeners.1)];
@@ -199,10 +199,13 @@ impl Running {
             }
         };
         tokio::join!(close(tenants), deferred);
+        // Answers that are kept are read by nobody's connection, and for a moment longer than these: what
+        // they come to begins to be written when they end.
+        let _ = tokio::time::timeout(LEFT_ALONE, self.gateway.numbers.idle()).await;
+        self.gateway.home.written().await;
         // Pages wait for the next second for ever: with whoever tells it they end.
         self.look.abort();
         close(operators).await;
-        self.gateway.home.written().await;
     }
 }
 
@@ -243,3 +246,7 @@ impl Signals {
 
 /// The connections of operators at a time.
 const OPERATORS: NonZeroUsize = NonZeroUsize::new(256).expect("it is not zero");
+/// How long they may still look when all is done.
+const LOOKED_AT: Duration = Duration::from_secs(2);
+/// How long answers may go on that nobody waits for any more: longer than the memory of answers lets them.
+const LEFT_ALONE: Duration = Duration::from_secs(3);

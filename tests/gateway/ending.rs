@@ -96,6 +96,15 @@ async fn streams_that_do_not_end_in_time_are_cut_off() {
 
 #[tokio::test]
 async fn what_streams_came_to_is_written_before_the_end() {
+    is_written_before_the_end("").await;
+}
+
+#[tokio::test]
+async fn what_streams_came_to_that_are_kept_is_written_before_the_end() {
+    is_written_before_the_end("[cache]\nttl = \"5m\"").await;
+}
+
+async fn is_written_before_the_end(cache: &str) {
     let server = Standalone::start();
     let latency = (Duration::from_millis(1), Duration::from_millis(20));
     let limits = [ProviderLimit::tokens(1_000_000), ProviderLimit::requests(1_000)];
@@ -107,8 +116,8 @@ async fn what_streams_came_to_is_written_before_the_end() {
     // Nothing to speak of comes back while the test runs: neither of the plan nor of the day.
     let profile = std::env::temp_dir().join(format!("{}.toml", unique_prefix()));
     fs::write(&profile, HOUSE).expect("a folder that can be written to");
-    let state = "[state]\nredis_env = \"REDIS_URL\"\ntimeout = \"20s\"";
-    let text = configuration(on_a_socket(&upstream).await, state)
+    let more = format!("[state]\nredis_env = \"REDIS_URL\"\ntimeout = \"20s\"\n{cache}");
+    let text = configuration(on_a_socket(&upstream).await, &more)
         .replacen("profile = \"openai\"", &format!("profile = \"{}\"", profile.display()), 1)
         .replace(
             "\"ACCOUNT_ONE\"",
