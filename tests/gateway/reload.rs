@@ -5,7 +5,7 @@ use std::{
 };
 
 use futures::{StreamExt as _, future::join_all};
-use tower_quota::testing::strict_upstream::{Answers, ProviderLimit, StrictUpstream};
+use tower_quota::testing::strict_upstream::Answers;
 
 use crate::{
     servers::Standalone,
@@ -106,27 +106,20 @@ async fn under_load_no_charge_is_lost_and_no_call() {
 
 #[tokio::test]
 async fn who_waits_for_an_account_waits_on_in_the_same_line() {
-    let limit = ProviderLimit::requests(60);
-    let upstream = StrictUpstream::builder().account("one", ["sk-account-one"], [limit]).build();
-    let first = configuration(on_a_socket(&upstream).await, "").replace(
-        "key_env = \"ACCOUNT_ONE\"",
-        "key_env = \"ACCOUNT_ONE\"\nlimits = { requests = \"60 per minute\" }",
-    );
+    let upstream = provider().build();
+    let text = configuration(on_a_socket(&upstream).await, "");
+    let first = with_limit(&text, 20, "");
     let gateway = Gateway::start(&first).await;
-    let calls = join_all((0..66).map(|_| gateway.chat(ALICE, "gpt", "Hello")));
+    let calls = join_all((0..26).map(|_| gateway.chat(ALICE, "gpt", "Hello")));
     let change = async {
-        let waiting = || async {
-            let status = gateway.status().await;
-            let accounts = status["accounts"].as_array().expect("a list").clone();
-            accounts.iter().filter_map(|account| account["waiting"].as_u64()).sum::<u64>()
-        };
-        until(|| async { waiting().await > 4 }).await;
+        until(|| async { waiting(&gateway).await == 6 }).await;
         gateway.reload(&first.replace("name = \"large\"", "name = \"large\"\nweight = 2")).await;
-        assert!(waiting().await > 0, "they are not seen any more");
+        assert_eq!(waiting(&gateway).await, 6, "they are not seen any more");
+        gateway.reload(&with_limit(&text, 26, "")).await;
     };
     let (answers, ()) = tokio::join!(calls, change);
     assert!(answers.iter().all(|answer| answer.status() == 200));
-    assert_eq!(upstream.record().refused, []);
+    assert_eq!((upstream.record().admitted, upstream.record().refused), (26, vec![]));
 }
 
 #[tokio::test]
@@ -139,7 +132,7 @@ async fn limits_that_are_set_change_for_what_was_used_already() {
             .replace("\"ACCOUNT_ONE\"", &format!("\"ACCOUNT_ONE\"\nlimits = {{ {limit} }}"))
     };
     let text = configuration(on_a_socket(&upstream).await, "");
-    let requests = |limit: u32| format!("requests = \"{limit} per minute\"");
+    let requests = |limit: u32| format!("requests = \"{limit} per hour\"");
     let gateway = Gateway::start(&with(&requests(2), text.clone())).await;
     for (limit, expected) in [(2, [200, 200, 429]), (3, [200, 429, 429]), (2, [429, 429, 429])] {
         if limit == 3 || expected[0] == 429 {
