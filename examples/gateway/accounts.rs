@@ -141,7 +141,9 @@ impl Accounts {
         let wanted = builder.build()?;
         let (kept, old) = match known {
             Some(kept) if kept.made_of == made_of => (kept, None),
-            Some(Kept { account, standings, .. }) => {
+            Some(Kept { account, .. }) => {
+                // What was told is read by the profile: it is told anew.
+                let standings = BTreeMap::new();
                 let own = Kept { account: wanted.clone(), made_of, backend, board, standings };
                 (own, Some(account))
             }

@@ -70,7 +70,7 @@ async fn serve_file(path: PathBuf) -> Result<(), BoxError> {
     // Before anybody can know that it is there: who is told to end from here on ends well.
     let mut signals = Signals::new();
     // Read before it is put in force: a change that comes meanwhile is seen as one.
-    let known = std::fs::read_to_string(&path).ok();
+    let known = reload::Texts::read(&path);
     let config = Config::read(&path, &|name| std::env::var(name).ok())?;
     let gateway = Arc::new(Gateway::new(config)?);
     let mut running = Running::start(Arc::clone(&gateway)).await?;

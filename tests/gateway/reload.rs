@@ -282,3 +282,31 @@ async fn who_waits_goes_by_the_new_limit_and_what_needs_a_restart_of_an_account_
     assert_eq!(gateway.chat(ALICE, "gpt", "Hello").await.status(), 429);
     assert_eq!(upstream.record().admitted, 5);
 }
+
+#[tokio::test]
+async fn a_profile_that_is_edited_is_put_in_force_too() {
+    const PROFILE: &str = "name = \"house\"\nlike = \"openai\"\n\n[[limit]]\n\
+                           name = \"FIRST\"\ndimension = \"requests\"\nwindow = \"1h\"\n";
+    let upstream = provider().build();
+    let text = configuration(on_a_socket(&upstream).await, "");
+    let gateway = Gateway::start(&text).await;
+    let file = gateway.file.with_file_name("house.toml");
+    fs::write(&file, PROFILE.replace("FIRST", "calls")).expect("its folder is there");
+    let house = format!("profile = \"{}\"", file.display());
+    let with = text
+        .replacen("profile = \"openai\"", &house, 1)
+        .replace("name = \"large\"", "name = \"large\"\nmax_wait = \"0s\"")
+        .replace("\"ACCOUNT_ONE\"", "\"ACCOUNT_ONE\"\nlimits = { calls = \"2 per hour\" }");
+    gateway.reload(&with).await;
+    assert_eq!(gateway.chat(ALICE, "gpt", "Hello").await.status(), 200);
+    // The configuration is as it was, and names a limit that is gone; and then one that is back.
+    fs::write(&file, PROFILE.replace("FIRST", "others")).expect("as above");
+    gateway.says("has no limit `calls`").await;
+    let more = PROFILE.replace("FIRST", "calls").replace("\n\n", "\n# As it was.\n\n");
+    let before = gateway.said().matches("reloaded ").count();
+    fs::write(&file, more).expect("as above");
+    until(|| async { gateway.said().matches("reloaded ").count() > before }).await;
+    for expected in [200, 429] {
+        assert_eq!(gateway.chat(ALICE, "gpt", "Hello").await.status(), expected);
+    }
+}

@@ -232,6 +232,14 @@ pub(crate) fn read_profile(name: &str) -> Result<Profile, String> {
     text.parse().map_err(|error| format!("the profile `{name}`: {error}"))
 }
 
+/// The files of profiles that a configuration names, though it may be wrong in everything else.
+pub(crate) fn profile_files(configuration: &str) -> Vec<String> {
+    let table: toml::Table = configuration.parse().unwrap_or_default();
+    let providers = table.get("provider").and_then(toml::Value::as_array);
+    let profiles = providers.into_iter().flatten().filter_map(|own| own.get("profile")?.as_str());
+    profiles.filter(|name| Profile::ready(name).is_none()).map(str::to_owned).collect()
+}
+
 /// Plans and accounts give their names to what is counted, on a server too.
 fn well_named(name: &Spanned<String>, found: &mut Vec<Found>) {
     let text = name.get_ref();
