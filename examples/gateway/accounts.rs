@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use sha2::{Digest as _, Sha256};
 use tower::BoxError;
 use tower_quota::{
     Key, PolicyName,
@@ -47,14 +48,22 @@ struct Kept {
     standings: BTreeMap<String, Arc<Mutex<Standing>>>,
 }
 
-/// What an account cannot change. Where it is changed there is another account over the same ledger.
+/// What an account cannot change. Where the profile says something else there is another account over the
+/// same ledger; all else stays as it was at first.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct MadeOf {
     profile: String,
+    fixed: Fixed,
+}
+
+/// What needs a restart: by it an account's line and its ledgers' keys are made, and another key would be a
+/// whole quota again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Fixed {
     per_model: bool,
     jitter: Duration,
-    /// How many may wait, and how many of one tenant.
-    waiting: (usize, Option<usize>),
+    max_waiting: usize,
+    max_waiting_per_tenant: Option<usize>,
 }
 
 /// An account as a configuration wants it. Nothing of it is in force.
@@ -64,7 +73,22 @@ pub(crate) struct Draft {
     kept: Kept,
     /// Its limits are those that are to be.
     wanted: Account,
+    /// The one that was there, for who waits at it, where it is another.
+    old: Option<Account>,
     pub(crate) upstream: Arc<Upstream>,
+    /// What of it is changed in the file and needs a restart.
+    pub(crate) stays: Vec<String>,
+}
+
+impl Identity {
+    /// What its ledger and its board are called on a server: there too, another provider's is another. A
+    /// name may have 64 letters.
+    fn ledger(&self) -> String {
+        let hash = Sha256::new().chain_update(&self.provider).chain_update([0]);
+        let hash: [u8; 32] = hash.chain_update(&self.profile).finalize().into();
+        let [one, two, three, ..] = hash;
+        format!("account-{}-{one:02x}{two:02x}{three:02x}", self.name)
+    }
 }
 
 impl Accounts {
@@ -79,14 +103,7 @@ impl Accounts {
         let provider = config.providers.iter().find(|own| own.name == account.provider);
         let provider = provider.ok_or("an account without a provider")?;
         let profile = config::read_profile(provider.profile.get_ref())?;
-        let per_model = account.per_model.as_ref().map(|per_model| *per_model.get_ref());
-        let per_model = per_model.unwrap_or_else(|| is_per_model(&profile));
-        let per_model = per_model || !account.model_limits.is_empty();
-        let own = account.max_waiting_per_tenant.as_ref().map(|own| *own.get_ref());
-        let waiting = (*account.max_waiting.get_ref(), own);
         let profile_text = text_of(provider.profile.get_ref());
-        let jitter = account.jitter;
-        let made_of = MadeOf { profile: profile_text, per_model, jitter, waiting };
         let identity = Identity {
             provider: provider.name.get_ref().clone(),
             profile: profile.name().to_owned(),
@@ -96,38 +113,47 @@ impl Accounts {
         let known = lock(&self.0).get(&identity).cloned();
         let (backend, board) = match &known {
             Some(kept) => (kept.backend.clone(), kept.board.clone()),
-            None => (home.backend(&format!("account-{name}"))?, home.board(&name)?),
+            None => (home.backend(&identity.ledger())?, home.board(&identity.ledger())?),
         };
+        let asked = Fixed::of(account, &profile);
+        let fixed = known.as_ref().map_or(asked, |kept| kept.made_of.fixed);
+        let made_of = MadeOf { profile: profile_text, fixed };
         let mut builder = upstream::Account::builder(profile.clone())
             .backend(backend.clone())
             .board(board.clone())
             .key(Key::from(name.as_str()))
             .name(PolicyName::new(name.clone())?)
-            .jitter(account.jitter)
-            .max_waiters(waiting.0)
+            .jitter(fixed.jitter)
+            .max_waiters(fixed.max_waiting)
             .max_wait(account.max_wait);
-        if let Some(most) = waiting.1 {
+        if let Some(most) = fixed.max_waiting_per_tenant {
             builder = builder.max_waiters_per_flow(most);
-        }
-        if per_model {
-            builder = builder.per_model();
         }
         for (limit, quota) in &account.quotas {
             builder = builder.limit(limit, *quota);
         }
-        for (model, limit, quota) in &account.model_quotas {
-            builder = builder.model_limit(model, limit, *quota);
+        if fixed.per_model {
+            builder = builder.per_model();
+            for (model, limit, quota) in &account.model_quotas {
+                builder = builder.model_limit(model, limit, *quota);
+            }
         }
         let wanted = builder.build()?;
-        let kept = match known {
-            Some(kept) if kept.made_of == made_of => kept,
-            Some(kept) => Kept { account: wanted.clone(), made_of, ..kept },
+        let (kept, old) = match known {
+            Some(kept) if kept.made_of == made_of => (kept, None),
+            Some(Kept { account, .. }) => {
+                // What was told is read by the profile: it is told anew.
+                let standings = BTreeMap::new();
+                let own = Kept { account: wanted.clone(), made_of, backend, board, standings };
+                (own, Some(account))
+            }
             None => {
                 let (account, standings) = (wanted.clone(), BTreeMap::new());
-                Kept { account, made_of, backend, board, standings }
+                (Kept { account, made_of, backend, board, standings }, None)
             }
         };
         let mut draft = Draft {
+            stays: asked.differences(fixed, &name),
             upstream: Arc::new(Upstream {
                 name,
                 account: kept.account.clone(),
@@ -142,6 +168,7 @@ impl Accounts {
             identity,
             kept,
             wanted,
+            old,
         };
         let quotas = draft.quotas(config, account);
         if let Some(upstream) = Arc::get_mut(&mut draft.upstream) {
@@ -153,8 +180,11 @@ impl Accounts {
     /// Puts drafts in force. It cannot fail.
     pub(crate) fn put_in_force(&self, drafts: Vec<Draft>) {
         let mut accounts = lock(&self.0);
-        for Draft { identity, kept, wanted, upstream } in drafts {
-            kept.account.adopt(&wanted);
+        for Draft { identity, kept, wanted, old, upstream, .. } in drafts {
+            // Who waits at one that is replaced waits by the new limits too.
+            for account in old.iter().chain([&kept.account]) {
+                account.adopt(&wanted);
+            }
             for own in &upstream.quotas {
                 let mut standing = lock(&own.standing);
                 for (limit, quota) in &own.set {
@@ -171,11 +201,40 @@ impl Accounts {
     }
 }
 
+impl Fixed {
+    /// As the file has it.
+    fn of(account: &config::Account, profile: &Profile) -> Self {
+        let per_model = account.per_model.as_ref().map(|per_model| *per_model.get_ref());
+        let per_model = per_model.unwrap_or_else(|| is_per_model(profile));
+        Self {
+            per_model: per_model || !account.model_limits.is_empty(),
+            jitter: account.jitter,
+            max_waiting: *account.max_waiting.get_ref(),
+            max_waiting_per_tenant: account
+                .max_waiting_per_tenant
+                .as_ref()
+                .map(|own| *own.get_ref()),
+        }
+    }
+
+    /// The names of what is not as it is there.
+    fn differences(self, there: Self, account: &str) -> Vec<String> {
+        let differences = [
+            ("per_model, or the first or last of model_limits,", self.per_model != there.per_model),
+            ("jitter", self.jitter != there.jitter),
+            ("max_waiting", self.max_waiting != there.max_waiting),
+            ("max_waiting_per_tenant", self.max_waiting_per_tenant != there.max_waiting_per_tenant),
+        ];
+        let names = differences.into_iter().filter(|(_, differs)| *differs);
+        names.map(|(name, _)| format!("{name} of account `{account}`")).collect()
+    }
+}
+
 impl Draft {
     /// What is counted apart, each with what is known of it and its own limits.
     fn quotas(&mut self, config: &Config, account: &config::Account) -> Vec<Quota> {
         let own = config.models.iter().filter(|model| model.accounts.contains(&account.name));
-        let own = own.filter(|_| self.kept.made_of.per_model);
+        let own = own.filter(|_| self.kept.made_of.fixed.per_model);
         let mut models: BTreeSet<_> = own.map(|model| model.at_provider().to_owned()).collect();
         if models.is_empty() {
             models.insert(String::new());

@@ -7,7 +7,7 @@ mod text;
 use std::{fmt, path::Path};
 
 pub(crate) use self::{
-    check::read_profile,
+    check::{profile_files, read_profile},
     shape::{Account, Config, Secret, Server, State, Wire},
 };
 

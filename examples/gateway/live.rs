@@ -100,9 +100,11 @@ impl Gateway {
     /// Puts another configuration in force, all of it in one step, or none of it. Calls that are under way
     /// go on by the old one, to the same ledgers. What needs a restart stays as it is, and is returned by
     /// name.
-    pub(crate) fn apply(&self, mut config: Config) -> Result<Vec<&'static str>, BoxError> {
+    pub(crate) fn apply(&self, mut config: Config) -> Result<Vec<String>, BoxError> {
         let stays = config.keep_of(&self.live().config);
         let draft = self.draft(config)?;
+        let of_accounts = draft.accounts.iter().flat_map(|account| account.stays.iter().cloned());
+        let stays = stays.into_iter().map(String::from).chain(of_accounts).collect();
         self.put_in_force(draft);
         Ok(stays)
     }

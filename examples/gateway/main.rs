@@ -70,13 +70,17 @@ async fn serve_file(path: PathBuf) -> Result<(), BoxError> {
     // Before anybody can know that it is there: who is told to end from here on ends well.
     let mut signals = Signals::new();
     // Read before it is put in force: a change that comes meanwhile is seen as one.
-    let known = std::fs::read_to_string(&path).ok();
+    let known = reload::Texts::read(&path);
     let config = Config::read(&path, &|name| std::env::var(name).ok())?;
     let gateway = Arc::new(Gateway::new(config)?);
-    let running = Running::start(Arc::clone(&gateway)).await?;
+    let mut running = Running::start(Arc::clone(&gateway)).await?;
     println!("tenants: http://{}   page: http://{}", running.tenants, running.page);
     let reloads = tokio::spawn(reload::watch(gateway, path, known));
-    signals.next().await;
+    tokio::select! {
+        () = signals.next() => {}
+        // Whoever watches over it starts another: one that lets nobody in is worse than none.
+        () = running.broken() => return Err("a door has ended by itself".into()),
+    }
     println!("draining");
     reloads.abort();
     running.stop_unless(&mut signals).await;
@@ -146,7 +150,7 @@ impl Running {
         let of_operators = Door {
             app: page::router(Arc::clone(&gateway), ticking),
             full: app::full(),
-            server: Server { max_connections: OPERATORS, ..server },
+            server: Server { max_connections: OPERATORS, drain: LOOKED_AT, ..server },
             connections: Arc::default(),
         };
         let doors = [open(of_tenants, listeners.0), open(of_operators, listeners.1)];
@@ -154,6 +158,15 @@ impl Running {
         let end_of_runner = Box::pin(async move { drop(ended.changed().await) });
         let runner = tokio::spawn(deferral::Later::run(Arc::clone(&gateway), end_of_runner));
         Ok(Self { tenants, page, gateway, look, doors, runner: (end, runner) })
+    }
+
+    /// Waits until a door is closed that nobody has closed.
+    async fn broken(&mut self) {
+        let [(_, tenants), (_, operators)] = &mut self.doors;
+        tokio::select! {
+            _ = tenants => {}
+            _ = operators => {}
+        }
     }
 
     /// Ends well, or at once at a signal: whoever asks twice means it. What is not written then counts as
@@ -186,10 +199,13 @@ impl Running {
             }
         };
         tokio::join!(close(tenants), deferred);
+        // Answers that are kept are read by nobody's connection, and for a moment longer than these: what
+        // they come to begins to be written when they end.
+        let _ = tokio::time::timeout(LEFT_ALONE, self.gateway.numbers.idle()).await;
+        self.gateway.home.written().await;
         // Pages wait for the next second for ever: with whoever tells it they end.
         self.look.abort();
         close(operators).await;
-        self.gateway.home.written().await;
     }
 }
 
@@ -230,3 +246,7 @@ impl Signals {
 
 /// The connections of operators at a time.
 const OPERATORS: NonZeroUsize = NonZeroUsize::new(256).expect("it is not zero");
+/// How long they may still look when all is done.
+const LOOKED_AT: Duration = Duration::from_secs(2);
+/// How long answers may go on that nobody waits for any more: longer than the memory of answers lets them.
+const LEFT_ALONE: Duration = Duration::from_secs(3);

@@ -180,6 +180,13 @@ impl Numbers {
         self.draining.store(true, Relaxed);
     }
 
+    /// Waits until no call is under way.
+    pub(crate) async fn idle(&self) {
+        while self.all.under_way.load(Relaxed) > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// The tally of a tenant, or a new one, which is shown once it is [kept](Self::keep).
     pub(crate) fn tally(&self, tenant: &str) -> Arc<Tally> {
         lock(&self.tenants).get(tenant).cloned().unwrap_or_default()

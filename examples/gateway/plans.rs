@@ -9,6 +9,7 @@ use tower_quota::{
     backend::DynBackend,
     http::FromBody,
     reserve::{End, Reading, ReserveLayer},
+    time::{Clock as _, SystemClock},
     upstream::UsageReading,
 };
 
@@ -19,12 +20,16 @@ use crate::{
 
 /// The limits of a plan.
 pub(crate) fn limits(quotas: &[(&'static str, usize, Quota)]) -> Result<Plan, BoxError> {
+    // Limits are known by their names: what was used of one that is taken away is there if it comes back.
     let mut plan = Plan::new();
-    for (name, dimension) in LIMITS {
-        let set = quotas.iter().find(|(set, ..)| *set == name).map(|(.., quota)| *quota);
-        // What is not limited is counted against what nobody reaches.
-        let quota = set.unwrap_or(Quota::per_second(1_000_000_000));
-        plan = plan.limit_on(dimension, PolicyName::from_static(name), TokenBucket::new(quota));
+    for (name, dimension, quota) in quotas {
+        let name = PolicyName::from_static(name);
+        plan = plan.limit_on(*dimension, name, TokenBucket::new(*quota));
+    }
+    if quotas.is_empty() {
+        // A plan has one limit at least: nobody reaches this one.
+        let never = Quota::per_second(1_000_000_000);
+        plan = plan.limit(PolicyName::from_static("none"), TokenBucket::new(never));
     }
     Ok(plan.build()?)
 }
@@ -81,17 +86,25 @@ impl Reading for Spent {
         }
     }
 
-    fn cost(&mut self, _: End) -> Option<Cost> {
+    fn cost(&mut self, end: End) -> Option<Cost> {
         let call = self.call.as_ref()?;
-        let Some(reading) = &self.reading else { return Some(Cost::new(1)) };
+        let Some(reading) = &mut self.reading else { return Some(Cost::new(1)) };
         let usage = reading.usage();
+        let Some(output) = usage.output else {
+            // Asked so that it knows where the answer ends: an error inside is told after that.
+            let _ = reading.cost(end);
+            let now = SystemClock.now();
+            if reading.error(now, now).is_some() {
+                return Some(Cost::new(1));
+            }
+            // Answered, and nobody has said with how much: one that goes on elsewhere, or thought for
+            // long before it was cut off.
+            call.spent(call.reserve().get(1));
+            return None;
+        };
         let input = usage.input.unwrap_or_else(|| call.estimate().input);
-        let tokens = input.saturating_add(usage.output.unwrap_or(0));
+        let tokens = input.saturating_add(output);
         call.spent(tokens);
         Some(Cost::new(1).with(1, tokens))
     }
 }
-
-/// What a plan can limit, and what it counts of a call: requests, or tokens. Their places are fixed, so
-/// that what was used of one is not taken for another's when a plan is changed.
-const LIMITS: [(&str, usize); 3] = [("requests", 0), ("tokens", 1), ("budget", 1)];

@@ -43,9 +43,9 @@ impl Home {
     }
 
     /// Where it is told what providers say: to all instances, or to this one.
-    pub(crate) fn board(&self, account: &str) -> Result<Board, BoxError> {
+    pub(crate) fn board(&self, name: &str) -> Result<Board, BoxError> {
         let Some(server) = self.server()? else { return Ok(Board::new()) };
-        Ok(Board::shared(server, PolicyName::new(format!("account-{account}"))?))
+        Ok(Board::shared(server, PolicyName::new(name.to_owned())?))
     }
 
     /// Waits until what calls came to is written, for a while.

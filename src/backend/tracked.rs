@@ -2,13 +2,17 @@
 
 use std::{
     fmt,
-    future::{Future, poll_fn},
-    pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker, ready},
+    future::Future,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, ready},
 };
 
 use pin_project_lite::pin_project;
+use tokio::sync::Notify;
 
 use super::{Backend, Joint};
 use crate::{
@@ -46,7 +50,8 @@ use crate::{
 ///
 /// # Cost
 ///
-/// Nothing where the backend answers at once; a lock before and after a call where it does not.
+/// Nothing where the backend answers at once; an addition to one atomic number before and after a call where
+/// it does not.
 ///
 /// # Clone
 ///
@@ -64,12 +69,12 @@ pub struct Tracked<B> {
 ///
 /// A clone counts the same calls.
 #[derive(Clone, Default)]
-pub struct Calls(Arc<Mutex<Open>>);
+pub struct Calls(Arc<Open>);
 
 #[derive(Default)]
 struct Open {
-    calls: usize,
-    waiting: Vec<Waker>,
+    calls: AtomicUsize,
+    ended: Notify,
 }
 
 pin_project! {
@@ -115,7 +120,7 @@ impl Calls {
 
     /// How many are on their way.
     pub fn under_way(&self) -> usize {
-        self.open().calls
+        self.0.calls.load(Ordering::Acquire)
     }
 
     /// Waits until none is on its way. New ones may begin at once, so let nothing begin any before; and
@@ -126,38 +131,29 @@ impl Calls {
     ///
     /// It does nothing but look.
     pub async fn ended(&self) {
-        poll_fn(|context| {
-            let mut open = self.open();
-            if open.calls == 0 {
-                return Poll::Ready(());
+        loop {
+            let mut ended = pin!(self.0.ended.notified());
+            // Before it looks: the last that ends in between is heard too.
+            ended.as_mut().enable();
+            if self.under_way() == 0 {
+                return;
             }
-            if !open.waiting.iter().any(|waiting| waiting.will_wake(context.waker())) {
-                open.waiting.push(context.waker().clone());
-            }
-            Poll::Pending
-        })
-        .await;
+            ended.await;
+        }
     }
 
     fn count(&self) -> Counted {
-        self.open().calls += 1;
+        self.0.calls.fetch_add(1, Ordering::Relaxed);
         Counted(self.clone())
-    }
-
-    fn open(&self) -> MutexGuard<'_, Open> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let mut open = self.0.open();
-        open.calls -= 1;
-        if open.calls == 0 {
-            let waiting = std::mem::take(&mut open.waiting);
-            // With a waker a task may go, and a call with it.
-            drop(open);
-            waiting.into_iter().for_each(Waker::wake);
+        let Open { calls, ended } = &*self.0.0;
+        // What the call did is there for who sees that it has ended.
+        if calls.fetch_sub(1, Ordering::AcqRel) == 1 {
+            ended.notify_waiters();
         }
     }
 }
@@ -179,6 +175,16 @@ impl<A: Algorithm, B: Backend<A>> Backend<A> for Tracked<B> {
 
     fn decide(&self, algorithm: &A, key: &Key, demand: &Demand) -> MaybeReady<Self::Decide> {
         self.track(self.backend.decide(algorithm, key, demand))
+    }
+
+    #[inline]
+    fn admit(
+        &self,
+        algorithm: &A,
+        key: &Key,
+        demand: &Demand,
+    ) -> Result<(), MaybeReady<Self::Decide>> {
+        self.backend.admit(algorithm, key, demand).map_err(|decision| self.track(decision))
     }
 
     fn settle(

@@ -1,6 +1,7 @@
 use std::{fs, time::Duration};
 
 use futures::{StreamExt as _, future::join_all};
+use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 use tower_quota::{
     Cost, Key, Limit, Limiter, PolicyName, Quota,
@@ -95,6 +96,15 @@ async fn streams_that_do_not_end_in_time_are_cut_off() {
 
 #[tokio::test]
 async fn what_streams_came_to_is_written_before_the_end() {
+    is_written_before_the_end("").await;
+}
+
+#[tokio::test]
+async fn what_streams_came_to_that_are_kept_is_written_before_the_end() {
+    is_written_before_the_end("[cache]\nttl = \"5m\"").await;
+}
+
+async fn is_written_before_the_end(cache: &str) {
     let server = Standalone::start();
     let latency = (Duration::from_millis(1), Duration::from_millis(20));
     let limits = [ProviderLimit::tokens(1_000_000), ProviderLimit::requests(1_000)];
@@ -106,8 +116,8 @@ async fn what_streams_came_to_is_written_before_the_end() {
     // Nothing to speak of comes back while the test runs: neither of the plan nor of the day.
     let profile = std::env::temp_dir().join(format!("{}.toml", unique_prefix()));
     fs::write(&profile, HOUSE).expect("a folder that can be written to");
-    let state = "[state]\nredis_env = \"REDIS_URL\"\ntimeout = \"20s\"";
-    let text = configuration(on_a_socket(&upstream).await, state)
+    let more = format!("[state]\nredis_env = \"REDIS_URL\"\ntimeout = \"20s\"\n{cache}");
+    let text = configuration(on_a_socket(&upstream).await, &more)
         .replacen("profile = \"openai\"", &format!("profile = \"{}\"", profile.display()), 1)
         .replace(
             "\"ACCOUNT_ONE\"",
@@ -136,12 +146,9 @@ async fn what_streams_came_to_is_written_before_the_end() {
     let tokens = tokens.expect("it has such a limit").spent;
     // The ledger of her plan, as another instance finds it.
     let url = Server::open(server.url()).expect("a URL");
-    let never = || TokenBucket::new(Quota::per_second(1_000_000_000));
     let of_tokens = Quota::new(100_000, Duration::from_secs(3_000 * 86_400)).expect("a quota");
     let plan = Plan::new()
-        .limit(PolicyName::from_static("requests"), never())
         .limit_on(1, PolicyName::from_static("tokens"), TokenBucket::new(of_tokens))
-        .limit_on(1, PolicyName::from_static("budget"), never())
         .build()
         .expect("a plan");
     let redis = RedisBuilder::new(url.clone(), PolicyName::from_static("tenants")).build();
@@ -150,7 +157,9 @@ async fn what_streams_came_to_is_written_before_the_end() {
     let left = 100_000_u64.checked_sub(tokens);
     assert_eq!(left, Some(ledger.snapshot().remaining), "{:?}", ledger.snapshot());
     // And that of the account.
-    let redis = RedisBuilder::new(url, PolicyName::from_static("account-one")).build();
+    let hash = Sha256::digest("open\0house");
+    let name = format!("account-one-{:02x}{:02x}{:02x}", hash[0], hash[1], hash[2]);
+    let redis = RedisBuilder::new(url, PolicyName::new(name).expect("a name")).build();
     let account = Account::builder(HOUSE.parse().expect("a profile"))
         .key(Key::from("one"))
         .backend(redis)

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use tower_quota::testing::strict_upstream::{ProviderLimit, StrictUpstream};
+use tower_quota::testing::strict_upstream::{ProviderLimit, StrictUpstream, Told};
 
 use crate::{
     servers::Standalone,
@@ -65,4 +65,29 @@ async fn instances_stay_inside_one_account_together() {
     }
     assert_eq!(upstream.record().admitted, 64);
     assert_eq!(upstream.record().refused, []);
+}
+
+#[tokio::test]
+async fn an_account_that_is_given_to_another_provider_has_nothing_of_the_first() {
+    let (server, first, second) = (Standalone::start(), provider().build(), provider().build());
+    let state = "[state]\nredis_env = \"REDIS_URL\"\ninstances = 2";
+    let text = configuration(on_a_socket(&first).await, state);
+    let fleet = fleet(2, &text, &server).await;
+    // A stop, and a limit of nothing: all of it is told to both.
+    first.change_limit("one", 0, 0, Told::AtOnce);
+    for gateway in &fleet {
+        assert_eq!(gateway.chat(ALICE, "gpt", "Hello").await.status(), 429);
+    }
+    let provider = format!(
+        "[[provider]]\nname = \"other\"\nprofile = \"openai\"\nspeaks = \"openai\"\n\
+         base_url = \"http://{}\"\n\n[[provider]]",
+        on_a_socket(&second).await
+    );
+    let text =
+        text.replacen("[[provider]]", &provider, 1).replace("\"open\"\nkey", "\"other\"\nkey");
+    for gateway in &fleet {
+        gateway.reload(&text).await;
+        assert_eq!(gateway.chat(ALICE, "gpt", "Hello").await.status(), 200);
+    }
+    assert_eq!(second.record().admitted, 2);
 }

@@ -1,7 +1,11 @@
+use http::StatusCode;
 use serde_json::json;
 use tower_quota::testing::strict_upstream::{ProviderLimit, StrictUpstream};
 
-use crate::support::{Gateway, SECRETS, configuration, on_a_socket, provider};
+use crate::{
+    capture::Capture,
+    support::{Gateway, SECRETS, configuration, on_a_socket, provider},
+};
 
 const ALICE: &str = SECRETS[2];
 const BOB: &str = SECRETS[3];
@@ -130,4 +134,22 @@ async fn a_budget_of_tokens_is_spent_by_what_answers_say_and_lasts_a_day() {
     assert_eq!((refusal.status().as_u16(), refusal.headers().get("retry-after")), (429, None));
     assert!(refusal.text().await.expect("text").contains("larger than the limit `budget`"));
     assert_eq!(upstream.record().admitted, 3);
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_say_what_it_came_to_costs_what_was_reserved() {
+    const LATER: &str = r#"{"id":"resp_1","status":"in_progress","usage":null}"#;
+    const ERROR: &str = r#"{"error":{"message":"We are overloaded","type":"server_error"}}"#;
+    // 256 are reserved for an answer without a bound.
+    for (answer, second) in [(LATER, 429), (ERROR, 200)] {
+        let (_, address) = Capture::start(StatusCode::OK, &[], answer).await;
+        let text = configuration(address, "")
+            .replace("requests = \"2 per hour\"", "budget = \"400 per 30d\"");
+        let gateway = Gateway::start(&text).await;
+        for expected in [200, second] {
+            let body = r#"{"model":"gpt","input":"Hello","background":true}"#;
+            let status = gateway.ask(BOB, "/v1/responses", body).send().await.expect("an answer");
+            assert_eq!(status.status(), expected, "{answer}");
+        }
+    }
 }

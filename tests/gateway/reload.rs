@@ -5,19 +5,15 @@ use std::{
 };
 
 use futures::{StreamExt as _, future::join_all};
-use tower_quota::testing::strict_upstream::{Answers, ProviderLimit, StrictUpstream};
+use tower_quota::testing::strict_upstream::Answers;
 
-use crate::support::{Gateway, SECRETS, configuration, on_a_socket, provider, until};
+use crate::{
+    servers::Standalone,
+    support::{Gateway, SECRETS, configuration, on_a_socket, provider, until},
+};
 
 const ALICE: &str = SECRETS[2];
 const BOB: &str = SECRETS[3];
-
-/// Puts a configuration in force, and waits until it is.
-async fn reload(gateway: &Gateway, text: &str) {
-    let before = gateway.said().matches("reloaded ").count();
-    fs::write(&gateway.file, text).expect("its folder is there");
-    until(|| async { gateway.said().matches("reloaded ").count() > before }).await;
-}
 
 #[tokio::test]
 async fn a_change_is_put_in_force_and_nothing_is_forgotten() {
@@ -31,7 +27,7 @@ async fn a_change_is_put_in_force_and_nothing_is_forgotten() {
     let second = first
         .replace("2 per hour", "3 per hour")
         .replace("key_env = \"TENANT_ALICE\"", &format!("key_sha256 = \"{}\"", "0".repeat(64)));
-    reload(&gateway, &second).await;
+    gateway.reload(&second).await;
     assert_eq!(gateway.chat(BOB, "gpt", "Hello").await.status(), 200);
     assert_eq!(gateway.chat(BOB, "gpt", "Hello").await.status(), 429);
     assert_eq!(gateway.chat(ALICE, "gpt", "Hello").await.status(), 401);
@@ -40,8 +36,30 @@ async fn a_change_is_put_in_force_and_nothing_is_forgotten() {
     let third = second
         .replace("name = \"large\"", "name = \"large\"\nrequests = \"3 per hour\"")
         .replace("plan = \"small\"", "plan = \"large\"");
-    reload(&gateway, &third).await;
+    gateway.reload(&third).await;
     assert_eq!(gateway.chat(BOB, "gpt", "Hello").await.status(), 429);
+}
+
+#[tokio::test]
+async fn a_budget_that_is_taken_away_and_comes_back_is_not_a_new_one() {
+    let (server, upstream) = (Standalone::start(), provider().build());
+    let address = on_a_socket(&upstream).await;
+    for state in ["", "[state]\nredis_env = \"REDIS_URL\""] {
+        let with = configuration(address, state);
+        let without = with.replace("requests = \"2 per hour\"", "");
+        // Not alone: what is limited besides is another limit.
+        let other = with.replace("requests = \"2 per hour\"", "budget = \"1_000_000 per day\"");
+        let gateway = Gateway::start_with(&with, &[("REDIS_URL", &server.url())]).await;
+        for expected in [200, 200, 429] {
+            assert_eq!(gateway.chat(BOB, "gpt", "Hello").await.status(), expected, "{state}");
+        }
+        for text in [without, other] {
+            gateway.reload(&text).await;
+            assert_eq!(gateway.chat(BOB, "gpt", "Hello").await.status(), 200, "{state}");
+            gateway.reload(&with).await;
+            assert_eq!(gateway.chat(BOB, "gpt", "Hello").await.status(), 429, "{state}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,7 +90,7 @@ async fn under_load_no_charge_is_lost_and_no_call() {
     }));
     let changes = async {
         for text in [&second, &first, &second, &first] {
-            reload(&gateway, text).await;
+            gateway.reload(text).await;
         }
         // Until there is nothing left, however slow this machine is.
         until(|| async { gateway.chat(BOB, "gpt", "Hello").await.status() == 429 }).await;
@@ -88,27 +106,20 @@ async fn under_load_no_charge_is_lost_and_no_call() {
 
 #[tokio::test]
 async fn who_waits_for_an_account_waits_on_in_the_same_line() {
-    let limit = ProviderLimit::requests(60);
-    let upstream = StrictUpstream::builder().account("one", ["sk-account-one"], [limit]).build();
-    let first = configuration(on_a_socket(&upstream).await, "").replace(
-        "key_env = \"ACCOUNT_ONE\"",
-        "key_env = \"ACCOUNT_ONE\"\nlimits = { requests = \"60 per minute\" }",
-    );
+    let upstream = provider().build();
+    let text = configuration(on_a_socket(&upstream).await, "");
+    let first = with_limit(&text, 20, "");
     let gateway = Gateway::start(&first).await;
-    let calls = join_all((0..66).map(|_| gateway.chat(ALICE, "gpt", "Hello")));
+    let calls = join_all((0..26).map(|_| gateway.chat(ALICE, "gpt", "Hello")));
     let change = async {
-        let waiting = || async {
-            let status = gateway.status().await;
-            let accounts = status["accounts"].as_array().expect("a list").clone();
-            accounts.iter().filter_map(|account| account["waiting"].as_u64()).sum::<u64>()
-        };
-        until(|| async { waiting().await > 4 }).await;
-        reload(&gateway, &first.replace("name = \"large\"", "name = \"large\"\nweight = 2")).await;
-        assert!(waiting().await > 0, "they are not seen any more");
+        until(|| async { waiting(&gateway).await == 6 }).await;
+        gateway.reload(&first.replace("name = \"large\"", "name = \"large\"\nweight = 2")).await;
+        assert_eq!(waiting(&gateway).await, 6, "they are not seen any more");
+        gateway.reload(&with_limit(&text, 26, "")).await;
     };
     let (answers, ()) = tokio::join!(calls, change);
     assert!(answers.iter().all(|answer| answer.status() == 200));
-    assert_eq!(upstream.record().refused, []);
+    assert_eq!((upstream.record().admitted, upstream.record().refused), (26, vec![]));
 }
 
 #[tokio::test]
@@ -121,11 +132,11 @@ async fn limits_that_are_set_change_for_what_was_used_already() {
             .replace("\"ACCOUNT_ONE\"", &format!("\"ACCOUNT_ONE\"\nlimits = {{ {limit} }}"))
     };
     let text = configuration(on_a_socket(&upstream).await, "");
-    let requests = |limit: u32| format!("requests = \"{limit} per minute\"");
+    let requests = |limit: u32| format!("requests = \"{limit} per hour\"");
     let gateway = Gateway::start(&with(&requests(2), text.clone())).await;
     for (limit, expected) in [(2, [200, 200, 429]), (3, [200, 429, 429]), (2, [429, 429, 429])] {
         if limit == 3 || expected[0] == 429 {
-            reload(&gateway, &with(&requests(limit), text.clone())).await;
+            gateway.reload(&with(&requests(limit), text.clone())).await;
         }
         for expected in expected {
             assert_eq!(gateway.chat(ALICE, "gpt", "Hello").await.status(), expected, "{limit}");
@@ -134,7 +145,7 @@ async fn limits_that_are_set_change_for_what_was_used_already() {
     let limits = gateway.status().await["limits"].to_string();
     assert!(limits.contains("\"limit\":2"), "{limits}");
     // One that is taken away is none, and is not shown.
-    reload(&gateway, &with("", text)).await;
+    gateway.reload(&with("", text)).await;
     assert_eq!(gateway.chat(ALICE, "gpt", "Hello").await.status(), 200);
     let limits = gateway.status().await["limits"].to_string();
     assert!(!limits.contains("\"limit\":2"), "{limits}");
@@ -180,7 +191,7 @@ async fn a_change_that_is_wrong_changes_nothing() {
     let status = gateway.status().await;
     assert!(status["news"].to_string().contains("the old one stays"), "{status}");
     assert!(!status["tenants"].to_string().contains("dave"), "{status}");
-    reload(&gateway, &more).await;
+    gateway.reload(&more).await;
     assert_eq!(gateway.chat(BOB, "gpt", "Hello").await.status(), 200);
 }
 
@@ -202,7 +213,7 @@ async fn streams_of_a_tenant_that_is_taken_away_go_on_to_their_end() {
     let second = format!("{before}[[tenant]]{after}")
         .replace("name = \"one\"", "name = \"other\"")
         .replace("[\"one\"]", "[\"other\"]");
-    reload(&gateway, &second).await;
+    gateway.reload(&second).await;
     assert_eq!(gateway.chat(ALICE, "gpt", "Hello").await.status(), 401);
     assert_eq!(gateway.chat(BOB, "gpt", "Hello").await.status(), 200);
     while let Some(part) = stream.next().await {
@@ -222,7 +233,80 @@ async fn what_needs_a_restart_stays_and_is_told() {
     let upstream = provider().build();
     let first = configuration(on_a_socket(&upstream).await, "");
     let gateway = Gateway::start(&first).await;
-    reload(&gateway, &first.replace("max_body_bytes = 100000", "max_body_bytes = 10")).await;
+    gateway.reload(&first.replace("max_body_bytes = 100000", "max_body_bytes = 10")).await;
     gateway.says("[server] is changed: that takes a restart").await;
     assert_eq!(gateway.chat(ALICE, "gpt", "Hello").await.status(), 200);
+}
+
+/// Its provider tells no limits, and lets in whoever comes.
+fn with_limit(text: &str, requests: u32, more: &str) -> String {
+    let account = format!(
+        "\"ACCOUNT_ONE\"\nlimits = {{ requests = \"{requests} per hour\" }}\nmax_wait = \"5h\"\n{more}"
+    );
+    text.replacen("profile = \"openai\"", "profile = \"gemini\"", 1)
+        .replace("name = \"large\"", "name = \"large\"\nmax_wait = \"5h\"")
+        .replace("\"ACCOUNT_ONE\"", &account)
+}
+
+async fn waiting(gateway: &Gateway) -> u64 {
+    let status = gateway.status().await;
+    let accounts = status["accounts"].as_array().expect("a list");
+    accounts.iter().filter_map(|account| account["waiting"].as_u64()).sum()
+}
+
+#[tokio::test]
+async fn who_waits_goes_by_the_new_limit_and_what_needs_a_restart_of_an_account_stays() {
+    let upstream = provider().build();
+    let text = configuration(on_a_socket(&upstream).await, "");
+    let gateway = Gateway::start(&with_limit(&text, 2, "")).await;
+    let calls = join_all((0..5).map(|_| gateway.chat(ALICE, "gpt", "Hello")));
+    let change = async {
+        until(|| async { waiting(&gateway).await == 3 }).await;
+        let more =
+            "jitter = \"1s\"\nmax_waiting = 500\nmax_waiting_per_tenant = 50\nper_model = false";
+        gateway.reload(&with_limit(&text, 5, more)).await;
+    };
+    let (answers, ()) = tokio::join!(calls, change);
+    assert!(answers.iter().all(|answer| answer.status() == 200));
+    for name in ["per_model", "jitter", "max_waiting", "max_waiting_per_tenant"] {
+        let said = gateway.said();
+        let told = |line: &str| {
+            line.starts_with(name)
+                && line.ends_with(" of account `one` is changed: that takes a restart")
+        };
+        assert!(said.lines().any(told), "{name} is not in {said}");
+    }
+    // Five of five are used: it is the same ledger.
+    let last = with_limit(&text, 5, "per_model = false").replace("\"5h\"", "\"0s\"");
+    gateway.reload(&last).await;
+    assert_eq!(gateway.chat(ALICE, "gpt", "Hello").await.status(), 429);
+    assert_eq!(upstream.record().admitted, 5);
+}
+
+#[tokio::test]
+async fn a_profile_that_is_edited_is_put_in_force_too() {
+    const PROFILE: &str = "name = \"house\"\nlike = \"openai\"\n\n[[limit]]\n\
+                           name = \"FIRST\"\ndimension = \"requests\"\nwindow = \"1h\"\n";
+    let upstream = provider().build();
+    let text = configuration(on_a_socket(&upstream).await, "");
+    let gateway = Gateway::start(&text).await;
+    let file = gateway.file.with_file_name("house.toml");
+    fs::write(&file, PROFILE.replace("FIRST", "calls")).expect("its folder is there");
+    let house = format!("profile = \"{}\"", file.display());
+    let with = text
+        .replacen("profile = \"openai\"", &house, 1)
+        .replace("name = \"large\"", "name = \"large\"\nmax_wait = \"0s\"")
+        .replace("\"ACCOUNT_ONE\"", "\"ACCOUNT_ONE\"\nlimits = { calls = \"2 per hour\" }");
+    gateway.reload(&with).await;
+    assert_eq!(gateway.chat(ALICE, "gpt", "Hello").await.status(), 200);
+    // The configuration is as it was, and names a limit that is gone; and then one that is back.
+    fs::write(&file, PROFILE.replace("FIRST", "others")).expect("as above");
+    gateway.says("has no limit `calls`").await;
+    let more = PROFILE.replace("FIRST", "calls").replace("\n\n", "\n# As it was.\n\n");
+    let before = gateway.said().matches("reloaded ").count();
+    fs::write(&file, more).expect("as above");
+    until(|| async { gateway.said().matches("reloaded ").count() > before }).await;
+    for expected in [200, 429] {
+        assert_eq!(gateway.chat(ALICE, "gpt", "Hello").await.status(), expected);
+    }
 }

@@ -116,7 +116,10 @@ async fn no_secret_is_in_anything_that_comes_out_of_it() {
         text.replace("\"TENANT_BOB\"", "\"TENANT_ALICE\""),
         text.replace("\"REDIS_URL\"", "\"REDIS\""),
         text.replace("\"ACCOUNT_ONE\"", "\"sk-account-one\""),
+        text.replace("base_url = \"http://", "base_url = \"http://me:sk-account-one@"),
+        text.replace("base_url = \"http://", "base_url = \"http://host/?key=sk-account-one&at="),
     ] {
+        assert_ne!(wrong, text);
         let before = gateway.said().matches("not reloaded").count();
         std::fs::write(&gateway.file, wrong).expect("its folder is there");
         until(|| async { gateway.said().matches("not reloaded").count() > before }).await;

@@ -205,6 +205,13 @@ impl Gateway {
         until(|| async { self.said().contains(text) }).await;
     }
 
+    /// Puts a configuration in force, and waits until it is.
+    pub(crate) async fn reload(&self, text: &str) {
+        let before = self.said().matches("reloaded ").count();
+        fs::write(&self.file, text).expect("its folder is there");
+        until(|| async { self.said().matches("reloaded ").count() > before }).await;
+    }
+
     /// Asks it politely to end.
     pub(crate) fn terminate(&self) {
         self.signal("-TERM");

@@ -1,4 +1,9 @@
-use std::{sync::Mutex, time::Duration};
+use std::{
+    pin::pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Wake, Waker},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 use tower_quota::{
@@ -52,6 +57,38 @@ async fn a_call_that_is_dropped_is_on_its_way_no_longer() {
     tokio::task::yield_now().await;
     drop(call);
     ended.await.expect("it does not panic");
+}
+
+#[test]
+fn who_does_not_wait_to_the_end_leaves_nothing_behind() {
+    struct Counts;
+    impl Wake for Counts {
+        fn wake(self: Arc<Self>) {}
+    }
+    let (remote, calls) = (Remote::new(), Calls::new());
+    remote.does(Does::Hangs);
+    let backend = Tracked::new(remote, &calls);
+    let _call = backend.decide(&limit(), &Key::GLOBAL, &Demand::exactly(Cost::ONE));
+    let waker = Arc::new(Counts);
+    for _ in 0..3 {
+        let waking = Waker::from(Arc::clone(&waker));
+        let ended = pin!(calls.ended());
+        assert_eq!(ended.poll(&mut Context::from_waker(&waking)), Poll::Pending);
+    }
+    assert_eq!(Arc::strong_count(&waker), 1);
+}
+
+#[test]
+fn a_call_that_is_admitted_is_counted_while_it_is_on_its_way() {
+    let (remote, calls) = (Remote::new(), Calls::new());
+    let backend = Tracked::new(remote.clone(), &calls);
+    let admit = || backend.admit(&limit(), &Key::GLOBAL, &Demand::exactly(Cost::ONE));
+    assert!(admit().is_ok());
+    remote.does(Does::Hangs);
+    let call = admit().expect_err("it is on its way");
+    assert_eq!(calls.under_way(), 1);
+    drop(call);
+    assert_eq!(calls.under_way(), 0);
 }
 
 struct Both(Mutex<(Timestamp, Vec<ManualClock>)>);

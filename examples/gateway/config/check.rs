@@ -62,12 +62,10 @@ fn upstream_side(
                 && url.query().is_none()
         });
         if !is_good {
-            let url = provider.base_url.get_ref();
-            let remedy = "write one like \"https://api.example.com\", without user and query";
-            found.push((
-                provider.base_url.span().start,
-                format!("`{url}` is no base URL; {remedy}"),
-            ));
+            // What stands there may hold a password or a key: it is not repeated.
+            let text = "this is no base URL; write one like \"https://api.example.com\", without user \
+                        and query";
+            found.push((provider.base_url.span().start, String::from(text)));
         }
     }
     for account in &mut config.accounts {
@@ -232,6 +230,14 @@ pub(crate) fn read_profile(name: &str) -> Result<Profile, String> {
     let text = std::fs::read_to_string(name)
         .map_err(|error| format!("the profile `{name}` cannot be read: {error}"))?;
     text.parse().map_err(|error| format!("the profile `{name}`: {error}"))
+}
+
+/// The files of profiles that a configuration names, though it may be wrong in everything else.
+pub(crate) fn profile_files(configuration: &str) -> Vec<String> {
+    let table: toml::Table = configuration.parse().unwrap_or_default();
+    let providers = table.get("provider").and_then(toml::Value::as_array);
+    let profiles = providers.into_iter().flatten().filter_map(|own| own.get("profile")?.as_str());
+    profiles.filter(|name| Profile::ready(name).is_none()).map(str::to_owned).collect()
 }
 
 /// Plans and accounts give their names to what is counted, on a server too.

@@ -42,13 +42,14 @@ pub(crate) struct Config {
 pub(crate) struct Server {
     pub(crate) listen: SocketAddr,
     pub(crate) page: SocketAddr,
+    #[serde(deserialize_with = "text::number")]
     pub(crate) max_connections: NonZeroUsize,
     pub(crate) max_body_bytes: usize,
-    #[serde(deserialize_with = "text::duration")]
+    #[serde(deserialize_with = "text::timeout")]
     pub(crate) read_timeout: Duration,
-    #[serde(deserialize_with = "text::duration")]
+    #[serde(deserialize_with = "text::timeout")]
     pub(crate) body_timeout: Duration,
-    #[serde(deserialize_with = "text::duration")]
+    #[serde(deserialize_with = "text::timeout")]
     pub(crate) write_timeout: Duration,
     /// Bytes a second.
     pub(crate) least_rate: NonZeroU32,
@@ -67,7 +68,7 @@ pub(crate) struct State {
     /// How many instances share the server: while it fails, each decides by its part.
     pub(crate) instances: u32,
     /// How long a decision may take there.
-    #[serde(deserialize_with = "text::duration")]
+    #[serde(deserialize_with = "text::timeout")]
     pub(crate) timeout: Duration,
     #[serde(skip)]
     pub(crate) redis: Option<Secret>,
@@ -108,9 +109,9 @@ pub(crate) struct Provider {
     pub(crate) profile: Spanned<String>,
     pub(crate) base_url: Spanned<String>,
     pub(crate) speaks: Wire,
-    #[serde(default = "ten_minutes", deserialize_with = "text::duration")]
+    #[serde(default = "ten_minutes", deserialize_with = "text::timeout")]
     pub(crate) timeout: Duration,
-    #[serde(default = "two_minutes", deserialize_with = "text::duration")]
+    #[serde(default = "two_minutes", deserialize_with = "text::timeout")]
     pub(crate) idle_timeout: Duration,
 }
 

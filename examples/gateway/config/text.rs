@@ -1,8 +1,9 @@
 //! Durations (`30s`) and quotas (`500 per minute`) as they are written.
 
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
 use serde::{Deserialize, Deserializer, de::Error};
+use tokio::sync::Semaphore;
 use tower_quota::Quota;
 
 pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
@@ -12,6 +13,27 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
             "`{text}` is no duration; write one like \"500ms\", \"30s\", \"5m\""
         ))
     })
+}
+
+/// A duration that something is given up after.
+pub(super) fn timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let timeout = duration(deserializer)?;
+    if timeout.is_zero() {
+        return Err(D::Error::custom("nothing is done within no time; write \"1s\" or more"));
+    }
+    Ok(timeout)
+}
+
+/// How many there may be at a time.
+pub(super) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NonZeroUsize, D::Error> {
+    let number = NonZeroUsize::deserialize(deserializer)?;
+    if number.get() > Semaphore::MAX_PERMITS {
+        let most = Semaphore::MAX_PERMITS;
+        return Err(D::Error::custom(format!(
+            "that is more than can be counted; write up to {most}"
+        )));
+    }
+    Ok(number)
 }
 
 fn parse_duration(text: &str) -> Option<Duration> {
