@@ -90,9 +90,8 @@ end
 local function keep(owner, bytes)
   add('kept', bytes)
   local after = call('HINCRBY', base .. 'flow:' .. owner, 'kept', text(bytes))
-  if (after >= OWNER_BOUND) ~= (after - bytes >= OWNER_BOUND) then
-    change_flow(owner, function() end)
-  end
+  -- Whenever there is less, and not only where the bound is crossed: it may have been another before.
+  if bytes < 0 or after >= OWNER_BOUND then change_flow(owner, function() end) end
 end
 
 local whole = { 's', 'f', 'a', 'm', 'n', 'z', 't', 'd', 'e', 'k', 'u', 'r', 'q', 'b' }
