@@ -156,8 +156,10 @@ local function change(job, edit)
 end
 
 local function finish_job(job, state, failure, size)
+  -- What travels with it stays.
+  local label = call('HSTRLEN', base .. 'job:' .. job.id, 'l')
   change(job, function()
-    job.s, job.f, job.u, job.b = state, failure, now + job.k, AROUND + size
+    job.s, job.f, job.u, job.b = state, failure, now + job.k, AROUND + label + size
   end)
   call('HDEL', base .. 'job:' .. job.id, 'req')
 end
