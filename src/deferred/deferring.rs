@@ -98,7 +98,7 @@ impl<M: DeferredStore> Deferring<M> {
         answer::accepted(&settings.at, &id, is_new, *wait)
     }
 
-    /// Waits for the end of a request. `None`: it cannot be told.
+    /// Waits for the end of a request. `None`: it was forgotten.
     async fn end_of(&self, id: RequestId) -> Option<Response<StoredBody>> {
         let Self { store, settings, owner, wait, .. } = self;
         let watch = settings.ends.watch(id);
@@ -106,9 +106,16 @@ impl<M: DeferredStore> Deferring<M> {
         loop {
             // From before the look: what comes after it is not missed.
             let told = watch.told();
-            let (status, response) = store.result(owner, &id).await.ok()??;
-            if status.state.is_end() {
-                return Some(answer::in_time(&settings.at, &status, response, *wait));
+            match store.result(owner, &id).await {
+                Ok(Some((status, response))) if status.state.is_end() => {
+                    return Some(answer::in_time(&settings.at, &status, response, *wait));
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => return None,
+                // It may be back before the time is over.
+                Err(error) => {
+                    settings.observer.store_failed(StoreStep::Look, error.kind().name(), &error);
+                }
             }
             // It may end in another process.
             let _whichever = select(pin!(told), pin!(sleep(pause))).await;
