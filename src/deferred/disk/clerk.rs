@@ -78,8 +78,6 @@ impl Clerk {
             keeps.append(&mut jobs);
             if !keeps.is_empty() && self.do_all(keeps, before, now, true) {
                 news.notify_waiters();
-                // For one who is about to wait.
-                news.notify_one();
             }
             if !looks.is_empty() {
                 self.do_all(looks, 0, now, false);
