@@ -79,7 +79,9 @@ impl<M: DeferredStore> Deferring<M> {
             Err(error) => {
                 let reason = error.kind().name();
                 observer.submitted(Submission::Refused(reason));
-                observer.store_failed(StoreStep::Submit, reason, &error);
+                if !error.kind().is_bound() {
+                    observer.store_failed(StoreStep::Submit, reason, &error);
+                }
                 answer::failed(&error)
             }
         }

@@ -165,7 +165,6 @@ fn metrics_and_events_have_the_names_that_the_guide_lists_and_no_keys() {
         "requests_total{deferred=batches,result=too_large} 1",
         "requests_total{deferred=batches,result=unreadable} 1",
         "running_attempts{deferred=batches} 0",
-        "store_errors_total{deferred=batches,call=submit,reason=owner_full} 1",
         "wait_seconds{deferred=batches} 7",
         "waits_total{deferred=batches,result=too_late} 1",
     ];
