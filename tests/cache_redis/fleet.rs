@@ -139,16 +139,9 @@ async fn a_failure_lets_another_instance_ask_long_before_the_lease_is_over() {
 /// None of them is met by what another is given: they must not queue up behind each other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wishes_that_no_answer_meets_wait_for_one_call_and_then_ask_together() {
-    let wishes: [(&str, fn(usize) -> Response<crate::support::Body>); 2] = [
-        ("min-fresh=1000000", |_| Response::new(text("an answer"))),
-        ("max-age=5", |_| {
-            let mut response = Response::new(text("an answer"));
-            response.headers_mut().insert("age", http::HeaderValue::from_static("10"));
-            response
-        }),
-    ];
-    for (wish, answer) in wishes {
-        let upstream = Upstream::new(move |call, _| Ok(answer(call))).gated();
+    for (wish, age) in [("min-fresh=1000000", "0"), ("max-age=5", "10")] {
+        let answer = move || Response::builder().header("age", age).body(text("an answer"));
+        let upstream = Upstream::new(move |_, _| Ok(answer()?)).gated();
         let fleet = fleet(&upstream, 4, Duration::from_secs(3_600));
         let mut tasks = JoinSet::new();
         for cache in fleet {
