@@ -183,7 +183,8 @@ impl DeferredStore for DiskStore {
             Ending::Done(response) | Ending::Failed(_, Some(response)) => Some(response.encode()),
             _ => None,
         };
-        let keep = move |work: &mut Work<'_, '_>| work.settle(&ticket, &ending, response.as_deref());
+        let keep =
+            move |work: &mut Work<'_, '_>| work.settle(&ticket, &ending, response.as_deref());
         self.ask(Errand::Keep, keep).await
     }
 
