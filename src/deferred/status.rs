@@ -133,7 +133,8 @@ pub struct Counts {
     by_state: [u64; State::ALL.len()],
     /// The bytes of requests and answers that are kept.
     pub bytes: u64,
-    /// How long ago the first of those was accepted that wait; `None`: none waits.
+    /// How long ago the first of those was accepted that wait, for their time or for their turn; `None`:
+    /// none waits.
     pub oldest_wait: Option<Duration>,
 }
 
