@@ -34,12 +34,12 @@ async fn of(extent: Extent, url: &str) {
         move || bare_add(connection.clone(), "log")
     };
     let through = move || bare_through(connection.clone());
-    let store = |name: &'static str| {
-        RedisStore::new(Server::open(url).expect("a URL"), PolicyName::from_static(name), BOUNDS)
+    let store = |name: &str| {
+        let name = PolicyName::new(name).expect("a name");
+        RedisStore::new(Server::open(url).expect("a URL"), name, BOUNDS)
     };
-    let (accepting, running) = (layer(store("accepting")), layer(store("running")));
+    let running = layer(store("running"));
     let runner = run(&running);
-    let accept = || send(&accepting, "respond-async", 202);
     let end = || send(&running, "respond-async, wait=60", 200);
     let ways = [
         "`XADD`",
@@ -48,12 +48,14 @@ async fn of(extent: Extent, url: &str) {
         "accepted, run and answered",
     ];
     let (mut alone, mut together) = (Table::new(ways), Table::new(ways));
-    for _ in 0..extent.rounds {
+    for round in 0..extent.rounds {
         for (table, callers) in [(&mut alone, 1), (&mut together, AT_ONCE)] {
+            // Nothing runs of it, so it grows: it begins anew in each round.
+            let accepting = layer(store(&format!("accepting-{round}-{callers}")));
             table.add([
                 load(extent, callers, add.clone()).await,
                 load(extent, callers, through.clone()).await,
-                load(extent, callers, accept()).await,
+                load(extent, callers, send(&accepting, "respond-async", 202)).await,
                 load(extent, callers, end()).await,
             ]);
         }

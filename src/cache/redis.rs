@@ -132,21 +132,23 @@ impl<S: Source> RedisStore<S> {
         let keys = self.shared.names.of(&AnswerKey::RESERVED);
         let turn = turns.begin(&keys.turn);
         // Another instance may be here at the same time: what they find does not matter.
-        self.look(&keys, Some(Oldest::Nothing), Some(turn.token())).await?;
+        self.look(&keys, Some(Oldest::Nothing), Some(turn.token()), None).await?;
         turns.renew(&keys.turn, turn.token()).await?;
         turns.free(&keys.turn, turn.token()).await?;
         self.keep(&keys, &Answer::empty(), Duration::from_secs(1)).await?;
         // Now there is one, and it is looked at as a whole.
-        self.look(&keys, None, Some(turn.token())).await?;
+        self.look(&keys, None, Some(turn.token()), None).await?;
         Ok(())
     }
 
-    /// What is there for a question; with a token the turn is taken if nothing will do.
+    /// What is there for a question; with a token the turn is taken if nothing will do, and what was
+    /// `seen` will not.
     async fn look(
         &self,
         keys: &Keys,
         oldest: Option<Oldest>,
         token: Option<&str>,
+        seen: Option<&Seen>,
     ) -> Result<Reply, BackendError> {
         let Shared { calls, look, turns, max_weight, .. } = &*self.shared;
         let oldest = match oldest {
@@ -161,6 +163,10 @@ impl<S: Source> RedisStore<S> {
         if let Some(token) = token {
             arguments.push(token.as_bytes().to_vec());
             arguments.push(turns.lease_millis().to_string().into_bytes());
+            if let Some(Seen { left, end }) = seen {
+                arguments.push(end.clone());
+                arguments.push(left.to_string().into_bytes());
+            }
         }
         // On a cluster one key is found while its slot moves, and two are not.
         let names = [keys.answer.as_slice(), keys.turn.as_slice()];
@@ -197,10 +203,25 @@ enum Oldest {
     Nothing,
 }
 
+/// An answer that will not do.
+struct Seen {
+    /// What it had left in ms: it never has more.
+    left: u64,
+    /// The last of it, which is its tag.
+    end: Vec<u8>,
+}
+
+impl Seen {
+    fn of(left: u64, value: &[u8]) -> Self {
+        let end = value[value.len().saturating_sub(names::TAG)..].to_vec();
+        Self { left, end }
+    }
+}
+
 impl<S: Source> AnswerStore for RedisStore<S> {
     async fn get(&self, key: &AnswerKey) -> Result<Option<Found>, BackendError> {
         let keys = self.shared.names.of(key);
-        match self.look(&keys, None, None).await? {
+        match self.look(&keys, None, None, None).await? {
             // What cannot be read is as good as nothing.
             Reply::Found(left, value) => Ok(self.read(&keys, left, value).ok()),
             _ => Ok(None),
@@ -226,11 +247,13 @@ impl<S: Source> AnswerStore for RedisStore<S> {
     async fn claim(&self, key: &AnswerKey, asking: Asking) -> Result<Claim, BackendError> {
         let Shared { names, turns, wait, .. } = &*self.shared;
         let keys = names.of(key);
-        let mut oldest = asking.oldest.map(Oldest::Age);
+        let oldest = asking.oldest.map(Oldest::Age);
+        let mut seen = None;
         let may_wait = !wait.is_zero();
         loop {
             let turn = turns.begin(&keys.turn);
-            let looked = match self.look(&keys, oldest, may_wait.then(|| turn.token())).await {
+            let token = may_wait.then(|| turn.token());
+            let looked = match self.look(&keys, oldest, token, seen.as_ref()).await {
                 Ok(looked) => looked,
                 Err(error) => {
                     // It may be ours, and nobody would know.
@@ -245,16 +268,24 @@ impl<S: Source> AnswerStore for RedisStore<S> {
             }
             turn.forget();
             return Ok(match looked {
-                Reply::Found(left, value) => match self.read(&keys, left, value) {
-                    Ok(found) if asking.is_met_by(&found) => Claim::Found(found),
+                Reply::Found(left, value) => {
+                    let this = Seen::of(left, &value);
+                    let is_worth_a_turn = match self.read(&keys, left, value) {
+                        Ok(found) if asking.is_met_by(&found) => return Ok(Claim::Found(found)),
+                        // It came while this one waited, and still it is not what is wanted: nor
+                        // would the next be.
+                        Ok(found) => found.age() > asking.waited,
+                        Err(_) => true,
+                    };
                     // It is damaged, or not what is wanted in a way that the script does not see.
-                    // Somebody has to ask, and not everybody.
-                    _ if may_wait && !matches!(oldest, Some(Oldest::Nothing)) => {
-                        oldest = Some(Oldest::Nothing);
+                    // Somebody has to ask, and not everybody: nor this one, if meanwhile there is
+                    // another answer.
+                    if may_wait && is_worth_a_turn && seen.is_none() {
+                        seen = Some(this);
                         continue;
                     }
-                    _ => Claim::Ask(Turn::free()),
-                },
+                    Claim::Ask(Turn::free())
+                }
                 Reply::Wait if asking.waited < *wait => {
                     let pause = (asking.waited / 4).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
                     Claim::Wait(pause.min(*wait - asking.waited))

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     body::StoredBody,
+    ends::End,
     error::{StoreError, StoreErrorKind},
     id::RequestId,
     message::StoredResponse,
@@ -41,14 +42,9 @@ pub(super) fn accepted(
 }
 
 /// The answer itself, for whose end its caller was ready to wait so long.
-pub(super) fn in_time(
-    at: &str,
-    status: &Status,
-    response: Option<StoredResponse>,
-    wait: Duration,
-) -> Response<StoredBody> {
-    let mut response = result(at, status, response);
-    let location = HeaderValue::try_from(format!("{at}/{}/result", status.id));
+pub(super) fn in_time(at: &str, id: &RequestId, end: End, wait: Duration) -> Response<StoredBody> {
+    let mut response = ended(end.state, end.response);
+    let location = HeaderValue::try_from(format!("{at}/{id}/result"));
     let location = location.expect("the path was checked to be a URI's");
     let headers = response.headers_mut();
     // There it stays, and can be deleted.
@@ -67,20 +63,24 @@ pub(super) fn result(
     status: &Status,
     response: Option<StoredResponse>,
 ) -> Response<StoredBody> {
-    if let (State::Done | State::Failed, Some(response)) = (status.state, response) {
+    if status.state.is_end() {
+        return ended(status.state, response);
+    }
+    let mut response = standing(StatusCode::ACCEPTED, at, status);
+    response.headers_mut().insert(LOCATION, location(at, &status.id));
+    response
+}
+
+fn ended(state: State, response: Option<StoredResponse>) -> Response<StoredBody> {
+    if let (State::Done | State::Failed, Some(response)) = (state, response) {
         let mut response = response.into_response();
         keep_from_caches(response.headers_mut());
         return response;
     }
-    match status.state {
-        State::Waiting | State::Running => {
-            let mut response = standing(StatusCode::ACCEPTED, at, status);
-            response.headers_mut().insert(LOCATION, location(at, &status.id));
-            response
-        }
+    match state {
         State::Expired => problem(StatusCode::GONE, "its time was over before its turn"),
         State::Canceled => problem(StatusCode::GONE, "it was canceled"),
-        State::Failed | State::Done => problem(StatusCode::BAD_GATEWAY, "it has no answer to give"),
+        _ => problem(StatusCode::BAD_GATEWAY, "it has no answer to give"),
     }
 }
 

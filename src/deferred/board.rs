@@ -292,7 +292,8 @@ impl Board {
             record.state = state;
             record.failure = failure;
             record.until = now + record.keep;
-            record.size = AROUND + size;
+            // What travels with it stays.
+            record.size = AROUND + record.label.len() as u64 + size;
         });
     }
 

@@ -3,7 +3,7 @@
 use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use futures::future::select;
+use futures::future::{Either, select};
 use http::{HeaderValue, Response, StatusCode, request};
 use http_body::Body;
 use tokio::time::{sleep, timeout};
@@ -11,6 +11,7 @@ use tokio::time::{sleep, timeout};
 use super::{
     answer,
     body::StoredBody,
+    ends::{End, Watch},
     id::{Owner, RequestId},
     message::StoredRequest,
     prefer::IDEMPOTENCY_KEY,
@@ -62,14 +63,17 @@ impl<M: DeferredStore> Deferring<M> {
         let idempotency_key = idempotency_key.map(HeaderValue::as_bytes);
         let terms = self.terms.clone();
         let submission = self.settings.submission(id, self.owner, request, terms, idempotency_key);
+        // From before there is anything to hear of.
+        let watch = (!self.wait.is_zero()).then(|| self.settings.ends.watch(id));
         match self.store.submit(submission).await {
             Ok(Submitted::New) => {
                 observer.submitted(Submission::Accepted);
-                self.accepted(id, true).await
+                self.accepted(id, true, watch).await
             }
             Ok(Submitted::Known(earlier)) => {
                 observer.submitted(Submission::Repeated);
-                self.accepted(earlier, false).await
+                let watch = watch.map(|_| self.settings.ends.watch(earlier));
+                self.accepted(earlier, false, watch).await
             }
             Ok(Submitted::Conflict) => {
                 observer.submitted(Submission::Conflict);
@@ -79,17 +83,26 @@ impl<M: DeferredStore> Deferring<M> {
             Err(error) => {
                 let reason = error.kind().name();
                 observer.submitted(Submission::Refused(reason));
-                observer.store_failed(StoreStep::Submit, reason, &error);
+                if !error.kind().is_bound() {
+                    observer.store_failed(StoreStep::Submit, reason, &error);
+                }
                 answer::failed(&error)
             }
         }
     }
 
     /// The answer itself if it comes in time. Otherwise where it will be.
-    async fn accepted(self, id: RequestId, is_new: bool) -> Response<StoredBody> {
+    async fn accepted(
+        self,
+        id: RequestId,
+        is_new: bool,
+        watch: Option<Watch>,
+    ) -> Response<StoredBody> {
         let Self { settings, wait, .. } = &self;
-        if !wait.is_zero() {
-            let ended = timeout(*wait, self.end_of(id)).await.ok().flatten();
+        if let Some(watch) = watch {
+            // What was there before may have ended long ago.
+            let first_look = if is_new { FIRST_LOOK } else { Duration::ZERO };
+            let ended = timeout(*wait, self.end_of(id, &watch, first_look)).await.ok().flatten();
             settings.observer.waited(ended.is_some());
             if let Some(response) = ended {
                 return response;
@@ -98,21 +111,33 @@ impl<M: DeferredStore> Deferring<M> {
         answer::accepted(&settings.at, &id, is_new, *wait)
     }
 
-    /// Waits for the end of a request. `None`: it cannot be told.
-    async fn end_of(&self, id: RequestId) -> Option<Response<StoredBody>> {
+    /// Waits for the end of a request. `None`: it was forgotten.
+    async fn end_of(
+        &self,
+        id: RequestId,
+        watch: &Watch,
+        first_look: Duration,
+    ) -> Option<Response<StoredBody>> {
         let Self { store, settings, owner, wait, .. } = self;
-        let watch = settings.ends.watch(id);
-        let mut pause = FIRST_LOOK;
+        let mut pause = first_look;
         loop {
-            // From before the look: what comes after it is not missed.
-            let told = watch.told();
-            let (status, response) = store.result(owner, &id).await.ok()??;
-            if status.state.is_end() {
-                return Some(answer::in_time(&settings.at, &status, response, *wait));
+            // It may end in another process, of which nobody tells.
+            if let Either::Left((end, _)) = select(pin!(watch.end()), pin!(sleep(pause))).await {
+                return Some(answer::in_time(&settings.at, &id, end, *wait));
             }
-            // It may end in another process.
-            let _whichever = select(pin!(told), pin!(sleep(pause))).await;
-            pause = (pause * 2).min(LONGEST_LOOK);
+            pause = (pause * 2).clamp(FIRST_LOOK, LONGEST_LOOK);
+            match store.result(owner, &id).await {
+                Ok(Some((status, response))) if status.state.is_end() => {
+                    let end = End { state: status.state, response };
+                    return Some(answer::in_time(&settings.at, &id, end, *wait));
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => return None,
+                // It may be back before the time is over.
+                Err(error) => {
+                    settings.observer.store_failed(StoreStep::Look, error.kind().name(), &error);
+                }
+            }
         }
     }
 }

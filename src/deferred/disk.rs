@@ -13,13 +13,16 @@ use std::{
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use self::clerk::{Clerk, Doing, Errand, Work};
+use self::{
+    clerk::{Clerk, Doing, Errand, Found, Row, Work},
+    file::malformed,
+};
 use super::{
     error::{StoreError, StoreErrorKind},
     id::{Owner, RequestId},
-    message::StoredResponse,
-    status::{Bounds, Counts, Status},
-    store::{Canceled, DeferredStore, Ending, Submission, Submitted, Taken, Ticket},
+    message::{StoredRequest, StoredResponse},
+    status::{Bounds, Counts, Failure, Status},
+    store::{Canceled, DeferredStore, Ending, Job, Submission, Submitted, Taken, Ticket},
 };
 use crate::time::{Clock, MonotonicClock};
 
@@ -140,11 +143,33 @@ type Kind = fn(Box<Doing>) -> Errand;
 
 impl DeferredStore for DiskStore {
     async fn submit(&self, submission: Submission) -> Result<Submitted, StoreError> {
-        self.ask(Errand::Job, move |work| work.submit(&submission)).await
+        // The thread that all share has nothing to do but to write it.
+        let request = submission.request.encode();
+        let fingerprint = submission.request.fingerprint();
+        let job = move |work: &mut Work<'_, '_>| work.submit(&submission, &request, fingerprint);
+        self.ask(Errand::Job, job).await
     }
 
     async fn take(&self, most: usize, lease: Duration) -> Result<Taken, StoreError> {
-        self.ask(Errand::Job, move |work| work.take(most, lease)).await
+        let Found { rows, next } =
+            self.ask(Errand::Job, move |work| work.take(most, lease)).await?;
+        let mut jobs = Vec::new();
+        for Row { id, record, waited, request } in rows {
+            let ticket = Ticket::new(id, record.number());
+            let Some(request) = StoredRequest::decode(&request) else {
+                // It must not stand in the way of the others, which are ours already. Should this
+                // fail, it is tried again when its lease is over.
+                let unreadable = Ending::Failed(Failure::Unreadable, None);
+                let _settled = self.settle(&ticket, unreadable).await;
+                continue;
+            };
+            let (attempt, max_attempts) = record.attempts();
+            let mut job = Job::new(ticket, record.owner(), request, attempt);
+            (job.max_attempts, job.waited) = (max_attempts, waited);
+            record.label().clone_into(&mut job.label);
+            jobs.push(job);
+        }
+        Ok(Taken::new(jobs, next))
     }
 
     async fn renew(&self, ticket: &Ticket, lease: Duration) -> Result<bool, StoreError> {
@@ -154,7 +179,13 @@ impl DeferredStore for DiskStore {
 
     async fn settle(&self, ticket: &Ticket, ending: Ending) -> Result<bool, StoreError> {
         let ticket = *ticket;
-        self.ask(Errand::Keep, move |work| work.settle(&ticket, &ending)).await
+        let response = match &ending {
+            Ending::Done(response) | Ending::Failed(_, Some(response)) => Some(response.encode()),
+            _ => None,
+        };
+        let keep =
+            move |work: &mut Work<'_, '_>| work.settle(&ticket, &ending, response.as_deref());
+        self.ask(Errand::Keep, keep).await
     }
 
     async fn status(&self, owner: &Owner, id: &RequestId) -> Result<Option<Status>, StoreError> {
@@ -168,7 +199,13 @@ impl DeferredStore for DiskStore {
         id: &RequestId,
     ) -> Result<Option<(Status, Option<StoredResponse>)>, StoreError> {
         let (owner, id) = (*owner, *id);
-        self.ask(Errand::Look, move |work| work.result(&owner, &id)).await
+        let found = self.ask(Errand::Look, move |work| work.result(&owner, &id)).await?;
+        let Some((status, response)) = found else { return Ok(None) };
+        let response = match response {
+            Some(bytes) => Some(StoredResponse::decode(&bytes).ok_or_else(malformed)?),
+            None => None,
+        };
+        Ok(Some((status, response)))
     }
 
     async fn cancel(&self, owner: &Owner, id: &RequestId) -> Result<Option<Canceled>, StoreError> {

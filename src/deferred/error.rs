@@ -36,6 +36,11 @@ impl StoreErrorKind {
             Self::Malformed => "malformed",
         }
     }
+
+    /// Whether a bound that was set is reached: then the store does what it should.
+    pub(super) const fn is_bound(self) -> bool {
+        matches!(self, Self::OwnerFull | Self::Full)
+    }
 }
 
 impl StoreError {

@@ -153,8 +153,9 @@ impl<K, M: DeferredStore> DeferredLayer<K, M> {
     /// and otherwise 202. With zero nobody waits.
     ///
     /// The request is stored before, so nothing is lost if the caller goes, and runs in its turn as any
-    /// other. Who waits holds a connection and little else. An end in this process is told at once, one
-    /// in another within a second.
+    /// other. Who waits holds a connection and little else. An end that a runner or a `DELETE` of this
+    /// process brings about is told at once. One in another process, or because its time was over, is
+    /// seen within a second.
     pub const fn max_wait(mut self, time: Duration) -> Self {
         self.settings.max_wait = time;
         self

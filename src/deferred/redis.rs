@@ -160,8 +160,9 @@ impl<S: Source> DeferredStore for RedisStore<S> {
             b"full" => return Err(StoreError::new(StoreErrorKind::Full)),
             _ => return Err(reply::malformed()),
         };
-        self.news.notify_waiters();
-        self.news.notify_one();
+        if submitted == Submitted::New {
+            self.news.notify_waiters();
+        }
         Ok(submitted)
     }
 

@@ -11,6 +11,7 @@ use tower_service::Service;
 use super::{
     answer,
     body::StoredBody,
+    ends::End,
     error::StoreError,
     id::{Owner, RequestId},
     service::DeferredFuture,
@@ -164,10 +165,13 @@ async fn cancel(
     Ok(match store.cancel(owner, id).await? {
         Some(canceled) => {
             settings.observer.looked_up(match canceled {
-                Canceled::Canceled => Lookup::Canceled,
+                Canceled::Canceled => {
+                    settings.ends.tell(id, || End { state: State::Canceled, response: None });
+                    Lookup::Canceled
+                }
+                // Who waits looks, and finds nothing.
                 Canceled::Forgotten => Lookup::Forgotten,
             });
-            settings.ends.tell(id);
             let mut response = Response::new(StoredBody::default());
             *response.status_mut() = StatusCode::NO_CONTENT;
             response

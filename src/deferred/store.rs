@@ -119,7 +119,8 @@ pub trait DeferredStore: Clone + Send + Sync + 'static {
     /// It cannot be told.
     fn counts(&self) -> impl Future<Output = Result<Counts, StoreError>> + Send;
 
-    /// Waits until there may be more to take than before. It may return early.
+    /// Waits until there may be more to take than at the call of this, whether it is polled by then or
+    /// not: who takes between the two misses nothing. It may return early.
     fn changed(&self) -> impl Future<Output = ()> + Send;
 }
 

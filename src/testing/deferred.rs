@@ -104,6 +104,7 @@ pub async fn run<H: Harness>(harness: &H) {
         bounds::all_have_no_more_than_there_is
         bounds::a_key_is_for_one_request
         bounds::counts_are_of_all_states
+        bounds::what_travels_with_a_request_counts_after_its_end_too
         bounds::what_was_accepted_is_there_after_a_restart
         traces::any_trace_is_that_of_the_store_in_memory
     }

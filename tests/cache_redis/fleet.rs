@@ -136,6 +136,29 @@ async fn a_failure_lets_another_instance_ask_long_before_the_lease_is_over() {
     assert_eq!(read(&fleet[0], json("{}")).await, "a whole answer");
 }
 
+/// None of them is met by what another is given: they must not queue up behind each other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wishes_that_no_answer_meets_wait_for_one_call_and_then_ask_together() {
+    for (wish, age) in [("min-fresh=1000000", "0"), ("max-age=5", "10")] {
+        let answer = move || Response::builder().header("age", age).body(text("an answer"));
+        let upstream = Upstream::new(move |_, _| Ok(answer()?)).gated();
+        let fleet = fleet(&upstream, 4, Duration::from_secs(3_600));
+        let mut tasks = JoinSet::new();
+        for cache in fleet {
+            let question = with(json("{}"), "cache-control", wish);
+            tasks.spawn(async move { read(&cache, question).await });
+        }
+        called(&upstream, 1).await;
+        // Time for the others to wait: should one be late it asks after them, and all the same.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(upstream.calls(), 1, "{wish}");
+        upstream.gate.add_permits(1);
+        called(&upstream, 4).await;
+        upstream.gate.add_permits(3);
+        assert_eq!(tasks.join_all().await, ["an answer"; 4], "{wish}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_goes_frees_the_turn_at_once() {
     let upstream = Upstream::numbered().gated();

@@ -188,11 +188,36 @@ async fn instances_that_find_a_damaged_answer_ask_once_all_the_same() {
     for cache in fleet {
         tasks.spawn(async move { read(&cache, json("{}")).await });
     }
-    // While they wait nobody else asks.
+    // While they wait nobody else asks. One that comes too late to wait has the new answer as well.
     tokio::time::sleep(Duration::from_millis(300)).await;
     upstream.gate.add_permits(10);
     assert_eq!(tasks.join_all().await, ["answer 2"; 5]);
     assert_eq!(upstream.calls(), 2);
+}
+
+/// Each finds the damaged answer, or the new one, whenever it comes: before a turn, within it, or after.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_damaged_answer_is_asked_for_once_whoever_comes_when() {
+    let server = Standalone::shared(Flavor::Redis);
+    let (name, upstream) = (unique_name(), Upstream::numbered());
+    let fleet = [(); 8].map(|()| cache(&layer_of(builder(server, &name)), &upstream));
+    read(&fleet[0], json("{}")).await;
+    for round in 1..=100 {
+        let key = kept(server, &name, 1).await.remove(0);
+        let mut value: Vec<u8> = server.ask(&["GET", &key]);
+        value[60] ^= 1;
+        server.set(&key, &value);
+        let _: u64 = server.ask(&["PEXPIRE", &key, "50000"]);
+        let mut tasks = JoinSet::new();
+        for cache in fleet.clone() {
+            tasks.spawn(async move { read(&cache, json("{}")).await });
+        }
+        let expected = format!("answer {}", round + 1);
+        for answer in tasks.join_all().await {
+            assert_eq!(answer, expected);
+        }
+        assert_eq!(upstream.calls(), round + 1);
+    }
 }
 
 #[tokio::test]

@@ -169,6 +169,41 @@ async fn a_server_that_is_away_is_told_and_comes_back_with_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_waits_goes_on_waiting_while_the_server_is_away() {
+    let durable = ["--appendonly", "yes", "--appendfsync", "always"];
+    let server = Standalone::start_with(Flavor::Redis, &durable);
+    let name = PolicyName::from_static("away");
+    let source = Server::open(server.url()).expect("a URL");
+    let store = RedisStore::new(source, name, Bounds::DEFAULT).timeout(Duration::from_millis(500));
+    let layer = DeferredLayer::new(store, header("x-api-key")).max_wait(Duration::from_secs(600));
+    let site = Site::new(&layer);
+    let gate = Arc::new(Semaphore::new(0));
+    let opened = Arc::clone(&gate);
+    let (service, seen) = upstream(move |_| {
+        let gate = Arc::clone(&opened);
+        async move {
+            let _open = gate.acquire().await.expect("it is never closed");
+            Response::new("an answer")
+        }
+    });
+    tokio::spawn(layer.runner(service).run());
+    let mut request = deferring("alice", "a body");
+    request.headers_mut().insert("prefer", "respond-async, wait=600".parse().expect("a value"));
+    let away = async {
+        while seen.len() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        server.kill();
+        // It looks some times in vain.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        server.restart(Data::Lost);
+        gate.add_permits(1);
+    };
+    let (told, ()) = tokio::join!(site.send(request), away);
+    assert_eq!((told.status, told.text.as_str()), (200, "an answer"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_memory_is_told_and_keeps_what_it_has() {
     let server = Standalone::start_with(Flavor::Redis, &["--maxmemory-policy", "noeviction"]);
     let name = PolicyName::from_static("memory");

@@ -165,7 +165,6 @@ fn metrics_and_events_have_the_names_that_the_guide_lists_and_no_keys() {
         "requests_total{deferred=batches,result=too_large} 1",
         "requests_total{deferred=batches,result=unreadable} 1",
         "running_attempts{deferred=batches} 0",
-        "store_errors_total{deferred=batches,call=submit,reason=owner_full} 1",
         "wait_seconds{deferred=batches} 7",
         "waits_total{deferred=batches,result=too_late} 1",
     ];
@@ -193,7 +192,9 @@ fn metrics_and_events_have_the_names_that_the_guide_lists_and_no_keys() {
 
 #[test]
 fn the_age_of_the_oldest_is_told_while_it_waits() {
-    let (lines, _) = watched(async {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let waiting = async {
         let clock = ManualClock::new();
         let store = DiskStore::in_memory(Bounds::DEFAULT, clock.clone()).expect("a thread");
         let layer = DeferredLayer::new(store, header("x-api-key"));
@@ -205,9 +206,19 @@ fn the_age_of_the_oldest_is_told_while_it_waits() {
         // One of them runs, and does not end.
         let (service, _) = upstream(|_| std::future::pending());
         let runner = layer.runner(service).concurrency(std::num::NonZeroUsize::MIN);
-        let _late = tokio::time::timeout(Duration::from_millis(200), runner.run()).await;
+        let running = tokio::spawn(runner.report_every(SOON).run());
+        let told = async {
+            while !lines(&snapshotter).contains("oldest_wait_seconds{deferred=default} 20") {
+                tokio::time::sleep(SOON).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), told).await.expect("it is told");
+        running.abort();
+    };
+    metrics::with_local_recorder(&recorder, || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        runtime.expect("a runtime").block_on(waiting);
     });
-    assert!(lines.contains("oldest_wait_seconds{deferred=default} 20"), "{lines:?}");
 }
 
 /// A store that is away until it is asked for the third time.

@@ -2,10 +2,15 @@
 
 use std::{cell::Cell, time::Duration};
 
+use bytes::Bytes;
+use http::{Request, Response};
 use tower_quota::{
     PolicyName,
     backend::redis::Server,
-    deferred::{Bounds, DeferredLayer, DeferredStore, RedisStore, State},
+    deferred::{
+        Bounds, DeferredLayer, DeferredStore, Ending, Owner, RedisStore, RequestId, State,
+        StoredRequest, StoredResponse, Submission, Submitted,
+    },
     http::header,
     testing::deferred::{self, Harness},
     time::{ManualClock, Timestamp},
@@ -82,6 +87,50 @@ async fn no_more_is_taken_together_than_comes_in_time() {
     for expected in [5, 2, 0] {
         let taken = store.take(64, Duration::from_secs(60)).await.expect("it can be told");
         assert_eq!(taken.jobs.len(), expected);
+    }
+}
+
+#[tokio::test]
+async fn an_owner_that_had_enough_goes_on_when_its_bound_is_raised() {
+    const ALICE: Owner = Owner::from_bytes(*b"alice...........");
+    let server = Server::open(Standalone::shared(Flavor::Redis).url()).expect("a URL");
+    // By a submission, or by what is forgotten.
+    for by_submission in [true, false] {
+        let name = PolicyName::new(unique_prefix()).expect("a name");
+        let store = |bytes| {
+            let bounds = Bounds::DEFAULT.per_owner(100, bytes);
+            RedisStore::new(server.clone(), name.clone(), bounds)
+        };
+        let submit = async |store: &RedisStore<Server>, number| {
+            let id = RequestId::from_bytes([number; 16]);
+            let request = StoredRequest::from_request(Request::new(Bytes::new()));
+            let submitted = store.submit(Submission::new(id, ALICE, request)).await;
+            assert_eq!(submitted.expect("there is room"), Submitted::New);
+            id
+        };
+        let take = async |store: &RedisStore<Server>| {
+            let taken = store.take(1, Duration::from_secs(60)).await.expect("it can be told");
+            taken.jobs.into_iter().next().map(|job| job.ticket)
+        };
+        let before = store(3_000);
+        let mut ids = Vec::new();
+        for number in 0..4 {
+            ids.push(submit(&before, number).await);
+        }
+        for length in [1, 3_000] {
+            let ticket = take(&before).await.expect("it is due");
+            let response = Response::new(Bytes::from(vec![b'x'; length]));
+            let ending = Ending::Done(StoredResponse::from_response(response));
+            assert!(before.settle(&ticket, ending).await.expect("it can be told"));
+        }
+        assert_eq!(take(&before).await, None);
+        let after = store(1 << 20);
+        if by_submission {
+            submit(&after, 9).await;
+        } else {
+            after.cancel(&ALICE, &ids[0]).await.expect("it can be told");
+        }
+        assert_eq!(take(&after).await.map(|ticket| ticket.id), Some(ids[2]));
     }
 }
 

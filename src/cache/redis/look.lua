@@ -1,7 +1,8 @@
 -- Looks for an answer, and takes the turn to ask where none will do.
 --
 -- KEYS  1 the answer, 2 the turn, if it may be taken
--- ARGV  1 the most bytes of an answer, 2 the oldest that will do in ms, 3 a token, 4 the turn's ms
+-- ARGV  1 the most bytes of an answer, 2 the oldest that will do in ms, 3 a token, 4 the turn's ms,
+--       5 the last bytes of an answer that will not do, if there is one, 6 what it had left in ms
 --
 -- Without a token whatever answer there is will do, and no turn is taken. The reply is what the
 -- answer has left in ms and the answer; or `ask`, `wait` or `alone`; or nothing.
@@ -23,6 +24,10 @@ if size > 0 and size <= tonumber(ARGV[1]) then
         -- A millisecond more: both ends are rounded.
         local age = (keep or 0) - left + 1
         will_do = keep and fresh and age < fresh and age <= tonumber(ARGV[2])
+        -- One that took its place would have another end, or begin anew.
+        if will_do and ARGV[5] and left <= tonumber(ARGV[6]) then
+            will_do = redis.call('GETRANGE', KEYS[1], -#ARGV[5], -1) ~= ARGV[5]
+        end
     end
     if will_do then
         return { left, redis.call('GET', KEYS[1]) }

@@ -2,19 +2,19 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use bytes::Bytes;
 use redb::{Database, WriteTransaction};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::{
     super::{
-        board::{Board, Settled},
+        board::{Board, Record, Settled},
         error::{StoreError, StoreErrorKind},
         id::{Owner, RequestId},
-        message::{StoredRequest, StoredResponse},
-        status::{Bounds, Counts, Failure, State, Status, micros},
-        store::{Canceled, Ending, Job, Submission, Submitted, Taken, Ticket},
+        status::{Bounds, Counts, State, Status, micros},
+        store::{Canceled, Ending, Submission, Submitted, Ticket},
     },
-    file::{self, Tables, failed, malformed},
+    file::{self, Tables, failed},
 };
 use crate::time::Clock;
 
@@ -78,8 +78,6 @@ impl Clerk {
             keeps.append(&mut jobs);
             if !keeps.is_empty() && self.do_all(keeps, before, now, true) {
                 news.notify_waiters();
-                // For one who is about to wait.
-                news.notify_one();
             }
             if !looks.is_empty() {
                 self.do_all(looks, 0, now, false);
@@ -186,6 +184,19 @@ struct Written {
     has_news: bool,
 }
 
+/// What was taken, as it stands in the file: who took it reads it, on a thread of their own.
+pub(super) struct Found {
+    pub(super) rows: Vec<Row>,
+    pub(super) next: Option<Duration>,
+}
+
+pub(super) struct Row {
+    pub(super) id: RequestId,
+    pub(super) record: Record,
+    pub(super) waited: Duration,
+    pub(super) request: Bytes,
+}
+
 /// What is done in one transaction.
 pub(super) struct Work<'b, 't> {
     board: &'b mut Board,
@@ -197,59 +208,53 @@ pub(super) struct Work<'b, 't> {
 }
 
 impl Work<'_, '_> {
-    pub(super) fn submit(&mut self, submission: &Submission) -> Result<Submitted, StoreError> {
-        let bytes = submission.request.encode();
-        let size = (bytes.len() + submission.label.len()) as u64;
-        let fingerprint = submission.request.fingerprint();
+    /// The request is there as bytes.
+    pub(super) fn submit(
+        &mut self,
+        submission: &Submission,
+        request: &[u8],
+        fingerprint: [u8; 16],
+    ) -> Result<Submitted, StoreError> {
+        let size = (request.len() + submission.label.len()) as u64;
         let submitted = self.board.submit(submission, size, fingerprint, self.now)?;
         if submitted == Submitted::New && self.is_waiting(&submission.id) {
-            let put = self.tables.put_request(&submission.id, &bytes);
+            let put = self.tables.put_request(&submission.id, request);
             self.sound(put)?;
             self.has_news = true;
         }
         Ok(submitted)
     }
 
-    pub(super) fn take(&mut self, most: usize, lease: Duration) -> Result<Taken, StoreError> {
-        let mut jobs = Vec::new();
-        while jobs.len() < most {
+    pub(super) fn take(&mut self, most: usize, lease: Duration) -> Result<Found, StoreError> {
+        let mut rows = Vec::new();
+        while rows.len() < most {
             let Some(id) = self.board.take(lease, self.now) else { break };
             let found = self.tables.request(&id);
-            let request = self.sound(found)?.as_ref().and_then(StoredRequest::decode);
+            let request = self.sound(found)?.unwrap_or_default();
             let Some(record) = self.board.record(&id) else { continue };
-            let ticket = Ticket::new(id, record.number());
-            let Some(request) = request else {
-                // It must not stand in the way of the others.
-                let ending = Ending::Failed(Failure::Unreadable, None);
-                self.board.settle(&ticket, &ending, 0, self.now);
-                continue;
-            };
-            let (attempt, max_attempts) = record.attempts();
-            let mut job = Job::new(ticket, record.owner(), request, attempt);
-            job.max_attempts = max_attempts;
-            record.label().clone_into(&mut job.label);
-            job.waited = record.waited(self.now);
-            jobs.push(job);
+            rows.push(Row { id, record: record.clone(), waited: record.waited(self.now), request });
         }
         let next = self.board.next().map(|at| Duration::from_micros(at.saturating_sub(self.now)));
-        Ok(Taken::new(jobs, next))
+        Ok(Found { rows, next })
     }
 
     pub(super) fn renew(&mut self, ticket: &Ticket, lease: Duration) -> bool {
         self.board.renew(ticket, lease, self.now)
     }
 
-    pub(super) fn settle(&mut self, ticket: &Ticket, ending: &Ending) -> Result<bool, StoreError> {
-        let response = match ending {
-            Ending::Done(response) | Ending::Failed(_, Some(response)) => Some(response.encode()),
-            _ => None,
-        };
-        let size = response.as_ref().map_or(0, |bytes| bytes.len() as u64);
+    /// The answer is there as bytes.
+    pub(super) fn settle(
+        &mut self,
+        ticket: &Ticket,
+        ending: &Ending,
+        response: Option<&[u8]>,
+    ) -> Result<bool, StoreError> {
+        let size = response.map_or(0, |bytes| bytes.len() as u64);
         let settled = self.board.settle(ticket, ending, size, self.now);
         if settled == Settled::Now {
             self.has_news |= matches!(ending, Ending::Retry { .. } | Ending::Refused { .. });
             if let Some(bytes) = response {
-                let put = self.tables.put_response(&ticket.id, &bytes);
+                let put = self.tables.put_response(&ticket.id, bytes);
                 self.sound(put)?;
             }
         }
@@ -264,12 +269,10 @@ impl Work<'_, '_> {
         &mut self,
         owner: &Owner,
         id: &RequestId,
-    ) -> Result<Option<(Status, Option<StoredResponse>)>, StoreError> {
+    ) -> Result<Option<(Status, Option<Bytes>)>, StoreError> {
         let Some(status) = self.board.status(owner, id) else { return Ok(None) };
         let found = self.tables.response(id);
-        let Some(bytes) = self.sound(found)? else { return Ok(Some((status, None))) };
-        let response = StoredResponse::decode(&bytes).ok_or_else(malformed)?;
-        Ok(Some((status, Some(response))))
+        Ok(Some((status, self.sound(found)?)))
     }
 
     pub(super) fn cancel(&mut self, owner: &Owner, id: &RequestId) -> Option<Canceled> {

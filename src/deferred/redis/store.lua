@@ -90,9 +90,8 @@ end
 local function keep(owner, bytes)
   add('kept', bytes)
   local after = call('HINCRBY', base .. 'flow:' .. owner, 'kept', text(bytes))
-  if (after >= OWNER_BOUND) ~= (after - bytes >= OWNER_BOUND) then
-    change_flow(owner, function() end)
-  end
+  -- Whenever there is less, and not only where the bound is crossed: it may have been another before.
+  if bytes < 0 or after >= OWNER_BOUND then change_flow(owner, function() end) end
 end
 
 local whole = { 's', 'f', 'a', 'm', 'n', 'z', 't', 'd', 'e', 'k', 'u', 'r', 'q', 'b' }
@@ -128,9 +127,9 @@ local function settle_in(job)
   call('ZADD', TIMERS, text(timer), 'r' .. job.id)
 end
 
--- Changes a request, and all that follows from it.
-local function change(job, edit)
-  if job.s == WAITING then
+-- Changes a request, and all that follows from it. One that was taken is in no line any more.
+local function change(job, edit, is_taken)
+  if job.s == WAITING and not is_taken then
     change_flow(job.o, function() call('ZREM', base .. 'ready:' .. job.o, place(job)) end)
   end
   local bytes, state = job.b, job.s
@@ -157,8 +156,10 @@ local function change(job, edit)
 end
 
 local function finish_job(job, state, failure, size)
+  -- What travels with it stays.
+  local label = call('HSTRLEN', base .. 'job:' .. job.id, 'l')
   change(job, function()
-    job.s, job.f, job.u, job.b = state, failure, now + job.k, AROUND + size
+    job.s, job.f, job.u, job.b = state, failure, now + job.k, AROUND + label + size
   end)
   call('HDEL', base .. 'job:' .. job.id, 'req')
 end
@@ -208,15 +209,14 @@ local function of_owner(owner, id)
   if job and job.o == owner then return job end
 end
 
--- The request whose attempt this is. Nobody has taken it since, so it is the holder's still, whether
--- its lease is over or not.
-local function running(id, number)
-  local job = load(id)
+-- Whether this attempt is the request's last. Nobody has taken it since, so it is the holder's still,
+-- whether its lease is over or not.
+local function is_running(job, number)
   if job and job.n == number and job.z ~= number and (job.s == RUNNING or job.s == WAITING) then
     -- It needs no memory, and what comes after it may be written though there is none: an answer in
     -- hand is not given up.
-    call('ZREM', TIMERS, 'r' .. id)
-    return job
+    call('ZREM', TIMERS, 'r' .. job.id)
+    return true
   end
 end
 
@@ -232,7 +232,7 @@ function steps.submit(id, owner, size, fingerprint, request, ahead, weight, dela
   end
   size = tonumber(size) + AROUND
   local flow = base .. 'flow:' .. owner
-  local has = call('HMGET', flow, 'requests', 'bytes')
+  local has = call('HMGET', flow, 'requests', 'bytes', 'weight')
   if (tonumber(has[1]) or 0) >= tonumber(owner_requests)
     or (tonumber(has[2]) or 0) + size > OWNER_BOUND then
     return { 'owner_full' }
@@ -254,7 +254,10 @@ function steps.submit(id, owner, size, fingerprint, request, ahead, weight, dela
   if not has[1] then call('HSET', flow, 'start', 0, 'weight', weight, 'held', 0) end
   call('HINCRBY', flow, 'requests', 1)
   call('HINCRBY', flow, 'bytes', text(size))
-  change_flow(owner, function(of) of.weight = tonumber(weight) end)
+  -- Who lines up at once is among the heads by that.
+  if has[1] and has[3] ~= weight then
+    change_flow(owner, function(of) of.weight = tonumber(weight) end)
+  end
   settle_in(job)
   return { 'new' }
 end
@@ -279,7 +282,7 @@ function steps.take(most, lease)
     else
       change(job, function()
         job.s, job.a, job.n, job.u = RUNNING, job.a + 1, job.n + 1, now + tonumber(lease)
-      end)
+      end, true)
       bytes = bytes + job.b
       local kept = call('HMGET', base .. 'job:' .. job.id, 'l', 'req')
       reply[#reply + 1] =
@@ -292,8 +295,8 @@ function steps.take(most, lease)
 end
 
 function steps.renew(id, number, lease)
-  local job = running(id, tonumber(number))
-  if not job then return { 'lost' } end
+  local job = load(id)
+  if not is_running(job, tonumber(number)) then return { 'lost' } end
   change(job, function() job.s, job.u = RUNNING, now + tonumber(lease) end)
   return { 'ours' }
 end
@@ -302,8 +305,7 @@ function steps.settle(id, number, ending, after, failure, response)
   number = tonumber(number)
   local job = load(id)
   if job and job.z == number then return { 'ours' } end
-  job = running(id, number)
-  if not job then return { 'lost' } end
+  if not is_running(job, number) then return { 'lost' } end
   job.z = number
   if ending == 'retry' then
     change(job, function() job.s, job.d = WAITING, now + tonumber(after) end)

@@ -17,6 +17,7 @@ use tower_service::Service;
 use super::{
     super::{
         body::StoredBody,
+        ends::End,
         message::StoredResponse,
         prefer::IDEMPOTENCY_KEY,
         status::{Failure, State},
@@ -169,19 +170,14 @@ impl<M: DeferredStore> Attempt<M> {
         if let Ending::Failed(failure, _) = &ending {
             observer.gave_up(&deferral.id, failure.name(), deferral.attempt);
         }
-        if matches!(ending, Ending::Done(_) | Ending::Failed(..)) {
-            ends.tell(&deferral.id);
-        }
-        let Some(on_end) = on_end else { return };
-        let ended = match ending {
-            Ending::Done(response) => {
-                Ended { deferral, state: State::Done, failure: None, response: Some(response) }
-            }
-            Ending::Failed(failure, response) => {
-                Ended { deferral, state: State::Failed, failure: Some(failure), response }
-            }
+        let (state, failure, response) = match ending {
+            Ending::Done(response) => (State::Done, None, Some(response)),
+            Ending::Failed(failure, response) => (State::Failed, Some(failure), response),
             Ending::Refused { .. } | Ending::Retry { .. } => return,
         };
+        ends.tell(&deferral.id, || End { state, response: response.clone() });
+        let Some(on_end) = on_end else { return };
+        let ended = Ended { deferral, state, failure, response };
         call_back(&**on_end, ended, observer).await;
     }
 }

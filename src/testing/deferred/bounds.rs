@@ -146,6 +146,27 @@ pub(super) async fn counts_are_of_all_states<H: Harness>(trial: &mut Trial<'_, H
     }
 }
 
+pub(super) async fn what_travels_with_a_request_counts_after_its_end_too<H: Harness>(
+    trial: &mut Trial<'_, H>,
+) {
+    trial.bound(Bounds::DEFAULT.per_owner(100, 3_000));
+    let mut labeled = trial.submission(ALICE);
+    labeled.label = "x".repeat(2_000);
+    let first = trial.accept(labeled).await;
+    let mut second = trial.submission(ALICE);
+    second.label = "x".repeat(1_500);
+    assert!(trial.store.submit(second.clone()).await.is_err(), "{}", trial.name);
+    let job = trial.take().await;
+    trial.settle(&job, Ending::Failed(Failure::Attempts, None)).await;
+    let bytes = trial.store.counts().await.expect("it can be told").bytes;
+    assert!(bytes >= 2_000, "{}: {bytes} bytes", trial.name);
+    assert!(trial.store.submit(second.clone()).await.is_err(), "{}", trial.name);
+    trial.store.cancel(&ALICE, &first).await.expect("it can be told");
+    let bytes = trial.store.counts().await.expect("it can be told").bytes;
+    assert_eq!(bytes, 0, "{}", trial.name);
+    trial.accept(second).await;
+}
+
 pub(super) async fn what_was_accepted_is_there_after_a_restart<H: Harness>(
     trial: &mut Trial<'_, H>,
 ) {
