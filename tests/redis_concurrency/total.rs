@@ -152,6 +152,49 @@ async fn the_line_of_all_keys_is_bounded_and_that_of_each() {
     until_idle(&limiter, &keys[2]).await;
 }
 
+/// No call but those that give back slots and places: whoever waits is served by them, or never.
+#[tokio::test]
+async fn what_is_given_back_together_is_handed_out_without_another_call() {
+    let running = Standalone::start();
+    let an_hour = Duration::from_secs(3_600);
+    let [one, other] =
+        [0; 2].map(|_| limited(&running, 2, 20).lease(an_hour).look_every(an_hour).build());
+    let key = |of: u64| Key::from(of);
+    let mut held = Vec::new();
+    for of in 0..20 {
+        held.push(one.acquire(&key(of), 1).await.expect("there are twenty"));
+    }
+    let leaving: Vec<_> = (20..30).map(|of| wait(&one, &key(of), 2)).collect();
+    waiting(&one, 10).await;
+    // Those of another instance are told on its channel, once it listens.
+    let mut staying: Vec<_> = (30..35).map(|of| wait(&one, &key(of), 2)).collect();
+    waiting(&one, 15).await;
+    staying.extend((35..40).map(|of| wait(&other, &key(of), 2)));
+    waiting(&one, 20).await;
+    listening(&running, 2).await;
+    leaving.iter().for_each(JoinHandle::abort);
+    drop(held);
+    let mut slots = Vec::new();
+    for turn in staying {
+        let turn = tokio::time::timeout(Duration::from_secs(20), turn).await;
+        slots.push(turn.expect("it is told").expect("it runs").expect("its turn comes"));
+    }
+    let usage = one.usage(&key(30)).await.expect("it answers");
+    assert_eq!((usage.total_in_use, usage.total_waiting), (20, 0));
+    drop(slots);
+    usage_when(&one, &Key::GLOBAL, |usage| usage.total_in_use == 0).await;
+}
+
+/// Until so many instances hear of their turns.
+async fn listening(running: &Standalone, many: usize) {
+    let listening = async {
+        while running.ask::<Vec<String>>(&["PUBSUB", "CHANNELS"]).len() < many {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), listening).await.expect("they listen");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_server_the_share_is_of_both() {
     let running = Standalone::start();

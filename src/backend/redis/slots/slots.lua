@@ -122,18 +122,20 @@ local function carry_out(state, job)
   local op, limit, total, weight, lease, most_waiting, most_of_all = unpack_('<ddddddd', job)
   local id, key = sub(job, 57, 72), sub(job, 73)
   local counts = of_key(state, key)
+  if op == FREE then
+    -- What many give back in one call is handed out once, before the next that wants something or at the
+    -- end: the whole line may have to be looked at for it.
+    local one = state.known[id]
+    if one then
+      remove(state, one)
+      state.is_stale = true
+    end
+    return GONE, counts
+  end
   -- Also what nobody has given back, but time.
   hand_out(state, limit, total)
   local one = state.known[id]
   if op == LOOK then return GONE, counts end
-  if op == FREE then
-    if one then
-      remove(state, one)
-      state.is_stale = true
-      hand_out(state, limit, total)
-    end
-    return GONE, counts
-  end
   if one then
     -- It is asked for again, because the answer was lost; or kept.
     one.ends, state.changed = math.max(one.ends, now + lease), true
@@ -183,7 +185,7 @@ for job = 1, #KEYS do
   local ok, state = true, states[name]
   if not state then ok, state = pcall(read, name, #asked - 72) end
   if ok then
-    states[name] = state
+    states[name], state.last = state, asked
     local standing, counts = carry_out(state, asked)
     replies[job] =
       pack('<ddddd', standing, counts.used, counts.waiting, state.used, state.waiting)
@@ -197,6 +199,8 @@ for job = 1, #KEYS do
   end
 end
 for name, state in pairs(states) do
+  local _, limit, total = unpack_('<ddd', state.last)
+  hand_out(state, limit, total)
   if state.changed then write(name, state) end
 end
 for instance, numbers in pairs(told) do
