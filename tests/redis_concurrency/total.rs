@@ -195,6 +195,34 @@ async fn listening(running: &Standalone, many: usize) {
     tokio::time::timeout(Duration::from_secs(20), listening).await.expect("they listen");
 }
 
+/// A server that forgot a holder, and by the time that enters again somebody waits: for the slots of all,
+/// or for those of the same key.
+#[tokio::test]
+async fn a_holder_that_was_forgotten_enters_again_whoever_waits() {
+    let running = Standalone::start();
+    let [alice, bob, carol] = ["alice", "bob", "carol"].map(Key::from);
+    let name = "tq:slots:{all}";
+    for waits_at in [&bob, &alice] {
+        let one = limited(&running, 3, 3).lease(Duration::from_secs(6)).build();
+        let other = limited(&running, 3, 3).lease(Duration::from_secs(60)).build();
+        let held = one.acquire(&alice, 1).await.expect("there are three");
+        let carols = other.acquire(&carol, 1).await.expect("there are two");
+        let large = wait(&other, waits_at, 3);
+        waiting(&other, 1).await;
+        // The first of the two holders is taken out: 48 bytes, after their number and the instant.
+        let mut state: Vec<u8> = running.ask(&["GET", name]);
+        assert_eq!((&state[..8], state.len()), (&2_f64.to_le_bytes()[..], 16 + 3 * 48));
+        state.drain(16..64);
+        state[..8].copy_from_slice(&1_f64.to_le_bytes());
+        running.set(name, &state);
+        usage_when(&other, &alice, |usage| usage.in_use == 1).await;
+        assert!(!held.is_lost());
+        drop((held, carols));
+        drop(large.await.expect("it runs").expect("its turn comes"));
+        usage_when(&other, &alice, |usage| usage.total_in_use == 0).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_server_the_share_is_of_both() {
     let running = Standalone::start();

@@ -39,6 +39,8 @@ pub(crate) enum SlotJob {
     Free,
     /// How many are in use.
     Look,
+    /// Slots that were lent and are forgotten, if there is room for them: whoever waits came later.
+    Reenter,
 }
 
 /// Who asks, and for what.
@@ -279,6 +281,7 @@ impl SlotErrand {
             SlotJob::Keep => 2,
             SlotJob::Free => 3,
             SlotJob::Look => 4,
+            SlotJob::Reenter => 5,
         };
         let lease = u64::try_from(lease.as_micros()).unwrap_or(MOST);
         // Without a total, what is one key's is all that there is under its name, and its own line the

@@ -12,7 +12,7 @@
 -- instant from which it is as if it had never come; and then whose it is. All numbers are doubles. A
 -- state lives as long as the last of them.
 local call, unpack_, pack, sub = redis.call, struct.unpack, struct.pack, string.sub
-local TRY, JOIN, KEEP, FREE, LOOK = 0, 1, 2, 3, 4
+local TRY, JOIN, KEEP, FREE, LOOK, REENTER = 0, 1, 2, 3, 4, 5
 local HELD, WAITING, REFUSED, FULL, GONE, REFUSED_BY_ALL, FULL_OF_ALL, FAILED = 1, 2, 3, 4, 5, 6, 7, -2
 local MOST = 9007199254740991
 
@@ -117,6 +117,17 @@ local function hand_out(state, limit, total)
   end
 end
 
+-- Gives who asks slots, or a place.
+local function enter(state, job, holds)
+  local _, _, _, weight, lease = unpack_('<ddddd', job)
+  local one = { id = sub(job, 57, 72), key = sub(job, 73), weight = weight, holds = holds }
+  one.ends = now + lease
+  local among = holds and state.holders or state.line
+  if holds then count(state, one, weight, 0) else count(state, one, 0, 1) end
+  among[#among + 1], state.known[one.id], state.changed = one, one, true
+  return holds and HELD or WAITING
+end
+
 -- How it stands then, and what its key has.
 local function carry_out(state, job)
   local op, limit, total, weight, lease, most_waiting, most_of_all = unpack_('<ddddddd', job)
@@ -142,6 +153,12 @@ local function carry_out(state, job)
     return one.holds and HELD or WAITING, counts
   end
   if op == KEEP then return GONE, counts end
+  if op == REENTER then
+    -- It came before all that wait. So it has its slots back if they are there, whoever wants them.
+    if counts.used + weight > limit then return REFUSED, counts end
+    if state.used + weight > total then return REFUSED_BY_ALL, counts end
+    return enter(state, job, true), counts
+  end
   local fits_key = counts.waiting == 0 and counts.used + weight <= limit
   local is_free = fits_key and not state.is_wanted and state.used + weight <= total
   if not is_free then
@@ -152,11 +169,7 @@ local function carry_out(state, job)
     if state.waiting >= most_of_all then return FULL_OF_ALL, counts end
     state.is_wanted = state.is_wanted or fits_key
   end
-  one = { id = id, key = key, weight = weight, ends = now + lease, holds = is_free }
-  local among = is_free and state.holders or state.line
-  if is_free then count(state, one, weight, 0) else count(state, one, 0, 1) end
-  among[#among + 1], state.known[id], state.changed = one, one, true
-  return is_free and HELD or WAITING, counts
+  return enter(state, job, is_free), counts
 end
 
 local function write(name, state)
