@@ -235,9 +235,9 @@ async fn without_the_server_the_share_is_of_both() {
     running.kill();
     // Two of each key and three of all, one of which the server has lent.
     let own = limiter.acquire(&bob, 2).await.expect("his share");
-    for key in [&alice, &bob] {
-        let refused = limiter.try_acquire(key, 1).await;
-        assert!(matches!(refused, Err(Rejection::Busy(_))), "{refused:?}");
+    for (key, scope, limit) in [(&alice, BusyScope::Total, 6), (&bob, BusyScope::Key, 4)] {
+        let refusal = busy(limiter.try_acquire(key, 1).await);
+        assert_eq!((refusal.scope, refusal.limit), (scope, limit), "{key:?}");
     }
     drop(own);
     drop(limiter.acquire(&alice, 1).await.expect("the rest of hers"));
