@@ -1,10 +1,17 @@
 //! Primaries that change, and slots that move.
 
-use std::{num::NonZeroU16, time::Duration};
+use std::{
+    num::NonZeroU16,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::future::join_all;
 use redis::RedisConnectionInfo;
-use tokio::time::Instant;
+use tokio::{task::JoinSet, time::Instant};
 use tower_quota::{
     Cost, Key, Limiter, PolicyName, Quota,
     algorithm::TokenBucket,
@@ -150,20 +157,46 @@ async fn a_slot_that_moves_under_load_admits_no_more() {
     let cluster = servers::Cluster::start(3, 0);
     let limiter = limiter(Cluster::open(cluster.urls()).expect("URLs"));
     assert_eq!(left(&limiter, &Key::GLOBAL).await, 999);
-    let asking = {
-        let limiter = limiter.clone();
-        tokio::spawn(async move { Tally::of_tasks(&limiter, 8).await })
-    };
+    let has_moved = Arc::new(AtomicBool::new(false));
+    let asking = (0..8).map(|_| ask_while_it_moves(limiter.clone(), Arc::clone(&has_moved)));
+    let asking: JoinSet<Tally> = asking.collect();
     // It moves when some are admitted, and while the others ask.
     let begun = Instant::now();
     while limiter.peek(&Key::GLOBAL, 900).await.is_ok_and(|decision| decision.is_allowed()) {
         assert!(begun.elapsed() < Duration::from_secs(15), "nobody asks");
     }
     let (slot, to) = slot_and_another_node(&cluster, "tq:topology:{g}");
+    let from = cluster.owner(slot);
     let migration = cluster.begin_migration(slot, to);
     migration.move_keys();
     migration.finish();
-    asking.await.expect("nobody panics").assert_admits(999);
+    has_moved.store(true, Ordering::SeqCst);
+    let tally: Tally = asking.join_all().await.into_iter().sum();
+    tally.assert_admits(999);
+    let sent_on = from.info("errorstats");
+    let was_asked = ["errorstat_ASK", "errorstat_MOVED"].iter().any(|it| sent_on.contains_key(*it));
+    assert!(was_asked, "nobody asked while it moved: {sent_on:?}");
+}
+
+/// What one is told who asks before a slot moves, while it does, and then until nothing is left. It mostly
+/// looks, which charges nothing: so there is enough for as long as that takes.
+async fn ask_while_it_moves<B: Backend<TokenBucket>>(
+    limiter: Limiter<TokenBucket, B>,
+    has_moved: Arc<AtomicBool>,
+) -> Tally {
+    let mut tally = Tally::default();
+    for asked in 0_u64.. {
+        if has_moved.load(Ordering::SeqCst) {
+            break;
+        }
+        if asked % 8 == 0 && tally.admitted < 100 {
+            tally.ask(&limiter).await;
+        } else {
+            let _left = limiter.peek(&Key::GLOBAL, Cost::ONE).await;
+        }
+    }
+    tally.ask_for_the_rest(&limiter).await;
+    tally
 }
 
 /// What is left of each key, when all are asked for at once: mostly in one call.
