@@ -4,13 +4,13 @@ use std::{
     num::NonZeroU16,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use futures::future::join_all;
-use redis::RedisConnectionInfo;
+use redis::{Cmd, Pipeline, RedisConnectionInfo, RedisResult, Value};
 use tokio::{task::JoinSet, time::Instant};
 use tower_quota::{
     Cost, Key, Limiter, PolicyName, Quota,
@@ -236,4 +236,79 @@ async fn a_batch_whose_keys_are_apart_is_decided_key_by_key() {
     for node in [from, to] {
         assert!(node.info("errorstats").contains_key("errorstat_TRYAGAIN"), "they were apart");
     }
+}
+
+/// A cluster on which later calls overtake earlier ones, if they may leave before those are back.
+#[derive(Clone)]
+struct Overtaking {
+    cluster: Cluster,
+    calls: Arc<AtomicUsize>,
+    under_way: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+}
+
+impl Source for Overtaking {
+    type Connection = <Cluster as Source>::Connection;
+
+    const HAS_SLOTS: bool = true;
+
+    async fn connection(&self) -> RedisResult<Self::Connection> {
+        let under_way = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(under_way, Ordering::SeqCst);
+        let earlier = self.calls.fetch_add(1, Ordering::SeqCst);
+        for _ in earlier..200 {
+            tokio::task::yield_now().await;
+        }
+        self.under_way.fetch_sub(1, Ordering::SeqCst);
+        self.cluster.connection().await
+    }
+
+    async fn send_to(
+        &self,
+        connection: &mut Self::Connection,
+        slot: u16,
+        command: Cmd,
+    ) -> RedisResult<Value> {
+        self.cluster.send_to(connection, slot, command).await
+    }
+
+    async fn send_asking(
+        &self,
+        connection: &mut Self::Connection,
+        address: &str,
+        commands: Pipeline,
+    ) -> Option<RedisResult<Value>> {
+        self.cluster.send_asking(connection, address, commands).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_is_taken_apart_keeps_the_order_of_a_key_and_the_number_of_calls() {
+    let cluster = servers::Cluster::start(3, 0);
+    let source = Overtaking {
+        cluster: Cluster::open(cluster.urls()).expect("URLs"),
+        calls: Arc::default(),
+        under_way: Arc::default(),
+        most: Arc::default(),
+    };
+    let redis = RedisBuilder::new(source.clone(), PolicyName::from_static("apart"))
+        .tags(NonZeroU16::MIN)
+        .in_flight(1)
+        .timeout(Duration::from_secs(5))
+        .build();
+    let limiter = Limiter::new(TokenBucket::new(Quota::per_day(1_000)), redis);
+    assert_eq!(all_left(&limiter, 0..8).await, [999; 8]);
+    let (slot, to) = slot_and_another_node(&cluster, "tq:apart:{0}:n.0");
+    let migration = cluster.begin_migration(slot, to);
+    // Two of each key that are not the same, so that they are not put together.
+    let keys: Vec<_> =
+        (0..16_u64).flat_map(|key| [(Key::from(key), 1), (Key::from(key), 2)]).collect();
+    let decisions = join_all(keys.iter().map(|(key, cost)| limiter.decide(key, *cost))).await;
+    let left = decisions.into_iter().map(|it| it.expect("it decides").snapshot().remaining);
+    let expected = [[998, 996]; 8].into_iter().chain([[999, 997]; 8]);
+    assert_eq!(left.collect::<Vec<_>>(), expected.flatten().collect::<Vec<_>>());
+    assert!(source.calls.load(Ordering::SeqCst) > 20, "it was taken apart");
+    assert_eq!(source.most.load(Ordering::SeqCst), 1);
+    migration.move_keys();
+    migration.finish();
 }
