@@ -227,6 +227,7 @@ impl<S: Source> RedisBuilder<S> {
             script: Script::new(A::SOURCE),
             names,
             timeout: self.timeout,
+            in_flight: self.in_flight,
             strict_start: self.strict_start,
             refusals: (!self.refusals.is_zero()).then(|| Refusals::lasting(self.refusals)),
             #[cfg(feature = "testing")]

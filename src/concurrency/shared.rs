@@ -85,7 +85,8 @@ use crate::{
 /// within 2 %. What it does then is its own affair: a slot is no lock for what must never happen twice.
 ///
 /// A server that forgets (`FLUSHALL`, a restart without data, a failover) has its holders enter
-/// again at their next renewal, as far as there is room; until then it lends what they hold.
+/// again at their next renewal, as far as there is room, before those that wait; until then it lends what
+/// they hold.
 ///
 /// # When the server fails
 ///

@@ -12,7 +12,7 @@ use redis::{RedisResult, aio::MultiplexedConnection};
 use tokio::sync::Notify;
 use tokio_test::{assert_pending, task};
 use tower_quota::{
-    BackendErrorKind, Key, Rejection,
+    BackendErrorKind, BusyScope, Key, Rejection,
     algorithm::Portion,
     backend::{guarded::Fallback, redis::Source},
     concurrency::SharedConcurrencyLimiter,
@@ -21,16 +21,19 @@ use tower_quota::{
 use crate::{
     events,
     servers::{Proxy, Standalone},
-    support::{server, slots, until, until_idle, usage_when},
+    support::{busy, server, slots, until, until_idle, usage_when},
 };
 
 const LONG: Duration = Duration::from_secs(20);
+/// A loan that is to end.
+const SHORT: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_holder_that_cannot_renew_knows_it_before_anybody_else_has_its_slot() {
     let running = Standalone::start();
     let proxy = Proxy::start(running.addr());
-    let cut_off = slots(server(&proxy.url()), 1).timeout(Duration::from_millis(50)).build();
+    let cut_off = slots(server(&proxy.url()), 1).timeout(Duration::from_millis(500)).lease(SHORT);
+    let cut_off = cut_off.build();
     let other = slots(server(&running.url()), 1).build();
     let key = Key::from("alice");
     let held = cut_off.acquire(&key, 1).await.expect("there is one");
@@ -61,7 +64,8 @@ async fn a_holder_that_cannot_renew_knows_it_before_anybody_else_has_its_slot() 
 async fn a_loss_is_told_once_and_names_no_key() {
     let running = Standalone::start();
     let proxy = Proxy::start(running.addr());
-    let limiter = slots(server(&proxy.url()), 2).timeout(Duration::from_millis(50)).build();
+    let limiter = slots(server(&proxy.url()), 2).timeout(Duration::from_millis(500)).lease(SHORT);
+    let limiter = limiter.build();
     let held = limiter.acquire(&Key::from("alice-4711"), 2).await.expect("there are two");
     events::listen();
     proxy.black_hole();
@@ -87,7 +91,7 @@ async fn a_loss_is_told_once_and_names_no_key() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_holds_enters_again_at_a_server_that_forgot() {
     let running = Standalone::start();
-    let limiter = slots(server(&running.url()), 3).build();
+    let limiter = slots(server(&running.url()), 3).lease(Duration::from_secs(6)).build();
     let key = Key::from("alice");
     let held = limiter.acquire(&key, 2).await.expect("there are three");
     let lost = limiter.acquire(&key, 1).await.expect("there is one");
@@ -156,8 +160,8 @@ async fn when_the_server_is_gone_the_chosen_way_decides() {
 
     // Its share is two, and one is lent to it by the server.
     let own = share.acquire(&key, 1).await.expect("it has a share");
-    let refused = share.try_acquire(&key, 1).await;
-    assert!(matches!(refused, Err(Rejection::Busy(busy)) if !busy.is_final()), "{refused:?}");
+    let refusal = busy(share.try_acquire(&key, 1).await);
+    assert_eq!((refusal.scope, refusal.limit, refusal.is_final()), (BusyScope::Key, 4, false));
     tokio::time::timeout(LONG, lent.lost()).await.expect("nobody renews it");
     drop(own);
     let whole = share.acquire(&key, 2).await.expect("its share is two");
@@ -210,8 +214,9 @@ async fn least_privileges_are_enough_without_channels() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_at_a_server_that_dies_gets_what_the_chosen_way_decides() {
     let running = Standalone::start();
-    let refuse = slots(server(&running.url()), 1).build();
-    let admit = slots(server(&running.url()), 1).on_failure(Fallback::Admit).build();
+    let refuse = slots(server(&running.url()), 1).lease(SHORT).build();
+    let admit = slots(server(&running.url()), 1).lease(SHORT);
+    let admit = admit.on_failure(Fallback::Admit).build();
     let key = Key::from("alice");
     let held = refuse.acquire(&key, 1).await.expect("there is one");
     let wait = |limiter: &SharedConcurrencyLimiter| tokio::spawn(limiter.acquire(&key, 1));

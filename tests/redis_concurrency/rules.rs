@@ -1,5 +1,7 @@
 //! What is lent, to whom and in which order.
 
+use std::time::Duration;
+
 use tokio_test::{assert_pending, assert_ready, task};
 use tower_quota::{BusyScope, Key, Rejection};
 
@@ -107,9 +109,29 @@ async fn a_line_is_bounded_and_a_place_is_given_up() {
 }
 
 #[tokio::test]
+async fn where_there_is_no_total_the_line_of_a_key_has_only_its_own_bound() {
+    let running = Standalone::start();
+    let limiter = slots(server(&running.url()), 1).max_total_waiting(1).max_waiting(2).build();
+    let key = Key::from("alice");
+    let held = limiter.acquire(&key, 1).await.expect("there is one");
+    let mut line = Vec::new();
+    for place in 1..=2 {
+        line.push(tokio::spawn(limiter.acquire(&key, 1)));
+        usage_when(&limiter, &key, |usage| usage.waiting == place).await;
+    }
+    let full = busy(limiter.acquire(&key, 1).await);
+    assert_eq!((full.scope, full.limit), (BusyScope::Queue, 2));
+    drop(held);
+    for turn in line {
+        drop(turn.await.expect("it runs").expect("its turn comes"));
+    }
+    until_idle(&limiter, &key).await;
+}
+
+#[tokio::test]
 async fn a_slot_is_kept_as_long_as_it_is_held_and_its_renewals_travel_together() {
     let running = Standalone::start();
-    let limiter = slots(server(&running.url()), 50).build();
+    let limiter = slots(server(&running.url()), 50).lease(Duration::from_secs(3)).build();
     let key = Key::from("alice");
     let mut held = Vec::new();
     for _ in 0..50 {
@@ -177,7 +199,7 @@ async fn valkey_lends_as_redis_does() {
 #[tokio::test]
 async fn a_clock_that_goes_back_keeps_no_dead_holder_longer() {
     let running = Standalone::start();
-    let limiter = slots(server(&running.url()), 1).build();
+    let limiter = slots(server(&running.url()), 1).lease(Duration::from_secs(1)).build();
     let key = Key::from("alice");
     let held = limiter.acquire(&key, 1).await.expect("there is one");
     let names: Vec<String> = running.ask(&["KEYS", "*"]);

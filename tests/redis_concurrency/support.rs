@@ -10,10 +10,11 @@ use tower_quota::{
 
 pub(crate) const NAME: PolicyName = PolicyName::from_static("slots");
 
-/// Slots that are lent for a second, by calls that may take five.
+/// Slots that are lent for so long that none is lost because the machine is busy, by calls that may take
+/// five seconds. Where a loan is to end or to be renewed, a test says for how long it is.
 pub(crate) fn slots<S: Source>(source: S, max_per_key: u64) -> SharedConcurrencyBuilder<S> {
     SharedConcurrencyBuilder::new(source, NAME, max_per_key)
-        .lease(Duration::from_secs(1))
+        .lease(Duration::from_secs(20))
         .timeout(Duration::from_secs(5))
 }
 

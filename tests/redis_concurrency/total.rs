@@ -152,6 +152,77 @@ async fn the_line_of_all_keys_is_bounded_and_that_of_each() {
     until_idle(&limiter, &keys[2]).await;
 }
 
+/// No call but those that give back slots and places: whoever waits is served by them, or never.
+#[tokio::test]
+async fn what_is_given_back_together_is_handed_out_without_another_call() {
+    let running = Standalone::start();
+    let an_hour = Duration::from_secs(3_600);
+    let [one, other] =
+        [0; 2].map(|_| limited(&running, 2, 20).lease(an_hour).look_every(an_hour).build());
+    let key = |of: u64| Key::from(of);
+    let mut held = Vec::new();
+    for of in 0..20 {
+        held.push(one.acquire(&key(of), 1).await.expect("there are twenty"));
+    }
+    let leaving: Vec<_> = (20..30).map(|of| wait(&one, &key(of), 2)).collect();
+    waiting(&one, 10).await;
+    // Those of another instance are told on its channel, once it listens.
+    let mut staying: Vec<_> = (30..35).map(|of| wait(&one, &key(of), 2)).collect();
+    waiting(&one, 15).await;
+    staying.extend((35..40).map(|of| wait(&other, &key(of), 2)));
+    waiting(&one, 20).await;
+    listening(&running, 2).await;
+    leaving.iter().for_each(JoinHandle::abort);
+    drop(held);
+    let mut slots = Vec::new();
+    for turn in staying {
+        let turn = tokio::time::timeout(Duration::from_secs(20), turn).await;
+        slots.push(turn.expect("it is told").expect("it runs").expect("its turn comes"));
+    }
+    let usage = one.usage(&key(30)).await.expect("it answers");
+    assert_eq!((usage.total_in_use, usage.total_waiting), (20, 0));
+    drop(slots);
+    usage_when(&one, &Key::GLOBAL, |usage| usage.total_in_use == 0).await;
+}
+
+/// Until so many instances hear of their turns.
+async fn listening(running: &Standalone, many: usize) {
+    let listening = async {
+        while running.ask::<Vec<String>>(&["PUBSUB", "CHANNELS"]).len() < many {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), listening).await.expect("they listen");
+}
+
+/// A server that forgot a holder, and by the time that enters again somebody waits: for the slots of all,
+/// or for those of the same key.
+#[tokio::test]
+async fn a_holder_that_was_forgotten_enters_again_whoever_waits() {
+    let running = Standalone::start();
+    let [alice, bob, carol] = ["alice", "bob", "carol"].map(Key::from);
+    let name = "tq:slots:{all}";
+    for waits_at in [&bob, &alice] {
+        let one = limited(&running, 3, 3).lease(Duration::from_secs(6)).build();
+        let other = limited(&running, 3, 3).lease(Duration::from_secs(60)).build();
+        let held = one.acquire(&alice, 1).await.expect("there are three");
+        let carols = other.acquire(&carol, 1).await.expect("there are two");
+        let large = wait(&other, waits_at, 3);
+        waiting(&other, 1).await;
+        // The first of the two holders is taken out: 48 bytes, after their number and the instant.
+        let mut state: Vec<u8> = running.ask(&["GET", name]);
+        assert_eq!((&state[..8], state.len()), (&2_f64.to_le_bytes()[..], 16 + 3 * 48));
+        state.drain(16..64);
+        state[..8].copy_from_slice(&1_f64.to_le_bytes());
+        running.set(name, &state);
+        usage_when(&other, &alice, |usage| usage.in_use == 1).await;
+        assert!(!held.is_lost());
+        drop((held, carols));
+        drop(large.await.expect("it runs").expect("its turn comes"));
+        usage_when(&other, &alice, |usage| usage.total_in_use == 0).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_server_the_share_is_of_both() {
     let running = Standalone::start();
@@ -164,9 +235,9 @@ async fn without_the_server_the_share_is_of_both() {
     running.kill();
     // Two of each key and three of all, one of which the server has lent.
     let own = limiter.acquire(&bob, 2).await.expect("his share");
-    for key in [&alice, &bob] {
-        let refused = limiter.try_acquire(key, 1).await;
-        assert!(matches!(refused, Err(Rejection::Busy(_))), "{refused:?}");
+    for (key, scope, limit) in [(&alice, BusyScope::Total, 6), (&bob, BusyScope::Key, 4)] {
+        let refusal = busy(limiter.try_acquire(key, 1).await);
+        assert_eq!((refusal.scope, refusal.limit), (scope, limit), "{key:?}");
     }
     drop(own);
     drop(limiter.acquire(&alice, 1).await.expect("the rest of hers"));

@@ -1,6 +1,6 @@
 //! What callers were told, counted.
 
-use std::time::Duration;
+use std::{iter::Sum, time::Duration};
 
 use tokio::{task::JoinSet, time::Instant};
 use tower_quota::{BackendErrorKind, Cost, Key, Limiter, algorithm::TokenBucket, backend::Backend};
@@ -55,13 +55,7 @@ impl Tally {
                 tally
             }
         });
-        let tallies = asking.collect::<JoinSet<_>>().join_all().await;
-        tallies.iter().fold(Self::default(), |sum, one| Self {
-            admitted: sum.admitted + one.admitted,
-            refused: sum.refused + one.refused,
-            timed_out: sum.timed_out + one.timed_out,
-            unreachable: sum.unreachable + one.unreachable,
-        })
+        asking.collect::<JoinSet<_>>().join_all().await.into_iter().sum()
     }
 
     /// Asserts that all of `limit` was admitted, but for what timed out, and nothing more.
@@ -69,6 +63,17 @@ impl Tally {
     pub(crate) fn assert_admits(&self, limit: u64) {
         let least = limit.saturating_sub(self.timed_out);
         assert!((least..=limit).contains(&self.admitted), "{limit}: {self:?}");
+    }
+}
+
+impl Sum for Tally {
+    fn sum<I: Iterator<Item = Self>>(tallies: I) -> Self {
+        tallies.fold(Self::default(), |sum, one| Self {
+            admitted: sum.admitted + one.admitted,
+            refused: sum.refused + one.refused,
+            timed_out: sum.timed_out + one.timed_out,
+            unreachable: sum.unreachable + one.unreachable,
+        })
     }
 }
 

@@ -1,10 +1,17 @@
 //! Primaries that change, and slots that move.
 
-use std::{num::NonZeroU16, time::Duration};
+use std::{
+    num::NonZeroU16,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::future::join_all;
-use redis::RedisConnectionInfo;
-use tokio::time::Instant;
+use redis::{Cmd, Pipeline, RedisConnectionInfo, RedisResult, Value};
+use tokio::{task::JoinSet, time::Instant};
 use tower_quota::{
     Cost, Key, Limiter, PolicyName, Quota,
     algorithm::TokenBucket,
@@ -150,20 +157,46 @@ async fn a_slot_that_moves_under_load_admits_no_more() {
     let cluster = servers::Cluster::start(3, 0);
     let limiter = limiter(Cluster::open(cluster.urls()).expect("URLs"));
     assert_eq!(left(&limiter, &Key::GLOBAL).await, 999);
-    let asking = {
-        let limiter = limiter.clone();
-        tokio::spawn(async move { Tally::of_tasks(&limiter, 8).await })
-    };
+    let has_moved = Arc::new(AtomicBool::new(false));
+    let asking = (0..8).map(|_| ask_while_it_moves(limiter.clone(), Arc::clone(&has_moved)));
+    let asking: JoinSet<Tally> = asking.collect();
     // It moves when some are admitted, and while the others ask.
     let begun = Instant::now();
     while limiter.peek(&Key::GLOBAL, 900).await.is_ok_and(|decision| decision.is_allowed()) {
         assert!(begun.elapsed() < Duration::from_secs(15), "nobody asks");
     }
     let (slot, to) = slot_and_another_node(&cluster, "tq:topology:{g}");
+    let from = cluster.owner(slot);
     let migration = cluster.begin_migration(slot, to);
     migration.move_keys();
     migration.finish();
-    asking.await.expect("nobody panics").assert_admits(999);
+    has_moved.store(true, Ordering::SeqCst);
+    let tally: Tally = asking.join_all().await.into_iter().sum();
+    tally.assert_admits(999);
+    let sent_on = from.info("errorstats");
+    let was_asked = ["errorstat_ASK", "errorstat_MOVED"].iter().any(|it| sent_on.contains_key(*it));
+    assert!(was_asked, "nobody asked while it moved: {sent_on:?}");
+}
+
+/// What one is told who asks before a slot moves, while it does, and then until nothing is left. It mostly
+/// looks, which charges nothing: so there is enough for as long as that takes.
+async fn ask_while_it_moves<B: Backend<TokenBucket>>(
+    limiter: Limiter<TokenBucket, B>,
+    has_moved: Arc<AtomicBool>,
+) -> Tally {
+    let mut tally = Tally::default();
+    for asked in 0_u64.. {
+        if has_moved.load(Ordering::SeqCst) {
+            break;
+        }
+        if asked % 8 == 0 && tally.admitted < 100 {
+            tally.ask(&limiter).await;
+        } else {
+            let _left = limiter.peek(&Key::GLOBAL, Cost::ONE).await;
+        }
+    }
+    tally.ask_for_the_rest(&limiter).await;
+    tally
 }
 
 /// What is left of each key, when all are asked for at once: mostly in one call.
@@ -203,4 +236,79 @@ async fn a_batch_whose_keys_are_apart_is_decided_key_by_key() {
     for node in [from, to] {
         assert!(node.info("errorstats").contains_key("errorstat_TRYAGAIN"), "they were apart");
     }
+}
+
+/// A cluster on which later calls overtake earlier ones, if they may leave before those are back.
+#[derive(Clone)]
+struct Overtaking {
+    cluster: Cluster,
+    calls: Arc<AtomicUsize>,
+    under_way: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+}
+
+impl Source for Overtaking {
+    type Connection = <Cluster as Source>::Connection;
+
+    const HAS_SLOTS: bool = true;
+
+    async fn connection(&self) -> RedisResult<Self::Connection> {
+        let under_way = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(under_way, Ordering::SeqCst);
+        let earlier = self.calls.fetch_add(1, Ordering::SeqCst);
+        for _ in earlier..200 {
+            tokio::task::yield_now().await;
+        }
+        self.under_way.fetch_sub(1, Ordering::SeqCst);
+        self.cluster.connection().await
+    }
+
+    async fn send_to(
+        &self,
+        connection: &mut Self::Connection,
+        slot: u16,
+        command: Cmd,
+    ) -> RedisResult<Value> {
+        self.cluster.send_to(connection, slot, command).await
+    }
+
+    async fn send_asking(
+        &self,
+        connection: &mut Self::Connection,
+        address: &str,
+        commands: Pipeline,
+    ) -> Option<RedisResult<Value>> {
+        self.cluster.send_asking(connection, address, commands).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_is_taken_apart_keeps_the_order_of_a_key_and_the_number_of_calls() {
+    let cluster = servers::Cluster::start(3, 0);
+    let source = Overtaking {
+        cluster: Cluster::open(cluster.urls()).expect("URLs"),
+        calls: Arc::default(),
+        under_way: Arc::default(),
+        most: Arc::default(),
+    };
+    let redis = RedisBuilder::new(source.clone(), PolicyName::from_static("apart"))
+        .tags(NonZeroU16::MIN)
+        .in_flight(1)
+        .timeout(Duration::from_secs(5))
+        .build();
+    let limiter = Limiter::new(TokenBucket::new(Quota::per_day(1_000)), redis);
+    assert_eq!(all_left(&limiter, 0..8).await, [999; 8]);
+    let (slot, to) = slot_and_another_node(&cluster, "tq:apart:{0}:n.0");
+    let migration = cluster.begin_migration(slot, to);
+    // Two of each key that are not the same, so that they are not put together.
+    let keys: Vec<_> =
+        (0..16_u64).flat_map(|key| [(Key::from(key), 1), (Key::from(key), 2)]).collect();
+    let decisions = join_all(keys.iter().map(|(key, cost)| limiter.decide(key, *cost))).await;
+    let left = decisions.into_iter().map(|it| it.expect("it decides").snapshot().remaining);
+    let expected = [[998, 996]; 8].into_iter().chain([[999, 997]; 8]);
+    assert_eq!(left.collect::<Vec<_>>(), expected.flatten().collect::<Vec<_>>());
+    assert!(source.calls.load(Ordering::SeqCst) > 20, "it was taken apart");
+    assert_eq!(source.most.load(Ordering::SeqCst), 1);
+    migration.move_keys();
+    migration.finish();
 }

@@ -11,7 +11,9 @@
 //! | the connection broke, no answer in time | **perhaps** | never: it counts as charged |
 //! | no permission, no memory, a wrong type | no | an error: it would be the same again |
 //!
-//! redis-rs itself repeats what was perhaps executed on clusters, and has been seen to charge twice.
+//! On clusters all of it but the first row holds for connections without retries of their own only, as
+//! `Cluster` opens them. With them redis-rs waits for `TRYAGAIN` and follows `ASK` and `MOVED` by itself; it
+//! repeats what was perhaps executed, and has been seen to charge twice.
 
 use std::time::Duration;
 

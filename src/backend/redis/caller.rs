@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::future::join_all;
+use futures::{StreamExt, stream};
 use tokio::time::Instant as Deadline;
 
 use super::{
@@ -29,6 +29,8 @@ pub(super) struct Caller<A: Scripted, S> {
     pub(super) script: Script,
     pub(super) names: Names,
     pub(super) timeout: Duration,
+    /// The most calls at a time in which a batch is taken apart.
+    pub(super) in_flight: usize,
     pub(super) strict_start: bool,
     pub(super) refusals: Option<Refusals<A>>,
     #[cfg(feature = "testing")]
@@ -71,10 +73,7 @@ impl<A: Scripted, S: Source> Caller<A, S> {
         let heard = match self.ask(slot, errands, &gathered, deadline).await? {
             Some(heard) => heard,
             // The keys are apart while their slot is being moved, which may take long.
-            None => {
-                let alone = gathered.iter().map(|job| self.ask_alone(slot, errands, job, deadline));
-                join_all(alone).await
-            }
+            None => self.ask_key_by_key(slot, errands, &gathered, deadline).await,
         };
         let mut done: Vec<Option<Done>> = errands.iter().map(|_| None).collect();
         for (gathered, heard) in gathered.iter().zip(heard) {
@@ -116,6 +115,38 @@ impl<A: Scripted, S: Source> Caller<A, S> {
             heard.push(Heard { verdict, asked });
         }
         Ok(Some(heard))
+    }
+
+    /// Asks for each job in a call of its own: for those of one key one after the other, and for no more
+    /// keys at a time than calls of a lane may be under way.
+    async fn ask_key_by_key(
+        &self,
+        slot: u16,
+        errands: &[Errand<A>],
+        gathered: &[Gathered],
+        deadline: Deadline,
+    ) -> Vec<Heard<A>> {
+        let mut keys: Vec<Vec<usize>> = Vec::new();
+        let mut place_of = HashMap::new();
+        for (place, job) in gathered.iter().enumerate() {
+            let key = *place_of.entry(errands[job.first].name()).or_insert(keys.len());
+            if key == keys.len() {
+                keys.push(Vec::new());
+            }
+            keys[key].push(place);
+        }
+        let asking = keys.into_iter().map(|places| async move {
+            let mut heard = Vec::with_capacity(places.len());
+            for place in places {
+                heard
+                    .push((place, self.ask_alone(slot, errands, &gathered[place], deadline).await));
+            }
+            heard
+        });
+        let asking = stream::iter(asking).buffer_unordered(self.in_flight.max(1));
+        let mut heard: Vec<(usize, Heard<A>)> = asking.concat().await;
+        heard.sort_unstable_by_key(|(place, _)| *place);
+        heard.into_iter().map(|(_, heard)| heard).collect()
     }
 
     async fn ask_alone(

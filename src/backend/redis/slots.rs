@@ -39,6 +39,8 @@ pub(crate) enum SlotJob {
     Free,
     /// How many are in use.
     Look,
+    /// Slots that were lent and are forgotten, if there is room for them: whoever waits came later.
+    Reenter,
 }
 
 /// Who asks, and for what.
@@ -279,9 +281,12 @@ impl SlotErrand {
             SlotJob::Keep => 2,
             SlotJob::Free => 3,
             SlotJob::Look => 4,
+            SlotJob::Reenter => 5,
         };
         let lease = u64::try_from(lease.as_micros()).unwrap_or(MOST);
-        // Without a total, what is one key's is all that there is under its name.
+        // Without a total, what is one key's is all that there is under its name, and its own line the
+        // only one.
+        let total_waiting = total.map_or(MOST, |_| total_waiting);
         let total = total.unwrap_or(per_key);
         let numbers = [op, per_key, total, weight, lease, waiting_per_key, total_waiting];
         let numbers = numbers.into_iter().flat_map(|it| (it.min(MOST) as f64).to_le_bytes());

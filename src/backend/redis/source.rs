@@ -9,6 +9,11 @@
 //! Take [`Server`], [`Sentinel`] or [`Cluster`]. They share one connection for all calls, because a
 //! multiplexed connection carries hundreds of thousands of calls a second, and a pool in front of it
 //! adds a round trip to each. Pools are there for those who have one already.
+//!
+//! [`Cluster`] opens its connections with `retries(0)`. Any other connection to a cluster, a pool's too,
+//! needs `ClusterClientBuilder::retries(0)` as well. Else redis-rs repeats by itself what may have been
+//! executed, and is charged twice for it; and it waits where the keys of a batch are apart because their
+//! slot is being moved: then that call fails at its time-out, while otherwise each key is decided alone.
 
 #[cfg(feature = "redis-cluster")]
 mod cluster;

@@ -76,7 +76,10 @@ impl<S: Source> SharedConcurrencyBuilder<S> {
     /// Sets how many slots all keys together have, over all instances. By default there is no such limit.
     ///
     /// All that share the slots must have a total, or none: with one, all keys are
-    /// [one value](SharedConcurrencyLimiter#cost) on the server.
+    /// [one value](SharedConcurrencyLimiter#cost) on the server. Those with a total and those without do
+    /// not see each other's slots: while a fleet that runs is given one, instance by instance, up to twice
+    /// `max_per_key` of a key are lent, and the total does not hold. Where that may not be, the old
+    /// instances must have ended before the first new one begins.
     ///
     /// ```no_run
     /// # fn example() -> Result<(), Box<dyn std::error::Error>> {

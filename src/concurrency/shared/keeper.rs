@@ -103,7 +103,7 @@ impl Shared {
             Some(SlotPlace::Gone) => match place.standing() {
                 Standing::Waiting(_) => place.stray(),
                 // It was forgotten there, and its loan has not ended here: it enters again, if nobody
-                // has its slots.
+                // has its slots, whoever waits for them.
                 Standing::Held(_) => self.enter_again(place, asked).await,
                 Standing::Asked | Standing::Lost => {}
             },
@@ -120,7 +120,7 @@ impl Shared {
         if !self.roster.has(place.number) {
             return;
         }
-        let answer = self.keep_up(place, SlotJob::Try).await;
+        let answer = self.keep_up(place, SlotJob::Reenter).await;
         if answer.is_some() {
             place.answered();
         }

@@ -26,7 +26,7 @@ use crate::{
         outages::{Call, Outages},
         slots::SlotEnd,
     },
-    rejection::Rejection,
+    rejection::{BusyScope, Rejection},
 };
 
 pub(super) struct Outage {
@@ -112,27 +112,31 @@ impl Outage {
 }
 
 impl Share {
-    /// What is to be waited for, or nothing. What the server has lent to this instance is part of its
-    /// share, and nobody is told here when it is given back.
+    /// What is to be waited for, or what has no room. What the server has lent to this instance is part
+    /// of its share, and nobody is told here when it is given back.
     fn take(
         &self,
         key: &Key,
         weight: u64,
         job: SlotJob,
         lent: impl FnOnce() -> [u64; 2],
-    ) -> Option<Acquire> {
+    ) -> Result<Acquire, SlotPlace> {
         let _step = self.step.lock();
         let [of_key, of_all] = lent();
-        let exceeds = |lent: u64, own: u64, share: u64| {
-            let taken = lent.saturating_add(own).saturating_add(weight);
-            taken > share && (lent > 0 || weight > share)
+        let is_full = |lent: u64, own: u64, share: u64| {
+            lent.saturating_add(own).saturating_add(weight) > share
         };
-        if exceeds(of_key, self.slots.in_use(key), self.per_key)
-            || exceeds(of_all, self.slots.total_in_use(), self.total)
+        // Where only what is lent here is in the way, it can be waited for here.
+        let is_hopeless = |lent: u64, share: u64| lent > 0 || weight > share;
+        let key_is_full = is_full(of_key, self.slots.in_use(key), self.per_key);
+        let all_are_full = is_full(of_all, self.slots.total_in_use(), self.total);
+        if key_is_full && is_hopeless(of_key, self.per_key)
+            || all_are_full && is_hopeless(of_all, self.total)
         {
-            return None;
+            // As the server has it: by all, where there is room at the key.
+            return Err(if key_is_full { SlotPlace::Refused } else { SlotPlace::RefusedByAll });
         }
-        Some(match job {
+        Ok(match job {
             SlotJob::Join => self.slots.acquire(key, weight),
             _ => Acquire::ready(self.slots.try_acquire(key, weight)),
         })
@@ -175,17 +179,25 @@ impl Shared {
                 Ok(Slot::uncounted(key.clone(), weight))
             }
             (Fallback::LocalShare(_), Some(share)) => {
-                let refused = || Rejection::Busy(self.busy(SlotPlace::Refused, weight));
+                let refused = |place| Rejection::Busy(self.busy(place, weight));
                 let lent = || [self.roster.held_of(key), self.roster.held()];
-                let Some(taking) = share.take(key, weight, job, lent) else {
-                    note(SlotEnd::Refused);
-                    return Err(refused());
+                let taking = match share.take(key, weight, job, lent) {
+                    Ok(taking) => taking,
+                    Err(place) => {
+                        note(SlotEnd::Refused);
+                        return Err(refused(place));
+                    }
                 };
                 if waited.is_some() {
                     // It has left the server's line.
                     note(SlotEnd::Left);
                 }
-                taking.await.map_err(|_| refused())
+                // Told by what all instances have: more than the share is not more than there ever is.
+                taking.await.map_err(|busy| match busy.scope {
+                    BusyScope::Key => refused(SlotPlace::Refused),
+                    BusyScope::Total => refused(SlotPlace::RefusedByAll),
+                    _ => Rejection::Busy(busy),
+                })
             }
             _ => {
                 note(SlotEnd::Errored);

@@ -9,6 +9,7 @@ use crate::queue::order::Priority;
 
 /// A line of a bound for waiters and one for units, and nothing served from it.
 struct Full {
+    order: Order,
     schedule: Schedule<u64>,
     bounds: Bounds,
     turn: u64,
@@ -17,17 +18,21 @@ struct Full {
 impl Full {
     fn new(waiters: usize, units: u64) -> Self {
         let bounds = Bounds { waiters, units, flow_waiters: usize::MAX, flow_units: u64::MAX };
-        Self { schedule: Schedule::new(Order::Fair), bounds, turn: 0 }
+        Self::of(Order::Fair, bounds)
+    }
+
+    fn of(order: Order, bounds: Bounds) -> Self {
+        Self { order, schedule: Schedule::new(order), bounds, turn: 0 }
     }
 
     /// Lets one come; the flows of those who had to go for it.
     fn come(&mut self, flow: u64, weight: u32, size: u64) -> Result<Vec<Key>, Bound> {
         let (turn, key) = (self.turn, Key::from(flow));
         self.turn += 1;
-        let rank = Order::Fair.rank(Duration::ZERO, Priority::LOW, turn);
+        let rank = self.order.rank(Duration::ZERO, Priority::LOW, turn);
         let weight = NonZeroU32::new(weight).expect("not zero");
         let claim = Claim { rank, flow: &key, weight, size };
-        let leavers = self.bounds.room_for(&self.schedule, Order::Fair, claim, |_| false)?;
+        let leavers = self.bounds.room_for(&self.schedule, self.order, claim, |_| false)?;
         for Leaver { rank, flow } in &leavers {
             self.schedule.remove(*rank, flow).expect("it waits");
         }
@@ -70,6 +75,19 @@ fn what_gives_way_is_enough_or_nobody_goes() {
     assert_eq!(line.schedule.all().units, 9);
     assert_eq!(line.come(2, 1, 4), Ok(vec![Key::from(1)]));
     assert_eq!(line.waiters_of(1), 3);
+}
+
+#[test]
+fn a_flow_is_bounded_where_flows_are_told_apart_and_nowhere_else() {
+    let bounds = Bounds { waiters: 4, units: 100, flow_waiters: 2, flow_units: 8 };
+    for order in [Order::Fifo, Order::NewestFirst, Order::Fair] {
+        let is_fair = order == Order::Fair;
+        let mut line = Full::of(order, bounds);
+        let large = line.come(1, 1, 9);
+        assert_eq!(large.err(), is_fair.then_some(Bound::FlowUnits), "{order:?}");
+        let many: Vec<_> = (0..3).map(|_| line.come(2, 1, 1).err()).collect();
+        assert_eq!(many, [None, None, is_fair.then_some(Bound::FlowWaiters)], "{order:?}");
+    }
 }
 
 proptest! {

@@ -141,8 +141,9 @@ impl<B> AccountBuilder<B> {
         self
     }
 
-    /// How many of one [flow](crate::queue::Ask::flow) may wait for a quota. Without a bound by default:
-    /// then a flow may fill the line, but gives way to others under [`Order::Fair`].
+    /// How many of one [flow](crate::queue::Ask::flow) may wait for a quota, under [`Order::Fair`]; other
+    /// orders do not tell flows apart, and this bounds nothing. Without a bound by default: then a flow may
+    /// fill the line, but gives way to others.
     pub fn max_waiters_per_flow(mut self, max_waiters: usize) -> Self {
         self.settings.max_waiters_per_flow = max_waiters;
         self

@@ -12,7 +12,7 @@
 -- instant from which it is as if it had never come; and then whose it is. All numbers are doubles. A
 -- state lives as long as the last of them.
 local call, unpack_, pack, sub = redis.call, struct.unpack, struct.pack, string.sub
-local TRY, JOIN, KEEP, FREE, LOOK = 0, 1, 2, 3, 4
+local TRY, JOIN, KEEP, FREE, LOOK, REENTER = 0, 1, 2, 3, 4, 5
 local HELD, WAITING, REFUSED, FULL, GONE, REFUSED_BY_ALL, FULL_OF_ALL, FAILED = 1, 2, 3, 4, 5, 6, 7, -2
 local MOST = 9007199254740991
 
@@ -117,29 +117,48 @@ local function hand_out(state, limit, total)
   end
 end
 
+-- Gives who asks slots, or a place.
+local function enter(state, job, holds)
+  local _, _, _, weight, lease = unpack_('<ddddd', job)
+  local one = { id = sub(job, 57, 72), key = sub(job, 73), weight = weight, holds = holds }
+  one.ends = now + lease
+  local among = holds and state.holders or state.line
+  if holds then count(state, one, weight, 0) else count(state, one, 0, 1) end
+  among[#among + 1], state.known[one.id], state.changed = one, one, true
+  return holds and HELD or WAITING
+end
+
 -- How it stands then, and what its key has.
 local function carry_out(state, job)
   local op, limit, total, weight, lease, most_waiting, most_of_all = unpack_('<ddddddd', job)
   local id, key = sub(job, 57, 72), sub(job, 73)
   local counts = of_key(state, key)
+  if op == FREE then
+    -- What many give back in one call is handed out once, before the next that wants something or at the
+    -- end: the whole line may have to be looked at for it.
+    local one = state.known[id]
+    if one then
+      remove(state, one)
+      state.is_stale = true
+    end
+    return GONE, counts
+  end
   -- Also what nobody has given back, but time.
   hand_out(state, limit, total)
   local one = state.known[id]
   if op == LOOK then return GONE, counts end
-  if op == FREE then
-    if one then
-      remove(state, one)
-      state.is_stale = true
-      hand_out(state, limit, total)
-    end
-    return GONE, counts
-  end
   if one then
     -- It is asked for again, because the answer was lost; or kept.
     one.ends, state.changed = math.max(one.ends, now + lease), true
     return one.holds and HELD or WAITING, counts
   end
   if op == KEEP then return GONE, counts end
+  if op == REENTER then
+    -- It came before all that wait. So it has its slots back if they are there, whoever wants them.
+    if counts.used + weight > limit then return REFUSED, counts end
+    if state.used + weight > total then return REFUSED_BY_ALL, counts end
+    return enter(state, job, true), counts
+  end
   local fits_key = counts.waiting == 0 and counts.used + weight <= limit
   local is_free = fits_key and not state.is_wanted and state.used + weight <= total
   if not is_free then
@@ -150,11 +169,7 @@ local function carry_out(state, job)
     if state.waiting >= most_of_all then return FULL_OF_ALL, counts end
     state.is_wanted = state.is_wanted or fits_key
   end
-  one = { id = id, key = key, weight = weight, ends = now + lease, holds = is_free }
-  local among = is_free and state.holders or state.line
-  if is_free then count(state, one, weight, 0) else count(state, one, 0, 1) end
-  among[#among + 1], state.known[id], state.changed = one, one, true
-  return is_free and HELD or WAITING, counts
+  return enter(state, job, is_free), counts
 end
 
 local function write(name, state)
@@ -183,7 +198,7 @@ for job = 1, #KEYS do
   local ok, state = true, states[name]
   if not state then ok, state = pcall(read, name, #asked - 72) end
   if ok then
-    states[name] = state
+    states[name], state.last = state, asked
     local standing, counts = carry_out(state, asked)
     replies[job] =
       pack('<ddddd', standing, counts.used, counts.waiting, state.used, state.waiting)
@@ -197,6 +212,8 @@ for job = 1, #KEYS do
   end
 end
 for name, state in pairs(states) do
+  local _, limit, total = unpack_('<ddd', state.last)
+  hand_out(state, limit, total)
   if state.changed then write(name, state) end
 end
 for instance, numbers in pairs(told) do
