@@ -41,7 +41,7 @@ fn ask(profile: &str, replies: &'static [Reply]) {
                 Ok::<_, BoxError>(response.header(*name, *value).body(Body::from(*body))?)
             });
             let question = r#"{"model":"m-4711","messages":[{"content":"4711 characters"}]}"#;
-            let request = Request::new(Body::from(question));
+            let request = Request::post("/").body(Body::from(question)).expect("a valid request");
             let client = UpstreamLayer::new(pool.clone()).layer(answer);
             let answer = client.oneshot(request).await.expect("it is sent");
             answer.into_body().collect().await.expect("a whole body");
