@@ -141,6 +141,8 @@ impl<C: Carrier> Seat<C> {
                 // Whoever has left does not hear of it.
                 let _gone = to.send(reply);
             }
+            // Those who were answered get to ask again before the next batch leaves, and go with it.
+            tokio::task::yield_now().await;
         }
     }
 
