@@ -8,11 +8,13 @@ use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
     fmt,
     future::Future,
+    panic::AssertUnwindSafe,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
 };
 
+use futures::FutureExt;
 use tokio::{runtime::Handle, sync::oneshot};
 
 /// Carries batches of jobs to where they are done.
@@ -132,11 +134,15 @@ impl<C: Carrier> Seat<C> {
         while let Some(batch) = self.next() {
             let (jobs, replies): (Vec<_>, Vec<_>) =
                 batch.into_iter().map(|Waiting { job, reply }| (job, reply)).unzip();
-            let done = self.shared.carrier.carry(self.lane, jobs).await;
+            let carrying = AssertUnwindSafe(self.shared.carrier.carry(self.lane, jobs));
+            // A carrier that breaks down loses its batch, and no other.
+            let Ok(done) = carrying.catch_unwind().await else { continue };
             for (to, reply) in replies.into_iter().zip(done) {
                 // Whoever has left does not hear of it.
                 let _gone = to.send(reply);
             }
+            // Those who were answered get to ask again before the next batch leaves, and go with it.
+            tokio::task::yield_now().await;
         }
     }
 
@@ -170,13 +176,6 @@ impl<C: Carrier> Drop for Seat<C> {
     /// Leaves a seat whose task did not come to its end.
     fn drop(&mut self) {
         if self.left {
-            return;
-        }
-        if std::thread::panicking()
-            && let Ok(runtime) = Handle::try_current()
-        {
-            // The batch is lost. Another task takes the seat for those who wait.
-            runtime.spawn(Self::taken(Arc::clone(&self.shared), self.lane).drive());
             return;
         }
         // The runtime has ended, and with it those who waited. Jobs of another one come anew.
@@ -225,9 +224,9 @@ impl<C: Carrier> fmt::Debug for Receipt<C> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{panic::catch_unwind, time::Duration};
 
-    use futures::{FutureExt, future::join_all};
+    use futures::future::join_all;
 
     use super::*;
 
@@ -337,12 +336,28 @@ mod tests {
         assert!(coalescer.shared.lanes().is_empty(), "an idle lane leaves nothing behind");
     }
 
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime")
+    }
+
+    /// The task of the lane is dropped while its thread panics, and is none that broke down: it once took
+    /// itself for one, and began anew in the runtime that was ending until the stack was used up.
+    #[test]
+    fn jobs_end_with_a_runtime_that_a_panic_ends() {
+        let coalescer = coalescer(10, 1);
+        let broken = catch_unwind(AssertUnwindSafe(|| {
+            runtime().block_on(async {
+                let _sent = sent(&coalescer, 0, 1).await;
+                panic!("a caller breaks down");
+            });
+        }));
+        assert!(broken.is_err());
+        assert_eq!(runtime().block_on(async { coalescer.submit(0, 3).await }), Some(6));
+    }
+
     #[test]
     fn jobs_end_with_their_runtime() {
         let coalescer = coalescer(10, 1);
-        let runtime = || {
-            tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime")
-        };
         let first = runtime();
         let lost =
             first.block_on(async { [sent(&coalescer, 0, 1).await, sent(&coalescer, 0, 2).await] });
