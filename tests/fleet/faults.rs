@@ -26,6 +26,9 @@ const NEWS: Duration = Duration::from_millis(500);
 /// a machine that does nothing else.
 const MOST_REFUSED: usize = 40;
 
+/// Where only the wait tells how much there is: one to four are, on such a machine.
+const MOST_REFUSED_UNTOLD: usize = 20;
+
 /// What was refused had left before the first refusal was known, and that was not much.
 fn adapted(network: &Network) -> bool {
     let exchanges = network.exchanges();
@@ -61,7 +64,12 @@ async fn costs_one_refusal(told: Told) {
     let before = changed.await.expect("it is changed");
     let record = upstream.record();
     assert!(is_told || !record.refused.is_empty(), "nothing else says that it was halved");
-    assert!(adapted(&network), "{:?}", record.refused);
+    if matches!(told, Told::Never) {
+        // What it fell to is inferred, and the end of the first wait is tried: a few more are refused then.
+        assert!(record.refused.len() <= MOST_REFUSED_UNTOLD, "{:?}", record.refused);
+    } else {
+        assert!(adapted(&network), "{:?}", record.refused);
+    }
     assert!(record.admitted > before, "the fleet goes on under the new limit");
     for account in &fleet.accounts {
         let notice = account.notice("");
@@ -83,7 +91,7 @@ async fn a_halved_limit_that_a_refusal_tells_costs_one_refusal() {
 
 /// Answers go on telling the old limit: the new one follows from the wait.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_halved_limit_that_nothing_tells_costs_one_refusal() {
+async fn a_halved_limit_that_nothing_tells_costs_few_refusals() {
     costs_one_refusal(Told::Never).await;
 }
 
