@@ -142,7 +142,8 @@ async fn an_answer_that_does_not_say_what_it_came_to_costs_what_was_reserved() {
     const ERROR: &str = r#"{"error":{"message":"We are overloaded","type":"server_error"}}"#;
     // 256 are reserved for an answer without a bound.
     for (answer, second) in [(LATER, 429), (ERROR, 200)] {
-        let (_, address) = Capture::start(StatusCode::OK, &[], answer).await;
+        let json = [("content-type", "application/json")];
+        let (_, address) = Capture::start(StatusCode::OK, &json, answer).await;
         let text = configuration(address, "")
             .replace("requests = \"2 per hour\"", "budget = \"400 per 30d\"");
         let gateway = Gateway::start(&text).await;
