@@ -6,7 +6,7 @@ use tokio::{
     net::{TcpSocket, TcpStream},
     time::{Instant, sleep, timeout},
 };
-use tower_quota::testing::strict_upstream::{Answers, Fault};
+use tower_quota::testing::strict_upstream::Fault;
 
 use crate::{
     capture::Capture,
