@@ -16,7 +16,7 @@ use http::{
     header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE},
 };
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use tower::ServiceExt as _;
 use tower_quota::{
     http::RetryHint,
@@ -184,17 +184,15 @@ fn tenant(live: &Live, headers: &HeaderMap) -> Result<Arc<Tenant>, Refusal> {
 #[derive(Deserialize)]
 struct Head {
     model: String,
-    #[serde(default)]
-    temperature: Value,
-    #[serde(default)]
-    n: Value,
+    temperature: Option<f64>,
+    n: Option<f64>,
 }
 
 impl Head {
     /// Whether the caller asks for another answer each time.
     fn is_random(&self) -> bool {
-        self.temperature.as_f64().is_some_and(|temperature| temperature > 0.0)
-            || self.n.as_u64().is_some_and(|n| n > 1)
+        self.temperature.is_some_and(|temperature| temperature > 0.0)
+            || self.n.is_some_and(|n| n > 1.0)
     }
 }
 
@@ -226,7 +224,8 @@ pub(crate) async fn prepare(
         Refusal::new(StatusCode::NOT_FOUND, "not_found_error", message)
     })?;
     let estimate = route.profile.estimate(&body);
-    let call = Call::new(tenant, route, estimate, Arc::clone(&gateway.numbers.all));
+    let priority = fields::priority(&parts.headers).unwrap_or(tenant.plan.priority);
+    let call = Call::new(tenant, route, estimate, priority, Arc::clone(&gateway.numbers.all));
     parts.extensions.clear();
     parts.extensions.insert(Owner(call.tenant().key.clone()));
     parts.extensions.insert(call.clone());

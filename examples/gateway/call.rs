@@ -30,6 +30,7 @@ struct Inner {
     tenant: Arc<Tenant>,
     route: Arc<Route>,
     estimate: Estimate,
+    priority: Priority,
     begun: Instant,
     all: Arc<Tally>,
     /// Nobody holds a connection for it.
@@ -43,6 +44,7 @@ impl Call {
         tenant: Arc<Tenant>,
         route: Arc<Route>,
         estimate: Estimate,
+        priority: Priority,
         all: Arc<Tally>,
     ) -> Self {
         for tally in [&all, &tenant.tally] {
@@ -52,6 +54,7 @@ impl Call {
             tenant,
             route,
             estimate,
+            priority,
             begun: Instant::now(),
             all,
             takes_its_time: AtomicBool::new(false),
@@ -90,7 +93,7 @@ impl Call {
         let plan = &self.0.tenant.plan;
         let (priority, max_wait) = match self.0.takes_its_time.load(Relaxed) {
             true => (Priority::LOW, NOBODY_WAITS),
-            false => (plan.priority, plan.max_wait),
+            false => (self.0.priority, plan.max_wait),
         };
         Ask::new(cost)
             .flow(self.0.tenant.key.clone())

@@ -1,6 +1,8 @@
 //! Which header fields pass, and in which direction. All others stay where they came from.
 
 use http::{HeaderMap, HeaderName, header};
+use sfv::{Dictionary, ListEntry, Parser};
+use tower_quota::queue::Priority;
 
 /// What of a caller's fields goes to a provider. Not its key and its cookies, nothing of how it got here,
 /// nothing that a provider would take for the gateway's word; no wish for compression either, since what is
@@ -19,6 +21,19 @@ pub(crate) fn to_tenant(headers: &HeaderMap) -> HeaderMap {
 pub(crate) fn not_ours(headers: &mut HeaderMap) {
     for name in &OURS {
         headers.remove(name);
+    }
+}
+
+/// What a caller says of how urgent a call is, by RFC 9218: `u=0` is what somebody waits for, `u=7` what
+/// nobody does, and 3 says nothing. What cannot be read says nothing either.
+pub(crate) fn priority(headers: &HeaderMap) -> Option<Priority> {
+    let said = headers.get("priority")?.to_str().ok()?;
+    let said: Dictionary = Parser::new(said).parse().ok()?;
+    let Some(ListEntry::Item(urgency)) = said.get("u") else { return None };
+    match urgency.bare_item.as_integer().map(i64::from)? {
+        0..=2 => Some(Priority::HIGH),
+        4..=7 => Some(Priority::LOW),
+        _ => None,
     }
 }
 

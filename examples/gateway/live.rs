@@ -177,9 +177,10 @@ impl Gateway {
                 Some(call) => call.ask(cost),
                 None => Ask::new(cost).max_wait(Duration::ZERO),
             };
+            let max_peek = config.server.max_body_bytes;
             let service = ServiceBuilder::new()
                 .map_response(into_body)
-                .layer(UpstreamLayer::new(pool).ask(ask).max_peek(config.server.max_body_bytes))
+                .layer(UpstreamLayer::new(pool).ask(ask).max_peek(max_peek).fail_over())
                 .map_request(|request: Request<_>| request.map(Body::new))
                 .service(service_fn(move |request| {
                     upstream::send(client.clone(), Arc::clone(&numbers), request)

@@ -3,7 +3,7 @@
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response, request::Parts, response};
+use http::{Request, Response, StatusCode, request::Parts, response};
 use http_body::Body;
 use tower_service::Service;
 
@@ -52,7 +52,7 @@ impl<S, B: Backend<Plan>, R, W> Exchange<S, B, R, W> {
         ResBody: Body<Data = Bytes>,
     {
         let settings = Arc::clone(&self.settings);
-        let Settings { pool, answer, ask, max_peek, counter } = &*settings;
+        let Settings { pool, answer, ask, max_peek, fails_over, counter } = &*settings;
         let (mut parts, body) = request.into_parts();
         let mut body = PeekedBody::unread(body);
         let is_whole = body.fill(*max_peek).await;
@@ -69,7 +69,7 @@ impl<S, B: Backend<Plan>, R, W> Exchange<S, B, R, W> {
         };
         let estimate = |profile: &Profile| estimates.by(profile);
         let mut tried = Vec::new();
-        let mut refusal = None;
+        let mut so_far = None;
         loop {
             let ask = |cost: Cost| ask.ask_of(&parts, cost);
             let question =
@@ -80,29 +80,43 @@ impl<S, B: Backend<Plan>, R, W> Exchange<S, B, R, W> {
                 Err(rejection) => {
                     // What a provider says of its refusal is worth more than that of another none
                     // can be had.
-                    if let Some(refusal) = refusal {
-                        return Ok(refusal);
+                    if let Some(so_far) = so_far {
+                        return so_far;
                     }
                     return answer.refuse(&Request::from_parts(parts, body), rejection);
                 }
             };
-            if let Some(refusal) = refusal.take() {
+            if let Some(so_far) = so_far.take() {
                 // It may hold what the service needs to be ready.
-                drop(refusal);
+                drop(so_far);
                 poll_fn(|context| self.service.poll_ready(context)).await?;
             }
             tried.push(member);
             let again = (can_be_repeated && pool.has_another(&tried)).then(|| parts.clone());
             pool.prepare(member, &mut parts);
             let is_safe = parts.method.is_safe();
-            let sent = self.service.call(Request::from_parts(parts, body)).await;
-            // Dropped with an error, what is held counts as reserved.
-            let (response, stop) = observe(sent?, hold, is_safe).await;
-            let Some(original) = again.filter(|_| stop.is_some_and(|stop| is_for_another(&stop)))
-            else {
-                return Ok(response);
+            let sent = pool.sent_by(member);
+            let came = self.service.call(Request::from_parts(parts, body)).await;
+            let (came, has_failed, stop) = match came {
+                Ok(response) => {
+                    let (response, stop) = observe(response, hold, is_safe).await;
+                    let has_failed = stop.is_none() && is_failing(response.status());
+                    (Ok(response), has_failed, stop)
+                }
+                Err(error) => {
+                    // What is held counts as reserved: nobody knows what became of it.
+                    drop(hold);
+                    (Err(error), true, None)
+                }
             };
-            refusal = Some(response);
+            if *fails_over {
+                pool.came_to(member, sent, has_failed);
+            }
+            let goes_on = stop.map_or(has_failed && *fails_over, |stop| is_for_another(&stop));
+            let Some(original) = again.filter(|_| goes_on) else {
+                return came;
+            };
+            so_far = Some(came);
             parts = original;
             body = PeekedBody::of_bytes(peeked.clone());
         }
@@ -155,6 +169,11 @@ fn may_refuse<B: Body<Data = Bytes>>(
     profile.rules().iter().any(|rule| rule.status.contains(&parts.status.as_u16()))
         && is_json(&parts.headers)
         && length.is_some_and(|length| length <= Observation::MAX_BODY as u64)
+}
+
+/// Whether another account may have the answer that this provider, or this key, does not have.
+fn is_failing(status: StatusCode) -> bool {
+    status.is_server_error() || status == StatusCode::UNAUTHORIZED
 }
 
 /// Whether another account may do better.

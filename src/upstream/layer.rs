@@ -84,6 +84,7 @@ impl<B: Backend<Plan>> UpstreamLayer<B> {
             answer: Fail,
             ask: UpToMaxWait,
             max_peek: UpstreamLayer::DEFAULT_MAX_PEEK,
+            fails_over: false,
             counter: None,
         })
     }
@@ -105,9 +106,8 @@ impl<B: Backend<Plan>, R, W> UpstreamLayer<B, R, W> {
     where
         W: Clone,
     {
-        let Settings { pool, ask, max_peek, counter, .. } = &*self.settings;
-        let (pool, ask, max_peek) = (pool.clone(), ask.clone(), *max_peek);
-        UpstreamLayer::of(Settings { pool, answer, ask, max_peek, counter: counter.clone() })
+        let ask = self.settings.ask.clone();
+        self.with(answer, ask, |_| ())
     }
 
     /// Asks for its turn as `ask` says: with a deadline, a priority, on the account of a tenant. It is
@@ -118,9 +118,8 @@ impl<B: Backend<Plan>, R, W> UpstreamLayer<B, R, W> {
     where
         R: Clone,
     {
-        let Settings { pool, answer, max_peek, counter, .. } = &*self.settings;
-        let (pool, answer, max_peek) = (pool.clone(), answer.clone(), *max_peek);
-        UpstreamLayer::of(Settings { pool, answer, ask, max_peek, counter: counter.clone() })
+        let answer = self.settings.answer.clone();
+        self.with(answer, ask, |_| ())
     }
 
     /// How many bytes of a request's body are read, and held until it is sent, to estimate what the
@@ -130,9 +129,24 @@ impl<B: Backend<Plan>, R, W> UpstreamLayer<B, R, W> {
         R: Clone,
         W: Clone,
     {
-        let Settings { pool, answer, ask, counter, .. } = &*self.settings;
-        let (pool, answer, ask) = (pool.clone(), answer.clone(), ask.clone());
-        Self::of(Settings { pool, answer, ask, max_peek, counter: counter.clone() })
+        self.changed(|settings| settings.max_peek = max_peek)
+    }
+
+    /// Sends a request on to another account of its [`Pool`] also where a provider is down: where the
+    /// inner service fails, or the answer's status is 401 or above 499. By default only a refusal for a
+    /// limit's or an overload's sake is not the end of it.
+    ///
+    /// **Such a request may be carried out twice**, and paid for twice: nobody knows what became of the
+    /// first one. Whoever cannot have that sends an idempotency key, or leaves this be.
+    ///
+    /// While another account can be asked, one that failed rests: for a second, twice as long after each
+    /// further failure, for a minute at the most. Then one request tries it.
+    pub fn fail_over(self) -> Self
+    where
+        R: Clone,
+        W: Clone,
+    {
+        self.changed(|settings| settings.fails_over = true)
     }
 
     /// Estimates the input of requests with a tokenizer, where it knows their model. By default, and of
@@ -149,10 +163,30 @@ impl<B: Backend<Plan>, R, W> UpstreamLayer<B, R, W> {
         R: Clone,
         W: Clone,
     {
-        let Settings { pool, answer, ask, max_peek, .. } = &*self.settings;
-        let (pool, answer, ask) = (pool.clone(), answer.clone(), ask.clone());
-        let counter = Some(Counter::new(tokenizer));
-        Self::of(Settings { pool, answer, ask, max_peek: *max_peek, counter })
+        self.changed(|settings| settings.counter = Some(Counter::new(tokenizer)))
+    }
+
+    fn changed(self, change: impl FnOnce(&mut Settings<B, R, W>)) -> Self
+    where
+        R: Clone,
+        W: Clone,
+    {
+        let (answer, ask) = (self.settings.answer.clone(), self.settings.ask.clone());
+        self.with(answer, ask, change)
+    }
+
+    fn with<R2, W2>(
+        self,
+        answer: R2,
+        ask: W2,
+        change: impl FnOnce(&mut Settings<B, R2, W2>),
+    ) -> UpstreamLayer<B, R2, W2> {
+        let Settings { pool, max_peek, fails_over, counter, .. } = &*self.settings;
+        let (pool, counter) = (pool.clone(), counter.clone());
+        let mut settings =
+            Settings { pool, answer, ask, max_peek: *max_peek, fails_over: *fails_over, counter };
+        change(&mut settings);
+        UpstreamLayer::of(settings)
     }
 }
 

@@ -1,3 +1,5 @@
+mod health;
+
 use std::{
     cmp::Reverse,
     fmt,
@@ -11,6 +13,7 @@ use std::{
 use http::request::Parts;
 use tokio::time::Instant;
 
+use self::health::Health;
 use super::{
     account::{Account, Hold, Ledger},
     estimate::Estimate,
@@ -23,6 +26,7 @@ use crate::{
     decision::RetryAfter,
     queue::Ask,
     rejection::{Rejection, Throttled},
+    time::timer_now,
 };
 
 /// Several accounts, keys or deployments that can answer the same requests.
@@ -31,7 +35,8 @@ use crate::{
 /// it would have to wait there; if it has to wait everywhere, it waits where its turn comes first.
 /// When the account refuses, the request goes on to another, if its body was
 /// [short enough](super::UpstreamLayer::max_peek) to be sent again: never to another key of the same
-/// account, which has the same quota.
+/// account, which has the same quota. Where its provider is down it does so if it is
+/// [told to](super::UpstreamLayer::fail_over).
 ///
 /// ```
 /// use http::{header::AUTHORIZATION, HeaderValue, request::Parts};
@@ -69,6 +74,8 @@ pub struct Pool<B: Backend<Plan> = Local<Plan>> {
 struct Member<B: Backend<Plan>> {
     account: Account<B>,
     prepare: Option<Prepare>,
+    /// That of the account.
+    health: Arc<Health>,
 }
 
 type Prepare = Arc<dyn Fn(&mut Parts) + Send + Sync>;
@@ -103,7 +110,9 @@ impl<B: Backend<Plan>> Pool<B> {
         account: Account<B>,
         prepare: impl Fn(&mut Parts) + Send + Sync + 'static,
     ) -> Self {
-        self.members.push(Member { account, prepare: Some(Arc::new(prepare)) });
+        let same = self.members.iter().find(|member| member.account.is_same(&account));
+        let health = same.map_or_else(Arc::default, |member| Arc::clone(&member.health));
+        self.members.push(Member { account, prepare: Some(Arc::new(prepare)), health });
         self
     }
 
@@ -129,6 +138,19 @@ impl<B: Backend<Plan>> Pool<B> {
         }
     }
 
+    /// A request is sent by this member: when.
+    pub(super) fn sent_by(&self, member: usize) -> Instant {
+        let now = timer_now();
+        self.members[member].health.asked(now);
+        now
+    }
+
+    /// What was sent by this member then was answered, or its provider failed.
+    pub(super) fn came_to(&self, member: usize, sent: Instant, has_failed: bool) {
+        let health = &self.members[member].health;
+        if has_failed { health.failed(sent, timer_now()) } else { health.answered(sent) }
+    }
+
     /// Whether an account is left that is not one of these members'.
     pub(super) fn has_another(&self, tried: &[usize]) -> bool {
         !self.accounts(tried).is_empty()
@@ -140,11 +162,27 @@ impl<B: Backend<Plan>> Pool<B> {
         question: &Question<'_>,
         tried: &[usize],
     ) -> Result<Sendable<B>, Rejection> {
-        let mut lanes: Vec<_> = self
-            .accounts(tried)
-            .into_iter()
-            .map(|member| (member, self.members[member].account.ledger(question.model)))
-            .collect();
+        let now = timer_now();
+        let rests = |member: &usize| self.members[*member].health.rests(now);
+        let (resting, well): (Vec<_>, Vec<_>) = self.accounts(tried).into_iter().partition(rests);
+        if well.is_empty() {
+            return self.admit_by(question, resting).await;
+        }
+        match self.admit_by(question, well).await {
+            // Better one that may not answer than none.
+            Err(_) if !resting.is_empty() => self.admit_by(question, resting).await,
+            admitted => admitted,
+        }
+    }
+
+    /// Waits until a request may be sent by the account of one of these members.
+    async fn admit_by(
+        &self,
+        question: &Question<'_>,
+        members: Vec<usize>,
+    ) -> Result<Sendable<B>, Rejection> {
+        let ledger = |member: usize| (member, self.members[member].account.ledger(question.model));
+        let mut lanes: Vec<_> = members.into_iter().map(ledger).collect();
         if lanes.len() > 1 {
             // What is free, then where fewest wait, then what has most left.
             lanes.sort_by_key(|(_, ledger)| {
@@ -215,7 +253,8 @@ fn wait_of(rejection: &Rejection) -> RetryAfter {
 /// A single account, whose requests are as they came.
 impl<B: Backend<Plan>> From<Account<B>> for Pool<B> {
     fn from(account: Account<B>) -> Self {
-        Self { members: vec![Member { account, prepare: None }], turn: Arc::default() }
+        let member = Member { account, prepare: None, health: Arc::default() };
+        Self { members: vec![member], turn: Arc::default() }
     }
 }
 

@@ -53,6 +53,7 @@ pub(super) struct Settings<B: Backend<Plan>, R, W> {
     pub(super) answer: R,
     pub(super) ask: W,
     pub(super) max_peek: usize,
+    pub(super) fails_over: bool,
     pub(super) counter: Option<Counter>,
 }
 

@@ -1,6 +1,9 @@
 //! Tenants who wait for one account.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tokio::task::JoinSet;
 use tower_quota::testing::strict_upstream::{ProviderLimit, StrictUpstream};
@@ -57,4 +60,40 @@ async fn a_flood_by_one_tenant_keeps_a_quiet_one_out_of_no_line() {
 #[tokio::test]
 async fn a_tenant_has_no_more_of_a_line_than_it_may() {
     a_quiet_tenant_beside_a_flood("max_waiting_per_tenant = 3").await;
+}
+
+/// A call comes back every five seconds.
+#[tokio::test]
+async fn an_urgent_call_of_a_tenant_goes_before_its_others() {
+    let limit = ProviderLimit::requests(12);
+    let upstream = StrictUpstream::builder().account("one", ["sk-account-one"], [limit]).build();
+    let account = "key_env = \"ACCOUNT_ONE\"\nlimits = { requests = \"12 per minute\" }";
+    let text = configuration(on_a_socket(&upstream).await, "");
+    let text = text.replace("key_env = \"ACCOUNT_ONE\"", account);
+    let gateway = Arc::new(Gateway::start(&text).await);
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let mut asked = JoinSet::new();
+    // One too many, so that somebody waits before those that are looked at.
+    let fill = ["u=2"; 13];
+    let looked_at = ["u=7", "", "u=9, x", "i, u=0"];
+    for (count, urgency) in fill.into_iter().chain(looked_at).enumerate() {
+        let (gateway, order) = (Arc::clone(&gateway), Arc::clone(&order));
+        let ask = Arc::clone(&gateway);
+        asked.spawn(async move {
+            let body = r#"{"model":"gpt","messages":[]}"#;
+            let request = ask.ask(ALICE, "/v1/chat/completions", body);
+            let answer = request.header("priority", urgency).send().await.expect("an answer");
+            assert_eq!(answer.status(), 200);
+            order.lock().expect("no panic").push(urgency);
+        });
+        crate::support::until(async || {
+            let totals = gateway.status().await["totals"].clone();
+            let of = |name: &str| totals[name].as_u64().unwrap_or(0);
+            of("waiting") + of("sent") > count as u64
+        })
+        .await;
+    }
+    asked.join_all().await;
+    let order = order.lock().expect("no panic").clone();
+    assert_eq!(order[order.len() - 4], "i, u=0", "{order:?}");
 }

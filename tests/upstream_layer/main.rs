@@ -3,6 +3,7 @@
 mod balance;
 mod bodies;
 mod cancellation;
+mod failing;
 mod inside;
 mod limits;
 mod pools;

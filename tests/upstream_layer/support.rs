@@ -132,6 +132,11 @@ impl Provider {
         provider
     }
 
+    /// What it answers after all that it was told before.
+    pub(crate) fn then(&self, answers: impl IntoIterator<Item = Answer>) {
+        self.script.lock().expect("no panic").extend(answers);
+    }
+
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().expect("no panic").clone()
     }
