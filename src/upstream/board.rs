@@ -130,6 +130,13 @@ impl Board {
         self.0.notices.borrow().get(quota).and_then(|notice| notice.holding(now)).cloned()
     }
 
+    /// When the overload was told that was the last stop of a quota; `None` if it was none, or is over for
+    /// so long that it says nothing any more.
+    pub(super) fn overload(&self, quota: &str) -> Option<Timestamp> {
+        let now = self.now();
+        self.0.notices.borrow().get(quota).and_then(|notice| notice.overload(now))
+    }
+
     /// A number that is another when anything is new.
     pub(super) fn version(&self) -> u64 {
         self.0.version.load(Ordering::Acquire)

@@ -41,18 +41,26 @@ struct Pace {
     /// While little is known of how much the provider bears, it is tried out: one more for each good
     /// answer. `None`: it is known.
     window: Option<u32>,
+    /// How often it was begun to try it out: an answer to a request of before says nothing of it.
+    trial: u32,
     /// The next is not sent before.
     not_before: Timestamp,
+    /// When the last overload was told that was heard of.
+    overload: Timestamp,
 }
 
 /// A request that is under way: counted until its answer is there.
 #[derive(Debug)]
-pub(super) struct UnderWay(Option<Arc<Watch>>);
+pub(super) struct UnderWay {
+    watch: Option<Arc<Watch>>,
+    trial: u32,
+}
 
 impl Watch {
     pub(super) fn new(board: Board, quota: Box<str>, is_unknown: bool) -> Self {
         let window = is_unknown.then_some(1);
-        let pace = Pace { in_flight: 0, window, not_before: Timestamp::MIN };
+        let pace =
+            Pace { in_flight: 0, window, trial: 0, not_before: Timestamp::MIN, overload: Timestamp::MIN };
         Self { board, quota, pace: Mutex::new(pace) }
     }
 
@@ -90,7 +98,7 @@ impl Watch {
             return None;
         }
         pace.in_flight += 1;
-        Some(UnderWay(Some(Arc::clone(self))))
+        Some(UnderWay { watch: Some(Arc::clone(self)), trial: pace.trial })
     }
 
     /// Lets so much time pass before the next request.
@@ -112,7 +120,18 @@ impl Watch {
 
     /// The provider is overloaded: it is tried out again, as if nothing were known of it.
     pub(super) fn slow_down(&self) {
-        self.pace().window = Some(1);
+        self.pace().try_out();
+    }
+
+    /// Slows down if the provider was overloaded since it was last asked, whoever was told.
+    pub(super) fn heed(&self) {
+        let told = [&*self.quota, ALL].into_iter().filter_map(|quota| self.board.overload(quota));
+        let Some(told) = told.max() else { return };
+        let mut pace = self.pace();
+        if pace.overload < told {
+            pace.overload = told;
+            pace.try_out();
+        }
     }
 
     fn pace(&self) -> MutexGuard<'_, Pace> {
@@ -124,20 +143,28 @@ impl Pace {
     fn is_full(&self) -> bool {
         self.window.is_some_and(|window| window <= self.in_flight)
     }
+
+    fn try_out(&mut self) {
+        self.window = Some(1);
+        self.trial = self.trial.wrapping_add(1);
+    }
 }
 
 impl UnderWay {
     /// A good answer is there.
     pub(super) fn succeed(mut self) {
-        if let Some(watch) = &self.0 {
+        if let Some(watch) = &self.watch {
             let mut pace = watch.pace();
-            pace.window = pace.window.map(|window| window + 1).filter(|window| *window < ENOUGH);
+            if pace.trial == self.trial {
+                let more = pace.window.map(|window| window + 1);
+                pace.window = more.filter(|window| *window < ENOUGH);
+            }
         }
         self.end();
     }
 
     fn end(&mut self) {
-        if let Some(watch) = self.0.take() {
+        if let Some(watch) = self.watch.take() {
             let mut pace = watch.pace();
             pace.in_flight = pace.in_flight.saturating_sub(1);
         }

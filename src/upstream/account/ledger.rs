@@ -195,6 +195,7 @@ impl<B: Backend<Plan>> Ledger<B> {
             return;
         }
         known.version = version;
+        self.watch.heed();
         let limits = self.board.notice(&self.quota).limits;
         if limits != known.limits {
             let before = std::mem::replace(&mut known.limits, limits);

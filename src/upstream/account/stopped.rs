@@ -14,6 +14,7 @@ impl<B: Backend<Plan>> Ledger<B> {
     /// The provider refused: nothing is sent for a while, by nobody.
     pub(super) fn stopped(&self, stop: &Stop, received: Timestamp) {
         if stop.class == Class::Overloaded {
+            // The others hear of it by the board, unless a longer stop holds there.
             self.watch.slow_down();
         }
         let wait = |until: Timestamp| until.saturating_since(received);
