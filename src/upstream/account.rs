@@ -236,7 +236,8 @@ impl<B: Backend<Plan>> Settings<B> {
         let rules =
             Rules::new(&Terms { profile, set: &set, told, before, jitter, beyond, largest });
         let rules = rules.expect("the builder has tried it");
-        let watch = Watch::new(self.board.clone(), quota.into(), rules.is_unknown());
+        let (board, is_unknown) = (self.board.clone(), rules.is_unknown());
+        let watch = Watch::new(board, quota.into(), rules.most, is_unknown);
         let watch = Arc::new(watch);
         let gate = Gate { backend: self.backend.clone(), watch: Arc::clone(&watch) };
         let limiter = Limiter::of(Limit::new(self.name.clone(), rules.plan.clone()), gate);

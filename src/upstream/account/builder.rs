@@ -54,6 +54,21 @@ impl AccountBuilder {
 
 impl<B> AccountBuilder<B> {
     /// Sets a limit of the profile by hand: until an answer tells another, and where none does.
+    ///
+    /// Of a limit on requests in progress (`concurrency`) the quota's amount counts, whatever its period
+    /// is: so many are let through whose answers have not ended, and the others wait in line. They are
+    /// those of this account in this process. For a fleet put a
+    /// [`ConcurrencyLayer`](crate::concurrency::ConcurrencyLayer) with slots on a server outside of the
+    /// [`UpstreamLayer`](crate::upstream::UpstreamLayer): what holds a slot while it waits for another
+    /// limit does no harm, but what waits for a slot after it was counted comes later than it was counted.
+    ///
+    /// ```
+    /// use tower_quota::{Quota, upstream::{Account, Profile}};
+    ///
+    /// let deepseek = Profile::ready("deepseek").expect("it is ready-made");
+    /// let account = Account::builder(deepseek).limit("concurrency", Quota::per_second(500)).build();
+    /// assert!(account.is_ok());
+    /// ```
     pub fn limit(mut self, name: &str, quota: Quota) -> Self {
         self.by_hand.set.push(SetLimit { name: name.into(), quota });
         self
@@ -161,13 +176,19 @@ impl<B: Backend<Plan>> AccountBuilder<B> {
     ///
     /// # Errors
     ///
-    /// A limit was set that the profile does not have, or it has more than a [`Plan`] can hold.
+    /// A limit was set that the profile does not have or that does not bind ordinary requests, or it has
+    /// more than a [`Plan`] can hold.
     pub fn build(self) -> Result<Account<B>, ConfigError> {
         let Settings { profile, jitter, .. } = &self.settings;
         let ByHand { set, set_for, .. } = &self.by_hand;
         for limit in set.iter().chain(set_for.iter().map(|(_, limit)| limit)) {
-            if !profile.limits().any(|(name, ..)| *name == *limit.name) {
-                return Err(ConfigError::UnknownLimit { name: limit.name.to_string() });
+            let name = &*limit.name;
+            match profile.limit_shapes().iter().find(|shape| shape.name() == name) {
+                None => return Err(ConfigError::UnknownLimit { name: name.into() }),
+                Some(shape) if shape.apart => {
+                    return Err(ConfigError::LimitApart { name: name.into() });
+                }
+                Some(_) => {}
             }
         }
         let (told, before, beyond, largest) = (&[], &[], Cost::ZERO, Cost::ZERO);

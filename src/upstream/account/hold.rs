@@ -1,6 +1,9 @@
 use std::sync::Arc;
 
-use super::{gate::UnderWay, ledger::Ledger};
+use super::{
+    gate::{InProgress, UnderWay},
+    ledger::Ledger,
+};
 use crate::{
     algorithm::Plan,
     backend::Backend,
@@ -30,6 +33,8 @@ pub(in crate::upstream) struct Hold<B: Backend<Plan>> {
     ticket: Ticket,
     /// Until the answer is there.
     under_way: Option<UnderWay>,
+    /// Until the answer has ended.
+    in_progress: Option<InProgress>,
     sent: Timestamp,
 }
 
@@ -39,11 +44,12 @@ impl<B: Backend<Plan>> Hold<B> {
         admitted: Admitted,
         estimate: Estimate,
         ticket: Ticket,
-        under_way: UnderWay,
+        (under_way, in_progress): (UnderWay, InProgress),
     ) -> Self {
         let sent = ledger.board.now();
         let Admitted { charge, snapshot, .. } = admitted;
-        Self { ledger, charge, snapshot, estimate, ticket, under_way: Some(under_way), sent }
+        let (under_way, in_progress) = (Some(under_way), Some(in_progress));
+        Self { ledger, charge, snapshot, estimate, ticket, under_way, in_progress, sent }
     }
 
     /// The profile of the account.
@@ -103,6 +109,10 @@ impl<B: Backend<Plan>> Drop for Hold<B> {
         if let Some(under_way) = self.under_way.take() {
             drop(under_way);
             self.ledger.lose(self.ticket);
+        }
+        if let Some(in_progress) = self.in_progress.take() {
+            drop(in_progress);
+            self.ledger.ended();
         }
     }
 }
