@@ -57,7 +57,7 @@ impl Simulation {
         let ledger = Distant::new(TO_THE_LEDGER);
         let mut boards = Vec::new();
         let fleet = Fleet::of(&network, &setup, || {
-            boards.push(Board::new());
+            boards.push(Board::starting_at(Paused::START));
             (ledger.clone(), boards[boards.len() - 1].clone())
         });
         tokio::spawn(spread_the_news(boards));

@@ -3,6 +3,7 @@
 mod balance;
 mod bodies;
 mod cancellation;
+mod days;
 mod in_progress;
 mod inside;
 mod limits;
