@@ -96,6 +96,7 @@ struct Settings<B> {
     board: Board,
     per_model: bool,
     jitter: Duration,
+    max_stop: Duration,
     order: Order,
     max_waiters: usize,
     max_waiters_per_flow: usize,
@@ -257,6 +258,7 @@ impl<B: Backend<Plan>> Settings<B> {
             watch,
             board: self.board.clone(),
             jitter: self.jitter,
+            max_stop: self.max_stop,
             known: Mutex::new(Known {
                 rules: Arc::new(rules),
                 set,

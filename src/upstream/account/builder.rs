@@ -28,6 +28,10 @@ impl AccountBuilder {
     /// How differently long requests take to reach the provider, unless told otherwise.
     pub const DEFAULT_JITTER: Duration = Duration::from_millis(200);
 
+    /// How long a stop may be, unless told otherwise: as long as the longest day, so that none is cut that
+    /// ends at the provider's midnight.
+    pub const DEFAULT_MAX_STOP: Duration = Duration::from_secs(25 * 3_600);
+
     pub(super) fn new(profile: Profile) -> Self {
         let name = PolicyName::new(profile.name()).unwrap_or(PolicyName::DEFAULT);
         Self {
@@ -39,6 +43,7 @@ impl AccountBuilder {
                 board: Board::new(),
                 per_model: false,
                 jitter: Self::DEFAULT_JITTER,
+                max_stop: Self::DEFAULT_MAX_STOP,
                 order: Order::Fair,
                 max_waiters: QueueBuilder::<Plan, Local<Plan>>::DEFAULT_MAX_WAITERS,
                 max_waiters_per_flow: usize::MAX,
@@ -96,6 +101,7 @@ impl<B> AccountBuilder<B> {
             board,
             per_model,
             jitter,
+            max_stop,
             order,
             max_waiters,
             max_waiters_per_flow,
@@ -109,6 +115,7 @@ impl<B> AccountBuilder<B> {
             board,
             per_model,
             jitter,
+            max_stop,
             order,
             max_waiters,
             max_waiters_per_flow,
@@ -140,6 +147,15 @@ impl<B> AccountBuilder<B> {
     /// is left unused: a fifth of a second of 60 unless told otherwise.
     pub fn jitter(mut self, jitter: Duration) -> Self {
         self.settings.jitter = jitter;
+        self
+    }
+
+    /// How long a stop may be that an answer tells; 25 hours unless told otherwise. A longer one is cut to
+    /// that, here and for all that share the [board](Self::board): a provider that says by mistake to come
+    /// back in a year stops the fleet for a day, and is then asked by one request. One that no waiting ends,
+    /// and what is [stopped by hand](Account::halt), is not cut.
+    pub fn max_stop(mut self, max_stop: Duration) -> Self {
+        self.settings.max_stop = max_stop;
         self
     }
 

@@ -74,7 +74,7 @@ impl<B: Backend<Plan>> Hold<B> {
 
     /// The answer is there. What it says is told to all who use the account.
     pub(in crate::upstream) fn answered(&mut self, answer: &Answer<'_>) -> Observation {
-        let observation = self.ledger.profile.observe(answer);
+        let observation = self.ledger.bounded(self.ledger.profile.observe(answer));
         if let Some(under_way) = self.under_way.take() {
             let (cost, snapshot) = (self.charge.cost, &self.snapshot);
             self.ledger.observe(self.ticket, under_way, cost, snapshot, &observation);
@@ -123,7 +123,7 @@ impl<B: Backend<Plan>> Learns for Ledger<B> {
     }
 
     fn interrupted(&self, observation: &Observation) {
-        self.observe_inside(observation);
+        self.observe_inside(&self.bounded(observation.clone()));
     }
 
     fn now(&self) -> Timestamp {

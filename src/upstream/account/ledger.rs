@@ -47,6 +47,7 @@ pub(in crate::upstream) struct Ledger<B: Backend<Plan>> {
     pub(super) watch: Arc<Watch>,
     pub(super) board: Board,
     pub(super) jitter: Duration,
+    pub(super) max_stop: Duration,
     pub(super) known: Mutex<Known>,
     pub(super) expected: Mutex<Expected>,
     pub(super) standing: Mutex<Standing>,
