@@ -18,6 +18,11 @@ pub enum ConfigError {
         /// The name.
         name: String,
     },
+    /// A limit was set that does not bind ordinary requests, by the profile of the provider.
+    LimitApart {
+        /// Its name.
+        name: String,
+    },
     /// A limit above the largest one.
     LimitOutOfRange {
         /// The limit.
@@ -107,6 +112,12 @@ impl fmt::Display for ConfigError {
                 f,
                 "two limits are named `{name}`: give each a name of its own, so that a refusal \
                  can say which one bound"
+            ),
+            Self::LimitApart { name } => write!(
+                f,
+                "the limit {name:?} is apart: it does not bind ordinary requests, so nothing would \
+                 count it; send those that it binds by an account of their own, whose profile has it \
+                 without `apart`"
             ),
             Self::LimitOutOfRange { limit, largest } => {
                 write!(f, "a limit of {limit} is above the largest, {largest}")

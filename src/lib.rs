@@ -110,6 +110,9 @@ pub mod guide {
     #[cfg(feature = "upstream")]
     #[doc = include_str!("guide/upstream.md")]
     pub mod upstream {}
+    #[cfg(feature = "upstream")]
+    #[doc = include_str!("guide/profiles.md")]
+    pub mod profiles {}
     #[cfg(all(feature = "cache", feature = "deferred", feature = "redis", feature = "upstream"))]
     #[doc = include_str!("guide/gateway.md")]
     pub mod gateway {}

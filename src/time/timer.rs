@@ -14,7 +14,11 @@ impl TimerClock {
     #[expect(clippy::disallowed_methods, reason = "the anchor of a clock")]
     pub(crate) fn new() -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        let began_at = Timestamp::from_nanos(saturating_nanos(since_epoch));
+        Self::starting_at(Timestamp::from_nanos(saturating_nanos(since_epoch)))
+    }
+
+    /// It is this time now.
+    pub(crate) fn starting_at(began_at: Timestamp) -> Self {
         Self { began: timer_now(), began_at }
     }
 }

@@ -96,6 +96,7 @@ struct Settings<B> {
     board: Board,
     per_model: bool,
     jitter: Duration,
+    max_stop: Duration,
     order: Order,
     max_waiters: usize,
     max_waiters_per_flow: usize,
@@ -236,7 +237,8 @@ impl<B: Backend<Plan>> Settings<B> {
         let rules =
             Rules::new(&Terms { profile, set: &set, told, before, jitter, beyond, largest });
         let rules = rules.expect("the builder has tried it");
-        let watch = Watch::new(self.board.clone(), quota.into(), rules.is_unknown());
+        let (board, is_unknown) = (self.board.clone(), rules.is_unknown());
+        let watch = Watch::new(board, quota.into(), rules.most, is_unknown);
         let watch = Arc::new(watch);
         let gate = Gate { backend: self.backend.clone(), watch: Arc::clone(&watch) };
         let limiter = Limiter::of(Limit::new(self.name.clone(), rules.plan.clone()), gate);
@@ -256,6 +258,7 @@ impl<B: Backend<Plan>> Settings<B> {
             watch,
             board: self.board.clone(),
             jitter: self.jitter,
+            max_stop: self.max_stop,
             known: Mutex::new(Known {
                 rules: Arc::new(rules),
                 set,

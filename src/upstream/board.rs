@@ -85,6 +85,25 @@ impl Board {
         Self::of(TimerClock::new(), None, true)
     }
 
+    /// A board of this process for which it is this time now. From there its time goes on as that of
+    /// tokio's timers: so a test sees what comes at a provider's midnight, with a time that is paused.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_quota::{time::Timestamp, upstream::{Account, Board, KnownLimit, Dimension, Profile}};
+    ///
+    /// let board = Board::starting_at(Timestamp::from_secs(1_793_516_400));
+    /// let profile = Profile::ready("gemini").expect("it is ready-made");
+    /// let account = Account::builder(profile).board(board).build()?;
+    /// account.tell("", KnownLimit::new("requests", Dimension::Requests, 15));
+    /// let told = account.notice("").limits[0].told;
+    /// assert!(told.saturating_since(Timestamp::from_secs(1_793_516_400)) < Duration::from_secs(60));
+    /// # Ok::<(), tower_quota::ConfigError>(())
+    /// ```
+    pub fn starting_at(now: Timestamp) -> Self {
+        Self::of(TimerClock::starting_at(now), None, true)
+    }
+
     fn of(clock: TimerClock, link: Option<Link>, is_current: bool) -> Self {
         let (notices, is_current) = (watch::Sender::default(), watch::Sender::new(is_current));
         let version = AtomicU64::new(0);
@@ -128,6 +147,13 @@ impl Board {
     pub(super) fn stop(&self, quota: &str) -> Option<Stop> {
         let now = self.now();
         self.0.notices.borrow().get(quota).and_then(|notice| notice.holding(now)).cloned()
+    }
+
+    /// When the overload was told that was the last stop of a quota; `None` if it was none, or is over for
+    /// so long that it says nothing any more.
+    pub(super) fn overload(&self, quota: &str) -> Option<Timestamp> {
+        let now = self.now();
+        self.0.notices.borrow().get(quota).and_then(|notice| notice.overload(now))
     }
 
     /// A number that is another when anything is new.

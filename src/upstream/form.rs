@@ -142,6 +142,11 @@ fn nanos(unit: &[u8]) -> Option<u64> {
     })
 }
 
+/// `2026-04-01 12:00:00` at the beginning of a text, where the time of day is so far ahead of UTC.
+pub(super) fn local_time(text: &[u8], utc_offset: &[u8]) -> Option<Timestamp> {
+    rfc_3339(&[text.get(..19)?, utc_offset].concat())
+}
+
 /// `2026-04-01T12:00:00.5Z` or with an offset in place of the `Z`.
 fn rfc_3339(text: &[u8]) -> Option<Timestamp> {
     let (date, rest) = text.split_at_checked(10)?;
@@ -166,14 +171,14 @@ fn rfc_3339(text: &[u8]) -> Option<Timestamp> {
         Some(_) => return None,
         None => Duration::ZERO,
     };
-    let offset = offset(zone)?;
+    let offset = utc_offset(zone)?;
     let local = days(year, month, day) * 86_400 + (hour * 3_600 + minute * 60 + second) as i64;
     let since = u64::try_from(local - offset).unwrap_or(0);
     Some(Timestamp::from_secs(since).saturating_add(fraction))
 }
 
 /// Seconds that the local time is ahead.
-fn offset(zone: &[u8]) -> Option<i64> {
+pub(super) fn utc_offset(zone: &[u8]) -> Option<i64> {
     match zone {
         b"Z" | b"z" => Some(0),
         [sign, h, hh, b':', m, mm] => {

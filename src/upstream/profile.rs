@@ -16,7 +16,7 @@ use crate::cost::Cost;
 ///
 /// It says which limits there are, which fields of an answer tell how they stand and in which form,
 /// what the bodies of refusals mean, what a request is estimated to cost, and where an answer says
-/// what it cost.
+/// what it cost. [`guide::profiles`](crate::guide::profiles) has every key of it.
 ///
 /// ```
 /// use tower_quota::upstream::{Dimension, Profile};
@@ -78,7 +78,19 @@ impl Profile {
 
     /// The ready-made profile of this name; `None` if there is none.
     pub fn ready(name: &str) -> Option<Self> {
-        ready_text(name)?.parse().ok()
+        Self::ready_text(name)?.parse().ok()
+    }
+
+    /// The text of the ready-made profile of this name, to start from; `None` if there is none.
+    ///
+    /// ```
+    /// use tower_quota::upstream::Profile;
+    ///
+    /// let text = Profile::ready_text("openai").expect("it is ready-made");
+    /// assert!(text.contains("dimensions = [\"requests\", \"tokens\"]"));
+    /// ```
+    pub fn ready_text(name: &str) -> Option<&'static str> {
+        ready_text(name)
     }
 
     /// Its name.

@@ -3,7 +3,7 @@ use std::time::Duration;
 use http::{HeaderValue, StatusCode};
 
 use super::{
-    form::{Form, When},
+    form::{Form, When, local_time},
     found::Found,
     midnight::next_midnight,
     number::{seconds, whole},
@@ -224,6 +224,15 @@ impl Refusal {
             for words in &wait.before_time {
                 if let Some(time) = time_behind(text, words) {
                     longest = later(longest, When::After(time), answer.received);
+                }
+            }
+            let offset = wait.utc_offset.as_deref().unwrap_or("Z").as_bytes();
+            for words in &wait.before_instant {
+                // One that is past is told by another clock than the profile says.
+                if let Some(at) = behind(text, words).and_then(|text| local_time(text, offset))
+                    && answer.received < at
+                {
+                    longest = later(longest, When::At(at), answer.received);
                 }
             }
         }

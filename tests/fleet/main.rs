@@ -9,6 +9,7 @@ mod load;
 mod named;
 mod network;
 mod optimum;
+mod overload;
 #[path = "../support/servers/mod.rs"]
 mod servers;
 mod simulated;

@@ -2,6 +2,7 @@
 //! away as a server, before a provider that is further away and takes as long as a model does. What
 //! it does depends on its seed only, so what it must reach can be said exactly.
 
+mod overload;
 mod refusals;
 mod use_of_quota;
 
@@ -56,7 +57,7 @@ impl Simulation {
         let ledger = Distant::new(TO_THE_LEDGER);
         let mut boards = Vec::new();
         let fleet = Fleet::of(&network, &setup, || {
-            boards.push(Board::new());
+            boards.push(Board::starting_at(Paused::START));
             (ledger.clone(), boards[boards.len() - 1].clone())
         });
         tokio::spawn(spread_the_news(boards));

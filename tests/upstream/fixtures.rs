@@ -20,8 +20,10 @@
 //! | Groq, Cerebras, Mistral, Hugging Face, IETF | fields and refusals | `fields`, `errors` |
 //! | DigitalOcean, Cohere, Kong | by profiles of one's own | here |
 //! | OpenRouter | 429 of a day and a minute, with the status 200, in a stream | `errors`, `inside`, here |
+//! | | what a key may do | here |
 //! | DeepSeek | blank lines before JSON, comments before events | `streams` |
-//! | DashScope, Zhipu | codes; a free grant that is used up | `errors`, here |
+//! | DashScope | codes; a free grant that is used up | `errors`, here |
+//! | Zhipu | codes; a cap of use whose sentence says when it ends | `errors`, here |
 //! | GitHub Models, LiteLLM, Helicone | as OpenAI | here |
 //! | Bedrock | 429; usage and exceptions in a binary stream | `errors`, `streams`, `inside`, `cuts` |
 //! | forms | durations, waits, instants, what is none | `forms` |
@@ -168,6 +170,49 @@ fn refusals_of_others_are_read_too() {
         assert_eq!(said, (*class, *limit, *until), "{profile} {body}");
     }
     assert_eq!(report(&observe("openrouter", 429, "", minute), "requests").limit, Some(20));
+}
+
+#[test]
+fn a_sentence_says_when_a_cap_of_use_begins_anew() {
+    // Noon UTC is eight in the evening in Beijing.
+    let body = |code: &str, message: &str| {
+        format!(r#"{{"error":{{"code":"{code}","message":"{message}"}}}}"#)
+    };
+    let english = "Usage limit reached for 5 hour. Your limit will reset at 2026-04-01 22:30:00";
+    let rows = [
+        ("1308", english, 9_000_000),
+        ("1308", "已达到 5 小时的使用上限，您的限额将在 2026-04-01 22:30:00 重置", 9_000_000),
+        (
+            "1310",
+            "Weekly/Monthly Limit Exhausted. Your limit will reset at 2026-04-08 00:00:00",
+            532_800_000,
+        ),
+        // Nothing can be made of these: it is tried again when a cap usually is.
+        ("1308", "Your limit will reset at 2026-04-01 12:30:00", 3_600_000),
+        ("1308", "Your limit will reset at 2026-04-", 3_600_000),
+        ("1308", "Your limit will reset at 2026-13-01 22:30:00", 3_600_000),
+        ("1308", "Your limit will reset at 将在 明天十点整将在 明天十点整", 3_600_000),
+    ];
+    for (code, message, wait) in rows {
+        let stop = observe("zhipu", 429, "", &body(code, message)).stop.expect("it stops");
+        assert_eq!((stop.class, stop.until.map(in_ms)), (Class::Daily, Some(wait)), "{message}");
+    }
+    let text = "name = \"x\"\nlike = \"zhipu\"\n[wait]\nutc-offset = \"Beijing\"";
+    let error = text.parse::<Profile>().expect_err("it is no offset");
+    assert!(error.to_string().contains("wait.utc-offset"), "{error}");
+}
+
+/// OpenRouter's `GET /api/v1/key`: limits of a key in a form of its own. It is data that somebody has asked
+/// for, no sign of how the account stands; who asks for it tells the account by `Account::tell`.
+#[test]
+fn what_a_key_may_do_is_no_refusal_and_no_usage() {
+    let body = r#"{"data":{"label":"sk-...","limit":null,"limit_remaining":null,"limit_reset":null,"usage":0,"usage_daily":0,"is_free_tier":true,"free_model_daily_requests":{"limit":50,"remaining":0,"used":50}}}"#;
+    let observation = observe("openrouter", 200, "content-type: application/json", body);
+    assert_eq!((observation.stop, observation.reports.len(), observation.ignored), (None, 0, 0));
+    let mut reading = UsageReading::json(&ready("openrouter"));
+    reading.data(body.as_bytes());
+    assert!(!reading.usage().is_known());
+    assert_eq!(reading.cost(End::Whole), None, "what was reserved counts");
 }
 
 #[test]

@@ -108,3 +108,88 @@ fn weights_are_rounded_up() {
     reading.data(br#"{"i": 20, "c": 11}"#);
     assert_eq!(profile.cost(&reading.usage()), Cost::new(9 + 2));
 }
+
+#[test]
+fn the_text_of_each_ready_made_profile_is_there_to_start_from() {
+    for name in Profile::READY {
+        let text = Profile::ready_text(name).expect("it is ready-made");
+        let own = text.replace(&format!("name = \"{name}\""), "name = \"house\"");
+        let own: Profile = own.parse().unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(own.name(), "house");
+        assert!(own.limits().eq(ready(name).limits()), "{name}");
+    }
+    assert_eq!(Profile::ready_text("nobody"), None);
+}
+
+/// The part of the page that is about a table.
+fn section<'p>(page: &'p str, heading: &str) -> &'p str {
+    let (_, rest) = page.split_once(&format!("\n## {heading}\n")).unwrap_or_else(|| {
+        panic!("the page has no part {heading}");
+    });
+    rest.split("\n## ").next().unwrap_or_default()
+}
+
+/// The keys of each table are the fields of its type, and the words that a key can be are its variants.
+#[test]
+fn the_guide_has_every_key_and_every_word_of_a_profile() {
+    let page = include_str!("../../src/guide/profiles.md");
+    let sources = [
+        include_str!("../../src/upstream/profile/shape.rs"),
+        include_str!("../../src/upstream/dimension.rs"),
+        include_str!("../../src/upstream/observation.rs"),
+        include_str!("../../src/upstream/form.rs"),
+    ];
+    let headings = [
+        ("Written", "At the top"),
+        ("LimitShape", "`[[limit]]`"),
+        ("WaitShape", "`[wait]`"),
+        ("RuleShape", "`[[refusal]]`"),
+        ("InsideShape", "`[inside]`"),
+        ("UsageShape", "`[usage]`"),
+        ("EstimateShape", "`[estimate]`"),
+        ("Weights", "`[weights]`"),
+        ("Dimension", "At the top"),
+        ("Class", "`[[refusal]]`"),
+        ("Settles", "`[usage]`"),
+        ("OnFailure", "`[usage]`"),
+        ("ReserveOutput", "`[estimate]`"),
+        ("Form", "Forms"),
+    ];
+    for (name, heading) in headings {
+        let part = section(page, heading);
+        let declared = |keyword: &str| format!("{keyword} {name} {{\n");
+        let of_type = sources.iter().find_map(|source| {
+            let (_, body) = ["struct", "enum"]
+                .iter()
+                .find_map(|keyword| source.split_once(&declared(keyword)))?;
+            body.split_once("\n}").map(|(body, _)| body)
+        });
+        let of_type = of_type.unwrap_or_else(|| panic!("{name} is declared"));
+        let lines = of_type.lines().map(str::trim).filter(|line| !line.starts_with(['/', '#']));
+        let mut keys = 0;
+        for line in lines {
+            let line = line.strip_prefix("pub(in crate::upstream) ").unwrap_or(line);
+            let end = line.find([':', ',']).expect("a field or a variant");
+            let key = match &line[..end] {
+                "Rfc3339" => "rfc-3339".to_owned(),
+                key => kebab(key),
+            };
+            assert!(part.contains(&format!("`{key}`")), "{heading} says nothing of {key}");
+            keys += 1;
+        }
+        assert!(keys > 0, "{name} has something");
+    }
+}
+
+fn kebab(name: &str) -> String {
+    let mut kebab = String::new();
+    for letter in name.chars() {
+        match letter {
+            '_' => kebab.push('-'),
+            'A'..='Z' if kebab.is_empty() => kebab.push(letter.to_ascii_lowercase()),
+            'A'..='Z' => kebab.extend(['-', letter.to_ascii_lowercase()]),
+            _ => kebab.push(letter),
+        }
+    }
+    kebab
+}

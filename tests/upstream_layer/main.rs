@@ -3,6 +3,8 @@
 mod balance;
 mod bodies;
 mod cancellation;
+mod days;
+mod in_progress;
 mod failing;
 mod inside;
 mod limits;

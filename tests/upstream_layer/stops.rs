@@ -1,7 +1,10 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tower_quota::{Rejection, RetryAfter, upstream::Class};
+use tower_quota::{
+    Rejection, RetryAfter,
+    upstream::{AccountBuilder, Board, Class},
+};
 
 use crate::support::{Answer, Provider, account, ask, ask_all, millis, question, with_tokens};
 
@@ -133,4 +136,45 @@ async fn of_an_account_with_limits_by_model_one_model_stops_alone() {
     let begun = Instant::now();
     ask_all(&client, crate::support::question_of("small", 10)).await;
     assert_eq!(begun.elapsed(), Duration::ZERO);
+}
+
+/// The longest that a field can say is 136 years. Nobody could be sent until somebody resumes.
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_is_longer_than_any_may_be_is_cut_for_all() {
+    for (max_stop, longest) in [
+        (None, AccountBuilder::DEFAULT_MAX_STOP),
+        (Some(Duration::from_secs(600)), Duration::from_secs(600)),
+    ] {
+        let board = Board::new();
+        let account = || {
+            let account = account().board(board.clone()).max_wait(Duration::from_secs(30 * 3_600));
+            let account = max_stop.into_iter().fold(account, AccountBuilder::max_stop);
+            account.build().expect("an account")
+        };
+        let provider = Provider::new([stop("4294967295")]);
+        let (here, there) = (provider.by(account()), provider.by(account()));
+        let begun = Instant::now();
+        assert_eq!(ask_all(&here, question(10)).await.0, 429);
+        let (one, other) =
+            tokio::join!(ask_all(&here, question(10)), ask_all(&there, question(10)));
+        assert_eq!((one.0.as_u16(), other.0.as_u16()), (200, 200));
+        for later in &provider.asked()[1..] {
+            let waited = later.at - begun;
+            assert!((longest..longest + millis(1_000)).contains(&waited), "{waited:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_inside_of_a_stream_stops_no_longer_than_a_stop_may_be() {
+    let account = account().max_stop(Duration::from_secs(600)).build().expect("an account");
+    let body = "data: {\"error\":{\"code\":\"rate_limit_exceeded\",\"message\":\"Please try again in 9000h.\"}}\n\n";
+    let provider =
+        Provider::new([Answer::new(200, body).header("content-type", "text/event-stream")]);
+    ask_all(&provider.by(account.clone()), question(10)).await;
+    let before = account.notice("").stop.expect("it holds");
+    tokio::time::sleep(Duration::from_secs(599)).await;
+    assert_eq!(account.notice("").stop, Some(before));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(account.notice("").stop, None);
 }

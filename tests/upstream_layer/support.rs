@@ -26,17 +26,24 @@ use tower_quota::{
 
 /// Tokio's time, which a test pauses.
 #[derive(Clone, Debug)]
-pub(crate) struct Paused(Instant);
+pub(crate) struct Paused {
+    start: Timestamp,
+    since: Instant,
+}
 
 impl Paused {
     pub(crate) fn new() -> Self {
-        Self(Instant::now())
+        Self::starting_at(Timestamp::from_secs(1_790_000_000))
+    }
+
+    pub(crate) fn starting_at(start: Timestamp) -> Self {
+        Self { start, since: Instant::now() }
     }
 }
 
 impl Clock for Paused {
     fn now(&self) -> Timestamp {
-        Timestamp::from_secs(1_790_000_000).saturating_add(self.0.elapsed())
+        self.start.saturating_add(self.since.elapsed())
     }
 }
 

@@ -28,6 +28,10 @@ impl AccountBuilder {
     /// How differently long requests take to reach the provider, unless told otherwise.
     pub const DEFAULT_JITTER: Duration = Duration::from_millis(200);
 
+    /// How long a stop may be, unless told otherwise: as long as the longest day, so that none is cut that
+    /// ends at the provider's midnight.
+    pub const DEFAULT_MAX_STOP: Duration = Duration::from_secs(25 * 3_600);
+
     pub(super) fn new(profile: Profile) -> Self {
         let name = PolicyName::new(profile.name()).unwrap_or(PolicyName::DEFAULT);
         Self {
@@ -39,6 +43,7 @@ impl AccountBuilder {
                 board: Board::new(),
                 per_model: false,
                 jitter: Self::DEFAULT_JITTER,
+                max_stop: Self::DEFAULT_MAX_STOP,
                 order: Order::Fair,
                 max_waiters: QueueBuilder::<Plan, Local<Plan>>::DEFAULT_MAX_WAITERS,
                 max_waiters_per_flow: usize::MAX,
@@ -54,6 +59,21 @@ impl AccountBuilder {
 
 impl<B> AccountBuilder<B> {
     /// Sets a limit of the profile by hand: until an answer tells another, and where none does.
+    ///
+    /// Of a limit on requests in progress (`concurrency`) the quota's amount counts, whatever its period
+    /// is: so many are let through whose answers have not ended, and the others wait in line. They are
+    /// those of this account in this process. For a fleet put a
+    /// [`ConcurrencyLayer`](crate::concurrency::ConcurrencyLayer) with slots on a server outside of the
+    /// [`UpstreamLayer`](crate::upstream::UpstreamLayer): what holds a slot while it waits for another
+    /// limit does no harm, but what waits for a slot after it was counted comes later than it was counted.
+    ///
+    /// ```
+    /// use tower_quota::{Quota, upstream::{Account, Profile}};
+    ///
+    /// let deepseek = Profile::ready("deepseek").expect("it is ready-made");
+    /// let account = Account::builder(deepseek).limit("concurrency", Quota::per_second(500)).build();
+    /// assert!(account.is_ok());
+    /// ```
     pub fn limit(mut self, name: &str, quota: Quota) -> Self {
         self.by_hand.set.push(SetLimit { name: name.into(), quota });
         self
@@ -81,6 +101,7 @@ impl<B> AccountBuilder<B> {
             board,
             per_model,
             jitter,
+            max_stop,
             order,
             max_waiters,
             max_waiters_per_flow,
@@ -94,6 +115,7 @@ impl<B> AccountBuilder<B> {
             board,
             per_model,
             jitter,
+            max_stop,
             order,
             max_waiters,
             max_waiters_per_flow,
@@ -125,6 +147,15 @@ impl<B> AccountBuilder<B> {
     /// is left unused: a fifth of a second of 60 unless told otherwise.
     pub fn jitter(mut self, jitter: Duration) -> Self {
         self.settings.jitter = jitter;
+        self
+    }
+
+    /// How long a stop may be that an answer tells; 25 hours unless told otherwise. A longer one is cut to
+    /// that, here and for all that share the [board](Self::board): a provider that says by mistake to come
+    /// back in a year stops the fleet for a day, and is then asked by one request. One that no waiting ends,
+    /// and what is [stopped by hand](Account::halt), is not cut.
+    pub fn max_stop(mut self, max_stop: Duration) -> Self {
+        self.settings.max_stop = max_stop;
         self
     }
 
@@ -161,13 +192,19 @@ impl<B: Backend<Plan>> AccountBuilder<B> {
     ///
     /// # Errors
     ///
-    /// A limit was set that the profile does not have, or it has more than a [`Plan`] can hold.
+    /// A limit was set that the profile does not have or that does not bind ordinary requests, or it has
+    /// more than a [`Plan`] can hold.
     pub fn build(self) -> Result<Account<B>, ConfigError> {
         let Settings { profile, jitter, .. } = &self.settings;
         let ByHand { set, set_for, .. } = &self.by_hand;
         for limit in set.iter().chain(set_for.iter().map(|(_, limit)| limit)) {
-            if !profile.limits().any(|(name, ..)| *name == *limit.name) {
-                return Err(ConfigError::UnknownLimit { name: limit.name.to_string() });
+            let name = &*limit.name;
+            match profile.limit_shapes().iter().find(|shape| shape.name() == name) {
+                None => return Err(ConfigError::UnknownLimit { name: name.into() }),
+                Some(shape) if shape.apart => {
+                    return Err(ConfigError::LimitApart { name: name.into() });
+                }
+                Some(_) => {}
             }
         }
         let (told, before, beyond, largest) = (&[], &[], Cost::ZERO, Cost::ZERO);

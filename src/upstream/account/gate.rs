@@ -41,18 +41,46 @@ struct Pace {
     /// While little is known of how much the provider bears, it is tried out: one more for each good
     /// answer. `None`: it is known.
     window: Option<u32>,
+    /// How often it was begun to try it out: an answer to a request of before says nothing of it.
+    trial: u32,
+    /// Requests whose answers have not ended.
+    in_progress: u64,
+    /// How many of those there may be, where the provider limits them.
+    most: Option<u64>,
+    /// Requests that were let through to the limits and have not begun yet, for as long as that should
+    /// take: else a whole line would be let through where one may go.
+    let_through: u32,
+    let_through_at: Timestamp,
     /// The next is not sent before.
     not_before: Timestamp,
+    /// When the last overload was told that was heard of.
+    overload: Timestamp,
 }
 
 /// A request that is under way: counted until its answer is there.
 #[derive(Debug)]
-pub(super) struct UnderWay(Option<Arc<Watch>>);
+pub(super) struct UnderWay {
+    watch: Option<Arc<Watch>>,
+    trial: u32,
+}
+
+/// A request that is in progress: counted until its answer has ended.
+#[derive(Debug)]
+pub(super) struct InProgress(Arc<Watch>);
 
 impl Watch {
-    pub(super) fn new(board: Board, quota: Box<str>, is_unknown: bool) -> Self {
-        let window = is_unknown.then_some(1);
-        let pace = Pace { in_flight: 0, window, not_before: Timestamp::MIN };
+    pub(super) fn new(board: Board, quota: Box<str>, most: Option<u64>, is_unknown: bool) -> Self {
+        let pace = Pace {
+            in_flight: 0,
+            window: is_unknown.then_some(1),
+            trial: 0,
+            in_progress: 0,
+            most,
+            let_through: 0,
+            let_through_at: Timestamp::MIN,
+            not_before: Timestamp::MIN,
+            overload: Timestamp::MIN,
+        };
         Self { board, quota, pace: Mutex::new(pace) }
     }
 
@@ -72,25 +100,48 @@ impl Watch {
                 RetryAfter::After(wait(until).max(Duration::from_millis(1)))
             }));
         }
-        let pace = *self.pace();
-        if pace.is_full() {
+        let (pace, now) = (*self.pace(), self.board.now());
+        if pace.is_full(pace.coming(now)) {
             return Some(RetryAfter::After(TRY_AGAIN));
         }
-        let wait = pace.not_before.saturating_since(self.board.now());
+        let wait = pace.not_before.saturating_since(now);
         (!wait.is_zero()).then_some(RetryAfter::After(wait))
     }
 
-    /// Begins a request, unless nothing may be sent by now.
-    pub(super) fn begin(self: &Arc<Self>) -> Option<UnderWay> {
-        if self.stop().is_some() {
-            return None;
+    /// Lets a request through to the limits, or says how long nothing may be sent.
+    fn let_through(&self) -> Option<RetryAfter> {
+        let wait = self.wait();
+        if wait.is_none() {
+            let now = self.board.now();
+            let mut pace = self.pace();
+            pace.let_through = pace.coming(now).saturating_add(1);
+            pace.let_through_at = now;
         }
+        wait
+    }
+
+    /// Begins a request, unless nothing may be sent by now.
+    pub(super) fn begin(self: &Arc<Self>) -> Option<(UnderWay, InProgress)> {
+        let is_stopped = self.stop().is_some();
         let mut pace = self.pace();
-        if pace.is_full() {
+        pace.let_through = pace.let_through.saturating_sub(1);
+        if is_stopped || pace.is_full(0) {
             return None;
         }
         pace.in_flight += 1;
-        Some(UnderWay(Some(Arc::clone(self))))
+        pace.in_progress += 1;
+        let under_way = UnderWay { watch: Some(Arc::clone(self)), trial: pace.trial };
+        Some((under_way, InProgress(Arc::clone(self))))
+    }
+
+    /// Lets so many be in progress. Those that are too many by now are let go to their ends.
+    pub(super) fn allow(&self, most: Option<u64>) {
+        self.pace().most = most;
+    }
+
+    /// Whether the provider limits how many are in progress.
+    pub(super) fn is_bounded(&self) -> bool {
+        self.pace().most.is_some()
     }
 
     /// Lets so much time pass before the next request.
@@ -112,7 +163,18 @@ impl Watch {
 
     /// The provider is overloaded: it is tried out again, as if nothing were known of it.
     pub(super) fn slow_down(&self) {
-        self.pace().window = Some(1);
+        self.pace().try_out();
+    }
+
+    /// Slows down if the provider was overloaded since it was last asked, whoever was told.
+    pub(super) fn heed(&self) {
+        let told = [&*self.quota, ALL].into_iter().filter_map(|quota| self.board.overload(quota));
+        let Some(told) = told.max() else { return };
+        let mut pace = self.pace();
+        if pace.overload < told {
+            pace.overload = told;
+            pace.try_out();
+        }
     }
 
     fn pace(&self) -> MutexGuard<'_, Pace> {
@@ -121,23 +183,41 @@ impl Watch {
 }
 
 impl Pace {
-    fn is_full(&self) -> bool {
-        self.window.is_some_and(|window| window <= self.in_flight)
+    /// Whether so many more would be as many as may be, or more.
+    fn is_full(&self, coming: u32) -> bool {
+        let is_reached = |most: u64, of: u64| most <= of.saturating_add(coming.into());
+        self.window.is_some_and(|window| is_reached(window.into(), self.in_flight.into()))
+            || self.most.is_some_and(|most| is_reached(most, self.in_progress))
+    }
+
+    /// The requests that were let through and are about to begin. What became of one of some time ago,
+    /// which a limit may have refused, nobody knows.
+    fn coming(&self, now: Timestamp) -> u32 {
+        let is_recent = now.saturating_since(self.let_through_at) < COMES;
+        if is_recent { self.let_through } else { 0 }
+    }
+
+    fn try_out(&mut self) {
+        self.window = Some(1);
+        self.trial = self.trial.wrapping_add(1);
     }
 }
 
 impl UnderWay {
     /// A good answer is there.
     pub(super) fn succeed(mut self) {
-        if let Some(watch) = &self.0 {
+        if let Some(watch) = &self.watch {
             let mut pace = watch.pace();
-            pace.window = pace.window.map(|window| window + 1).filter(|window| *window < ENOUGH);
+            if pace.trial == self.trial {
+                let more = pace.window.map(|window| window + 1);
+                pace.window = more.filter(|window| *window < ENOUGH);
+            }
         }
         self.end();
     }
 
     fn end(&mut self) {
-        if let Some(watch) = self.0.take() {
+        if let Some(watch) = self.watch.take() {
             let mut pace = watch.pace();
             pace.in_flight = pace.in_flight.saturating_sub(1);
         }
@@ -150,13 +230,20 @@ impl Drop for UnderWay {
     }
 }
 
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        let mut pace = self.0.pace();
+        pace.in_progress = pace.in_progress.saturating_sub(1);
+    }
+}
+
 impl<B: Backend<Plan>> Backend<Plan> for Gate<B> {
     type Decide = B::Decide;
     type Settle = B::Settle;
 
     fn decide(&self, algorithm: &Plan, key: &Key, demand: &Demand) -> MaybeReady<B::Decide> {
         let takes = matches!(demand.mode, DemandMode::Take | DemandMode::TakeUpTo);
-        if takes && let Some(retry_after) = self.watch.wait() {
+        if takes && let Some(retry_after) = self.watch.let_through() {
             let (snapshot, violated) = (Snapshot::default(), PolicySet::FIRST);
             return MaybeReady::ready(Ok(Decision::Deny { snapshot, retry_after, violated }));
         }
@@ -190,7 +277,9 @@ impl<B: Backend<Plan>> Backend<Plan> for Gate<B> {
     }
 }
 
-/// How long who finds the window full waits, unless an answer comes before.
+/// How long who finds as many on their way as may be waits, unless an answer comes before.
 const TRY_AGAIN: Duration = Duration::from_millis(200);
+/// How long it may take to decide on who was let through, before somebody else is.
+const COMES: Duration = Duration::from_millis(50);
 /// So many at a time need not be tried out.
 const ENOUGH: u32 = 64;

@@ -1,6 +1,9 @@
 use std::sync::Arc;
 
-use super::{gate::UnderWay, ledger::Ledger};
+use super::{
+    gate::{InProgress, UnderWay},
+    ledger::Ledger,
+};
 use crate::{
     algorithm::Plan,
     backend::Backend,
@@ -30,6 +33,8 @@ pub(in crate::upstream) struct Hold<B: Backend<Plan>> {
     ticket: Ticket,
     /// Until the answer is there.
     under_way: Option<UnderWay>,
+    /// Until the answer has ended.
+    in_progress: Option<InProgress>,
     sent: Timestamp,
 }
 
@@ -39,11 +44,12 @@ impl<B: Backend<Plan>> Hold<B> {
         admitted: Admitted,
         estimate: Estimate,
         ticket: Ticket,
-        under_way: UnderWay,
+        (under_way, in_progress): (UnderWay, InProgress),
     ) -> Self {
         let sent = ledger.board.now();
         let Admitted { charge, snapshot, .. } = admitted;
-        Self { ledger, charge, snapshot, estimate, ticket, under_way: Some(under_way), sent }
+        let (under_way, in_progress) = (Some(under_way), Some(in_progress));
+        Self { ledger, charge, snapshot, estimate, ticket, under_way, in_progress, sent }
     }
 
     /// The profile of the account.
@@ -68,7 +74,7 @@ impl<B: Backend<Plan>> Hold<B> {
 
     /// The answer is there. What it says is told to all who use the account.
     pub(in crate::upstream) fn answered(&mut self, answer: &Answer<'_>) -> Observation {
-        let observation = self.ledger.profile.observe(answer);
+        let observation = self.ledger.bounded(self.ledger.profile.observe(answer));
         if let Some(under_way) = self.under_way.take() {
             let (cost, snapshot) = (self.charge.cost, &self.snapshot);
             self.ledger.observe(self.ticket, under_way, cost, snapshot, &observation);
@@ -104,6 +110,10 @@ impl<B: Backend<Plan>> Drop for Hold<B> {
             drop(under_way);
             self.ledger.lose(self.ticket);
         }
+        if let Some(in_progress) = self.in_progress.take() {
+            drop(in_progress);
+            self.ledger.ended();
+        }
     }
 }
 
@@ -113,7 +123,7 @@ impl<B: Backend<Plan>> Learns for Ledger<B> {
     }
 
     fn interrupted(&self, observation: &Observation) {
-        self.observe_inside(observation);
+        self.observe_inside(&self.bounded(observation.clone()));
     }
 
     fn now(&self) -> Timestamp {

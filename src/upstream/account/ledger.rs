@@ -47,6 +47,7 @@ pub(in crate::upstream) struct Ledger<B: Backend<Plan>> {
     pub(super) watch: Arc<Watch>,
     pub(super) board: Board,
     pub(super) jitter: Duration,
+    pub(super) max_stop: Duration,
     pub(super) known: Mutex<Known>,
     pub(super) expected: Mutex<Expected>,
     pub(super) standing: Mutex<Standing>,
@@ -103,10 +104,10 @@ impl<B: Backend<Plan>> Ledger<B> {
             };
             let admitted = admitted.map_err(|error| self.refused(error))?;
             self.note(&admitted);
-            if let Some(under_way) = self.watch.begin() {
+            if let Some(begun) = self.watch.begin() {
                 let ticket = lock(&self.standing).send(self.board.now(), admitted.charge.cost);
                 self.observer.reserved(admitted.charge.cost, admitted.waited);
-                return Ok(Hold::new(Arc::clone(self), admitted, estimate, ticket, under_way));
+                return Ok(Hold::new(Arc::clone(self), admitted, estimate, ticket, begun));
             }
             // A stop came while it was decided on.
             drop(self.limiter().give_back(&self.key, &admitted.charge).await);
@@ -124,6 +125,13 @@ impl<B: Backend<Plan>> Ledger<B> {
     pub(super) fn lose(&self, ticket: Ticket) {
         lock(&self.standing).answered(Some(ticket));
         self.queue.rouse(&self.key);
+    }
+
+    /// An answer has ended: where only so many may be in progress, somebody else may go.
+    pub(super) fn ended(&self) {
+        if self.watch.is_bounded() {
+            self.queue.rouse(&self.key);
+        }
     }
 
     pub(super) fn learn(&self, estimate: &Estimate, usage: &Usage) {
@@ -195,6 +203,7 @@ impl<B: Backend<Plan>> Ledger<B> {
             return;
         }
         known.version = version;
+        self.watch.heed();
         let limits = self.board.notice(&self.quota).limits;
         if limits != known.limits {
             let before = std::mem::replace(&mut known.limits, limits);
@@ -231,6 +240,7 @@ impl<B: Backend<Plan>> Ledger<B> {
     /// Puts in force what is known, and says whether it can be.
     fn renew(&self, known: &mut Known) -> bool {
         let Ok(rules) = Rules::new(&self.terms(known)) else { return false };
+        self.watch.allow(rules.most);
         if rules.plan != known.rules.plan {
             for (name, limit) in rules.changes(&known.rules) {
                 // What a provider calls its own has no end.

@@ -46,6 +46,8 @@ pub(super) struct Rules {
     pub(super) plan: Plan,
     /// The limits in the places of the plan.
     pub(super) limits: Vec<Placed>,
+    /// How many requests may be in progress at a time.
+    pub(super) most: Option<u64>,
 }
 
 /// A limit in a plan.
@@ -89,20 +91,25 @@ impl Rules {
         let place_of =
             |dimension: Dimension| profile.dimensions().iter().position(|own| *own == dimension);
         let mut builder = Plan::new();
-        let mut limits = Vec::new();
+        let (mut limits, mut most) = (Vec::new(), None::<u64>);
         for (index, shape) in profile.limit_shapes().iter().enumerate() {
-            let Some(dimension) = place_of(shape.dimension) else { continue };
-            if shape.apart || shape.dimension == Dimension::Concurrency {
+            if shape.apart {
                 continue;
             }
             let told = told.iter().find(|known| *known.name == *shape.name());
             let set = set.iter().find(|set| *set.name == *shape.name());
+            let limit = told.map(|known| known.limit).or_else(|| set.map(|set| set.quota.limit()));
+            if shape.dimension == Dimension::Concurrency {
+                // It is of no time, so no rule of the plan counts it.
+                most = most.into_iter().chain(limit).min();
+                continue;
+            }
+            let Some(dimension) = place_of(shape.dimension) else { continue };
             let window = told
                 .and_then(|known| known.window)
                 .or_else(|| profile.window(index))
                 .or_else(|| set.map(|set| set.quota.period()))
                 .unwrap_or(ASSUMED_WINDOW);
-            let limit = told.map(|known| known.limit).or_else(|| set.map(|set| set.quota.limit()));
             let (policy, rule) = match limit {
                 Some(limit) => {
                     let (beyond, largest) = (beyond.get(dimension), largest.get(dimension));
@@ -129,12 +136,12 @@ impl Rules {
             let (limit, window) = (None, ASSUMED_WINDOW);
             limits.push(Placed { name: "".into(), dimension: 0, limit, window, refills: true });
         }
-        Ok(Self { plan: builder.build()?, limits })
+        Ok(Self { plan: builder.build()?, limits, most })
     }
 
-    /// Whether nothing is known of any limit.
+    /// Whether nothing is known of any limit, so that it has to be tried out how much is borne.
     pub(super) fn is_unknown(&self) -> bool {
-        self.limits.iter().all(|placed| placed.limit.is_none())
+        self.most.is_none() && self.limits.iter().all(|placed| placed.limit.is_none())
     }
 
     /// The limits that are other than those before.

@@ -5,7 +5,7 @@ use crate::{
     time::Timestamp,
     upstream::{
         dimension::Dimension,
-        observation::{Source, Stop},
+        observation::{Class, Source, Stop},
     },
 };
 
@@ -73,6 +73,14 @@ impl Notice {
         self.stop
             .as_ref()
             .filter(|stop| self.resumed < self.told && stop.until.is_none_or(|until| now < until))
+    }
+
+    /// When the overload was told that still is a reason to send little at this time.
+    pub(super) fn overload(&self, now: Timestamp) -> Option<Timestamp> {
+        let is_recent = |until: Timestamp| now < until.saturating_add(RECENT);
+        let stop = self.stop.as_ref().filter(|_| self.resumed < self.told)?;
+        let is_it = stop.class == Class::Overloaded && stop.until.is_none_or(is_recent);
+        is_it.then_some(self.told)
     }
 
     /// What holds at this time.
@@ -145,6 +153,8 @@ impl Notice {
 
 /// Two ends of stops that are no further apart are the same.
 const SAME: Duration = Duration::from_millis(20);
+/// How long after its end an overload is a reason to begin slowly, for who has sent nothing meanwhile.
+const RECENT: Duration = Duration::from_secs(60);
 /// How long an answer may be on its way.
 const DOUBT: Duration = Duration::from_secs(2);
 /// How long what was inferred goes before what answers go on to tell: who refused once for another

@@ -8,7 +8,11 @@ use super::{Inner, ProfileError, Shape, shape::LimitShape};
 use crate::{
     cost::Cost,
     upstream::{
-        estimate::EstimateTarget, form::duration, inside, paths::Paths, refusal::RefusalTargets,
+        estimate::EstimateTarget,
+        form::{duration, utc_offset},
+        inside,
+        paths::Paths,
+        refusal::RefusalTargets,
         usage::UsageTarget,
     },
 };
@@ -36,6 +40,11 @@ pub(super) fn check(shape: Shape) -> Result<Inner, ProfileError> {
     check_rules(&shape, limits)?;
     for (index, place) in shape.wait.headers.iter().enumerate() {
         check_header(&format!("wait.headers[{index}].at"), &place.at)?;
+    }
+    if let Some(offset) = &shape.wait.utc_offset
+        && utc_offset(offset.as_bytes()).is_none()
+    {
+        return wrong("wait.utc-offset".into(), "write hours and minutes, as in `+08:00`");
     }
     if let Some((kind, _)) =
         shape.inside.statuses.iter().find(|(_, status)| !(400..600).contains(*status))

@@ -88,6 +88,11 @@ pub(in crate::upstream) struct WaitShape {
     /// Words in a sentence before a time.
     #[serde(default)]
     pub(in crate::upstream) before_time: Vec<String>,
+    /// Words in a sentence before a date and a time of day, `2026-04-01 12:00:00`.
+    #[serde(default)]
+    pub(in crate::upstream) before_instant: Vec<String>,
+    /// How far those are ahead of UTC, as in `+08:00`.
+    pub(in crate::upstream) utc_offset: Option<String>,
     /// Words in a sentence before the limit.
     pub(in crate::upstream) before_limit: Option<String>,
     /// Words in a sentence before what is used.

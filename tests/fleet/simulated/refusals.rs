@@ -8,6 +8,7 @@ use tokio::time::sleep;
 use tower_quota::{
     Quota,
     testing::strict_upstream::{ProviderLimit, Told},
+    time::Timestamp,
     upstream::Class,
 };
 
@@ -117,9 +118,20 @@ async fn after_a_refusal_for_the_day_no_call_starts() {
         let Fallen { refused, in_vain, in_the_wait } =
             falls(&simulation, 10, Told::AtRefusal, &calls).await;
         assert_eq!((in_vain, in_the_wait), (0, 0), "seed {seed}: {refused:?}");
+        // Those of one burst were under way with the first.
+        assert!(refused.len() <= LARGEST_BURST, "seed {seed}: {refused:?}");
+        let midnight = Timestamp::from_secs((Paused::START.as_nanos() / DAY_NANOS + 1) * 86_400);
         for account in &simulation.fleet.accounts {
             let stop = account.notice("").stop.expect("it holds until midnight");
             assert_eq!(stop.class, Class::Daily);
+            // Whole seconds are told, from when the answer left.
+            let late = stop.until.expect("it ends").saturating_since(midnight);
+            let early = midnight.saturating_since(stop.until.expect("it ends"));
+            assert!(early.is_zero() && late < Duration::from_secs(2), "{late:?} after midnight");
         }
     }
 }
+
+/// The calls of a moment: see `arrivals`.
+const LARGEST_BURST: usize = 20;
+const DAY_NANOS: u64 = 86_400_000_000_000;
