@@ -21,7 +21,8 @@ use crate::{
 
 /// What is reserved for a request that may be sent.
 ///
-/// Dropped without an answer, it counts as reserved: nobody knows what became of the request.
+/// Dropped before the request is [sent](Self::send), it comes back. Dropped without an answer, it counts as
+/// reserved: nobody knows what became of the request.
 pub(in crate::upstream) struct Hold<B: Backend<Plan>> {
     ledger: Arc<Ledger<B>>,
     charge: Charge,
@@ -31,6 +32,7 @@ pub(in crate::upstream) struct Hold<B: Backend<Plan>> {
     /// Until the answer is there.
     under_way: Option<UnderWay>,
     sent: Timestamp,
+    is_sent: bool,
 }
 
 impl<B: Backend<Plan>> Hold<B> {
@@ -43,7 +45,13 @@ impl<B: Backend<Plan>> Hold<B> {
     ) -> Self {
         let sent = ledger.board.now();
         let Admitted { charge, snapshot, .. } = admitted;
-        Self { ledger, charge, snapshot, estimate, ticket, under_way: Some(under_way), sent }
+        let under_way = Some(under_way);
+        Self { ledger, charge, snapshot, estimate, ticket, under_way, sent, is_sent: false }
+    }
+
+    /// The request is handed to the service that sends it: from here on it may have been.
+    pub(in crate::upstream) const fn send(&mut self) {
+        self.is_sent = true;
     }
 
     /// The profile of the account.
@@ -103,6 +111,9 @@ impl<B: Backend<Plan>> Drop for Hold<B> {
         if let Some(under_way) = self.under_way.take() {
             drop(under_way);
             self.ledger.lose(self.ticket);
+        }
+        if !self.is_sent {
+            Arc::clone(&self.ledger).withdraw(self.charge);
         }
     }
 }
