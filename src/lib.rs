@@ -14,6 +14,7 @@ pub mod name;
 mod observe;
 mod quota;
 mod rejection;
+mod seen_through;
 #[cfg(feature = "local")]
 mod sync;
 pub mod time;

@@ -11,6 +11,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+pub(crate) use self::permit::Held;
 pub use self::{
     all::{All, AllDecision, Charges, Standing},
     limit::Limit,
@@ -88,7 +89,8 @@ impl<A: Algorithm, B: Backend<A>> Limiter<A, B> {
     ///
     /// # Cancel safety
     ///
-    /// A decision that is dropped before it is there may have been charged or not.
+    /// A decision that is dropped before it is there may have been charged or not: nobody is left who could
+    /// give it back. What must not be lost so is [reserved](Self::reserve).
     #[inline(always)]
     pub fn decide(&self, key: &Key, cost: impl Into<Cost>) -> MaybeReady<B::Decide> {
         self.demand(key, &Demand::exactly(cost.into()))
@@ -205,22 +207,22 @@ impl<A: Algorithm, B: Backend<A>> Limiter<A, B> {
     ///
     /// # Cancel safety
     ///
-    /// As [`decide`](Self::decide): nobody knows whether it was reserved. With a backend in this
-    /// process it is never pending.
+    /// Nothing is lost. With a backend in this process it is never pending; with one that has to be waited
+    /// for, a reservation that is dropped before it is there goes on in a task of the Tokio runtime, and is
+    /// given back. It counts if that runtime ends before, or there is none.
     pub async fn reserve(
         &self,
         key: &Key,
         cost: impl Into<Cost>,
     ) -> Result<Permit<A, B>, Rejection> {
-        let limit = self.limit();
         let demand = Demand::exactly(cost.into());
-        let decision = self.demand_under(&limit, key, &demand).await?;
-        match decision {
-            Decision::Allow { snapshot, charge } => {
-                Ok(Permit::new(self.backend.clone(), limit, key.clone(), charge, snapshot))
-            }
+        let held = Held { backend: self.backend.clone(), limit: self.limit(), key: key.clone() };
+        let asked = self.demand_under(&held.limit, key, &demand);
+        let (decision, held) = asked.seen_through(held).await;
+        match decision? {
+            Decision::Allow { snapshot, charge } => Ok(Permit::of(held, charge, snapshot)),
             Decision::Deny { snapshot, retry_after, violated } => {
-                let policies = limit.policies().clone();
+                let policies = held.limit.policies().clone();
                 Err(Denial::new(retry_after, snapshot, violated, policies).into())
             }
         }

@@ -10,6 +10,8 @@ use std::{
 use pin_project_lite::pin_project;
 use tokio::runtime::Handle;
 
+use crate::seen_through::{SeenThrough, Undo};
+
 pin_project! {
     /// Either an output, or the future of one.
     ///
@@ -71,6 +73,15 @@ impl<F> MaybeReady<F>
 where
     F: Future<Output: Send> + Send + 'static,
 {
+    /// The output, with what would have undone it if nobody had waited: see [`SeenThrough`]. To be
+    /// awaited at once, since nothing is seen through before this is polled.
+    pub(crate) async fn seen_through<U: Undo<F::Output>>(self, undo: U) -> (F::Output, U) {
+        match self.try_into_ready() {
+            Ok(output) => (output, undo),
+            Err(future) => SeenThrough::new(future, undo).await,
+        }
+    }
+
     /// Lets what is still to come go on by itself, where nobody can wait for it. Without a Tokio
     /// runtime it does not.
     pub(crate) fn detach(self) {

@@ -52,7 +52,8 @@ use crate::{
 /// # Cancel safety
 ///
 /// A response future that is dropped while it waits for its turn gives the turn back if nobody
-/// has come after it. One that is dropped while a remote backend decides may have been charged.
+/// has come after it. One that is dropped while a remote backend decides is given back too, by a task of the
+/// Tokio runtime that sees the decision through: it counts only if that runtime ends before.
 /// Once the inner service has been called, what was charged stays charged.
 ///
 /// # Panics
@@ -150,9 +151,7 @@ where
             Entry::Decided(Verdict::Delay(turn, standing)) => {
                 self.wait(request, annotates, Until::turn(*turn, standing))
             }
-            Entry::Asked(decision, ticket) => {
-                self.wait(request, annotates, Until::Decided { decision, ticket: Some(*ticket) })
-            }
+            Entry::Asked(asked) => self.wait(request, annotates, Until::Decided { asked }),
         }
     }
 }

@@ -14,6 +14,7 @@ const FLOORS: &[&[&str]] = &[
         "observe",
         "quota",
         "rejection",
+        "seen_through",
         "sync",
         "time",
     ],

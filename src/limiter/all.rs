@@ -1,8 +1,16 @@
-use std::{fmt, time::Duration};
+mod asked;
+mod charges;
 
-use futures::future::{BoxFuture, FutureExt, join_all, try_join_all};
+use std::fmt;
 
-use super::{Limit, Limiter};
+use futures::future::try_join_all;
+
+pub use self::{asked::Standing, charges::Charges};
+use self::{
+    asked::{Asked, One, all_of, give_back},
+    charges::Withdrawn,
+};
+use super::{Limiter, OnDrop, permit::Held};
 use crate::{
     algorithm::Algorithm,
     backend::{Backend, Carried, Joint},
@@ -10,7 +18,8 @@ use crate::{
     decision::{Charge, Decision, Demand, RetryAfter},
     error::BackendError,
     key::Key,
-    name::{Policies, PolicyName},
+    rejection::Denial,
+    seen_through::{SeenThrough, Undo},
 };
 
 /// Limits on several keys that a request has to meet together: per user, per team, for everybody;
@@ -63,7 +72,9 @@ use crate::{
 ///
 /// # Cancel safety
 ///
-/// Dropped while it charges or gives back, what was charged by then stays charged.
+/// Nothing is lost. Dropped while the limits are asked what they would say, nothing was taken. Dropped while
+/// it charges or gives back, that goes on in a task of the Tokio runtime, and all is given back. It counts if
+/// that runtime ends before, or there is none.
 #[must_use = "limits are asked by `decide`"]
 pub struct All {
     asked: Vec<Box<dyn Asked>>,
@@ -86,28 +97,6 @@ pub enum AllDecision {
     },
 }
 
-/// What one limit says of a request.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Standing {
-    /// The name of the limit.
-    pub name: PolicyName,
-    /// What it says of itself.
-    pub policies: Policies,
-    /// Its own verdict. Of a limit that would allow what another refuses, it is how it would stand.
-    pub decision: Decision,
-}
-
-/// What was taken from each limit, in the order in which they were named.
-///
-/// Dropped, it counts as it was taken.
-#[must_use = "what was taken counts in full unless it is settled"]
-pub struct Charges {
-    asked: Vec<Box<dyn Asked>>,
-    taken: Vec<Charge>,
-    standings: Vec<Standing>,
-}
-
 impl All {
     /// No limit yet, which would allow everything.
     pub const fn new() -> Self {
@@ -121,8 +110,8 @@ impl All {
         B: Backend<A>,
     {
         let (backend, limit) = (limiter.backend().clone(), limiter.limit());
-        let key = key.clone();
-        self.asked.push(Box::new(One { backend, limit, key, cost: cost.into() }));
+        let held = Held { backend, limit, key: key.clone() };
+        self.asked.push(Box::new(One { held, cost: cost.into() }));
         self
     }
 
@@ -136,30 +125,47 @@ impl All {
         let Self { asked } = self;
         let joint: Option<Vec<Joint>> = asked.iter().map(|one| one.joint()).collect();
         if let Some(joint) = joint.filter(|joint| joint.len() > 1 && Joint::fit(joint)) {
-            return jointly(asked, joint).await;
+            return SeenThrough::new(jointly(asked, joint), Withdrawn).await.0;
         }
-        let mut decisions = try_join_all(asked.iter().map(|one| one.demand(Demand::peek))).await?;
-        let mut taken = Vec::with_capacity(asked.len());
+        let decisions = try_join_all(asked.iter().map(|one| one.demand(Demand::peek))).await?;
         if decisions.iter().all(Decision::is_allowed) {
-            for (one, decision) in asked.iter().zip(&mut decisions) {
-                match one.demand(Demand::exactly).await {
-                    Ok(made) => *decision = made,
-                    Err(error) => {
-                        // What cannot be given back either stays charged, and this is why.
-                        let _stays_charged = give_back(&asked, &taken).await;
-                        return Err(error);
-                    }
-                }
-                let Some(charge) = decision.charge() else { break };
-                taken.push(charge);
-            }
-            if taken.len() < asked.len() {
-                // Somebody came between.
-                give_back(&asked, &taken).await?;
+            return SeenThrough::new(one_by_one(asked, decisions), Withdrawn).await.0;
+        }
+        Ok(AllDecision::of(asked, Vec::new(), decisions))
+    }
+}
+
+impl Undo<Result<AllDecision, BackendError>> for Withdrawn {
+    async fn undo(self, decision: Result<AllDecision, BackendError>) {
+        if let Ok(AllDecision::Allow(charges)) = decision {
+            let _stays_charged = charges.give_back().await;
+        }
+    }
+}
+
+/// Charges those that would all allow it.
+async fn one_by_one(
+    asked: Vec<Box<dyn Asked>>,
+    mut decisions: Vec<Decision>,
+) -> Result<AllDecision, BackendError> {
+    let mut taken = Vec::with_capacity(asked.len());
+    for (one, decision) in asked.iter().zip(&mut decisions) {
+        match one.demand(Demand::exactly).await {
+            Ok(made) => *decision = made,
+            Err(error) => {
+                // What cannot be given back either stays charged, and this is why.
+                let _stays_charged = give_back(&asked, &taken).await;
+                return Err(error);
             }
         }
-        Ok(AllDecision::of(asked, taken, decisions))
+        let Some(charge) = decision.charge() else { break };
+        taken.push(charge);
     }
+    if taken.len() < asked.len() {
+        // Somebody came between.
+        give_back(&asked, &taken).await?;
+    }
+    Ok(AllDecision::of(asked, taken, decisions))
 }
 
 /// What is one step for its server. If that does not answer, those who guard each limit have decided
@@ -187,24 +193,13 @@ async fn jointly(
     Ok(AllDecision::of(asked, taken, decisions))
 }
 
-async fn give_back(asked: &[Box<dyn Asked>], taken: &[Charge]) -> Result<(), BackendError> {
-    all_of(asked.iter().zip(taken).map(|(one, charge)| one.settle(charge, Cost::ZERO))).await
-}
-
-/// Makes all corrections, whether others fail or not: the first error, if there is one.
-async fn all_of(
-    settled: impl Iterator<Item = BoxFuture<'static, Result<(), BackendError>>>,
-) -> Result<(), BackendError> {
-    join_all(settled).await.into_iter().collect()
-}
-
 impl AllDecision {
     /// Allowed if all of the limits were charged.
     fn of(asked: Vec<Box<dyn Asked>>, taken: Vec<Charge>, decisions: Vec<Decision>) -> Self {
         let standings = asked.iter().zip(decisions).map(|(one, decision)| one.standing(decision));
         let standings: Vec<_> = standings.collect();
         if taken.len() == asked.len() {
-            Self::Allow(Charges { asked, taken, standings })
+            Self::Allow(Charges { asked, taken, standings, on_drop: OnDrop::Keep })
         } else {
             Self::deny(standings)
         }
@@ -219,111 +214,18 @@ impl AllDecision {
         Self::Deny { binding, retry_after, standings }
     }
 
+    /// The refusal as layers tell it, of the limit that binds: for
+    /// [`TooManyRequests`](crate::policy::Answer), say.
+    pub fn denial(&self) -> Option<Denial> {
+        let Self::Deny { binding, retry_after, standings } = self else { return None };
+        let Standing { policies, decision, .. } = standings.get(*binding)?;
+        let Decision::Deny { snapshot, violated, .. } = decision else { return None };
+        Some(Denial::new(*retry_after, *snapshot, *violated, policies.clone()))
+    }
+
     /// Whether the request may go on.
     pub const fn is_allowed(&self) -> bool {
         matches!(self, Self::Allow(_))
-    }
-}
-
-impl Charges {
-    /// How each limit stands with it.
-    pub fn standings(&self) -> &[Standing] {
-        &self.standings
-    }
-
-    /// What was taken from each.
-    pub fn charges(&self) -> &[Charge] {
-        &self.taken
-    }
-
-    /// How long to wait before going on: not at all, unless one of the algorithms shapes traffic.
-    pub fn delay(&self) -> Duration {
-        self.taken.iter().map(|charge| charge.delay).max().unwrap_or_default()
-    }
-
-    /// Corrects each to what was in fact used, in the order in which the limits were named. Those
-    /// that are not named count as they were taken.
-    ///
-    /// # Errors
-    ///
-    /// A backend failed: its correction is lost, or not.
-    pub async fn settle<C: Into<Cost>>(
-        self,
-        actual: impl IntoIterator<Item = C>,
-    ) -> Result<(), BackendError> {
-        let Self { asked, taken, .. } = &self;
-        let used = asked.iter().zip(taken).zip(actual);
-        let settled = used.map(|((one, charge), actual)| one.settle(charge, actual.into()));
-        all_of(settled).await
-    }
-
-    /// Gives all of it back: the request did not take place.
-    ///
-    /// # Errors
-    ///
-    /// As [`settle`](Self::settle).
-    pub async fn give_back(self) -> Result<(), BackendError> {
-        give_back(&self.asked, &self.taken).await
-    }
-}
-
-/// A limiter that is asked for one key, whatever its algorithm and its backend.
-trait Asked: Send + Sync {
-    fn name(&self) -> &PolicyName;
-
-    fn demand(
-        &self,
-        mode: fn(Cost) -> Demand,
-    ) -> BoxFuture<'static, Result<Decision, BackendError>>;
-
-    fn joint(&self) -> Option<Joint>;
-
-    fn settle(&self, charge: &Charge, actual: Cost)
-    -> BoxFuture<'static, Result<(), BackendError>>;
-
-    fn standing(&self, decision: Decision) -> Standing;
-}
-
-struct One<A, B> {
-    backend: B,
-    limit: Limit<A>,
-    key: Key,
-    cost: Cost,
-}
-
-impl<A: Algorithm, B: Backend<A>> Asked for One<A, B> {
-    fn name(&self) -> &PolicyName {
-        self.limit.name()
-    }
-
-    fn demand(
-        &self,
-        mode: fn(Cost) -> Demand,
-    ) -> BoxFuture<'static, Result<Decision, BackendError>> {
-        self.backend.decide(self.limit.algorithm(), &self.key, &mode(self.cost)).boxed()
-    }
-
-    fn joint(&self) -> Option<Joint> {
-        self.backend.joint(self.limit.algorithm(), &self.key, self.cost)
-    }
-
-    fn settle(
-        &self,
-        charge: &Charge,
-        actual: Cost,
-    ) -> BoxFuture<'static, Result<(), BackendError>> {
-        self.backend.settle(self.limit.algorithm(), &self.key, charge, actual).boxed()
-    }
-
-    fn standing(&self, decision: Decision) -> Standing {
-        let (name, policies) = (self.limit.name().clone(), self.limit.policies().clone());
-        Standing { name, policies, decision }
-    }
-}
-
-impl fmt::Debug for Charges {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(&self.standings).finish()
     }
 }
 

@@ -5,9 +5,11 @@ use crate::{
     algorithm::Algorithm,
     backend::Backend,
     cost::Cost,
-    decision::{Charge, Snapshot},
+    decision::{Charge, Decision, Snapshot},
+    error::BackendError,
     key::Key,
     maybe_ready::MaybeReady,
+    seen_through::Undo,
 };
 
 /// A cost that was reserved, and is corrected when the true one is known.
@@ -29,10 +31,26 @@ pub struct Permit<A: Algorithm, B: Backend<A>> {
     on_drop: OnDrop,
 }
 
-struct Held<A, B> {
-    backend: B,
-    limit: Limit<A>,
-    key: Key,
+/// Where a charge was taken, and goes back to.
+pub(crate) struct Held<A, B> {
+    pub(crate) backend: B,
+    pub(crate) limit: Limit<A>,
+    pub(crate) key: Key,
+}
+
+impl<A: Algorithm, B: Backend<A>> Held<A, B> {
+    pub(crate) fn settle(&self, charge: &Charge, actual: Cost) -> MaybeReady<B::Settle> {
+        self.backend.settle(self.limit.algorithm(), &self.key, charge, actual)
+    }
+}
+
+impl<A: Algorithm, B: Backend<A>> Undo<Result<Decision, BackendError>> for Held<A, B> {
+    async fn undo(self, decision: Result<Decision, BackendError>) {
+        if let Ok(Decision::Allow { charge, .. }) = decision {
+            // If it cannot be given back it counts, as with one who was told.
+            let _counts = self.settle(&charge, Cost::ZERO).await;
+        }
+    }
 }
 
 /// What a [`Permit`] that is dropped without a word comes to.
@@ -49,15 +67,8 @@ pub enum OnDrop {
 }
 
 impl<A: Algorithm, B: Backend<A>> Permit<A, B> {
-    pub(crate) const fn new(
-        backend: B,
-        limit: Limit<A>,
-        key: Key,
-        charge: Charge,
-        snapshot: Snapshot,
-    ) -> Self {
-        let held = Some(Held { backend, limit, key });
-        Self { held, charge, snapshot, on_drop: OnDrop::Keep }
+    pub(crate) const fn of(held: Held<A, B>, charge: Charge, snapshot: Snapshot) -> Self {
+        Self { held: Some(held), charge, snapshot, on_drop: OnDrop::Keep }
     }
 
     /// What becomes of it when it is dropped.
@@ -94,7 +105,7 @@ impl<A: Algorithm, B: Backend<A>> Permit<A, B> {
     /// before, what was reserved counts.
     pub fn settle(mut self, actual: impl Into<Cost>) -> MaybeReady<B::Settle> {
         let held = self.held.take().expect("a permit is settled once");
-        held.backend.settle(held.limit.algorithm(), &held.key, &self.charge, actual.into())
+        held.settle(&self.charge, actual.into())
     }
 
     /// Gives all of it back.
@@ -117,8 +128,7 @@ impl<A: Algorithm, B: Backend<A>> Drop for Permit<A, B> {
         if let Some(held) = self.held.take()
             && self.on_drop == OnDrop::GiveBack
         {
-            let Held { backend, limit, key } = &held;
-            backend.settle(limit.algorithm(), key, &self.charge, Cost::ZERO).detach();
+            held.settle(&self.charge, Cost::ZERO).detach();
         }
     }
 }

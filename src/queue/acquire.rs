@@ -20,7 +20,7 @@ use super::{
     line::Wakes,
     lines::retire,
     seat::Outcome,
-    shared::{Joined, Newcomer, Shared, until},
+    shared::{Asking, Joined, Newcomer, Shared, until},
 };
 use crate::{
     algorithm::Algorithm, backend::Backend, decision::Decision, error::BackendError, key::Key,
@@ -34,8 +34,9 @@ pin_project! {
     ///
     /// Dropped at any time it gives its place back: those behind it move up, and if it was the front
     /// the next one takes over. If it was admitted already, and this future was not polled since, the
-    /// charge is given back: with a backend that has to be waited for, by a task of the Tokio runtime.
-    /// What a decision took that was pending there is lost.
+    /// charge is given back: with a backend that has to be waited for, by a task of the Tokio runtime. So is
+    /// what a decision takes that is pending there, which such a task sees through. Only where there is no
+    /// runtime any more, or the process ends before, does it count.
     #[must_use = "futures do nothing unless polled"]
     #[project = AcquireProjection]
     pub struct Acquire<A: Algorithm, B: Backend<A>> {
@@ -51,7 +52,7 @@ pin_project! {
         stage: Stage<A>,
         // The decision on this one, where it has to be waited for.
         #[pin]
-        decision: Option<B::Decide>,
+        decision: Option<Asking<A, B>>,
         // The one timer.
         sleep: Option<Pin<Box<Sleep>>>,
     }
@@ -192,7 +193,7 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
         loop {
             let answer = match self.as_mut().project().decision.as_pin_mut() {
                 None => None,
-                Some(decision) => Some(ready!(decision.poll(context))),
+                Some(decision) => Some(ready!(decision.poll(context)).0),
             };
             let mut this = self.as_mut().project();
             let Stage::Waiting(joined) = &mut *this.stage else {
@@ -213,7 +214,7 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
                 ready!(sleep(this.sleep, latest, context));
                 continue;
             }
-            let shared = &**this.shared;
+            let shared = &*this.shared;
             let now = timer_now();
             let mut wakes = Wakes::default();
             let mut shard = shared.lines.lock(this.key);
@@ -227,7 +228,10 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
             }
             wakes.discard(seat.listen(context.waker()));
             let own = this.limit.as_ref();
-            let ask = |limit: Option<&Limit<A>>, cost| shared.ask(this.key, limit, cost);
+            let ask = |limit: Option<&Limit<A>>, cost| {
+                let asked = shared.ask(this.key, limit, cost).try_into_ready();
+                asked.map_err(|decide| shared.see_through(this.key, limit, decide))
+            };
             let pending = line.drive(rank, now, ask, &mut wakes);
             let outcome = seat.fetch();
             let is_over = this.ask.deadline.is_some_and(|latest| latest <= now);
@@ -265,7 +269,7 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
     ) -> Poll<Result<Decision, BackendError>> {
         let mut this = self.project();
         let decision = this.decision.as_mut().as_pin_mut();
-        let answer = ready!(decision.expect("the backend was asked").poll(context));
+        let (answer, _) = ready!(decision.expect("the backend was asked").poll(context));
         this.decision.set(None);
         Poll::Ready(answer)
     }
@@ -283,7 +287,7 @@ impl<A: Algorithm, B: Backend<A>> fmt::Debug for Acquire<A, B> {
 
 /// One who waited goes away.
 fn leave<A: Algorithm, B: Backend<A>>(
-    shared: &Shared<A, B>,
+    shared: &Arc<Shared<A, B>>,
     key: &Key,
     limit: Option<&Limit<A>>,
     ask: &Ask,

@@ -1,4 +1,4 @@
-use std::{future::Future, num::NonZeroU32, sync::Arc, task::Waker, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, task::Waker, time::Duration};
 
 use tokio::time::Instant;
 
@@ -16,7 +16,6 @@ use crate::{
     error::BackendError,
     key::Key,
     limiter::Limit,
-    maybe_ready::MaybeReady,
 };
 
 /// Those who wait for one key. It exists only while there are any.
@@ -255,14 +254,14 @@ impl<A: Algorithm, D> Line<A, D> {
     }
 }
 
-impl<A: Algorithm, D: Future<Output = Result<Decision, BackendError>>> Line<A, D> {
+impl<A: Algorithm, D> Line<A, D> {
     /// Asks for the front and those behind it, as far as their turns have come. A decision on `who`
     /// that is pending is returned: its owner polls it, and tells the [answer](Self::answered).
     pub(super) fn drive(
         &mut self,
         who: Rank,
         now: Instant,
-        ask: impl Fn(Option<&Limit<A>>, Cost) -> MaybeReady<D>,
+        ask: impl Fn(Option<&Limit<A>>, Cost) -> Result<Result<Decision, BackendError>, D>,
         wakes: &mut Wakes,
     ) -> Option<D> {
         let mut left = BATCH;
@@ -285,7 +284,7 @@ impl<A: Algorithm, D: Future<Output = Result<Decision, BackendError>>> Line<A, D
             let flow = flow.clone();
             let asked = match self.begun.take() {
                 Some((of, decision)) if of == rank => Err(decision),
-                _ => ask(entry.value.limit.as_ref(), entry.value.cost).try_into_ready(),
+                _ => ask(entry.value.limit.as_ref(), entry.value.cost),
             };
             match asked {
                 Ok(answer) => {

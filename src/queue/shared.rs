@@ -19,13 +19,15 @@ use crate::{
     algorithm::Algorithm,
     backend::Backend,
     cost::Cost,
-    decision::{Charge, Demand, PolicySet, RetryAfter, Snapshot},
+    decision::{Charge, Decision, Demand, PolicySet, RetryAfter, Snapshot},
+    error::BackendError,
     key::Key,
     limiter::{Limit, Limiter},
     maybe_ready::MaybeReady,
     name::PolicyName,
     observe::queues::{QueueEnd, QueueObserver},
     rejection::Denial,
+    seen_through::{SeenThrough, Undo},
     sync::{AtomicU64, MutexGuard, Ordering},
     time::{Clock, SystemClock, timer_now},
 };
@@ -34,7 +36,7 @@ use crate::{
 pub(super) struct Shared<A: Algorithm, B: Backend<A>> {
     pub(super) limiter: Limiter<A, B>,
     pub(super) settings: Settings,
-    pub(super) lines: Lines<A, B::Decide>,
+    pub(super) lines: Lines<A, Asking<A, B>>,
     pub(super) counters: Counters,
     observer: QueueObserver,
     /// Ranks count from here.
@@ -44,9 +46,19 @@ pub(super) struct Shared<A: Algorithm, B: Backend<A>> {
 }
 
 /// The shard of a key, locked.
-pub(super) type Locked<'s, A, B> = MutexGuard<'s, Shard<A, <B as Backend<A>>::Decide>>;
+pub(super) type Locked<'s, A, B> = MutexGuard<'s, Shard<A, Asking<A, B>>>;
 
-type LineOf<A, B> = Line<A, <B as Backend<A>>::Decide>;
+type LineOf<A, B> = Line<A, Asking<A, B>>;
+
+/// A decision that has to be waited for. It is seen through: what it grants to one who has gone comes back.
+pub(super) type Asking<A, B> = SeenThrough<<B as Backend<A>>::Decide, Asker<A, B>>;
+
+/// For whom a decision is made.
+pub(super) struct Asker<A: Algorithm, B: Backend<A>> {
+    shared: Arc<Shared<A, B>>,
+    key: Key,
+    limit: Option<Limit<A>>,
+}
 
 /// One who comes, and when.
 pub(super) struct Newcomer<'n, A> {
@@ -101,6 +113,16 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
             None => self.limiter.demand(key, &demand),
             Some(limit) => self.limiter.demand_under(limit, key, &demand),
         }
+    }
+
+    /// Has a decision that is pending seen through.
+    pub(super) fn see_through(
+        self: &Arc<Self>,
+        key: &Key,
+        limit: Option<&Limit<A>>,
+        decide: B::Decide,
+    ) -> Asking<A, B> {
+        SeenThrough::new(decide, Asker::new(self, key, limit))
     }
 
     /// The limit that somebody is decided by.
@@ -302,12 +324,20 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         Denial::new(retry_after, standing, violated, self.limit(limit).policies().clone())
     }
 
-    /// Gives back a charge that is not used, and lets the front know.
-    ///
-    /// A backend that has to be waited for cannot be waited for here: what it holds is lost.
-    pub(super) fn give_back(&self, key: &Key, limit: Option<&Limit<A>>, charge: &Charge) {
-        self.limiter.settle_under(&self.limit(limit), key, charge, Cost::ZERO).detach();
-        self.rouse(key);
+    /// Gives back a charge that is not used, and lets the front know: when it has come back, where that has
+    /// to be waited for, or the front would be refused once more by what it does not know.
+    pub(super) fn give_back(
+        self: &Arc<Self>,
+        key: &Key,
+        limit: Option<&Limit<A>>,
+        charge: &Charge,
+    ) {
+        let settled = self.limiter.settle_under(&self.limit(limit), key, charge, Cost::ZERO);
+        match settled.try_into_ready() {
+            Ok(_) => self.rouse(key),
+            // Dropped at once, it goes on.
+            Err(settle) => drop(SeenThrough::new(settle, Asker::new(self, key, None))),
+        }
     }
 
     /// Lets the front of a line ask at once.
@@ -367,6 +397,30 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
     #[inline]
     pub(super) fn is_deserted(&self) -> bool {
         self.counters.waiting.load(Ordering::Relaxed) == 0
+    }
+}
+
+impl<A: Algorithm, B: Backend<A>> Asker<A, B> {
+    fn new(shared: &Arc<Shared<A, B>>, key: &Key, limit: Option<&Limit<A>>) -> Self {
+        Self { shared: Arc::clone(shared), key: key.clone(), limit: limit.cloned() }
+    }
+}
+
+impl<A: Algorithm, B: Backend<A>> Undo<Result<Decision, BackendError>> for Asker<A, B> {
+    async fn undo(self, decision: Result<Decision, BackendError>) {
+        let Self { shared, key, limit } = &self;
+        if let Ok(Decision::Allow { charge, .. }) = decision {
+            let limit = shared.limit(limit.as_ref());
+            let settled = shared.limiter.settle_under(&limit, key, &charge, Cost::ZERO).await;
+            self.undo(settled).await;
+        }
+    }
+}
+
+/// Something has come back, or nothing is known of it. There is nothing more to undo: the front is told.
+impl<A: Algorithm, B: Backend<A>> Undo<Result<(), BackendError>> for Asker<A, B> {
+    async fn undo(self, _: Result<(), BackendError>) {
+        self.shared.rouse(&self.key);
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
     decision::{Charge, Decision, Demand},
     error::BackendError,
     limiter::{All, AllDecision, Limiter},
+    seen_through::{SeenThrough, Undo},
     time::{Clock as _, SystemClock},
 };
 
@@ -34,16 +35,36 @@ pub(super) struct Decisions {
 /// Those are asked first that can refuse the request, then those that cannot, since they are to
 /// count what passes. Hits that are given back are so at the end, whatever became of the others:
 /// that cannot be undone. If the backend fails on the way, what was taken by then is given back.
-pub(super) async fn take(
-    backend: &Backend,
-    resolved: &[Resolved],
-) -> Result<Decisions, BackendError> {
-    let mut each = vec![None; resolved.len()];
-    match take_each(backend, resolved, &mut each).await {
-        Ok(allowed) => Ok(Decisions { allowed, each }),
-        Err(error) => {
-            undo(backend, resolved, &each);
-            Err(error)
+/// So it is too if nobody waits for the verdict any more.
+pub(super) async fn take(backend: &Backend, resolved: Vec<Resolved>) -> Took {
+    let hung_up = HungUp { backend: backend.clone() };
+    let backend = backend.clone();
+    let taking = async move {
+        let mut each = vec![None; resolved.len()];
+        let decided = match take_each(&backend, &resolved, &mut each).await {
+            Ok(allowed) => Ok(Decisions { allowed, each }),
+            Err(error) => {
+                undo(&backend, &resolved, &each);
+                Err(error)
+            }
+        };
+        (resolved, decided)
+    };
+    SeenThrough::new(taking, hung_up).await.0
+}
+
+/// What was to be taken, and what became of it.
+type Took = (Vec<Resolved>, Result<Decisions, BackendError>);
+
+/// Whoever asked has gone.
+struct HungUp {
+    backend: Backend,
+}
+
+impl Undo<Took> for HungUp {
+    async fn undo(self, (resolved, decided): Took) {
+        if let Ok(Decisions { each, .. }) = decided {
+            undo(&self.backend, &resolved, &each);
         }
     }
 }

@@ -111,12 +111,13 @@ impl QuotaService {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before its end, what was charged by then stays charged.
+    /// Dropped before its end, it goes on in a task of the Tokio runtime, which gives back what was charged.
+    /// Without a runtime, or if that ends before, it stays charged.
     pub async fn ask(&self, ask: &Ask) -> Result<Verdict, AskError> {
         resolve::check(ask)?;
         let rules = self.rules();
         let resolved = resolve::resolve(&rules, ask);
-        let decided = decide::take(self.backend(), &resolved).await;
+        let (resolved, decided) = decide::take(self.backend(), resolved).await;
         if decided.is_err() {
             self.shared.observer.decided(&NAME, Outcome::Errored);
         }

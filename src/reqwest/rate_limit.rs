@@ -49,7 +49,8 @@ use crate::{
 ///
 /// # Cancel safety
 ///
-/// A request that is dropped while it waits for its turn gives it back if nobody has come after it.
+/// A request that is dropped while it waits for its turn gives it back if nobody has come after it, and one
+/// that is dropped while a remote backend decides gives back what that grants.
 pub struct RateLimitMiddleware<L, P> {
     limiter: L,
     policy: Arc<P>,
@@ -83,7 +84,10 @@ where
         let mut limiter = self.limiter.clone();
         let verdict = match gate::enter(&mut limiter, &self.policy, &subject, &request, false) {
             Entry::Decided(verdict) => verdict,
-            Entry::Asked(decision, ticket) => ticket.judge(&self.policy, decision.await, false),
+            Entry::Asked(asked) => {
+                let (decision, ticket) = asked.await;
+                ticket.judge(&self.policy, decision, false)
+            }
         };
         match verdict {
             Verdict::Go(_) => {}

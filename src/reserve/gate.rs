@@ -13,12 +13,12 @@ use crate::{
     backend::Backend,
     decision::{Decision, Demand},
     error::BackendError,
-    key::Key,
-    limiter::{Limit, Limiter, OnDrop, Permit},
+    limiter::{Held, Limiter, OnDrop, Permit},
     maybe_ready::MaybeReady,
     observe::{Observer, Outcome},
     policy::{CostOf, OnBackendError, Policy, Subject},
     rejection::{Denial, Rejection},
+    seen_through::{SeenThrough, Undo},
     service::gated::Gate,
 };
 
@@ -43,16 +43,14 @@ pin_project! {
         A: Algorithm,
         B: Backend<A>,
     {
-        Decided { #[pin] decide: B::Decide, asked: Option<Asked<A, B>> },
-        Turn { sleep: Pin<Box<Sleep>>, permit: Option<Permit<A, B>> },
+        Decided { #[pin] decide: SeenThrough<B::Decide, Asked<A, B>> },
+        Turn { sleep: Pin<Box<Sleep>>, permit: Option<Permit<A, B>>, unsettled: OnDrop },
     }
 }
 
 /// What the backend was asked, and what is made of its answer.
 pub(super) struct Asked<A: Algorithm, B> {
-    backend: B,
-    limit: Limit<A>,
-    key: Key,
+    held: Held<A, B>,
     unsettled: OnDrop,
     on_backend_error: OnBackendError,
     observer: Observer,
@@ -86,16 +84,16 @@ where
         let demand = Demand::exactly(policy.cost.cost_of(request));
         let decision = self.limiter.demand_under(limit, &key, &demand);
         let asked = Asked {
-            backend: self.limiter.backend().clone(),
-            limit: limit.clone(),
-            key,
+            held: Held { backend: self.limiter.backend().clone(), limit: limit.clone(), key },
             unsettled: *unsettled,
             on_backend_error: exceptions.on_backend_error,
             observer: exceptions.observer.clone(),
         };
         match decision.try_into_ready() {
             Ok(decision) => asked.permitted(decision),
-            Err(decide) => MaybeReady::pending(Wait::Decided { decide, asked: Some(asked) }),
+            Err(decide) => {
+                MaybeReady::pending(Wait::Decided { decide: SeenThrough::new(decide, asked) })
+            }
         }
     }
 }
@@ -103,10 +101,11 @@ where
 impl<A: Algorithm, B: Backend<A>> Asked<A, B> {
     /// What becomes of the request, now that the backend has answered.
     fn permitted(self, decision: Result<Decision, BackendError>) -> MaybeReady<Wait<A, B>> {
-        let Self { backend, limit, key, unsettled, on_backend_error, observer } = self;
+        let Self { held, unsettled, on_backend_error, observer } = self;
+        let limit = held.limit.clone();
         let (outcome, permitted) = match decision {
             Ok(Decision::Allow { snapshot, charge }) => {
-                let permit = Permit::new(backend, limit.clone(), key, charge, snapshot);
+                let permit = Permit::of(held, charge, snapshot);
                 (Outcome::Allowed, Ok(Some(permit.on_drop(unsettled))))
             }
             Ok(Decision::Deny { snapshot, retry_after, violated }) => {
@@ -121,10 +120,18 @@ impl<A: Algorithm, B: Backend<A>> Asked<A, B> {
         match permitted {
             Ok(Some(permit)) if !permit.delay().is_zero() => {
                 let sleep = Box::pin(tokio::time::sleep(permit.delay()));
-                MaybeReady::pending(Wait::Turn { sleep, permit: Some(permit) })
+                let permit = Some(permit.on_drop(OnDrop::GiveBack));
+                MaybeReady::pending(Wait::Turn { sleep, permit, unsettled })
             }
             permitted => MaybeReady::ready(permitted),
         }
+    }
+}
+
+/// The request is not sent, so whatever was reserved for it comes back.
+impl<A: Algorithm, B: Backend<A>> Undo<Result<Decision, BackendError>> for Asked<A, B> {
+    async fn undo(self, decision: Result<Decision, BackendError>) {
+        self.held.undo(decision).await;
     }
 }
 
@@ -137,9 +144,8 @@ impl<A: Algorithm, B: Backend<A>> Future for Wait<A, B> {
                 // ## Decided => (Turn | end)
                 //
                 // The backend has answered.
-                WaitProjection::Decided { decide, asked } => {
-                    let decision = ready!(decide.poll(context));
-                    let asked = asked.take().expect("a backend answers once");
+                WaitProjection::Decided { decide } => {
+                    let (decision, asked) = ready!(decide.poll(context));
                     match asked.permitted(decision).try_into_ready() {
                         Ok(permitted) => return Poll::Ready(permitted),
                         Err(turn) => turn,
@@ -147,10 +153,11 @@ impl<A: Algorithm, B: Backend<A>> Future for Wait<A, B> {
                 }
                 // ## Turn => end
                 //
-                // The turn has come. Until here, dropping this comes to what the permit was told.
-                WaitProjection::Turn { sleep, permit } => {
+                // The turn has come. Until here, dropping this gives it back: the request was not sent.
+                WaitProjection::Turn { sleep, permit, unsettled } => {
                     ready!(sleep.as_mut().poll(context));
-                    return Poll::Ready(Ok(permit.take()));
+                    let permit = permit.take();
+                    return Poll::Ready(Ok(permit.map(|permit| permit.on_drop(*unsettled))));
                 }
             };
             self.set(next);

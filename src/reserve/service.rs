@@ -33,9 +33,9 @@ use crate::{
 ///
 /// # Cancel safety
 ///
-/// A response future that is dropped before a remote backend has answered may have been charged or
-/// not; after that its reservation comes to what the layer was
-/// [told](super::ReserveLayer::unsettled).
+/// A response future that is dropped before the inner service was called gives its reservation back: if a
+/// remote backend has not answered yet, in a task of the Tokio runtime that sees the decision through. After
+/// that it comes to what the layer was [told](super::ReserveLayer::unsettled).
 pub struct Reserve<S, A: Algorithm, B, K, C, R, M> {
     inner: S,
     gate: ReserveGate<A, B, K, C, R, M>,

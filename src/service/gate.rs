@@ -7,20 +7,24 @@ use crate::{
     decision::{Decision, Demand, Snapshot},
     error::BackendError,
     key::Key,
-    limiter::{Limit, Limiter},
+    limiter::{Held, Limit, Limiter},
     maybe_ready::MaybeReady,
     name::Policies,
     observe::Outcome,
     policy::{CostOf, Exceptions, LimitOf, OnBackendError, Policy, Subject},
     rejection::{Denial, Rejection},
+    seen_through::{SeenThrough, Undo},
 };
 
 /// What comes of a request at the gate.
 pub(crate) enum Entry<A: Algorithm, B: Backend<A>> {
     Decided(Verdict<A, B>),
     /// The backend was asked and will answer.
-    Asked(B::Decide, Box<Ticket<A, B>>),
+    Asked(Asked<A, B>),
 }
+
+/// A decision that has to be waited for.
+pub(crate) type Asked<A, B> = SeenThrough<<B as Backend<A>>::Decide, Box<Ticket<A, B>>>;
 
 /// What becomes of a request.
 pub(crate) enum Verdict<A: Algorithm, B: Backend<A>> {
@@ -104,7 +108,7 @@ fn otherwise<A: Algorithm, B: Backend<A>, K, C, R, L>(
 ) -> Entry<A, B> {
     match decision.try_into_ready() {
         Ok(decision) => Entry::Decided(judge(limiter, policy, limit, key, decision, annotates)),
-        Err(decision) => Entry::Asked(decision, Ticket::new(limiter, limit, key)),
+        Err(decision) => Entry::Asked(SeenThrough::new(decision, Ticket::new(limiter, limit, key))),
     }
 }
 
@@ -163,6 +167,14 @@ impl<A: Algorithm, B: Backend<A>> Ticket<A, B> {
         let Self { limiter, limit, key, asked_at } = self;
         policy.exceptions.observer.waited_for_decision(limit.name(), asked_at.elapsed());
         judge(&limiter, policy, &limit, &key, decision, annotates)
+    }
+}
+
+/// The request does not go on, so whatever was taken for it comes back.
+impl<A: Algorithm, B: Backend<A>> Undo<Result<Decision, BackendError>> for Box<Ticket<A, B>> {
+    async fn undo(self, decision: Result<Decision, BackendError>) {
+        let Ticket { limiter, limit, key, .. } = *self;
+        Held { backend: limiter.backend().clone(), limit, key }.undo(decision).await;
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use pin_project_lite::pin_project;
 use tokio::time::Sleep;
 
-use super::gate::{self, Entry, Standing, Ticket, Turn, Verdict};
+use super::gate::{self, Asked, Entry, Standing, Turn, Verdict};
 use crate::{
     algorithm::Algorithm,
     backend::Backend,
@@ -36,7 +36,7 @@ pin_project! {
         /// Whom it is counted against.
         Identified { #[pin] key: MaybeReady<F>, limiter: Limiter<A, B> },
         /// The backend's decision.
-        Decided { #[pin] decision: B::Decide, ticket: Option<Ticket<A, B>> },
+        Decided { #[pin] asked: Asked<A, B> },
         /// Its turn.
         Turn { sleep: Pin<Box<Sleep>>, turn: Turn<A, B>, standing: Option<Standing> },
     }
@@ -99,19 +99,17 @@ where
                     let (_, request) = this.parked.as_ref().expect(PARKED);
                     match gate::enter(limiter, this.policy, &subject, request, *this.annotates) {
                         Entry::Decided(verdict) => verdict,
-                        Entry::Asked(decision, ticket) => {
-                            let ticket = Some(*ticket);
-                            this.until.set(Until::Decided { decision, ticket });
+                        Entry::Asked(asked) => {
+                            this.until.set(Until::Decided { asked });
                             continue;
                         }
                     }
                 }
                 // ## Decided => (Turn | end)
                 //
-                // The backend has answered.
-                UntilProjection::Decided { decision, ticket } => {
-                    let decision = ready!(decision.poll(context));
-                    let ticket = ticket.take().expect("a backend answers once");
+                // The backend has answered. Until here, dropping this future gives back what it will grant.
+                UntilProjection::Decided { asked } => {
+                    let (decision, ticket) = ready!(asked.poll(context));
                     ticket.judge(this.policy, decision, *this.annotates)
                 }
                 // ## Turn => end

@@ -75,7 +75,7 @@ impl<S, B: Backend<Plan>, R, W> Exchange<S, B, R, W> {
             let question =
                 Question { model: model.as_deref(), estimate: &estimate, ask: &ask, since };
             let admitted = pool.admit(&question, &tried).await;
-            let Sendable { member, hold } = match admitted {
+            let Sendable { member, mut hold } = match admitted {
                 Ok(sendable) => sendable,
                 Err(rejection) => {
                     // What a provider says of its refusal is worth more than that of another none
@@ -95,6 +95,7 @@ impl<S, B: Backend<Plan>, R, W> Exchange<S, B, R, W> {
             let again = (can_be_repeated && pool.has_another(&tried)).then(|| parts.clone());
             pool.prepare(member, &mut parts);
             let is_safe = parts.method.is_safe();
+            hold.send();
             let sent = pool.sent_by(member);
             let came = self.service.call(Request::from_parts(parts, body)).await;
             let (came, has_failed, stop) = match came {

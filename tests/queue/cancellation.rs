@@ -117,9 +117,10 @@ async fn a_driver_that_leaves_mid_decision_hands_over() {
     tokio::time::sleep_until(begin + millis(106)).await;
     assert!(poll_once(driver.as_mut()).await.is_pending());
     tokio::time::sleep_until(begin + millis(108)).await;
-    // Its decision is pending, and it goes. This backend had not charged yet.
+    // Its decision is pending, and it goes. It is charged at 111, which refuses the one behind at 113; that
+    // comes back at 116, and the one behind is told.
     drop(driver);
-    assert_eq!(starts(begin, [behind]).await, [113]);
+    assert_eq!(starts(begin, [behind]).await, [121]);
     assert_deserted(&queue);
 }
 
@@ -171,6 +172,27 @@ async fn what_comes_back_while_a_refusal_is_on_its_way_is_not_missed() {
         queue.rouse(&alice());
         let expected = if comes_back_at > 10 { 21 } else { 15 };
         assert_eq!(starts(begin, [waiting]).await, [expected]);
+        assert_deserted(&queue);
+    }
+}
+
+/// What a server had granted to one who hung up inside the round trip was lost.
+#[tokio::test(start_paused = true)]
+async fn what_is_granted_to_one_who_has_gone_comes_back() {
+    for answers_late in [false, true] {
+        let remote = Remote { answers_late, ..Remote::new(millis(5)) };
+        let limit = TokenBucket::new(Quota::per_day(10));
+        let queue = QueueBuilder::new(Limiter::new(limit, remote)).build();
+        let begin = Instant::now();
+        let gone = come(&queue, 10).await;
+        let waiting = come(&queue, 10).await;
+        tokio::time::sleep(millis(2)).await;
+        gone.abort();
+        assert!(gone.await.is_err());
+        // One who asked in between was refused until tomorrow, and is told.
+        let started = starts(begin, [waiting]).await;
+        assert!(started[0] <= 25, "{started:?}");
+        assert_eq!(left(&queue).await, 0, "it is taken once");
         assert_deserted(&queue);
     }
 }

@@ -125,6 +125,14 @@ async fn it_is_the_same_where_decisions_have_to_be_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn it_is_the_same_where_a_decision_is_made_before_it_is_heard_of() {
+    let bucket = TokenBucket::new(Quota::per_second(10)).burst(3);
+    let remote = || Remote { answers_late: true, ..Remote::new(millis(5)) };
+    let times = everywhere(|| Limiter::new(bucket, remote()), 599).await;
+    assert!(times >= 3 * 3 * 5, "it was only tried {times} times");
+}
+
+#[tokio::test(start_paused = true)]
 async fn it_is_the_same_where_turns_are_given_out_ahead() {
     let bucket = LeakyBucket::new(Quota::per_second(10)).depth(3);
     let times = everywhere(|| Limiter::new(bucket, store()), 700).await;

@@ -1,11 +1,20 @@
+use std::time::Duration;
+
 use axum::body::Body;
-use futures::FutureExt as _;
+use futures::{FutureExt as _, future::BoxFuture};
 use http::Request;
 use tokio_test::{assert_pending, task::spawn};
-use tower_quota::Quota;
+use tower::{Layer as _, ServiceExt as _, limit::ConcurrencyLimit};
+use tower_quota::{
+    BackendError, Charge, Cost, Decision, Demand, Key, MaybeReady, Quota,
+    algorithm::Plan,
+    backend::{Backend, LocalBuilder},
+    upstream::{Account, Pool, UpstreamLayer},
+};
 
 use crate::support::{
-    Answer, Provider, account, ask, ask_all, left, millis, question, with_tokens,
+    Answer, Paused, Provider, Store, account, ask, ask_all, left, millis, profile, question,
+    with_tokens,
 };
 
 #[tokio::test(start_paused = true)]
@@ -66,4 +75,78 @@ async fn a_request_that_is_dropped_while_it_is_tried_out_lets_the_next_go() {
     drop(first);
     let answer = tokio::time::timeout(millis(10), second).await;
     answer.expect("it is told at once").expect("an answer");
+}
+
+/// A store that decides at once and is heard of later, as a server is.
+#[derive(Clone)]
+struct Distant(Store);
+
+const WAY: Duration = millis(5);
+
+impl Backend<Plan> for Distant {
+    type Decide = BoxFuture<'static, Result<Decision, BackendError>>;
+    type Settle = BoxFuture<'static, Result<(), BackendError>>;
+
+    fn decide(&self, plan: &Plan, key: &Key, demand: &Demand) -> MaybeReady<Self::Decide> {
+        let decision = self.0.decide_now(plan, key, demand);
+        MaybeReady::pending(Box::pin(async {
+            tokio::time::sleep(WAY).await;
+            decision
+        }))
+    }
+
+    fn settle(
+        &self,
+        plan: &Plan,
+        key: &Key,
+        charge: &Charge,
+        actual: Cost,
+    ) -> MaybeReady<Self::Settle> {
+        let (store, plan) = (self.0.clone(), plan.clone());
+        let (key, charge) = (key.clone(), *charge);
+        MaybeReady::pending(Box::pin(async move {
+            tokio::time::sleep(WAY).await;
+            store.settle(&plan, &key, &charge, actual).await
+        }))
+    }
+}
+
+/// A caller that hung up inside the round trip cost the account what was reserved for it.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_dropped_while_it_is_decided_on_gives_back_what_it_is_granted() {
+    let store = Distant(LocalBuilder::new().build_with_clock(Paused::new()));
+    let account = Account::builder(profile("openai")).backend(store).jitter(Duration::ZERO);
+    let account = account.limit("tokens", Quota::per_hour(1_001)).build().expect("an account");
+    let provider = Provider::new([Answer::new(400, "{}")]);
+    let client = UpstreamLayer::new(account.clone()).layer(provider.clone());
+    client.clone().oneshot(question(100)).await.expect("an answer");
+    let left = async || account.standing("").await.expect("it answers").remaining;
+    let asking = client.oneshot(question(100));
+    assert!(tokio::time::timeout(millis(2), asking).await.is_err(), "it is not decided yet");
+    assert_eq!(left().await, 1_000 - 2 * 101, "it was taken");
+    tokio::time::sleep(millis(20)).await;
+    assert_eq!((left().await, provider.asked().len()), (1_000 - 101, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_dropped_before_it_is_sent_on_costs_the_next_account_nothing() {
+    let (one, other) = (with_tokens(1_000), with_tokens(900));
+    let pool = Pool::new().member(one, |_| {}).member(other.clone(), |_| {});
+    let provider = Provider::new([
+        Answer::refused("Rate limit reached").header("retry-after", "60").after(millis(10)),
+        Answer::used(0).after(millis(60_000)),
+    ]);
+    // One at a time, and the next is there already when the first is over.
+    let layer = UpstreamLayer::new(pool);
+    let client = layer.layer(ConcurrencyLimit::new(provider.clone(), 1));
+    let mut first = spawn(client.clone().oneshot(question(100)));
+    assert_pending!(first.poll());
+    let mut second = spawn(client.clone().oneshot(question(100)));
+    assert_pending!(second.poll());
+    tokio::time::sleep(millis(10)).await;
+    assert_pending!(first.poll(), "it may not be sent before the second is answered");
+    assert_pending!(second.poll());
+    assert_eq!((left(&other).await, provider.asked().len()), (900 - 2 * 101, 2));
+    drop(first);
+    assert_eq!(left(&other).await, 900 - 101, "the first was not sent");
 }

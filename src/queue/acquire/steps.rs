@@ -48,7 +48,8 @@ impl<A: Algorithm, B: Backend<A>> AcquireProjection<'_, A, B> {
             }
             Err(decision) => {
                 self.arrive();
-                self.decision.set(Some(decision));
+                let asking = self.shared.see_through(self.key, self.limit.as_ref(), decision);
+                self.decision.set(Some(asking));
                 Ok(Next::Stage(Stage::Asked))
             }
         }

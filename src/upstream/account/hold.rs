@@ -24,7 +24,8 @@ use crate::{
 
 /// What is reserved for a request that may be sent.
 ///
-/// Dropped without an answer, it counts as reserved: nobody knows what became of the request.
+/// Dropped before the request is [sent](Self::send), it comes back. Dropped without an answer, it counts as
+/// reserved: nobody knows what became of the request.
 pub(in crate::upstream) struct Hold<B: Backend<Plan>> {
     ledger: Arc<Ledger<B>>,
     charge: Charge,
@@ -36,6 +37,7 @@ pub(in crate::upstream) struct Hold<B: Backend<Plan>> {
     /// Until the answer has ended.
     in_progress: Option<InProgress>,
     sent: Timestamp,
+    is_sent: bool,
 }
 
 impl<B: Backend<Plan>> Hold<B> {
@@ -49,7 +51,13 @@ impl<B: Backend<Plan>> Hold<B> {
         let sent = ledger.board.now();
         let Admitted { charge, snapshot, .. } = admitted;
         let (under_way, in_progress) = (Some(under_way), Some(in_progress));
-        Self { ledger, charge, snapshot, estimate, ticket, under_way, in_progress, sent }
+        let is_sent = false;
+        Self { ledger, charge, snapshot, estimate, ticket, under_way, in_progress, sent, is_sent }
+    }
+
+    /// The request is handed to the service that sends it: from here on it may have been.
+    pub(in crate::upstream) const fn send(&mut self) {
+        self.is_sent = true;
     }
 
     /// The profile of the account.
@@ -113,6 +121,9 @@ impl<B: Backend<Plan>> Drop for Hold<B> {
         if let Some(in_progress) = self.in_progress.take() {
             drop(in_progress);
             self.ledger.ended();
+        }
+        if !self.is_sent {
+            Arc::clone(&self.ledger).withdraw(self.charge);
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     algorithm::{Algorithm as _, Plan},
     backend::Backend,
     cost::Cost,
-    decision::RetryAfter,
+    decision::{Charge, RetryAfter},
     key::Key,
     limiter::Limiter,
     observe::upstream::Observer,
@@ -82,7 +82,8 @@ impl<B: Backend<Plan>> Ledger<B> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped while it waits it gives its place back; later it counts as reserved.
+    /// Dropped while it waits it gives its place back, or what it is granted; so does a hold that is dropped
+    /// before its request is [sent](Hold::send). Later it counts as reserved.
     pub(in crate::upstream) async fn admit(
         self: &Arc<Self>,
         estimate: Estimate,
@@ -110,7 +111,7 @@ impl<B: Backend<Plan>> Ledger<B> {
                 return Ok(Hold::new(Arc::clone(self), admitted, estimate, ticket, begun));
             }
             // A stop came while it was decided on.
-            drop(self.limiter().give_back(&self.key, &admitted.charge).await);
+            Arc::clone(self).correct(admitted.charge, Cost::ZERO);
         }
     }
 
@@ -140,12 +141,21 @@ impl<B: Backend<Plan>> Ledger<B> {
 
     /// What was reserved came to this. Nobody waits for the correction; who waits for the quota is
     /// told when it is made.
-    pub(super) fn settle(self: Arc<Self>, charge: crate::decision::Charge, actual: Cost) {
+    pub(super) fn settle(self: Arc<Self>, charge: Charge, actual: Cost) {
         self.observer.settled(actual);
         self.allow_for(charge.cost, actual);
-        if actual == charge.cost {
-            return;
+        if actual != charge.cost {
+            self.correct(charge, actual);
         }
+    }
+
+    /// What was reserved is not used: its request was never sent.
+    pub(super) fn withdraw(self: Arc<Self>, charge: Charge) {
+        self.observer.settled(Cost::ZERO);
+        self.correct(charge, Cost::ZERO);
+    }
+
+    fn correct(self: Arc<Self>, charge: Charge, actual: Cost) {
         match self.limiter().settle(&self.key, &charge, actual).try_into_ready() {
             Ok(_) => self.queue.rouse(&self.key),
             Err(settling) => {

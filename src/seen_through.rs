@@ -1,0 +1,66 @@
+//! A call that is seen through, whether or not anybody waits for it to the end.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::runtime::Handle;
+
+/// Undoes what a call came to that nobody waits for any more.
+pub(crate) trait Undo<T>: Send + 'static {
+    fn undo(self, output: T) -> impl Future<Output = ()> + Send;
+}
+
+/// A call whose output comes with what would have undone it.
+///
+/// Dropped before it is there, the call goes on in a task of the Tokio runtime, and what it comes to is
+/// undone: a server may have done by then what it was asked to, and has no other way to hear that it was
+/// for nothing. Where there is no runtime, or it ends before the call does, that is lost.
+///
+/// It costs an allocation, because a future that was polled can be moved into a task in no other way.
+#[must_use = "futures do nothing unless polled"]
+pub(crate) struct SeenThrough<F: Call, U: Undo<F::Output>> {
+    call: Option<(Pin<Box<F>>, U)>,
+}
+
+/// A future that can go on in a task.
+pub(crate) trait Call: Future<Output: Send> + Send + 'static {}
+
+impl<F: Future<Output: Send> + Send + 'static> Call for F {}
+
+impl<F: Call, U: Undo<F::Output>> SeenThrough<F, U> {
+    pub(crate) fn new(call: F, undo: U) -> Self {
+        Self { call: Some((Box::pin(call), undo)) }
+    }
+}
+
+/// Nothing in it is pinned but what has a box of its own.
+impl<F: Call, U: Undo<F::Output>> Unpin for SeenThrough<F, U> {}
+
+impl<F: Call, U: Undo<F::Output>> Future for SeenThrough<F, U> {
+    type Output = (F::Output, U);
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        // Taken out meanwhile: a call that panics is not polled again by a task.
+        let (mut call, undo) = self.call.take().expect("a future is not polled after it is ready");
+        match call.as_mut().poll(context) {
+            Poll::Ready(output) => Poll::Ready((output, undo)),
+            Poll::Pending => {
+                self.call = Some((call, undo));
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<F: Call, U: Undo<F::Output>> Drop for SeenThrough<F, U> {
+    fn drop(&mut self) {
+        if let Some((call, undo)) = self.call.take()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            drop(runtime.spawn(async move { undo.undo(call.await).await }));
+        }
+    }
+}
