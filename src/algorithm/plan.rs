@@ -19,8 +19,9 @@ use crate::{
 /// `retry_after` is that of the limit that takes longest.
 ///
 /// When a plan is changed, a limit keeps what was used if one of its name and kind was there before,
-/// wherever in the plan it stood. What was used of a limit that is gone is kept until it has come back:
-/// should callers differ in which limits they know, none of them forgets what another counts.
+/// wherever in the plan it stood. Token and leaky buckets are of one kind, any other algorithm is its own.
+/// What was used of a limit that is gone, or now of another kind, is kept until it has come back: should
+/// callers differ in which limits they know, none of them forgets what another counts.
 ///
 /// ```
 /// use tower_quota::{Cost, PolicyName, Quota};
@@ -111,10 +112,12 @@ impl Plan {
             let kept = state.of_limit(limit).cloned();
             (limit.clone(), kept.unwrap_or_else(|| limit.rule.initial(now)))
         });
-        let is_own = |limit: &Limit| self.limits.iter().any(|own| own.name == limit.name);
+        let is_own = |(limit, state): &(&Limit, &RuleState)| {
+            self.limits.iter().any(|own| own.keeps(&limit.name, state))
+        };
         let others = state.limits.iter().zip(&state.states);
         let others = others
-            .filter(|(limit, state)| !is_own(limit) && now < limit.rule.idle_at(state))
+            .filter(|other| !is_own(other) && now < other.0.rule.idle_at(other.1))
             .map(|(limit, state)| (limit.clone(), state.clone()));
         let (limits, states): (Vec<_>, Vec<_>) = own.chain(others).take(Self::MAX_LIMITS).unzip();
         let is_alone = limits.len() == self.limits.len();
@@ -189,16 +192,26 @@ impl PlanState {
     }
 
     fn begins_as(&self, plan: &Plan) -> bool {
-        let first = self.limits.get(..plan.limits.len());
-        first.is_some_and(|first| {
-            first.iter().zip(&*plan.limits).all(|(own, other)| own.name == other.name)
-        })
+        let mut first = plan.limits.iter().zip(self.each());
+        plan.limits.len() <= self.states.len()
+            && first.all(|(limit, (name, state))| limit.keeps(name, state))
     }
 
-    /// The state of the limit that has this one's name.
+    /// The state that this limit goes on with.
     fn of_limit(&self, limit: &Limit) -> Option<&RuleState> {
-        let place = self.limits.iter().position(|own| own.name == limit.name)?;
-        self.states.get(place)
+        self.each().find(|(name, state)| limit.keeps(name, state)).map(|(_, state)| state)
+    }
+
+    /// The states by the names of their limits. Of one name there may be several, each of a kind.
+    fn each(&self) -> impl Iterator<Item = (&PolicyName, &RuleState)> {
+        self.limits.iter().map(|limit| &limit.name).zip(&self.states)
+    }
+}
+
+impl Limit {
+    /// Whether it goes on with the state that a limit of this name has left.
+    fn keeps(&self, name: &PolicyName, state: &RuleState) -> bool {
+        self.name == *name && self.rule.has(state)
     }
 }
 
@@ -328,7 +341,7 @@ impl Algorithm for Plan {
                 let own = if is_own {
                     self.limits.get(place)
                 } else {
-                    self.limits.iter().find(|own| own.name == its.name)
+                    self.limits.iter().find(|own| own.keeps(&its.name, state))
                 };
                 own.unwrap_or(its).rule.idle_at(state)
             });

@@ -134,6 +134,15 @@ macro_rules! rules {
             }
         }
 
+        impl Rule {
+            /// Whether a state is of its kind, so that it can go on with it.
+            pub(super) const fn has(&self, state: &RuleState) -> bool {
+                match self {
+                    $(Self::$rule(_) => matches!(state, RuleState::$state(_)),)+
+                }
+            }
+        }
+
         impl Share for Rule {
             fn share(&self, portion: Portion) -> Self {
                 with_rule!(self, |rule| rule.share(portion).into())

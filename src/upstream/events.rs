@@ -1,3 +1,5 @@
+use memchr::memchr2;
+
 /// Takes server-sent events apart as they pass, without keeping a line.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Events {
@@ -51,7 +53,7 @@ impl Events {
             }
             match self.state {
                 State::Data | State::Other => {
-                    let end = rest.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
+                    let end = memchr2(b'\r', b'\n', rest);
                     let (run, behind) = rest.split_at(end.unwrap_or(rest.len()));
                     if matches!(self.state, State::Data) {
                         found(Part::Data(run));

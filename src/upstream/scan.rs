@@ -1,3 +1,9 @@
+mod piece;
+
+use memchr::memchr2;
+
+pub(super) use self::piece::Value;
+use self::piece::{characters, is_delimiter, plain_text};
 use super::paths::Paths;
 
 /// Finds values in JSON as it passes, without keeping it.
@@ -27,22 +33,6 @@ impl Default for Scanner {
     fn default() -> Self {
         Self::keeping(MAX_TEXT)
     }
-}
-
-/// A value that a path leads to.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Value<'a> {
-    Text {
-        /// Its beginning, without escapes.
-        text: &'a [u8],
-        characters: u64,
-    },
-    /// A number, as it is written.
-    Number(&'a [u8]),
-    /// An object, at its beginning.
-    Object,
-    /// A truth value or null.
-    Word(&'a [u8]),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -98,6 +88,9 @@ impl Scanner {
     }
 
     /// Reads a part. `found` gets what the paths lead to: the target and the value.
+    ///
+    /// Most texts and words are in one part from end to end: these are looked at where they are, and those that
+    /// nobody asks for are leapt over. Only what goes on in the next part is kept.
     pub(super) fn data(
         &mut self,
         paths: &Paths,
@@ -105,38 +98,20 @@ impl Scanner {
         found: &mut impl FnMut(usize, Value<'_>),
     ) {
         while let Some((byte, rest)) = data.split_first() {
-            // The long part of a text goes at once.
-            if let State::Text { is_key } = self.state {
-                let end = data.iter().position(|byte| matches!(byte, b'"' | b'\\'));
-                let (run, behind) = data.split_at(end.unwrap_or(data.len()));
-                self.keep(run, is_key, paths);
-                data = match behind.split_first() {
-                    Some((b'"', behind)) => {
-                        self.end_text(is_key, paths, found);
-                        behind
-                    }
-                    Some((_, behind)) => {
-                        self.state = State::Escape { is_key };
-                        behind
-                    }
-                    None => behind,
-                };
-                continue;
-            }
-            data = rest;
-            match self.state {
-                State::Between => self.between(*byte, paths, found),
-                State::Escape { is_key } => self.escape(*byte, is_key, paths),
+            data = match self.state {
+                State::Between if self.passed_over > 0 => self.pass_over(data),
+                State::Between => self.between(data, paths, found),
+                State::Text { is_key } => self.text(data, is_key, paths, found),
+                State::Word => self.word(data, paths, found),
+                State::Escape { is_key } => {
+                    self.escape(*byte, is_key, paths);
+                    rest
+                }
                 State::Unicode { is_key, digits, unit } => {
                     self.unicode(*byte, is_key, digits, unit, paths);
+                    rest
                 }
-                State::Word if is_delimiter(*byte) => {
-                    self.end_word(paths, found);
-                    self.between(*byte, paths, found);
-                }
-                State::Word => self.keep(&[*byte], false, paths),
-                State::Text { .. } => {}
-            }
+            };
         }
     }
 
@@ -164,32 +139,125 @@ impl Scanner {
         *half = None;
     }
 
-    fn between(&mut self, byte: u8, paths: &Paths, found: &mut impl FnMut(usize, Value<'_>)) {
+    fn between<'d>(
+        &mut self,
+        data: &'d [u8],
+        paths: &Paths,
+        found: &mut impl FnMut(usize, Value<'_>),
+    ) -> &'d [u8] {
+        let Some((byte, rest)) = data.split_first() else { return data };
         match byte {
-            b'{' | b'[' => self.open(byte == b'{', paths, found),
+            b'{' | b'[' => self.open(*byte == b'{', paths, found),
             b'}' | b']' => self.close(),
             b',' => {
                 self.next = match self.levels.last() {
-                    _ if self.passed_over > 0 => Next::Nobody,
                     Some(Level { is_object: true, .. }) => Next::Key,
                     Some(Level { node, .. }) => Next::Node(*node),
                     None => Next::Root,
                 };
             }
             b':' | b' ' | b'\t' | b'\r' | b'\n' => {}
-            _ => {
-                self.text.clear();
-                self.characters = 0;
-                self.is_cut = false;
-                self.half = None;
-                if byte == b'"' {
-                    self.state = State::Text { is_key: matches!(self.next, Next::Key) };
+            b'"' => {
+                let is_key = matches!(self.next, Next::Key);
+                let Some((text, rest)) = plain_text(rest) else {
+                    self.begin(State::Text { is_key });
+                    return rest;
+                };
+                let kept = &text[..text.len().min(self.max_text)];
+                if is_key {
+                    self.take_key(kept, kept.len() < text.len(), paths);
                 } else {
-                    self.state = State::Word;
-                    self.keep(&[byte], false, paths);
+                    self.take_value(paths, found, || {
+                        Some(Value::Text { text: kept, characters: characters(text) })
+                    });
                 }
+                return rest;
+            }
+            _ => {
+                let Some(end) = data.iter().position(is_delimiter) else {
+                    self.begin(State::Word);
+                    return data;
+                };
+                let (word, rest) = data.split_at(end);
+                let kept = &word[..word.len().min(self.max_text)];
+                self.take_value(paths, found, || Value::of_word(kept));
+                return rest;
             }
         }
+        rest
+    }
+
+    /// Counts through a part that nobody asks for: in it only texts matter, and what opens and closes.
+    fn pass_over<'d>(&mut self, data: &'d [u8]) -> &'d [u8] {
+        let mut left = data;
+        while self.passed_over > 0 {
+            let next =
+                left.iter().position(|byte| matches!(byte, b'"' | b'{' | b'[' | b'}' | b']'));
+            let Some((byte, rest)) = next.and_then(|next| left[next..].split_first()) else {
+                return &[];
+            };
+            left = rest;
+            match byte {
+                b'"' => match plain_text(rest) {
+                    Some((_, rest)) => left = rest,
+                    None => {
+                        self.begin(State::Text { is_key: false });
+                        return rest;
+                    }
+                },
+                b'{' | b'[' => self.passed_over = self.passed_over.saturating_add(1),
+                _ => self.close(),
+            }
+        }
+        left
+    }
+
+    /// Begins a text or a word of which the end is not here, or not plain.
+    fn begin(&mut self, state: State) {
+        self.text.clear();
+        self.characters = 0;
+        self.is_cut = false;
+        self.half = None;
+        self.state = state;
+    }
+
+    /// Goes on with a text.
+    fn text<'d>(
+        &mut self,
+        data: &'d [u8],
+        is_key: bool,
+        paths: &Paths,
+        found: &mut impl FnMut(usize, Value<'_>),
+    ) -> &'d [u8] {
+        let end = memchr2(b'"', b'\\', data).unwrap_or(data.len());
+        let (run, behind) = data.split_at(end);
+        self.keep(run, is_key, paths);
+        let Some((byte, rest)) = behind.split_first() else { return behind };
+        if *byte == b'"' {
+            self.end_text(is_key, paths, found);
+        } else {
+            self.state = State::Escape { is_key };
+        }
+        rest
+    }
+
+    /// Goes on with a word.
+    fn word<'d>(
+        &mut self,
+        data: &'d [u8],
+        paths: &Paths,
+        found: &mut impl FnMut(usize, Value<'_>),
+    ) -> &'d [u8] {
+        let end = data.iter().position(is_delimiter);
+        let (run, rest) = data.split_at(end.unwrap_or(data.len()));
+        self.keep(run, false, paths);
+        if end.is_some() {
+            self.state = State::Between;
+            let text = std::mem::take(&mut self.text);
+            self.take_value(paths, found, || Value::of_word(&text));
+            self.text = text;
+        }
+        rest
     }
 
     /// Opens an object or an array. A part that nobody asks for is only counted through.
@@ -240,9 +308,7 @@ impl Scanner {
             return;
         }
         self.half = None;
-        // The bytes that go on with a character are not its beginning.
-        let begun = run.iter().filter(|byte| **byte & 0xC0 != 0x80).count();
-        self.characters = self.characters.saturating_add(begun as u64);
+        self.characters = self.characters.saturating_add(characters(run));
         let room = self.max_text - self.text.len();
         self.is_cut |= run.len() > room;
         self.text.extend_from_slice(&run[..run.len().min(room)]);
@@ -294,28 +360,34 @@ impl Scanner {
 
     fn end_text(&mut self, is_key: bool, paths: &Paths, found: &mut impl FnMut(usize, Value<'_>)) {
         self.state = State::Between;
+        let text = std::mem::take(&mut self.text);
         if is_key {
-            let child = self.levels.last().and_then(|level| paths.child(level.node, &self.text));
-            self.next = child.filter(|_| !self.is_cut).map_or(Next::Nobody, Next::Node);
-            return;
+            self.take_key(&text, self.is_cut, paths);
+        } else {
+            let characters = self.characters;
+            self.take_value(paths, found, || Some(Value::Text { text: &text, characters }));
         }
-        if let Some(node) = self.asked() {
-            let value = Value::Text { text: &self.text, characters: self.characters };
-            paths.targets(node).iter().for_each(|target| found(*target, value));
-        }
-        self.after_value();
+        self.text = text;
     }
 
-    fn end_word(&mut self, paths: &Paths, found: &mut impl FnMut(usize, Value<'_>)) {
-        self.state = State::Between;
+    /// A key is there, or what is kept of it.
+    fn take_key(&mut self, key: &[u8], is_cut: bool, paths: &Paths) {
+        let child = self.levels.last().and_then(|level| paths.child(level.node, key));
+        self.next = child.filter(|_| !is_cut).map_or(Next::Nobody, Next::Node);
+    }
+
+    /// A text or a word is there. It is looked at if anybody asks for it.
+    fn take_value<'v>(
+        &mut self,
+        paths: &Paths,
+        found: &mut impl FnMut(usize, Value<'_>),
+        value: impl FnOnce() -> Option<Value<'v>>,
+    ) {
         if let Some(node) = self.asked()
-            && let Some(first) = self.text.first()
+            && let targets @ [_, ..] = paths.targets(node)
+            && let Some(value) = value()
         {
-            let value = match first {
-                b'0'..=b'9' | b'-' => Value::Number(&self.text),
-                _ => Value::Word(&self.text),
-            };
-            paths.targets(node).iter().for_each(|target| found(*target, value));
+            targets.iter().for_each(|target| found(*target, value));
         }
         self.after_value();
     }
@@ -325,10 +397,6 @@ impl Scanner {
             self.next = Next::Nobody;
         }
     }
-}
-
-const fn is_delimiter(byte: u8) -> bool {
-    matches!(byte, b',' | b':' | b'{' | b'}' | b'[' | b']' | b'"' | b' ' | b'\t' | b'\r' | b'\n')
 }
 
 /// The bytes of a key or a text that are kept.

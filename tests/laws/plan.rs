@@ -3,7 +3,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tower_quota::{
     Cost, Decision, PolicyName, Quota, RetryAfter,
-    algorithm::{Algorithm, FixedWindow, Plan, SlidingLog, TokenBucket},
+    algorithm::{Algorithm, FixedWindow, Plan, Rule, SlidingLog, TokenBucket},
 };
 
 use crate::{
@@ -205,4 +205,36 @@ fn what_was_used_of_a_limit_that_is_gone_comes_back_all_the_same() {
     let hour = 3_600_000_000_000;
     assert!(by_name(&[0]).decide(&mut state, at(hour), Cost::ONE).is_allowed());
     assert_eq!(by_name(&[1, 0]).available(&state, at(hour), Cost::ZERO.with(1, 1)), 100);
+}
+
+/// A provider's limit that is told to be a window where it was a bucket, by one of two instances: neither
+/// forgets what the other counts, and what else is in the plan does not notice.
+#[test]
+fn a_limit_that_changes_its_kind_and_back_loses_nothing_and_takes_nothing_else_along() {
+    let with = |rule: Rule| {
+        let plan = Plan::new()
+            .limit(name("before"), TokenBucket::new(Quota::per_day(100)))
+            .limit(name("changed"), rule)
+            .limit_on(TOKENS, name("behind"), SlidingLog::new(Quota::per_day(100)));
+        plan.build().unwrap()
+    };
+    let bucket = with(TokenBucket::new(Quota::per_day(50)).into());
+    let window = with(FixedWindow::new(Quota::per_day(40)).into());
+    let each = Cost::ONE.with(TOKENS, 1);
+    let mut state = bucket.initial(at(0));
+    let mut take = |plan: &Plan, times: usize| {
+        for _ in 0..times {
+            assert!(plan.decide(&mut state, at(0), each).is_allowed());
+        }
+        let left = |each| plan.available(&state, at(0), each);
+        (left(Cost::ONE), left(Cost::ZERO.with(TOKENS, 1)))
+    };
+    assert_eq!(take(&bucket, 10), (40, 90));
+    assert_eq!(take(&window, 5), (35, 85), "of its own kind nothing was used");
+    assert_eq!(take(&bucket, 1), (39, 84), "what was used before is used");
+    assert_eq!(take(&window, 1), (34, 83));
+    let requests = Plan::new().limit(name("before"), TokenBucket::new(Quota::per_day(100)));
+    assert_eq!(requests.build().unwrap().available(&state, at(0), Cost::ONE), 83);
+    // All come back at last: nothing is kept for ever.
+    assert!(bucket.idle_at(&state) <= at(86_400_000_000_000 * 2));
 }

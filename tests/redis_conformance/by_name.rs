@@ -6,7 +6,7 @@ use std::time::Duration;
 use redis::AsyncCommands as _;
 use tower_quota::{
     Cost, Demand, Key, PolicyName, Quota,
-    algorithm::{Algorithm, Plan, SlidingLog, TokenBucket},
+    algorithm::{Algorithm, FixedWindow, Plan, SlidingLog, TokenBucket},
     backend::{
         Backend,
         redis::{Redis, RedisBuilder, Server},
@@ -19,7 +19,7 @@ use crate::{
     servers::{Flavor, Standalone},
 };
 
-/// Some of four limits in some order. Two are of one kind.
+/// Some of four limits in some order. Two are of one kind, and one is now of this kind and then of that.
 fn drawn(random: &mut Random) -> Plan {
     let quota = Quota::new(1_000, Duration::from_secs(1_000)).expect("a quota");
     let mut places: Vec<usize> = (0..4).collect();
@@ -32,6 +32,7 @@ fn drawn(random: &mut Random) -> Plan {
         let name = PolicyName::from_static(["a", "of-eight", "of-nine-9", "d.4"][*place]);
         match place {
             3 => plan.limit_on(3, name, SlidingLog::new(quota).max_entries(10)),
+            1 if random.below(3) == 0 => plan.limit_on(1, name, FixedWindow::new(quota)),
             _ => plan.limit_on(*place, name, TokenBucket::new(quota)),
         }
     });

@@ -1,7 +1,8 @@
 -- Several limits on one key: see `Plan`. The state has a part for each: its kind, the instant from
 -- which it is as good as none, the lengths of its name and of itself, and these two. A job has one for
--- each limit, too. Parts are known by their names: who asks may have others, or have them in another
--- order. Those that a job has no limit for stay until they are as good as none, MOST_PARTS at the most.
+-- each limit, too. Parts are known by their kinds and names: who asks may have others, or have them in
+-- another order. Those that a job has no limit for stay until they are as good as none, MOST_PARTS at the
+-- most.
 local algorithms = { meter, fixed_window, sliding_window, sliding_counter, sliding_log }
 local MOST_PARTS = 64
 local function plan(state, job, from, now, as, as_count)
@@ -18,19 +19,19 @@ local function plan(state, job, from, now, as, as_count)
     place = place + 32 + letters + length
     must(place - 1 <= #state)
     local name = string.sub(state, place - length - letters, place - length - 1)
-    kept[name] = { kind, idle, string.sub(state, place - length, place - 1) }
-    others[#others + 1] = name
+    local known = kind .. ' ' .. name
+    kept[known] = { kind, idle, name, string.sub(state, place - length, place - 1) }
+    others[#others + 1] = known
   end
   place = from + 40
   for limit = 1, limits do
     local kind, letters, length = struct.unpack('<ddd', job, place)
     local name = string.sub(job, place + 24, place + 23 + letters)
-    local its = kept[name]
+    local known = kind .. ' ' .. name
+    local its = kept[known]
     idles[limit] = 0
-    if its and its[1] == kind then
-      parts[limit], idles[limit] = #its[3] > 0 and its[3] or nil, its[2]
-    end
-    kept[name] = nil
+    if its then parts[limit], idles[limit] = #its[4] > 0 and its[4] or nil, its[2] end
+    kept[known] = nil
     kinds[limit], names[limit], jobs[limit] = kind, name, place + 24 + letters
     place = place + 24 + letters + length
   end
@@ -88,10 +89,9 @@ local function plan(state, job, from, now, as, as_count)
     write_part(kinds[limit], idles[limit], names[limit], parts[limit] or '')
   end
   for other = 1, #others do
-    local name = others[other]
-    local its = kept[name]
+    local its = kept[others[other]]
     if its and its[2] > now and #written < MOST_PARTS then
-      write_part(its[1], its[2], name, its[3])
+      write_part(its[1], its[2], its[3], its[4])
     end
   end
   return count, before, table.concat(written), idle
