@@ -19,7 +19,7 @@ use super::{
     error::QueueError,
     line::Wakes,
     lines::retire,
-    seat::Outcome,
+    seat::{Outcome, Seat},
     shared::{Joined, Newcomer, Shared, until},
 };
 use crate::{
@@ -227,7 +227,7 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
             }
             wakes.discard(seat.listen(context.waker()));
             let own = this.limit.as_ref();
-            let ask = |limit: Option<&Limit<A>>, cost| shared.ask(this.key, limit, cost);
+            let ask = |seat: &Seat<A>, refused_for| shared.ask_after(this.key, seat, refused_for);
             let pending = line.drive(rank, now, ask, &mut wakes);
             let outcome = seat.fetch();
             let is_over = this.ask.deadline.is_some_and(|latest| latest <= now);
