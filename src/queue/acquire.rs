@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     algorithm::Algorithm, backend::Backend, decision::Decision, error::BackendError, key::Key,
-    limiter::Limit, observe::queues::QueueEnd, time::timer_now,
+    limiter::Limit, maybe_ready::MaybeReady, observe::queues::QueueEnd, time::timer_now,
 };
 
 pin_project! {
@@ -101,7 +101,7 @@ impl<A: Algorithm, B: Backend<A>> Future for Acquire<A, B> {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.as_mut().project();
+        let this = self.as_mut().project();
         if matches!(this.stage, Stage::New) && this.shared.is_deserted() {
             // ## New => end
             //
@@ -114,19 +114,34 @@ impl<A: Algorithm, B: Backend<A>> Future for Acquire<A, B> {
                 && charge.delay.is_zero()
             {
                 *this.stage = Stage::Done;
-                return Poll::Ready(Ok(this.shared.admit_at_once(*snapshot, *charge)));
+                this.shared.ended(QueueEnd::AtOnce, None);
+                return Poll::Ready(Ok(Admitted::at_once(*snapshot, *charge)));
             }
-            let next = this.asked(asked.try_into_ready(), context.waker());
-            if let Some(ended) = this.go(next) {
-                return Poll::Ready(ended);
-            }
+            return self.go_on_from(asked, context);
         }
         self.go_on(context)
     }
 }
 
 impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
+    /// Goes on from an answer that was not the usual one. Apart, so that the usual path shares no variable
+    /// with it.
+    #[inline(never)]
+    fn go_on_from(
+        mut self: Pin<&mut Self>,
+        asked: MaybeReady<B::Decide>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Admitted, QueueError>> {
+        let mut this = self.as_mut().project();
+        let next = this.asked(asked.try_into_ready(), context.waker());
+        if let Some(ended) = this.go(next) {
+            return Poll::Ready(ended);
+        }
+        self.go_on(context)
+    }
+
     /// Goes through the stages, from where it is to its end or until it has to wait.
+    #[inline(never)]
     fn go_on(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

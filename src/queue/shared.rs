@@ -3,7 +3,6 @@ use std::{sync::Arc, task::Waker, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    admitted::Admitted,
     ask::Ask,
     builder::Settings,
     error::QueueError,
@@ -357,13 +356,6 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
             _ => &self.counters.turned_away,
         });
         self.observer.ended(self.name(), end, waited);
-    }
-
-    /// Admits one who did not have to wait.
-    #[inline]
-    pub(super) fn admit_at_once(&self, snapshot: Snapshot, charge: Charge) -> Admitted {
-        self.ended(QueueEnd::AtOnce, None);
-        Admitted { snapshot, charge, waited: Duration::ZERO, promised: Duration::ZERO }
     }
 
     /// Notes how long somebody has waited at most.
