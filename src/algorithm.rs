@@ -31,7 +31,7 @@ mod sliding_window;
 mod token_bucket;
 mod window;
 
-use std::fmt::Debug;
+use std::{fmt::Debug, time::Duration};
 
 #[cfg(feature = "calendar")]
 pub use self::calendar::Calendar;
@@ -115,6 +115,16 @@ pub trait Algorithm: Clone + Debug + PartialEq + Send + Sync + 'static {
     /// The most that the limit ever holds: a greater cost is never admitted. For the check that
     /// layers make at their start.
     fn capacity(&self) -> Cost;
+
+    /// The limit by which one is decided who was refused, and has waited for so long at the head of its
+    /// line since: it may be given a turn that is so much farther away.
+    ///
+    /// So it has its turn after those who wait for longer and before those who come later, however much it
+    /// asks for and wherever they wait. `None`, unless the limit gives out turns before they come.
+    fn after_waiting(&self, waited: Duration) -> Option<Self> {
+        let _ = waited;
+        None
+    }
 
     /// Takes what is above `left` from the limit at the place `policy`. Of one that is not there nothing
     /// is taken.

@@ -43,15 +43,16 @@ pub(crate) fn print(extent: Extent) {
         .refill(1_000_000)
         .interval(Duration::from_millis(1))
         .build();
+    // Each is awaited, as programs do it, and not moved about before.
     let ways: [&dyn Fn() -> bool; WAYS.len()] = [
-        &|| direct.until_ready().now_or_never().is_some(),
-        &|| keyed.until_key_ready(&"hot").now_or_never().is_some(),
+        &|| async { direct.until_ready().await }.now_or_never().is_some(),
+        &|| async { keyed.until_key_ready(&"hot").await }.now_or_never().is_some(),
         &|| direct.check().is_ok(),
-        &|| leaky_bucket.acquire_one().now_or_never().is_some(),
-        &|| queue.acquire(&key, 1).now_or_never().is_some_and(|admitted| admitted.is_ok()),
+        &|| async { leaky_bucket.acquire_one().await }.now_or_never().is_some(),
+        &|| async { queue.acquire(&key, 1).await.is_ok() }.now_or_never() == Some(true),
         &|| {
-            let decision = limiter.decide(&key, Cost::ONE).now_or_never();
-            decision.is_some_and(|decision| decision.is_ok_and(|decision| decision.is_allowed()))
+            let decision = async { limiter.decide(&key, Cost::ONE).await };
+            decision.now_or_never().is_some_and(|decision| decision.is_ok_and(|it| it.is_allowed()))
         },
         &|| limiter.decide_now(&key, 1).is_ok_and(|decision| decision.is_allowed()),
     ];

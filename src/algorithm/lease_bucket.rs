@@ -25,6 +25,9 @@ use crate::{
 /// are older, but not before the demand. Any interval of length `d` releases at most
 /// `burst + rate × d`.
 ///
+/// Before a [queue](crate::queue#one-limit-for-many-instances) it hands out turns, and nobody passes a large
+/// cost for ever.
+///
 /// With nothing ahead, which is the default, it decides as a token bucket does. Their states are
 /// alike too, and each takes over the other's.
 ///
@@ -67,8 +70,14 @@ impl LeaseBucket {
     /// left of `ahead` beyond them is of no use.
     #[must_use]
     pub fn ahead(self, ahead: Duration) -> Self {
-        let units = self.quota.units_in(ahead);
-        Self { meter: Meter::new(self.quota, self.burst.saturating_add(units)), ..self }
+        let burst = Self { meter: Meter::new(self.quota, self.burst), ..self };
+        burst.units_more(self.quota.units_in(ahead))
+    }
+
+    /// The same bucket with so many more tokens ahead.
+    fn units_more(self, units: u64) -> Self {
+        let capacity = self.meter.capacity().saturating_add(units);
+        Self { meter: Meter::new(self.quota, capacity), ..self }
     }
 
     /// The tokens that it holds, without those ahead.
@@ -153,6 +162,15 @@ impl Algorithm for LeaseBucket {
 
     fn policies(&self, name: &PolicyName) -> Vec<QuotaPolicy> {
         vec![QuotaPolicy::new(name.clone(), self.meter.capacity(), self.meter.period())]
+    }
+
+    /// What comes in that time is ahead too, and the token that comes next: a waiter whose turn is near
+    /// need not ask for it again.
+    fn after_waiting(&self, waited: Duration) -> Option<Self> {
+        if waited.is_zero() {
+            return Some(*self);
+        }
+        Some(self.units_more(self.quota.units_in(waited).saturating_add(1)))
     }
 
     /// The burst and what is ahead.

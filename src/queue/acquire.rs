@@ -19,12 +19,12 @@ use super::{
     error::QueueError,
     line::Wakes,
     lines::retire,
-    seat::Outcome,
+    seat::{Outcome, Seat},
     shared::{Asking, Joined, Newcomer, Shared, until},
 };
 use crate::{
     algorithm::Algorithm, backend::Backend, decision::Decision, error::BackendError, key::Key,
-    limiter::Limit, observe::queues::QueueEnd, time::timer_now,
+    limiter::Limit, maybe_ready::MaybeReady, observe::queues::QueueEnd, time::timer_now,
 };
 
 pin_project! {
@@ -102,7 +102,7 @@ impl<A: Algorithm, B: Backend<A>> Future for Acquire<A, B> {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.as_mut().project();
+        let this = self.as_mut().project();
         if matches!(this.stage, Stage::New) && this.shared.is_deserted() {
             // ## New => end
             //
@@ -115,19 +115,34 @@ impl<A: Algorithm, B: Backend<A>> Future for Acquire<A, B> {
                 && charge.delay.is_zero()
             {
                 *this.stage = Stage::Done;
-                return Poll::Ready(Ok(this.shared.admit_at_once(*snapshot, *charge)));
+                this.shared.ended(QueueEnd::AtOnce, None);
+                return Poll::Ready(Ok(Admitted::at_once(*snapshot, *charge)));
             }
-            let next = this.asked(asked.try_into_ready(), context.waker());
-            if let Some(ended) = this.go(next) {
-                return Poll::Ready(ended);
-            }
+            return self.go_on_from(asked, context);
         }
         self.go_on(context)
     }
 }
 
 impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
+    /// Goes on from an answer that was not the usual one. Apart, so that the usual path shares no variable
+    /// with it.
+    #[inline(never)]
+    fn go_on_from(
+        mut self: Pin<&mut Self>,
+        asked: MaybeReady<B::Decide>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Admitted, QueueError>> {
+        let mut this = self.as_mut().project();
+        let next = this.asked(asked.try_into_ready(), context.waker());
+        if let Some(ended) = this.go(next) {
+            return Poll::Ready(ended);
+        }
+        self.go_on(context)
+    }
+
     /// Goes through the stages, from where it is to its end or until it has to wait.
+    #[inline(never)]
     fn go_on(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -228,9 +243,9 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
             }
             wakes.discard(seat.listen(context.waker()));
             let own = this.limit.as_ref();
-            let ask = |limit: Option<&Limit<A>>, cost| {
-                let asked = shared.ask(this.key, limit, cost).try_into_ready();
-                asked.map_err(|decide| shared.see_through(this.key, limit, decide))
+            let ask = |seat: &Seat<A>, refused_for| {
+                let asked = shared.ask_after(this.key, seat, refused_for).try_into_ready();
+                asked.map_err(|decide| shared.see_through(this.key, seat.limit.as_ref(), decide))
             };
             let pending = line.drive(rank, now, ask, &mut wakes);
             let outcome = seat.fetch();

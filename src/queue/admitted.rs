@@ -17,3 +17,11 @@ pub struct Admitted {
     /// a timer was late.
     pub promised: Duration,
 }
+
+impl Admitted {
+    /// One who did not have to wait.
+    #[inline(always)]
+    pub(super) const fn at_once(snapshot: Snapshot, charge: Charge) -> Self {
+        Self { snapshot, charge, waited: Duration::ZERO, promised: Duration::ZERO }
+    }
+}

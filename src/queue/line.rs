@@ -15,7 +15,6 @@ use crate::{
     decision::{Decision, RetryAfter, Snapshot},
     error::BackendError,
     key::Key,
-    limiter::Limit,
 };
 
 /// Those who wait for one key. It exists only while there are any.
@@ -36,6 +35,10 @@ pub(super) struct Line<A: Algorithm, D> {
     told: Option<Rank>,
     /// Who was refused last, and when that one may ask again.
     due: Option<(Rank, Instant)>,
+    /// Since when whoever is the front is refused.
+    refused_since: Option<Instant>,
+    /// Whether a turn may be the [farther away](Algorithm::after_waiting) the longer it is waited for.
+    gains: bool,
     /// Whose decision is pending. Nobody else asks meanwhile.
     asking: Option<Rank>,
     /// Something was given back since that decision was asked for.
@@ -74,11 +77,13 @@ const BATCH: usize = 32;
 const FEW: usize = 64;
 
 impl<A: Algorithm, D> Line<A, D> {
-    pub(super) fn new(order: Order) -> Self {
+    pub(super) fn new(order: Order, algorithm: &A) -> Self {
         Self {
             schedule: Schedule::new(order),
             told: None,
             due: None,
+            refused_since: None,
+            gains: algorithm.after_waiting(Duration::ZERO).is_some(),
             asking: None,
             roused: false,
             begun: None,
@@ -123,9 +128,12 @@ impl<A: Algorithm, D> Line<A, D> {
         self.due()
     }
 
-    /// The front was refused until `due`.
-    pub(super) fn refuse_until(&mut self, rank: Rank, due: Instant, standing: Snapshot) {
-        self.due = Some((rank, due));
+    /// The front was refused, and told to come again after `wait`.
+    pub(super) fn refuse(&mut self, rank: Rank, wait: Duration, standing: Snapshot, now: Instant) {
+        self.refused_since.get_or_insert(now);
+        // What it may take grows as fast as what is in use shrinks: they meet half-way.
+        let wait = if self.gains { wait / 2 } else { wait };
+        self.due = Some((rank, later(now, wait)));
         self.standing = standing;
     }
 
@@ -240,10 +248,10 @@ impl<A: Algorithm, D> Line<A, D> {
                 self.miss();
             }
             // Later than now, so that a backend that says otherwise is not asked without end.
-            let due = later(now, wait.max(Duration::from_nanos(1)));
-            self.refuse_until(rank, due, snapshot);
+            self.refuse(rank, wait.max(Duration::from_nanos(2)), snapshot, now);
             return;
         }
+        self.refused_since = None;
         if was_due.is_some_and(|(_, due)| due < now) {
             self.miss();
         }
@@ -255,13 +263,14 @@ impl<A: Algorithm, D> Line<A, D> {
 }
 
 impl<A: Algorithm, D> Line<A, D> {
-    /// Asks for the front and those behind it, as far as their turns have come. A decision on `who`
+    /// Asks for the front and those behind it, as far as their turns have come, and says how long the front
+    /// was refused. A decision on `who`
     /// that is pending is returned: its owner polls it, and tells the [answer](Self::answered).
     pub(super) fn drive(
         &mut self,
         who: Rank,
         now: Instant,
-        ask: impl Fn(Option<&Limit<A>>, Cost) -> Result<Result<Decision, BackendError>, D>,
+        ask: impl Fn(&Seat<A>, Duration) -> Result<Result<Decision, BackendError>, D>,
         wakes: &mut Wakes,
     ) -> Option<D> {
         let mut left = BATCH;
@@ -284,7 +293,10 @@ impl<A: Algorithm, D> Line<A, D> {
             let flow = flow.clone();
             let asked = match self.begun.take() {
                 Some((of, decision)) if of == rank => Err(decision),
-                _ => ask(entry.value.limit.as_ref(), entry.value.cost),
+                _ => {
+                    let since = self.refused_since.unwrap_or(now);
+                    ask(&entry.value, now.saturating_duration_since(since))
+                }
             };
             match asked {
                 Ok(answer) => {

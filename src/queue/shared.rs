@@ -3,7 +3,6 @@ use std::{sync::Arc, task::Waker, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    admitted::Admitted,
     ask::Ask,
     builder::Settings,
     error::QueueError,
@@ -125,6 +124,22 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         SeenThrough::new(decide, Asker::new(self, key, limit))
     }
 
+    /// Asks the backend for the front of a line, that was refused for so long.
+    pub(super) fn ask_after(
+        &self,
+        key: &Key,
+        seat: &Seat<A>,
+        refused_for: Duration,
+    ) -> MaybeReady<B::Decide> {
+        if !refused_for.is_zero()
+            && let limit = self.limit(seat.limit.as_ref())
+            && let Some(limit) = limit.algorithm().after_waiting(refused_for)
+        {
+            return self.limiter.backend().decide(&limit, key, &Demand::exactly(seat.cost));
+        }
+        self.ask(key, seat.limit.as_ref(), seat.cost)
+    }
+
     /// The limit that somebody is decided by.
     pub(super) fn limit(&self, own: Option<&Limit<A>>) -> Limit<A> {
         own.map_or_else(|| self.limiter.limit(), Limit::clone)
@@ -145,7 +160,8 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let rank = order.rank(came.saturating_duration_since(self.made), ask.priority, turn);
         if !shard.contains_key(key) {
-            shard.insert(key.clone(), Box::new(Line::new(order)));
+            let limit = limit.unwrap_or_else(|| self.limiter.known_limit());
+            shard.insert(key.clone(), Box::new(Line::new(order, limit.algorithm())));
         }
         let line = shard.get_mut(key).expect("a line that was just made");
         let (flow, weight, size) = (ask.its_flow(), ask.weight, size_of_cost(ask.cost));
@@ -157,7 +173,7 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         if let Some((wait, standing)) = refusal
             && line.front() == Some(rank)
         {
-            line.refuse_until(rank, later(now, wait), standing);
+            line.refuse(rank, wait, standing, now);
         }
         let leavers = room.as_deref().unwrap_or_default();
         let (turn, forecast) = self.foresee(line, &newcomer, rank, leavers, now);
@@ -370,13 +386,6 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
             _ => &self.counters.turned_away,
         });
         self.observer.ended(self.name(), end, waited);
-    }
-
-    /// Admits one who did not have to wait.
-    #[inline]
-    pub(super) fn admit_at_once(&self, snapshot: Snapshot, charge: Charge) -> Admitted {
-        self.ended(QueueEnd::AtOnce, None);
-        Admitted { snapshot, charge, waited: Duration::ZERO, promised: Duration::ZERO }
     }
 
     /// Notes how long somebody has waited at most.

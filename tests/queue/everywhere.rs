@@ -10,7 +10,7 @@ use std::{
 use tokio::time::Instant;
 use tower_quota::{
     Limiter, Quota,
-    algorithm::{Algorithm, LeakyBucket, TokenBucket},
+    algorithm::{Algorithm, LeakyBucket, LeaseBucket, TokenBucket},
     backend::Backend,
     queue::{Order, QueueBuilder},
 };
@@ -135,6 +135,12 @@ async fn it_is_the_same_where_a_decision_is_made_before_it_is_heard_of() {
 #[tokio::test(start_paused = true)]
 async fn it_is_the_same_where_turns_are_given_out_ahead() {
     let bucket = LeakyBucket::new(Quota::per_second(10)).depth(3);
+    let times = everywhere(|| Limiter::new(bucket, store()), 700).await;
+    assert!(times >= 2 * 3 * 5, "it was only tried {times} times");
+    let times = everywhere(|| Limiter::new(bucket, Remote::new(millis(5))), 799).await;
+    assert!(times >= 3 * 3 * 5, "it was only tried {times} times");
+    // Two have turns at once that are to come, and the others when there is room for theirs.
+    let bucket = LeaseBucket::new(Quota::per_second(10), 1).ahead(millis(200));
     let times = everywhere(|| Limiter::new(bucket, store()), 700).await;
     assert!(times >= 2 * 3 * 5, "it was only tried {times} times");
     let times = everywhere(|| Limiter::new(bucket, Remote::new(millis(5))), 799).await;

@@ -4,8 +4,8 @@ use tokio::time::Instant;
 use tower_quota::{
     Cost, PolicyName, Quota,
     algorithm::{
-        Algorithm, FixedWindow, LeakyBucket, Plan, Rule, SlidingCounter, SlidingLog, SlidingWindow,
-        TokenBucket,
+        Algorithm, FixedWindow, LeakyBucket, LeaseBucket, Plan, Rule, SlidingCounter, SlidingLog,
+        SlidingWindow, TokenBucket,
     },
     queue::{Ask, Order},
 };
@@ -77,6 +77,30 @@ async fn turns_that_come_in_one_tick_of_the_timer_are_all_taken() {
     }
     let starts = starts(begin, waiting).await;
     assert_eq!((starts[5], starts[6], starts[999]), (0, 1, 332));
+}
+
+/// When the last of a thousand starts, in milliseconds, at 2,000 a second.
+async fn the_last_of_a_thousand<A: Algorithm>(algorithm: A) -> u128 {
+    let queue = builder(algorithm).build();
+    let begin = Instant::now();
+    let mut waiting = Vec::new();
+    for _ in 0..1_000 {
+        waiting.push(come(&queue, 1).await);
+    }
+    starts(begin, waiting).await.into_iter().max().expect("a thousand")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_below_a_tick_of_the_timer_is_used_up_where_turns_are_given_out_ahead() {
+    let quota = Quota::per_second(2_000);
+    for burst in 1..=3 {
+        let ahead = LeaseBucket::new(quota, burst).ahead(millis(5));
+        let last = the_last_of_a_thousand(ahead).await;
+        assert!((499..=501).contains(&last), "burst {burst}: {last} ms");
+    }
+    // Who is asked for when it can start finds one each time that a timer wakes somebody, and two come back.
+    assert!(the_last_of_a_thousand(TokenBucket::new(quota).burst(1)).await >= 990);
+    assert!(the_last_of_a_thousand(TokenBucket::new(quota).burst(2)).await <= 501);
 }
 
 #[tokio::test(start_paused = true)]

@@ -40,7 +40,8 @@ impl<A: Algorithm, B: Backend<A>> AcquireProjection<'_, A, B> {
     ) -> Step<A> {
         match asked {
             Ok(Ok(Decision::Allow { snapshot, charge })) if charge.delay.is_zero() => {
-                Ok(Next::Admitted(self.shared.admit_at_once(snapshot, charge)))
+                self.shared.ended(QueueEnd::AtOnce, None);
+                Ok(Next::Admitted(Admitted::at_once(snapshot, charge)))
             }
             Ok(answer) => {
                 self.arrive();
