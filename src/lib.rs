@@ -14,7 +14,6 @@ pub mod name;
 mod observe;
 mod quota;
 mod rejection;
-#[cfg(feature = "local")]
 mod sync;
 pub mod time;
 
