@@ -13,6 +13,11 @@ pub enum ConfigError {
         /// The most that the limit ever holds.
         capacity: u64,
     },
+    /// A header that names the client's address is a key, without a proxy that is trusted to write it.
+    ForgeableHeader {
+        /// The header.
+        header: String,
+    },
     /// Two limits of one limiter have the same name.
     DuplicateName {
         /// The name.
@@ -78,7 +83,8 @@ pub enum ConfigError {
         /// How many it has.
         limits: usize,
     },
-    /// One store is charged twice for each request.
+    /// One store is charged twice for each request. A layer does not know what it wraps, so it is
+    /// the first requests that show it: no `check` finds it at the start.
     CountedTwice {
         /// The name of the layer that found its store in use already.
         name: String,
@@ -107,6 +113,13 @@ impl fmt::Display for ConfigError {
                 "a request may cost {cost} but the limit never holds more than {capacity}, so it \
                  would be refused for ever: raise the limit (`.burst({cost})` for a token bucket, \
                  `.depth({cost})` for a leaky bucket) or lower the cost"
+            ),
+            Self::ForgeableHeader { header } => write!(
+                f,
+                "`{header}` is a key, but any client can write it, and so have a quota of its own for \
+                 each request: write `ClientAddr::new()`, or behind proxies \
+                 `ClientAddr::behind(TrustedProxies::parse([\"10.0.0.0/8\"])?)` with their networks, \
+                 and tell it the header by `.header(ProxyHeader::Single(..))` if it holds one address"
             ),
             Self::DuplicateName { name } => write!(
                 f,

@@ -41,7 +41,7 @@ macro_rules! shared_layer_items {
                 backend: B2,
             ) -> $layer<$($generic,)? B2, K, C, R, L> {
                 let limiter = Limiter::of(self.limiter.limit(), backend);
-                $layer { limiter, policy: self.policy, largest_cost: self.largest_cost }
+                $layer { limiter, policy: self.policy, largest: self.largest }
             }
 
             /// Names the limit, in answers, metrics and logs.
@@ -63,16 +63,19 @@ macro_rules! shared_layer_items {
             /// Takes more than one unit for a request: what `cost` says, a closure or
             /// [`Uniform`].
             ///
-            /// Tell the [largest](Self::largest_cost) there can be, so that a limit that never
-            /// holds so much is found at the start.
-            pub fn cost<C2>(self, cost: C2) -> $layer<$($generic,)? B, K, C2, R, L> {
+            /// What a closure will say is not known at the start: tell the
+            /// [largest](Self::largest_cost) there can be, so that a limit that never holds so
+            /// much is found then. `Uniform` tells it itself.
+            pub fn cost<C2: 'static>(self, cost: C2) -> $layer<$($generic,)? B, K, C2, R, L> {
+                let largest = self.largest.with_cost_of(&cost);
                 let layer = self.with_policy(|policy| policy.cost(cost));
-                $layer { largest_cost: Cost::ZERO, ..layer }
+                $layer { largest, ..layer }
             }
 
-            /// Says the largest cost that a request can have, for [`check`](Self::check).
+            /// Says the largest cost that a request can have, for [`check`](Self::check): before
+            /// or after the [`cost`](Self::cost) itself.
             pub fn largest_cost(self, largest: impl Into<Cost>) -> Self {
-                Self { largest_cost: largest.into(), ..self }
+                Self { largest: self.largest.with_said(largest.into()), ..self }
             }
 
             /// Tells callers of a refusal by `answer`. By default a refusal is the service's
@@ -124,18 +127,10 @@ macro_rules! shared_layer_items {
             ///
             /// # Errors
             ///
-            /// The [largest cost](Self::largest_cost) is more than the limit ever holds. A limit
-            /// that holds nothing is closed on purpose.
+            /// The [largest cost](Self::largest_cost) is more than the limit ever holds, in
+            /// whatever order the two were set. A limit that holds nothing is closed on purpose.
             pub fn check(&self) -> Result<(), ConfigError> {
-                let capacity = self.limiter.limit().algorithm().capacity();
-                for dimension in 0..Cost::DIMENSIONS {
-                    let (cost, capacity) =
-                        (self.largest_cost.get(dimension), capacity.get(dimension));
-                    if cost > capacity && capacity > 0 {
-                        return Err(ConfigError::CostAboveCapacity { cost, capacity });
-                    }
-                }
-                Ok(())
+                self.largest.check(self.limiter.limit().algorithm().capacity())
             }
 
             #[allow(dead_code, reason = "not every layer has settings of its own")]
@@ -149,8 +144,8 @@ macro_rules! shared_layer_items {
                 self,
                 change: impl FnOnce(Policy<K, C, R, L>) -> Policy<K2, C2, R2, L2>,
             ) -> $layer<$($generic,)? B, K2, C2, R2, L2> {
-                let Self { limiter, policy, largest_cost } = self;
-                $layer { limiter, policy: change(policy), largest_cost }
+                let Self { limiter, policy, largest } = self;
+                $layer { limiter, policy: change(policy), largest }
             }
         }
 
@@ -212,7 +207,9 @@ mod shared {
         limiter::{Limit, Limiter},
         name::PolicyName,
         observe,
-        policy::{Fail, Global, OnBackendError, OnMissingKey, Policy, SameForAll, Uniform},
+        policy::{
+            Fail, Global, LargestCost, OnBackendError, OnMissingKey, Policy, SameForAll, Uniform,
+        },
         queue::QueueBuilder,
         service::RateLimit,
         waiting::{UpToMaxWait, WaitingLayer},

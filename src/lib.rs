@@ -15,7 +15,6 @@ mod observe;
 mod quota;
 mod rejection;
 mod seen_through;
-#[cfg(feature = "local")]
 mod sync;
 pub mod time;
 

@@ -4,12 +4,11 @@ mod all;
 mod limit;
 #[cfg(feature = "local")]
 mod local;
+#[cfg(all(test, shuttle))]
+mod model;
 mod permit;
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::{Arc, PoisonError};
 
 pub(crate) use self::permit::Held;
 pub use self::{
@@ -25,6 +24,7 @@ use crate::{
     key::Key,
     maybe_ready::MaybeReady,
     rejection::{Denial, Rejection},
+    sync::{AtomicU64, Ordering, StdMutex},
 };
 
 /// Decides on requests, without Tower: an [`Algorithm`] and a [`Backend`].
@@ -66,7 +66,7 @@ pub struct Limiter<A: Algorithm, B> {
 struct Shared<A> {
     /// Counts the changes of `limit`.
     version: AtomicU64,
-    limit: Mutex<Limit<A>>,
+    limit: StdMutex<Limit<A>>,
 }
 
 impl<A: Algorithm, B: Backend<A>> Limiter<A, B> {
@@ -77,7 +77,7 @@ impl<A: Algorithm, B: Backend<A>> Limiter<A, B> {
 
     /// A limiter by this limit.
     pub fn of(limit: Limit<A>, backend: B) -> Self {
-        let shared = Shared { version: AtomicU64::new(0), limit: Mutex::new(limit.clone()) };
+        let shared = Shared { version: AtomicU64::new(0), limit: StdMutex::new(limit.clone()) };
         Self { backend, limit, version: 0, shared: Arc::new(shared) }
     }
 

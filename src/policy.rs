@@ -7,6 +7,7 @@ mod key;
 mod limit;
 mod lists;
 
+pub(crate) use self::cost::LargestCost;
 pub use self::{
     answer::{Answer, Fail},
     cost::{CostOf, Uniform},

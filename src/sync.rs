@@ -2,17 +2,20 @@
 //! orders.
 
 #[cfg(not(shuttle))]
-pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
-
-#[cfg(not(shuttle))]
-pub(crate) use parking_lot::{Mutex, MutexGuard};
-#[cfg(shuttle)]
-pub(crate) use shuttle::sync::{
-    MutexGuard,
+pub(crate) use std::sync::{
+    Mutex as StdMutex,
     atomic::{AtomicU64, Ordering},
 };
 
-/// The scheduler's mutex with the interface of the real one.
+#[cfg(all(feature = "local", not(shuttle)))]
+pub(crate) use parking_lot::{Mutex, MutexGuard};
+#[cfg(shuttle)]
+pub(crate) use shuttle::sync::{
+    Mutex as StdMutex, MutexGuard,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// The scheduler's mutex with the interface of parking_lot's.
 #[cfg(shuttle)]
 pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
 

@@ -7,12 +7,15 @@ use proptest::{
     test_runner::{Config, RngSeed},
 };
 use tower_quota::{
-    ConfigError, Cost, Key, Limiter, PolicyName, Quota, QuotaLayer, RetryAfter,
+    ConfigError, Cost, FixedWindowLayer, Key, LeakyBucketLayer, Limiter, PolicyName, Quota,
+    QuotaLayer, RetryAfter, SlidingWindowLayer, TokenBucketLayer,
     algorithm::{
         Algorithm, FixedWindow, LeakyBucket, Plan, PlanBuilder, Rule, SlidingCounter, SlidingLog,
         SlidingWindow, TokenBucket,
     },
     backend::{Local, LocalBuilder},
+    policy::Uniform,
+    reserve::ReserveLayer,
     time::{ManualClock, Timestamp},
 };
 
@@ -207,6 +210,60 @@ fn a_plan_with_a_closed_limit_is_closed_and_says_which_one_it_is() {
     let decision = limiter.decide_now(&Key::GLOBAL, 1).expect("a store");
     assert_eq!(decision.retry_after(), Some(RetryAfter::Never));
     assert_eq!(decision.snapshot().policy, 1);
+}
+
+/// Every layer of a limit of ten, with what `$set` sets.
+macro_rules! every_layer {
+    ($($set:tt)*) => {{
+        let (quota, bucket) = (Quota::per_day(10), TokenBucket::new(Quota::per_day(10)));
+        [
+            TokenBucketLayer::new(quota) $($set)*.check(),
+            LeakyBucketLayer::new(quota) $($set)*.check(),
+            FixedWindowLayer::new(quota) $($set)*.check(),
+            SlidingWindowLayer::new(quota) $($set)*.check(),
+            QuotaLayer::new(bucket) $($set)*.check(),
+            ReserveLayer::new(Limiter::new(bucket, Local::new())) $($set)*.check(),
+        ]
+    }};
+}
+
+#[test]
+fn a_cost_that_never_fits_is_found_by_every_layer_in_whatever_order_it_is_set() {
+    let closure = |_: &u64| 1_u64;
+    let too_large = || Err(ConfigError::CostAboveCapacity { cost: 25, capacity: 10 });
+    for layers in [
+        every_layer!(.cost(Uniform::new(25))),
+        every_layer!(.cost(closure).largest_cost(25)),
+        every_layer!(.largest_cost(25).cost(closure)),
+        every_layer!(.largest_cost(5).cost(Uniform::new(25))),
+        every_layer!(.cost(Uniform::new(5)).largest_cost(25)),
+        every_layer!(.cost(closure).cost(Uniform::new(25))),
+    ] {
+        assert_eq!(layers, [(); 6].map(|()| too_large()));
+    }
+    for layers in [
+        every_layer!(),
+        every_layer!(.cost(closure)),
+        every_layer!(.cost(Uniform::new(10)).largest_cost(10)),
+        // A cost that was set and replaced is forgotten, what was said is not.
+        every_layer!(.cost(Uniform::new(25)).cost(closure).largest_cost(10)),
+    ] {
+        assert_eq!(layers, [(); 6].map(|()| Ok(())));
+    }
+}
+
+#[test]
+fn a_limit_that_is_changed_after_its_cost_is_checked_as_it_is_in_the_end() {
+    let layer = || TokenBucketLayer::new(Quota::per_day(100)).cost(Uniform::new(25));
+    assert_eq!(layer().check(), Ok(()));
+    let lowered = layer().burst(10).check();
+    assert_eq!(lowered, Err(ConfigError::CostAboveCapacity { cost: 25, capacity: 10 }));
+    assert_eq!(layer().burst(10).burst(25).check(), Ok(()));
+    // In each dimension by itself.
+    let tokens = layer().burst(25).largest_cost(Cost::ONE.with(1, 40)).check();
+    assert_eq!(tokens, Ok(()), "nothing limits the second dimension");
+    // What is closed is closed on purpose.
+    assert_eq!(TokenBucketLayer::new(Quota::CLOSED).cost(Uniform::new(5)).check(), Ok(()));
 }
 
 #[test]

@@ -10,10 +10,13 @@ use std::{
 use http::{HeaderName, Request};
 use proptest::{collection::vec, prelude::*};
 use tower_quota::{
-    Key, MaybeReady,
+    ConfigError, Key, MaybeReady,
     http::{extension, header, method, path},
     policy::{AsyncKey, Global, KeyOf, Listed, Subject, join},
 };
+
+#[path = "support/events.rs"]
+mod events;
 
 fn now<Req>(key: &impl KeyOf<Req>, request: &Req) -> Subject {
     key.key_of(request).try_into_ready().ok().expect("the key is known at once")
@@ -367,4 +370,24 @@ proptest! {
             subject => prop_assert_eq!(subject, Subject::Counted(Key::new(&value))),
         }
     }
+}
+
+#[test]
+fn a_header_that_tells_an_address_is_reported_as_a_key_with_what_to_write_instead() {
+    for name in ["X-Forwarded-For", "forwarded", "x-real-ip", "CF-Connecting-IP", "true-client-ip"]
+    {
+        events::listen();
+        // Wherever it ends up.
+        let _ = Listed::new(join((header(name), method()))).denied([Key::from("nobody")]);
+        let told = events::told();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with("ERROR") && told[0].contains("ClientAddr::behind"), "{told:?}");
+        let expected = ConfigError::ForgeableHeader { header: name.to_ascii_lowercase() };
+        assert_eq!(header(name).check(), Err(expected));
+    }
+    events::listen();
+    for name in ["x-api-key", "authorization", "x-tenant", "not a header", "x-forwarded-proto"] {
+        assert_eq!(header(name).check(), Ok(()));
+    }
+    assert_eq!(events::told(), Vec::<String>::new());
 }

@@ -7,8 +7,11 @@ use std::{
 };
 
 use tower_quota::{
-    BackendErrorKind, Cost, Key, Limiter, Quota,
-    algorithm::{Algorithm, FixedWindow, SlidingWindow, TokenBucket},
+    BackendErrorKind, Cost, Key, Limiter, PolicyName, Quota,
+    algorithm::{
+        Algorithm, FixedWindow, LeakyBucket, Plan, SlidingCounter, SlidingLog, SlidingWindow,
+        TokenBucket,
+    },
     backend::{Backend, Local, LocalBuilder, local::WhenFull},
     time::{Clock, ManualClock},
 };
@@ -145,8 +148,18 @@ fn many_threads_never_pass_the_bound_on_one_key_or_on_many() {
     // Nothing comes back within a test.
     let quota = Quota::new(100, Duration::from_secs(3_000 * 86_400)).expect("a quota");
     check(TokenBucket::new(quota));
+    check(LeakyBucket::new(quota));
+    check(FixedWindow::new(quota));
     check(FixedWindow::from_first_hit(quota));
     check(SlidingWindow::new(quota));
+    check(SlidingLog::new(quota));
+    check(SlidingCounter::new(quota));
+    let name = PolicyName::from_static;
+    let plan = Plan::new()
+        .limit(name("burst"), TokenBucket::new(quota).burst(120))
+        .limit(name("queue"), LeakyBucket::new(quota).depth(110))
+        .limit(name("window"), SlidingWindow::new(quota));
+    check(plan.build().expect("a plan"));
 }
 
 #[test]

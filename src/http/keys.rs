@@ -3,8 +3,10 @@ use std::{fmt, future::Ready, marker::PhantomData};
 use http::{HeaderName, Request};
 
 use crate::{
+    error::ConfigError,
     key::Key,
     maybe_ready::MaybeReady,
+    observe,
     policy::{KeyOf, Subject},
 };
 
@@ -27,8 +29,18 @@ use crate::{
 /// ```
 ///
 /// A text that is not the name of a header names one that no request has.
+///
+/// **Not for the client's address.** `X-Forwarded-For`, `X-Real-IP`, `CF-Connecting-IP` and their like
+/// say whatever the client wrote, unless it came by a proxy that replaces them: whoever writes another
+/// address each time has no limit. [`ClientAddr::behind`](super::ClientAddr::behind) believes them
+/// where a trusted proxy stands. A key of such a header is reported when it is made, wherever it ends
+/// up, and [`HeaderKey::check`] finds it.
 pub fn header(name: impl TryInto<HeaderName>) -> HeaderKey {
-    HeaderKey { name: name.try_into().ok(), public: false }
+    let key = HeaderKey { name: name.try_into().ok(), public: false };
+    if let Err(error) = key.check() {
+        observe::misused(&error);
+    }
+    key
 }
 
 /// Keys requests by their method: the nine of HTTP (RFC 9110 and 5789), and one key for all others,
@@ -85,6 +97,30 @@ impl HeaderKey {
     pub fn public(mut self) -> Self {
         self.public = true;
         self
+    }
+
+    /// Looks for a header that cannot be meant. [`header`] does it too, but can only report what it
+    /// finds: an `ERROR` event, or without feature `tracing` a line on standard error in debug builds.
+    ///
+    /// ```
+    /// use tower_quota::http::header;
+    ///
+    /// assert!(header("x-api-key").check().is_ok());
+    /// let error = header("x-forwarded-for").check().unwrap_err();
+    /// assert!(error.to_string().contains("ClientAddr::behind"));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::ForgeableHeader`] if it is one in which proxies tell the client's address. A
+    /// name of your own for such a header is not known here.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        match &self.name {
+            Some(name) if ADDRESS_HEADERS.contains(&name.as_str()) => {
+                Err(ConfigError::ForgeableHeader { header: name.to_string() })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn key<B>(&self, request: &Request<B>) -> Option<Key> {
@@ -165,6 +201,28 @@ impl<T, F> fmt::Debug for ExtensionKey<T, F> {
 
 /// In bytes: as much as servers and proxies commonly allow to one header.
 const LONGEST_VALUE: usize = 8 * 1024;
+
+/// In which proxies and content networks tell the client's address.
+const ADDRESS_HEADERS: [&str; 18] = [
+    "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "cf-pseudo-ipv4",
+    "client-ip",
+    "cloudfront-viewer-address",
+    "fastly-client-ip",
+    "fly-client-ip",
+    "forwarded",
+    "true-client-ip",
+    "x-appengine-user-ip",
+    "x-azure-clientip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-envoy-external-address",
+    "x-forwarded",
+    "x-forwarded-for",
+    "x-original-forwarded-for",
+    "x-real-ip",
+];
 
 static KNOWN_METHODS: [http::Method; 9] = [
     http::Method::GET,

@@ -67,7 +67,7 @@ pub struct FixedWindowLayer<
 > {
     limiter: Limiter<FixedWindow, B>,
     policy: Policy<K, C, R, L>,
-    largest_cost: Cost,
+    largest: LargestCost,
 }
 
 impl FixedWindowLayer {
@@ -81,7 +81,7 @@ impl FixedWindowLayer {
         Self {
             limiter: Limiter::new(window, Local::new()),
             policy: Policy::default(),
-            largest_cost: Cost::ONE,
+            largest: LargestCost::default(),
         }
     }
 }

@@ -71,7 +71,7 @@ pub struct LeakyBucketLayer<
 > {
     limiter: Limiter<LeakyBucket, B>,
     policy: Policy<K, C, R, L>,
-    largest_cost: Cost,
+    largest: LargestCost,
 }
 
 impl LeakyBucketLayer {
@@ -85,7 +85,7 @@ impl LeakyBucketLayer {
         Self {
             limiter: Limiter::new(bucket, Local::new()),
             policy: Policy::default(),
-            largest_cost: Cost::ONE,
+            largest: LargestCost::default(),
         }
     }
 }

@@ -31,7 +31,7 @@ pub struct QuotaLayer<A: Algorithm, B = Local<A>, K = Global, C = Uniform, R = F
 {
     limiter: Limiter<A, B>,
     policy: Policy<K, C, R, L>,
-    largest_cost: Cost,
+    largest: LargestCost,
 }
 
 impl<A: Algorithm> QuotaLayer<A> {
@@ -40,7 +40,7 @@ impl<A: Algorithm> QuotaLayer<A> {
         Self {
             limiter: Limiter::new(algorithm, Local::new()),
             policy: Policy::default(),
-            largest_cost: Cost::ONE,
+            largest: LargestCost::default(),
         }
     }
 }

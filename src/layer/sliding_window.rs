@@ -61,7 +61,7 @@ pub struct SlidingWindowLayer<
 > {
     limiter: Limiter<SlidingWindow, B>,
     policy: Policy<K, C, R, L>,
-    largest_cost: Cost,
+    largest: LargestCost,
 }
 
 impl SlidingWindowLayer {
@@ -75,7 +75,7 @@ impl SlidingWindowLayer {
         Self {
             limiter: Limiter::new(window, Local::new()),
             policy: Policy::default(),
-            largest_cost: Cost::ONE,
+            largest: LargestCost::default(),
         }
     }
 }

@@ -68,7 +68,7 @@ pub struct TokenBucketLayer<
 > {
     limiter: Limiter<TokenBucket, B>,
     policy: Policy<K, C, R, L>,
-    largest_cost: Cost,
+    largest: LargestCost,
 }
 
 impl TokenBucketLayer {
@@ -82,7 +82,7 @@ impl TokenBucketLayer {
         Self {
             limiter: Limiter::new(bucket, Local::new()),
             policy: Policy::default(),
-            largest_cost: Cost::ONE,
+            largest: LargestCost::default(),
         }
     }
 }

@@ -1,4 +1,6 @@
-use crate::cost::Cost;
+use std::any::Any;
+
+use crate::{cost::Cost, error::ConfigError};
 
 /// How much a request takes.
 ///
@@ -10,11 +12,6 @@ use crate::cost::Cost;
 pub trait CostOf<Req> {
     /// The cost of `request`.
     fn cost_of(&self, request: &Req) -> Cost;
-
-    /// The largest cost there can be, if it is known. Layers check it against their limit.
-    fn largest(&self) -> Option<Cost> {
-        None
-    }
 }
 
 impl<F, Req, T> CostOf<Req> for F
@@ -50,8 +47,38 @@ impl<Req> CostOf<Req> for Uniform {
     fn cost_of(&self, _: &Req) -> Cost {
         self.0
     }
+}
 
-    fn largest(&self) -> Option<Cost> {
-        Some(self.0)
+/// The largest cost that a request can have, as far as it is known before there is a request.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LargestCost {
+    said: Cost,
+    /// That of a [`Uniform`]; what a closure will say cannot be known.
+    uniform: Cost,
+}
+
+impl LargestCost {
+    /// Takes note of the cost of requests: what is known of the one before it does not hold for it.
+    pub(crate) fn with_cost_of<C: 'static>(self, cost: &C) -> Self {
+        let uniform = (cost as &dyn Any).downcast_ref::<Uniform>();
+        Self { uniform: uniform.map_or(Cost::ZERO, |uniform| uniform.0), ..self }
+    }
+
+    /// Takes note of what was said. It holds whatever cost is set before or after it.
+    pub(crate) const fn with_said(self, said: Cost) -> Self {
+        Self { said, ..self }
+    }
+
+    /// Whether a limit that holds `capacity` ever holds so much. One that holds nothing is closed on
+    /// purpose.
+    pub(crate) fn check(self, capacity: Cost) -> Result<(), ConfigError> {
+        for dimension in 0..Cost::DIMENSIONS {
+            let cost = self.said.get(dimension).max(self.uniform.get(dimension));
+            let capacity = capacity.get(dimension);
+            if cost > capacity && capacity > 0 {
+                return Err(ConfigError::CostAboveCapacity { cost, capacity });
+            }
+        }
+        Ok(())
     }
 }

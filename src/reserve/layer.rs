@@ -4,8 +4,11 @@ use super::{gate::Settings, service::Reserve, settle::AsReserved};
 use crate::{
     algorithm::Algorithm,
     backend::Backend,
+    cost::Cost,
+    error::ConfigError,
     limiter::{Limiter, OnDrop},
-    policy::{Fail, Global, OnBackendError, OnMissingKey, Policy, Uniform},
+    observe,
+    policy::{Fail, Global, LargestCost, OnBackendError, OnMissingKey, Policy, Uniform},
 };
 
 /// Reserves a cost before a request, and settles it by the response.
@@ -57,13 +60,15 @@ use crate::{
 pub struct ReserveLayer<A: Algorithm, B, K = Global, C = Uniform, R = Fail, M = AsReserved> {
     limiter: Limiter<A, B>,
     settings: Settings<K, C, R, M>,
+    largest: LargestCost,
 }
 
 impl<A: Algorithm, B: Backend<A>> ReserveLayer<A, B> {
     /// Reserves from `limiter`: one unit for each request, of one key, unless told otherwise.
     pub fn new(limiter: Limiter<A, B>) -> Self {
         let (settle, unsettled) = (AsReserved, OnDrop::default());
-        Self { limiter, settings: Settings { policy: Policy::default(), settle, unsettled } }
+        let settings = Settings { policy: Policy::default(), settle, unsettled };
+        Self { limiter, settings, largest: LargestCost::default() }
     }
 }
 
@@ -74,8 +79,16 @@ impl<A: Algorithm, B, K, C, R, M> ReserveLayer<A, B, K, C, R, M> {
     }
 
     /// Reserves what `cost` says, a closure or [`Uniform`]. By default one unit.
-    pub fn cost<C2>(self, cost: C2) -> ReserveLayer<A, B, K, C2, R, M> {
-        self.with_policy(|policy| policy.cost(cost))
+    pub fn cost<C2: 'static>(self, cost: C2) -> ReserveLayer<A, B, K, C2, R, M> {
+        let largest = self.largest.with_cost_of(&cost);
+        let layer = self.with_policy(|policy| policy.cost(cost));
+        ReserveLayer { largest, ..layer }
+    }
+
+    /// Says the largest cost that can be reserved, for [`check`](Self::check): before or after the
+    /// [`cost`](Self::cost) itself. [`Uniform`] tells it itself.
+    pub fn largest_cost(self, largest: impl Into<Cost>) -> Self {
+        Self { largest: self.largest.with_said(largest.into()), ..self }
     }
 
     /// Tells callers of a refusal by `answer`. By default a refusal is the service's error.
@@ -88,7 +101,7 @@ impl<A: Algorithm, B, K, C, R, M> ReserveLayer<A, B, K, C, R, M> {
     pub fn settle<M2>(self, settle: M2) -> ReserveLayer<A, B, K, C, R, M2> {
         let Settings { policy, unsettled, .. } = self.settings;
         let settings = Settings { policy, settle, unsettled };
-        ReserveLayer { limiter: self.limiter, settings }
+        ReserveLayer { limiter: self.limiter, settings, largest: self.largest }
     }
 
     /// What becomes of a reservation of which nobody says what was used: the service failed, the
@@ -117,14 +130,27 @@ impl<A: Algorithm, B, K, C, R, M> ReserveLayer<A, B, K, C, R, M> {
     ) -> ReserveLayer<A, B, K2, C2, R2, M> {
         let Settings { policy, settle, unsettled } = self.settings;
         let settings = Settings { policy: change(policy), settle, unsettled };
-        ReserveLayer { limiter: self.limiter, settings }
+        ReserveLayer { limiter: self.limiter, settings, largest: self.largest }
+    }
+}
+
+impl<A: Algorithm, B: Backend<A>, K, C, R, M> ReserveLayer<A, B, K, C, R, M> {
+    /// Looks for settings that cannot be meant. [`layer`](tower_layer::Layer::layer) does it too, but
+    /// can only report what it finds.
+    ///
+    /// # Errors
+    ///
+    /// The [largest cost](Self::largest_cost) is more than the limit ever holds. A limit that holds
+    /// nothing is closed on purpose.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.largest.check(self.limiter.limit().algorithm().capacity())
     }
 }
 
 impl<S, A, B, K, C, R, M> tower_layer::Layer<S> for ReserveLayer<A, B, K, C, R, M>
 where
     A: Algorithm,
-    B: Clone,
+    B: Backend<A>,
     K: Clone,
     C: Clone,
     R: Clone,
@@ -133,6 +159,9 @@ where
     type Service = Reserve<S, A, B, K, C, R, M>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        if let Err(error) = self.check() {
+            observe::misused(&error);
+        }
         Reserve::new(inner, self.limiter.clone(), self.settings.clone())
     }
 }
@@ -147,7 +176,8 @@ where
     M: Clone,
 {
     fn clone(&self) -> Self {
-        Self { limiter: self.limiter.clone(), settings: self.settings.clone() }
+        let (limiter, settings) = (self.limiter.clone(), self.settings.clone());
+        Self { limiter, settings, largest: self.largest }
     }
 }
 

@@ -5,7 +5,10 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tower_quota::{
     Cost, PolicyName, Quota,
-    algorithm::{Algorithm, FixedWindow, Rule, SlidingLog, SlidingWindow, TokenBucket},
+    algorithm::{
+        Algorithm, FixedWindow, LeakyBucket, Plan, Rule, SlidingCounter, SlidingLog, SlidingWindow,
+        TokenBucket,
+    },
     time::Timestamp,
 };
 
@@ -13,6 +16,9 @@ use crate::{
     oracle::{at, cases, quota, scaled},
     rules::{counted, plans, recovery, rules},
 };
+
+#[cfg(feature = "calendar")]
+use tower_quota::algorithm::Calendar;
 
 const TODAY: u64 = 1_700_000_000_000_000_000;
 
@@ -183,6 +189,64 @@ proptest! {
     }
 
     #[test]
+    fn a_leaky_bucket_admits_no_more_for_a_clock_that_jumps(
+        limit in 1..200_u64, period in 1..100_000_u64, depth in 1..200_u64,
+        max_wait in prop::option::of(0..100_000_u64), jumps in jumps(),
+    ) {
+        let bucket = LeakyBucket::new(quota(limit, period)).depth(depth);
+        let bucket = max_wait.map_or(bucket, |wait| bucket.max_wait(Duration::from_nanos(wait)));
+        greedy(&bucket, period, &jumps, |forward| {
+            u128::from(depth) + u128::from(forward) * u128::from(limit) / u128::from(period)
+        })?;
+    }
+
+    #[test]
+    fn a_sliding_counter_admits_no_more_for_a_clock_that_jumps(
+        limit in 1..200_u64, period in 1..100_000_u64, jumps in jumps(),
+    ) {
+        // In each of the windows that a stretch touches at most the limit: it promises no more.
+        let bound = |forward| u128::from(limit) * u128::from(forward / period + 2);
+        greedy(&SlidingCounter::new(quota(limit, period)), period, &jumps, bound)?;
+    }
+
+    #[cfg(feature = "calendar")]
+    #[test]
+    fn windows_of_the_calendar_admit_no_more_for_a_clock_that_jumps(
+        limit in 1..200_u64, jumps in jumps(),
+    ) {
+        const HOUR: u64 = 3_600_000_000_000;
+        let zone = "America/Los_Angeles";
+        let days = Calendar::days(zone).expect("the zone is known");
+        let months = Calendar::months(zone).expect("the zone is known");
+        // The shortest of each: a day on which an hour is left out, a February.
+        for (calendar, shortest) in [(days, 23 * HOUR), (months, 28 * 24 * HOUR)] {
+            let bound = |forward| u128::from(limit) * u128::from(forward / shortest + 2);
+            greedy(&FixedWindow::calendar(limit, calendar), shortest, &jumps, bound)?;
+        }
+    }
+
+    #[test]
+    fn a_plan_admits_no_more_than_each_of_its_limits_for_a_clock_that_jumps(
+        limit in 1..200_u64, period in 60..100_000_u64, burst in 1..200_u64, depth in 1..200_u64,
+        jumps in jumps(),
+    ) {
+        let (quota, slower) = (quota(limit, period), quota(limit, 3 * period));
+        let name = PolicyName::from_static;
+        let plan = Plan::new()
+            .limit(name("bucket"), TokenBucket::new(quota).burst(burst))
+            .limit(name("queue"), LeakyBucket::new(quota).depth(depth))
+            .limit(name("sliding"), SlidingWindow::new(slower))
+            .limit(name("fixed"), FixedWindow::new(slower))
+            .build()
+            .expect("a plan");
+        greedy(&plan, period, &jumps, |forward| {
+            let came = u128::from(forward) * u128::from(limit) / u128::from(period);
+            let windows = u128::from(limit) * u128::from(forward / (3 * period) + 1);
+            (u128::from(burst.min(depth)) + came).min(windows)
+        })?;
+    }
+
+    #[test]
     fn a_clock_that_trembles_fills_nothing(rule in rules(), by in 0..100_u64) {
         does_not_tremble(&rule, by)?;
     }
@@ -229,9 +293,12 @@ fn a_clock_that_keeps_going_back_before_a_border_opens_no_new_window() {
 #[test]
 fn a_clock_set_back_by_a_year_does_not_stop_anybody_for_a_year() {
     let quota = Quota::per_second(1);
-    let rules: [Rule; 4] = [
+    let rules: [Rule; 7] = [
         FixedWindow::new(quota).into(),
         FixedWindow::from_first_hit(quota).into(),
+        LeakyBucket::new(quota).into(),
+        SlidingCounter::new(quota).into(),
+        SlidingLog::new(quota).into(),
         SlidingWindow::new(quota).into(),
         TokenBucket::new(quota).into(),
     ];

@@ -78,11 +78,15 @@ impl Oracle for Windows {
 }
 
 fn quotas() -> impl Strategy<Value = Quota> {
+    const MONTH: u64 = 30 * 86_400_000_000_000;
     let random = (1..1_000_u64, 1..1_000_000_000_000_u64);
     prop_oneof![
         Just(quota(1, 1)),
+        Just(Quota::per_second(1_000_000_000)),
         Just(Quota::per_minute(150_000_000)),
-        Just(quota(1, 30 * 86_400_000_000_000)),
+        Just(quota(1, MONTH)),
+        Just(quota(1_000_003, MONTH)),
+        Just(quota(Quota::MAX_LIMIT, MONTH)),
         random.prop_map(|(limit, period)| quota(limit, period)),
     ]
 }

@@ -105,8 +105,7 @@ proptest! {
     }
 }
 
-/// It was refused with nothing violated and no wait: debt in a dimension that a request does not
-/// use was seen when it was decided, but not when the refusal was written.
+/// Debt refuses in a dimension that the request does not use, so the refusal has to look there too.
 #[test]
 fn debt_of_tokens_refuses_requests_by_its_name_and_tells_when_it_is_paid() {
     let plan = Plan::new()
@@ -166,8 +165,7 @@ fn by_name(names: &[usize]) -> Plan {
 proptest! {
     #![proptest_config(cases(300))]
 
-    /// Its places used to be what a limit was known by: one that came, went or was told elsewhere in
-    /// the order took over what had been used of another.
+    /// Not by its place: limits come and go, and are told in another order.
     #[test]
     fn what_was_used_of_a_limit_is_known_by_its_name(
         steps in prop::collection::vec(

@@ -44,17 +44,30 @@ impl Oracle for Log {
     }
 }
 
+/// From one in a month to a billion a second, and the largest there is.
+fn quotas() -> impl Strategy<Value = Quota> {
+    const MONTH: u64 = 30 * 86_400_000_000_000;
+    prop_oneof![
+        4 => (1..2_000_u64, 1..1_000_000_u64).prop_map(|(limit, period)| quota(limit, period)),
+        1 => Just(quota(1, 1)),
+        1 => Just(Quota::per_second(1_000_000_000)),
+        1 => Just(Quota::per_second(999_999_937)),
+        1 => Just(Quota::per_minute(150_000_000)),
+        1 => Just(quota(1, MONTH)),
+        1 => Just(quota(1_000_003, MONTH)),
+        1 => Just(quota(Quota::MAX_LIMIT, MONTH)),
+    ]
+}
+
 proptest! {
     #![proptest_config(cases(400))]
 
     #[test]
     fn a_sliding_log_is_the_sum_of_the_last_period(
-        limit in 1..2_000_u64,
-        period in 1..1_000_000_u64,
+        quota in quotas(),
         start in starts(),
         steps in steps(60),
     ) {
-        let quota = quota(limit, period);
         compare(&SlidingLog::new(quota), &mut Log::new(quota), quota, start, &steps)?;
     }
 

@@ -1,5 +1,8 @@
 use tower::{Layer, ServiceExt};
-use tower_quota::{PolicyName, Quota, TokenBucketLayer};
+use tower_quota::{
+    Limiter, PolicyName, Quota, TokenBucketLayer, algorithm::TokenBucket, backend::Local,
+    policy::Uniform, reserve::ReserveLayer,
+};
 
 use crate::{events, support::Strict};
 
@@ -37,8 +40,12 @@ async fn services_side_by_side_and_stores_of_their_own_are_not_reported() {
 fn a_layer_that_cannot_be_meant_is_reported_when_it_wraps_a_service() {
     events::listen();
     let _ = TokenBucketLayer::new(Quota::per_day(10)).largest_cost(11).layer(Strict::new());
+    let bucket = TokenBucket::new(Quota::per_day(10));
+    let reserve = ReserveLayer::new(Limiter::new(bucket, Local::new())).cost(Uniform::new(11));
+    let _ = reserve.layer(Strict::new());
     let reports = errors();
-    assert!(reports.len() == 1 && reports[0].contains("refused for ever"), "{reports:?}");
+    let is_told = |report: &String| report.contains("refused for ever");
+    assert!(reports.len() == 2 && reports.iter().all(is_told), "{reports:?}");
 }
 
 async fn reported(run: impl Future<Output = ()>) -> Vec<String> {

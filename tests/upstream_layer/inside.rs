@@ -128,7 +128,7 @@ async fn it_does_where_the_profile_has_a_rule_for_it() {
     }
 }
 
-/// It used to stop the whole fleet without end.
+/// Else anybody's file would stop the whole fleet without end.
 #[tokio::test(start_paused = true)]
 async fn a_file_that_looks_like_a_refusal_stops_nobody() {
     for kind in ["application/octet-stream", "text/plain", "application/x-ndjson"] {
@@ -141,7 +141,7 @@ async fn a_file_that_looks_like_a_refusal_stops_nobody() {
     }
 }
 
-/// Each look at a call that had failed long ago used to stop all.
+/// An answer that tells of a call which failed long ago is none that failed.
 #[tokio::test(start_paused = true)]
 async fn who_reads_how_a_call_went_is_told_of_no_new_refusal() {
     for name in ["openai", "openrouter"] {

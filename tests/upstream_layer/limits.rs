@@ -247,7 +247,7 @@ fn store() -> Store {
 const Z: &str = r#""Fixed Z";q=5;w=3600"#;
 const A_AND_Z: &str = r#""Fixed A";q=900;w=3600, "Fixed Z";q=5;w=3600"#;
 
-/// Its place is before the other's by their names, and it used to take over what was used of it.
+/// By their names, its place is before the other's.
 #[tokio::test(start_paused = true)]
 async fn a_limit_that_is_named_later_takes_over_nothing_of_another() {
     let client = naming(store(), &[Z, Z, Z, A_AND_Z, A_AND_Z, A_AND_Z]);
@@ -305,7 +305,7 @@ async fn what_was_used_of_a_window_before_its_limit_was_known_is_used_of_it() {
     assert_eq!(left(&account).await, 5);
 }
 
-/// It used to be forgotten, as the limit of each had a state of another kind.
+/// The limit of each has a state of another kind.
 #[tokio::test(start_paused = true)]
 async fn instances_that_know_a_limit_otherwise_or_not_at_all_forget_nothing_of_it() {
     let store = store();
@@ -317,7 +317,7 @@ async fn instances_that_know_a_limit_otherwise_or_not_at_all_forget_nothing_of_i
     assert_eq!((left(&small).await, left(&large).await), (890, 1_490));
 }
 
-/// It used to drain at once what all had used of the bucket.
+/// To it, what the others used of their bucket is idle at once.
 #[tokio::test(start_paused = true)]
 async fn an_instance_without_a_limit_empties_no_bucket_of_those_who_know_it() {
     let store = store();

@@ -338,6 +338,14 @@ impl<A: Algorithm> Shard<A> {
         self.taken().map(move |place| (place.hash, self.state_of(*place, meaning, now)))
     }
 
+    /// How far the entry is from its home that is farthest from it.
+    #[cfg(test)]
+    pub(super) fn longest_search(&self) -> usize {
+        let taken = self.places.iter().enumerate().filter(|(_, place)| place.hash != 0);
+        let away = taken.map(|(at, place)| at - home(place.hash, self.homes as usize));
+        away.max().unwrap_or(0)
+    }
+
     /// The key of an entry, if it was remembered.
     pub(super) fn name(&self, hash: u64) -> Option<Key> {
         self.aside.as_ref()?.names.as_ref()?.get(&hash).cloned()

@@ -1,3 +1,6 @@
+#[cfg(test)]
+mod flooding;
+
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
     sync::{
@@ -25,6 +28,8 @@ use crate::{
 /// The states of many keys.
 pub(super) struct Table<A: Algorithm> {
     hasher: SeedableRandomState,
+    /// Hashes the hashes that are shown: see [`KeyUsage::id`].
+    ids: RandomState,
     /// Made at the first key: a limiter without keys does without.
     shards: OnceLock<Shards<A>>,
     capacity: usize,
@@ -74,7 +79,8 @@ pub enum WhenFull {
 pub struct KeyUsage {
     /// The key, if the store [remembers](super::LocalBuilder::remember_keys) keys.
     pub key: Option<Key>,
-    /// A number that stands for the key in this store. It says nothing about the key elsewhere.
+    /// A number that stands for the key in this store, as long as the store is there. It says nothing
+    /// about the key elsewhere, nor about where the store keeps it: it may be shown.
     pub id: u64,
     /// How it stands.
     pub snapshot: Snapshot,
@@ -87,6 +93,7 @@ impl<A: Algorithm> Table<A> {
     pub(super) fn new(capacity: usize, when_full: WhenFull, remember_keys: bool) -> Self {
         Self {
             hasher: random_hasher(),
+            ids: RandomState::new(),
             shards: OnceLock::new(),
             capacity,
             when_full,
@@ -264,6 +271,10 @@ impl<A: Algorithm> Table<A> {
             }
         }
         busiest.sort_by(by_use);
+        // Whoever saw the table's own hashes could learn to choose keys that meet in it.
+        for usage in &mut busiest {
+            usage.id = self.ids.hash_one(usage.id);
+        }
         busiest
     }
 
@@ -359,7 +370,7 @@ fn by_use(one: &KeyUsage, other: &KeyUsage) -> std::cmp::Ordering {
 }
 
 /// A hasher whose seeds come from the operating system's randomness, so that nobody can choose
-/// keys that meet. Should somebody still do it, a search takes a thousand steps, not a million: a
+/// keys that meet. Should somebody still do it, a search takes some thousand steps, not a million: a
 /// shard has no more entries.
 pub(crate) fn random_hasher() -> SeedableRandomState {
     static SHARED: OnceLock<SharedSeed> = OnceLock::new();
