@@ -13,6 +13,7 @@ use tower_quota::{
 
 use super::{
     bucket, events,
+    privileges::least_privileges,
     servers::{self, Flavor, Standalone},
 };
 
@@ -25,12 +26,6 @@ fn backend<A: Scripted, S: Source>(source: S) -> Redis<A, S> {
 pub(crate) async fn check(url: &str) -> Result<Checked, BackendErrorKind> {
     let redis = backend(Server::open(url).expect("a URL"));
     redis.check(&bucket()).await.map_err(|error: BackendError| error.kind())
-}
-
-pub(crate) fn least_privileges() -> &'static str {
-    let privileges = "~tq:* -@all +evalsha +script|load +get +set +time";
-    assert!(include_str!("../../src/guide/redis.md").contains(privileges), "the guide says so");
-    privileges
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,19 +141,6 @@ async fn every_primary_of_a_cluster_is_checked() {
     last.ask::<()>(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
     let error = redis.check(&bucket()).await.expect_err("one of three is full");
     assert_eq!(error.kind(), BackendErrorKind::StoreFull);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_passes_with_the_privileges_of_the_guide() {
-    assert!(include_str!("../../src/guide/redis.md").contains("`+cluster|slots`"));
-    let cluster = servers::Cluster::start(3, 0);
-    for node in cluster.nodes() {
-        node.acl_set_user("quota", &format!("on >right {} +cluster|slots", least_privileges()));
-    }
-    let urls = cluster.nodes().iter().map(|node| node.url_of("quota", "right"));
-    let redis = backend(Cluster::open(urls).expect("URLs"));
-    let checked = redis.check(&bucket()).await.expect("it decides");
-    assert_eq!((checked.primaries, checked.eviction), (3, Eviction::Unknown));
 }
 
 #[tokio::test(flavor = "multi_thread")]

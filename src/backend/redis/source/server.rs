@@ -107,7 +107,7 @@ pub(super) fn prepared(url: impl IntoConnectionInfo) -> RedisResult<ConnectionIn
 
 /// Without this redis-rs panics when it connects.
 #[cfg(feature = "redis-tls")]
-fn can_encrypt() -> RedisResult<()> {
+pub(super) fn can_encrypt() -> RedisResult<()> {
     use rustls::crypto::{CryptoProvider, ring};
 
     if CryptoProvider::get_default().is_none() {
@@ -118,7 +118,7 @@ fn can_encrypt() -> RedisResult<()> {
 }
 
 #[cfg(not(feature = "redis-tls"))]
-fn can_encrypt() -> RedisResult<()> {
+pub(super) fn can_encrypt() -> RedisResult<()> {
     Err(redis::RedisError::from((
         redis::ErrorKind::InvalidClientConfig,
         "`rediss://` needs the feature `redis-tls`",
