@@ -2,12 +2,15 @@
 //!
 //! ```no_run
 //! # async fn start() -> Result<(), Box<dyn std::error::Error>> {
-//! use tower_quota::{PolicyName, Quota, TokenBucketLayer};
+//! use tower_quota::{PolicyName, Quota, TokenBucketLayer, algorithm::TokenBucket};
 //! use tower_quota::backend::redis::{RedisBuilder, Server};
 //!
 //! let server = Server::open("redis://127.0.0.1:6379")?;
 //! let backend = RedisBuilder::new(server, PolicyName::from_static("login")).build();
-//! let layer = TokenBucketLayer::new(Quota::per_second(100)).backend(backend);
+//! let limit = Quota::per_second(100);
+//! // Before it serves: is the server there, and may it be asked?
+//! backend.check(&TokenBucket::new(limit)).await?;
+//! let layer = TokenBucketLayer::new(limit).backend(backend);
 //! # let _ = layer;
 //! # Ok(()) }
 //! ```

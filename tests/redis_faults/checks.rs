@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::RedisConnectionInfo;
 use tower_quota::{
-    BackendError, BackendErrorKind, PolicyName, Quota,
+    BackendError, BackendErrorKind, Key, Limiter, PolicyName, Quota,
     algorithm::{FixedWindow, LeakyBucket, SlidingWindow, TokenBucket},
     backend::redis::{
         Checked, Cluster, Eviction, Redis, RedisBuilder, Scripted, Sentinel, Server, Source,
@@ -149,4 +149,42 @@ async fn what_sentinels_lead_to_is_checked() {
     let source = Sentinel::open(trio.urls(), "quota", &RedisConnectionInfo::default());
     let checked = backend(source.expect("URLs")).check(&bucket()).await.expect("all is well");
     assert_eq!((checked.primaries, checked.eviction), (1, Eviction::Never));
+}
+
+async fn is_told_once_where<S: Source>(source: S, address: &str) {
+    events::listen();
+    let redis: Redis<TokenBucket, S> =
+        RedisBuilder::new(source, PolicyName::from_static("checks")).build();
+    let limiter = Limiter::new(bucket(), redis);
+    for _ in 0..3 {
+        assert!(limiter.decide(&Key::GLOBAL, 1).await.is_err(), "nobody is there");
+    }
+    let told = events::told();
+    assert!(told.len() == 1 && told[0].starts_with("ERROR"), "{told:?}");
+    assert!(told[0].contains(address) && !told[0].contains("secret"), "{told:?}");
+}
+
+/// In one thread, so that what its tasks tell is heard.
+#[tokio::test]
+async fn who_finds_no_server_is_told_loudly_where_it_was_sought() {
+    let server = Standalone::start();
+    let (url, address) = (server.url_of("quota", "secret"), server.addr().to_string());
+    server.kill();
+    is_told_once_where(Server::open(&*url).expect("a URL"), &address).await;
+    is_told_once_where(Cluster::open([&*url]).expect("a URL"), &address).await;
+    let login = RedisConnectionInfo::default().set_password("secret");
+    let sentinel = Sentinel::open([&*url], "quota", &login).expect("a URL");
+    is_told_once_where(sentinel, &format!("quota by {address}")).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_lost_is_not_told_as_one_that_never_was() {
+    events::listen();
+    let server = Standalone::start();
+    let redis = backend(Server::open(server.url()).expect("a URL"));
+    redis.check(&bucket()).await.expect("it decides");
+    server.kill();
+    let limiter = Limiter::new(bucket(), redis);
+    assert!(limiter.decide(&Key::GLOBAL, 1).await.is_err(), "it is gone");
+    assert_eq!(events::told(), [""; 0], "that is a guard's business");
 }

@@ -11,7 +11,7 @@ use redis::{
 use super::{
     Source,
     kept::{Kept, SharedConnection},
-    server::{CONNECT, prepared, tcp},
+    server::{CONNECT, addresses_of, prepared, tcp},
     subscribe,
 };
 
@@ -79,7 +79,7 @@ impl Cluster {
         addresses: HashMap<NodeAddress, NodeAddress>,
         with: impl FnOnce(ClusterClientBuilder) -> ClusterClientBuilder,
     ) -> RedisResult<Self> {
-        let first = nodes.as_slice().into();
+        let (first, kept) = (nodes.as_slice().into(), Kept::new(addresses_of(&nodes)));
         // Its own retries repeat what may have been executed. Ours do not.
         let mut builder = ClusterClientBuilder::new(nodes)
             .retries(0)
@@ -89,7 +89,7 @@ impl Cluster {
         if !addresses.is_empty() {
             builder = builder.node_address_map(addresses);
         }
-        Ok(Self { client: with(builder).build()?, nodes: first, kept: Kept::new() })
+        Ok(Self { client: with(builder).build()?, nodes: first, kept })
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use super::{
     Source,
     kept::{Kept, SharedConnection},
-    server::{can_encrypt, config, prepared, tcp},
+    server::{addresses_of, can_encrypt, config, prepared, tcp},
     subscribe,
 };
 
@@ -143,7 +143,8 @@ impl Sentinels {
             builder = builder.set_client_to_sentinel_password(password);
         }
         let client = Arc::new(Mutex::new(with(builder).build()?));
-        Ok(Sentinel { client, kept: Kept::new() })
+        let kept = Kept::new(format_args!("{service} by {}", addresses_of(&self.0)));
+        Ok(Sentinel { client, kept })
     }
 }
 
