@@ -11,6 +11,8 @@ mod fleet;
 mod foreign;
 mod hanging_up;
 mod keys;
+mod leased;
+mod lifetimes;
 mod network;
 mod pauses;
 mod restarts;
@@ -173,6 +175,7 @@ fn the_guide_names_a_test_for_each_fault() {
         include_str!("hanging_up.rs"),
         include_str!("keys.rs"),
         include_str!("network.rs"),
+        include_str!("leased.rs"),
         include_str!("pauses.rs"),
         include_str!("restarts.rs"),
         include_str!("sources.rs"),
