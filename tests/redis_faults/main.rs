@@ -15,9 +15,10 @@ mod leased;
 mod lifetimes;
 mod network;
 mod pauses;
-mod restarts;
-mod sources;
 mod privileges;
+mod restarts;
+mod secrets;
+mod sources;
 mod tally;
 mod tls;
 mod topology;
@@ -174,8 +175,8 @@ fn the_guide_names_a_test_for_each_fault() {
         include_str!("main.rs"),
         include_str!("hanging_up.rs"),
         include_str!("keys.rs"),
-        include_str!("network.rs"),
         include_str!("leased.rs"),
+        include_str!("network.rs"),
         include_str!("pauses.rs"),
         include_str!("restarts.rs"),
         include_str!("sources.rs"),
