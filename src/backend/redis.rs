@@ -2,12 +2,15 @@
 //!
 //! ```no_run
 //! # async fn start() -> Result<(), Box<dyn std::error::Error>> {
-//! use tower_quota::{PolicyName, Quota, TokenBucketLayer};
+//! use tower_quota::{PolicyName, Quota, TokenBucketLayer, algorithm::TokenBucket};
 //! use tower_quota::backend::redis::{RedisBuilder, Server};
 //!
 //! let server = Server::open("redis://127.0.0.1:6379")?;
 //! let backend = RedisBuilder::new(server, PolicyName::from_static("login")).build();
-//! let layer = TokenBucketLayer::new(Quota::per_second(100)).backend(backend);
+//! let limit = Quota::per_second(100);
+//! // Before it serves: is the server there, and may it be asked?
+//! backend.check(&TokenBucket::new(limit)).await?;
+//! let layer = TokenBucketLayer::new(limit).backend(backend);
 //! # let _ = layer;
 //! # Ok(()) }
 //! ```
@@ -120,7 +123,7 @@ pub struct RedisBuilder<S> {
 impl<S: Source> RedisBuilder<S> {
     /// The prefix of names unless told otherwise.
     pub const DEFAULT_PREFIX: PolicyName = PolicyName::from_static("tq");
-    /// How long a call may take unless told otherwise.
+    /// How long a decision may take unless told otherwise.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(100);
     /// The most decisions in a call unless told otherwise: about a fifth of a millisecond of the
     /// server's time, in which it does nothing else.
@@ -170,9 +173,13 @@ impl<S: Source> RedisBuilder<S> {
         Self { tags: Some(tags), ..self }
     }
 
-    /// How long a call may take, from when it leaves. A connection that takes longer to open goes on
-    /// being opened, for the next. [`Guarded`](super::Guarded) has its own time-out, from the request
-    /// on.
+    /// How long a decision may take, from when it is asked for. Nobody waits longer, whatever the server
+    /// does: a decision that is still behind others then does not leave, and is
+    /// [`Unreachable`](BackendErrorKind::Unreachable). One call carries decisions of different age and has
+    /// as long as the oldest of them, so behind a server that hangs some are told sooner.
+    ///
+    /// A connection that takes longer to open goes on being opened, for the next.
+    /// [`Guarded`](super::Guarded) has a time-out of its own.
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }
@@ -256,7 +263,8 @@ impl<A: Scripted, S: Source> Redis<A, S> {
 
     fn submit(&self, name: Vec<u8>, algorithm: A, job: Job) -> Receipt<Caller<A, S>> {
         let slot = if S::HAS_SLOTS { name::slot(&name) } else { 0 };
-        self.coalescer.submit(slot, Errand { name, algorithm, job })
+        let deadline = call::deadline(self.caller().timeout);
+        self.coalescer.submit(slot, Errand { name, algorithm, job, deadline })
     }
 }
 

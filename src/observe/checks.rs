@@ -24,3 +24,15 @@ pub(crate) fn removes(limit: &PolicyName, eviction: &str) {
          quotas: set `maxmemory-policy noeviction`"
     );
 }
+
+/// Tells that a server that limits are to share has never been reached.
+#[cold]
+#[cfg(feature = "redis")]
+pub(crate) fn not_connected(address: &str, error: &redis::RedisError) {
+    let _ = (address, error);
+    #[cfg(feature = "tracing")]
+    tracing::error!(
+        target: "tower_quota", address, cause = super::error_chain(error),
+        "there is no connection to the server of a rate limit"
+    );
+}

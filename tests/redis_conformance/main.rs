@@ -73,16 +73,31 @@ async fn one_server_conforms_without_coalescing() {
     run(Server::open(server.url()).expect("a URL"), 1).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_sentinels_lead_to_conforms() {
-    let sentinel = servers::Sentinel::shared(Flavor::Redis);
+async fn what_sentinels_of_that_flavor_lead_to_conforms(flavor: Flavor) {
+    let sentinel = servers::Sentinel::shared(flavor);
     let source = Sentinel::open(sentinel.urls(), "quota", &RedisConnectionInfo::default());
     run(source.expect("URLs"), 64).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_sentinels_lead_to_conforms() {
+    what_sentinels_of_that_flavor_lead_to_conforms(Flavor::Redis).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_sentinels_of_valkey_lead_to_conforms() {
+    what_sentinels_of_that_flavor_lead_to_conforms(Flavor::Valkey).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_conforms() {
     let cluster = servers::Cluster::shared(Flavor::Redis);
+    run(Cluster::open(cluster.urls()).expect("URLs"), 64).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_of_valkey_conforms() {
+    let cluster = servers::Cluster::shared(Flavor::Valkey);
     run(Cluster::open(cluster.urls()).expect("URLs"), 64).await;
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tower_quota::{
     Cost, Key, PolicyName, Quota,
     algorithm::{
@@ -13,7 +14,7 @@ use tower_quota::{
     time::{ManualClock, Timestamp},
 };
 
-use crate::servers::{self, Flavor, Standalone};
+use crate::servers::{self, Data, Flavor, Standalone};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -39,6 +40,17 @@ impl<A: Scripted, S: Source> Strict<A, S> {
         let key = Key::from(key);
         let standing = self.limiter.peek(&key, Cost::ZERO).await.expect("it answers");
         standing.snapshot().remaining
+    }
+
+    /// Asks again for ten seconds: a connection may have to be opened.
+    async fn left_when_it_is_back(&self, key: &str) -> u64 {
+        let (key, begun) = (Key::from(key), Instant::now());
+        loop {
+            match self.limiter.peek(&key, Cost::ZERO).await {
+                Ok(standing) => return standing.snapshot().remaining,
+                Err(error) => assert!(begun.elapsed() < Duration::from_secs(10), "{error:?}"),
+            }
+        }
     }
 
     async fn take(&self, key: &str) -> bool {
@@ -143,5 +155,37 @@ async fn marks_of_a_cluster_are_where_its_keys_are() {
     limit.clock.advance(DAY);
     for key in &keys {
         assert!(limit.take(key).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_of_a_cluster_that_loses_its_data_refuses_its_keys_and_no_others() {
+    let cluster = servers::Cluster::start(3, 0);
+    let source = Cluster::open(cluster.urls()).expect("URLs");
+    let limit = Strict::new(source, "node", TokenBucket::new(Quota::per_day(100)));
+    let keys: Vec<String> = (0..40).map(|key| format!("key-{key}")).collect();
+    for key in &keys {
+        assert_eq!(limit.left(key).await, 0);
+    }
+    limit.clock.advance(DAY);
+    for key in &keys {
+        assert!(limit.take(key).await);
+    }
+    let node = &cluster.nodes()[0];
+    let names: Vec<String> = node.ask(&["KEYS", "tq:node:*"]);
+    let lost = names.iter().filter(|name| !name.ends_with("began")).count();
+    assert!(lost > 0 && lost < keys.len(), "{lost}");
+    cluster.restart(node, Data::Lost);
+    let mut used_up = 0;
+    for key in &keys {
+        match limit.left_when_it_is_back(key).await {
+            0 => used_up += 1,
+            left => assert_eq!(left, 99, "{key} was not there"),
+        }
+    }
+    assert_eq!(used_up, lost);
+    limit.clock.advance(DAY / 4);
+    for key in &keys {
+        assert!([25, 100].contains(&limit.left(key).await), "from then on it comes back");
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::RedisConnectionInfo;
 use tower_quota::{
-    BackendError, BackendErrorKind, PolicyName, Quota,
+    BackendError, BackendErrorKind, Key, Limiter, PolicyName, Quota,
     algorithm::{FixedWindow, LeakyBucket, SlidingWindow, TokenBucket},
     backend::redis::{
         Checked, Cluster, Eviction, Redis, RedisBuilder, Scripted, Sentinel, Server, Source,
@@ -13,6 +13,7 @@ use tower_quota::{
 
 use super::{
     bucket, events,
+    privileges::least_privileges,
     servers::{self, Flavor, Standalone},
 };
 
@@ -25,12 +26,6 @@ fn backend<A: Scripted, S: Source>(source: S) -> Redis<A, S> {
 pub(crate) async fn check(url: &str) -> Result<Checked, BackendErrorKind> {
     let redis = backend(Server::open(url).expect("a URL"));
     redis.check(&bucket()).await.map_err(|error: BackendError| error.kind())
-}
-
-pub(crate) fn least_privileges() -> &'static str {
-    let privileges = "~tq:* -@all +evalsha +script|load +get +set +time";
-    assert!(include_str!("../../src/guide/redis.md").contains(privileges), "the guide says so");
-    privileges
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -149,22 +144,47 @@ async fn every_primary_of_a_cluster_is_checked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_passes_with_the_privileges_of_the_guide() {
-    assert!(include_str!("../../src/guide/redis.md").contains("`+cluster|slots`"));
-    let cluster = servers::Cluster::start(3, 0);
-    for node in cluster.nodes() {
-        node.acl_set_user("quota", &format!("on >right {} +cluster|slots", least_privileges()));
-    }
-    let urls = cluster.nodes().iter().map(|node| node.url_of("quota", "right"));
-    let redis = backend(Cluster::open(urls).expect("URLs"));
-    let checked = redis.check(&bucket()).await.expect("it decides");
-    assert_eq!((checked.primaries, checked.eviction), (3, Eviction::Unknown));
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn what_sentinels_lead_to_is_checked() {
     let trio = servers::Sentinel::shared(Flavor::Redis);
     let source = Sentinel::open(trio.urls(), "quota", &RedisConnectionInfo::default());
     let checked = backend(source.expect("URLs")).check(&bucket()).await.expect("all is well");
     assert_eq!((checked.primaries, checked.eviction), (1, Eviction::Never));
+}
+
+async fn is_told_once_where<S: Source>(source: S, address: &str) {
+    events::listen();
+    let redis: Redis<TokenBucket, S> =
+        RedisBuilder::new(source, PolicyName::from_static("checks")).build();
+    let limiter = Limiter::new(bucket(), redis);
+    for _ in 0..3 {
+        assert!(limiter.decide(&Key::GLOBAL, 1).await.is_err(), "nobody is there");
+    }
+    let told = events::told();
+    assert!(told.len() == 1 && told[0].starts_with("ERROR"), "{told:?}");
+    assert!(told[0].contains(address) && !told[0].contains("secret"), "{told:?}");
+}
+
+/// In one thread, so that what its tasks tell is heard.
+#[tokio::test]
+async fn who_finds_no_server_is_told_loudly_where_it_was_sought() {
+    let server = Standalone::start();
+    let (url, address) = (server.url_of("quota", "secret"), server.addr().to_string());
+    server.kill();
+    is_told_once_where(Server::open(&*url).expect("a URL"), &address).await;
+    is_told_once_where(Cluster::open([&*url]).expect("a URL"), &address).await;
+    let login = RedisConnectionInfo::default().set_password("secret");
+    let sentinel = Sentinel::open([&*url], "quota", &login).expect("a URL");
+    is_told_once_where(sentinel, &format!("quota by {address}")).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_lost_is_not_told_as_one_that_never_was() {
+    events::listen();
+    let server = Standalone::start();
+    let redis = backend(Server::open(server.url()).expect("a URL"));
+    redis.check(&bucket()).await.expect("it decides");
+    server.kill();
+    let limiter = Limiter::new(bucket(), redis);
+    assert!(limiter.decide(&Key::GLOBAL, 1).await.is_err(), "it is gone");
+    assert_eq!(events::told(), [""; 0], "that is a guard's business");
 }

@@ -11,9 +11,13 @@ mod fleet;
 mod foreign;
 mod hanging_up;
 mod keys;
+mod leased;
+mod lifetimes;
 mod network;
 mod pauses;
+mod privileges;
 mod restarts;
+mod secrets;
 mod sources;
 mod tally;
 mod tls;
@@ -91,8 +95,7 @@ async fn a_server_that_hangs_costs_the_time_out_and_counts_as_charged() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_password_is_told_as_such() {
     let server = Standalone::start();
-    let privileges = "~tq:* -@all +evalsha +script|load +get +set +time";
-    assert!(include_str!("../../src/guide/redis.md").contains(privileges), "the guide says so");
+    let privileges = privileges::least_privileges();
     server.acl_set_user("quota", &format!("on >right {privileges}"));
     let right = limiter(&server.url_of("quota", "right"));
     assert_eq!(take(&right).await, Ok(99), "the least privileges are enough");
@@ -172,6 +175,7 @@ fn the_guide_names_a_test_for_each_fault() {
         include_str!("main.rs"),
         include_str!("hanging_up.rs"),
         include_str!("keys.rs"),
+        include_str!("leased.rs"),
         include_str!("network.rs"),
         include_str!("pauses.rs"),
         include_str!("restarts.rs"),

@@ -3,20 +3,21 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use tokio::time::Instant;
+use tokio::{task::JoinSet, time::Instant};
 use tower_quota::{
-    BackendErrorKind, Cost, Key, Limiter,
+    BackendErrorKind, Cost, Key, Limiter, PolicyName,
     algorithm::Portion,
     backend::{
         Guarded, GuardedBuilder,
         guarded::{BreakerState, Fallback},
+        redis::{RedisBuilder, Server},
     },
 };
 
 use super::{
     TIMEOUT, backend, bucket, limiter,
     servers::Standalone,
-    take,
+    take, take_when_it_is_back,
     tally::{Tally, until_it_hangs},
 };
 
@@ -111,4 +112,31 @@ async fn behind_a_guard_a_server_that_sleeps_costs_the_share_on_top() {
 #[tokio::test(flavor = "multi_thread")]
 async fn behind_a_guard_a_server_that_pauses_its_clients_costs_the_share_on_top() {
     behind_a_guard(|server| server.client_pause(PAUSE)).await;
+}
+
+/// Four calls at a time carry 32 of 1,000 that ask at once. If each call had the time-out for itself, the
+/// last would be told after three seconds.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_behind_calls_that_hang_waits_for_more_than_the_time_out() {
+    let server = Standalone::start();
+    let source = Server::open(server.url()).expect("a URL");
+    let redis = RedisBuilder::new(source, PolicyName::from_static("behind")).batch(8).build();
+    let limiter = Limiter::new(bucket(), redis);
+    take_when_it_is_back(&limiter).await;
+    server.stop();
+    let asked = (0..1_000).map(|_| {
+        let limiter = limiter.clone();
+        async move {
+            let begun = Instant::now();
+            let kind = take(&limiter).await.expect_err("nobody answers");
+            assert!(matches!(kind, BackendErrorKind::TimedOut | BackendErrorKind::Unreachable));
+            begun.elapsed()
+        }
+    });
+    let waited = asked.collect::<JoinSet<_>>().join_all().await;
+    let longest = waited.into_iter().max().expect("there are some");
+    let timeout = RedisBuilder::<Server>::DEFAULT_TIMEOUT;
+    assert!(longest >= timeout && longest < timeout * 15, "{longest:?}");
+    server.cont();
+    take_when_it_is_back(&limiter).await;
 }

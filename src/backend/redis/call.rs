@@ -73,7 +73,7 @@ pub(crate) async fn call<S: Source>(
     arguments: &[Vec<u8>],
     within: Duration,
 ) -> Result<Value, BackendError> {
-    let deadline = Instant::now() + within;
+    let deadline = deadline(within);
     let answer = call_until(source, script, slot, keys, arguments, deadline, false).await?;
     answer.ok_or_else(|| unreachable(None))
 }
@@ -164,6 +164,18 @@ pub(super) async fn call_until<S: Source>(
             }
         }
     }
+}
+
+/// When so much time will be over. No call takes a year, and none is asked to wait longer than time lasts.
+pub(super) fn deadline(within: Duration) -> Instant {
+    const YEAR: Duration = Duration::from_secs(365 * 86_400);
+    Instant::now() + within.min(YEAR)
+}
+
+/// It was still waiting for its call when its time was over.
+pub(super) fn too_late() -> BackendError {
+    BackendError::new(BackendErrorKind::Unreachable)
+        .with_source("all calls to the server that may be under way were, until the time-out")
 }
 
 /// Sends a command, and takes an error in the answer for one.

@@ -43,6 +43,8 @@ pub(super) struct Errand<A> {
     /// In the form of the server.
     pub(super) algorithm: A,
     pub(super) job: Job,
+    /// When whoever wants it is to be told at the latest.
+    pub(super) deadline: Deadline,
 }
 
 /// What became of an errand: the decision, if it was a demand.
@@ -52,7 +54,11 @@ impl<A: Scripted, S: Source> Carrier for Caller<A, S> {
     type Job = Errand<A>;
     type Reply = Done;
 
-    async fn carry(&self, slot: u16, errands: Vec<Errand<A>>) -> Vec<Done> {
+    async fn carry(&self, slot: u16, mut errands: Vec<Errand<A>>) -> Vec<Done> {
+        // What has waited until its time was over does not leave.
+        let now = Deadline::now();
+        let late: Vec<bool> = errands.iter().map(|errand| errand.deadline <= now).collect();
+        errands.retain(|errand| errand.deadline > now);
         let done = match self.call(slot, &errands).await {
             Ok(done) => done,
             Err(error) => errands.iter().map(|_| Err(error.clone())).collect(),
@@ -62,13 +68,21 @@ impl<A: Scripted, S: Source> Carrier for Caller<A, S> {
             let corrected = errands.iter().filter(|errand| matches!(errand.job, Job::Settle(..)));
             corrected.for_each(|errand| refusals.forget(&errand.name));
         }
-        done
+        if errands.len() == late.len() {
+            return done;
+        }
+        let mut done = done.into_iter();
+        let reply = |late| if late { Some(Err(call::too_late())) } else { done.next() };
+        late.into_iter().map_while(reply).collect()
     }
 }
 
 impl<A: Scripted, S: Source> Caller<A, S> {
     async fn call(&self, slot: u16, errands: &[Errand<A>]) -> Result<Vec<Done>, BackendError> {
-        let deadline = Deadline::now() + self.timeout;
+        // The oldest decides for all: who is told late is told too late.
+        let Some(deadline) = errands.iter().map(|errand| errand.deadline).min() else {
+            return Ok(Vec::new());
+        };
         let gathered = gather(errands);
         let heard = match self.ask(slot, errands, &gathered, deadline).await? {
             Some(heard) => heard,

@@ -57,8 +57,8 @@ impl Server {
         Self::launch(flavor, None, arguments.map(ToString::to_string).collect())
     }
 
-    /// Starts a sentinel.
-    pub(super) fn start_sentinel(flavor: Flavor, settings: &str) -> Self {
+    /// Starts a sentinel with these lines of settings.
+    pub fn start_sentinel(flavor: Flavor, settings: &str) -> Self {
         Self::launch(flavor, Some(settings), vec!["--sentinel".to_owned()])
     }
 

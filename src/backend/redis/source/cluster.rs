@@ -11,7 +11,7 @@ use redis::{
 use super::{
     Source,
     kept::{Kept, SharedConnection},
-    server::{CONNECT, prepared, tcp},
+    server::{CONNECT, addresses_of, prepared, tcp},
     subscribe,
 };
 
@@ -37,7 +37,7 @@ impl Cluster {
     ///
     /// A URL is malformed, or they contradict each other.
     pub fn open<T: IntoConnectionInfo>(urls: impl IntoIterator<Item = T>) -> RedisResult<Self> {
-        Self::of(urls, HashMap::new())
+        Self::mapped(urls, HashMap::new())
     }
 
     /// The same where nodes are reached at other addresses than they tell: behind a port mapping.
@@ -49,15 +49,37 @@ impl Cluster {
         urls: impl IntoIterator<Item = T>,
         addresses: HashMap<NodeAddress, NodeAddress>,
     ) -> RedisResult<Self> {
-        Self::of(urls, addresses)
+        let nodes = urls.into_iter().map(prepared).collect::<RedisResult<Vec<_>>>()?;
+        Self::of(nodes, addresses, |builder| builder)
     }
 
-    fn of<T: IntoConnectionInfo>(
+    /// The same with certificates of an authority of your own, or one that a client shows. Nodes tell
+    /// their addresses as numbers unless their settings have a name for them: where certificates are for
+    /// names, `addresses` leads from one to the other. It may be empty.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), if a URL is not one of `rediss://`, and if the certificates are malformed.
+    #[cfg(feature = "redis-tls")]
+    pub fn encrypted<T: IntoConnectionInfo>(
         urls: impl IntoIterator<Item = T>,
         addresses: HashMap<NodeAddress, NodeAddress>,
+        certificates: &redis::TlsCertificates,
     ) -> RedisResult<Self> {
-        let nodes = urls.into_iter().map(prepared).collect::<RedisResult<Vec<_>>>()?;
-        let first = nodes.as_slice().into();
+        let trusting = |url: T| {
+            let client = Client::build_with_tls(prepared(url)?, certificates.clone())?;
+            Ok(client.get_connection_info().clone())
+        };
+        let nodes = urls.into_iter().map(trusting).collect::<RedisResult<Vec<_>>>()?;
+        Self::of(nodes, addresses, |builder| builder.certs(certificates.clone()))
+    }
+
+    fn of(
+        nodes: Vec<ConnectionInfo>,
+        addresses: HashMap<NodeAddress, NodeAddress>,
+        with: impl FnOnce(ClusterClientBuilder) -> ClusterClientBuilder,
+    ) -> RedisResult<Self> {
+        let (first, kept) = (nodes.as_slice().into(), Kept::new(addresses_of(&nodes)));
         // Its own retries repeat what may have been executed. Ours do not.
         let mut builder = ClusterClientBuilder::new(nodes)
             .retries(0)
@@ -67,7 +89,7 @@ impl Cluster {
         if !addresses.is_empty() {
             builder = builder.node_address_map(addresses);
         }
-        Ok(Self { client: builder.build()?, nodes: first, kept: Kept::new() })
+        Ok(Self { client: with(builder).build()?, nodes: first, kept })
     }
 }
 

@@ -1,16 +1,24 @@
 use std::{
+    fmt,
     future::Future,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use redis::{Cmd, Pipeline, RedisError, RedisFuture, RedisResult, Value, aio::ConnectionLike};
 use tokio::sync::Mutex;
 
+use crate::observe::checks;
+
 /// One connection for all who ask, opened when the first does and again when it was lost.
 ///
 /// While it is being opened the others wait for that, and for a moment after a failure they are
 /// told of it instead of trying again: a server that comes back is not met by everybody at once.
+///
+/// That there never was a connection yet is told loudly, once: it is mostly a wrong address.
 #[derive(Debug)]
 pub(super) struct Kept<C> {
     shared: Arc<Shared<C>>,
@@ -18,6 +26,10 @@ pub(super) struct Kept<C> {
 
 #[derive(Debug)]
 struct Shared<C> {
+    /// Where it leads, without passwords.
+    address: String,
+    /// Whether somebody was told that there is no connection, or there was one.
+    told: AtomicBool,
     current: RwLock<Current<C>>,
     opening: Arc<Mutex<Option<Failure>>>,
 }
@@ -47,9 +59,10 @@ pub struct SharedConnection<C> {
 const TOLD: Duration = Duration::from_millis(50);
 
 impl<C: Clone + Send + Sync + 'static> Kept<C> {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(address: impl fmt::Display) -> Self {
+        let (address, told) = (address.to_string(), AtomicBool::new(false));
         let current = RwLock::new(Current { connection: None, opened: 0 });
-        Self { shared: Arc::new(Shared { current, opening: Arc::default() }) }
+        Self { shared: Arc::new(Shared { address, told, current, opening: Arc::default() }) }
     }
 
     /// The connection; if there is none, the one that `open` opens.
@@ -82,6 +95,12 @@ impl<C: Clone + Send + Sync + 'static> Kept<C> {
                 Ok(_) => None,
                 Err(error) => Some(Failure { at: crate::time::now(), error: error.clone() }),
             };
+            let was_told = kept.shared.told.swap(true, Ordering::Relaxed);
+            if let Err(error) = &result
+                && !was_told
+            {
+                checks::not_connected(&kept.shared.address, error);
+            }
             result.map(|connection| kept.keep(connection))
         });
         // It fails with its runtime only.

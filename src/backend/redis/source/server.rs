@@ -14,7 +14,9 @@ use super::{
 
 /// One server, by one connection that all calls share.
 ///
-/// It is opened by the first call and again when it was lost, by one caller for all.
+/// It is opened by the first call and again when it was lost, by one caller for all. If it cannot be opened
+/// the first time, an event at `ERROR` says so once, with the address; call
+/// [`Redis::check`](crate::backend::redis::Redis::check) at the start, and it does so then.
 ///
 /// ```
 /// use tower_quota::backend::redis::Server;
@@ -40,7 +42,8 @@ impl Server {
     /// The URL is malformed, or TLS is asked for and there is none to be had.
     pub fn open(url: impl IntoConnectionInfo) -> RedisResult<Self> {
         let client = Client::open(prepared(url)?)?;
-        Ok(Self { client, kept: Kept::new() })
+        let kept = Kept::new(client.get_connection_info().addr());
+        Ok(Self { client, kept })
     }
 }
 
@@ -105,9 +108,16 @@ pub(super) fn prepared(url: impl IntoConnectionInfo) -> RedisResult<ConnectionIn
     Ok(info.set_tcp_settings(tcp()))
 }
 
+/// Where they are, without users and passwords.
+#[cfg(any(feature = "redis-cluster", feature = "redis-sentinel"))]
+pub(super) fn addresses_of(servers: &[ConnectionInfo]) -> String {
+    let addresses: Vec<_> = servers.iter().map(|server| server.addr().to_string()).collect();
+    addresses.join(", ")
+}
+
 /// Without this redis-rs panics when it connects.
 #[cfg(feature = "redis-tls")]
-fn can_encrypt() -> RedisResult<()> {
+pub(super) fn can_encrypt() -> RedisResult<()> {
     use rustls::crypto::{CryptoProvider, ring};
 
     if CryptoProvider::get_default().is_none() {
@@ -118,7 +128,7 @@ fn can_encrypt() -> RedisResult<()> {
 }
 
 #[cfg(not(feature = "redis-tls"))]
-fn can_encrypt() -> RedisResult<()> {
+pub(super) fn can_encrypt() -> RedisResult<()> {
     Err(redis::RedisError::from((
         redis::ErrorKind::InvalidClientConfig,
         "`rediss://` needs the feature `redis-tls`",

@@ -1,0 +1,158 @@
+//! Leases of a server that fails: what was drawn is spent until it expires, then callers are told, and no
+//! more is admitted than by the server itself.
+
+use std::time::Duration;
+
+use redis::RedisConnectionInfo;
+use tokio::time::Instant;
+use tower_quota::{
+    Limiter, PolicyName, Quota,
+    algorithm::{LeaseBucket, TokenBucket},
+    backend::{
+        Leased,
+        redis::{Redis, RedisBuilder, Sentinel, Server, Source},
+    },
+};
+
+use super::{
+    TIMEOUT,
+    servers::{self, Data, Standalone},
+    tally::Tally,
+};
+
+const BURST: u64 = 1_000;
+const HOLD: Duration = Duration::from_millis(200);
+
+type OfInstance<S> = Limiter<TokenBucket, Leased<Redis<LeaseBucket, S>>>;
+
+/// Two instances, each of which holds something of its own.
+struct Fleet<S: Source> {
+    instances: [OfInstance<S>; 2],
+    tally: Tally,
+}
+
+impl<S: Source> Fleet<S> {
+    /// Of a limit that does not come back before the test is over: a lease costs nothing of its burst.
+    fn of(source: impl Fn() -> S) -> Self {
+        let bucket = TokenBucket::new(Quota::per_day(BURST));
+        let instances = [(); 2].map(|()| {
+            let redis = RedisBuilder::new(source(), PolicyName::from_static("leased"))
+                .timeout(TIMEOUT)
+                .build();
+            Limiter::new(bucket, Leased::new(redis, HOLD))
+        });
+        Self { instances, tally: Tally::default() }
+    }
+
+    /// Asks each instance once. Nobody is told late.
+    async fn ask(&mut self) {
+        for instance in &self.instances {
+            let begun = Instant::now();
+            self.tally.ask(instance).await;
+            assert!(begun.elapsed() < TIMEOUT * 20, "nobody hangs: {:?}", begun.elapsed());
+        }
+    }
+
+    async fn begin(&mut self) {
+        for _ in 0..100 {
+            self.ask().await;
+        }
+        assert_eq!(self.tally.admitted, 200, "{:?}", self.tally);
+    }
+
+    async fn ask_for_the_rest(&mut self) {
+        for instance in &self.instances {
+            self.tally.ask_for_the_rest(instance).await;
+        }
+    }
+
+    fn failed(&self) -> u64 {
+        self.tally.timed_out + self.tally.unreachable
+    }
+
+    /// What was drawn is an upper bound of what was admitted, and has `bursts` for its own.
+    fn assert_admits(&self, bursts: u64) {
+        let counts = self.instances.each_ref().map(|instance| instance.backend().counts());
+        let drawn: u64 = counts.iter().map(|counts| counts.drawn).sum();
+        let told = format!("{:?}, {drawn} were drawn", self.tally);
+        assert!(self.tally.admitted <= drawn, "{told}");
+        // What a bucket of a day gets back in this time, for each burst.
+        assert!(drawn <= bursts * (BURST + 1), "{told}");
+    }
+}
+
+fn standalone(server: &Standalone) -> Fleet<Server> {
+    let url = server.url();
+    Fleet::of(|| Server::open(url.as_str()).expect("a URL"))
+}
+
+/// Asks until what was drawn is spent or has expired, and callers are told of it.
+async fn until_they_are_told(fleet: &mut Fleet<Server>) {
+    let (begun, before) = (Instant::now(), fleet.failed());
+    while fleet.failed() < before + 2 {
+        fleet.ask().await;
+        assert!(begun.elapsed() < Duration::from_secs(15), "nobody is told: {:?}", fleet.tally);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_of_a_server_that_restarts_with_its_data_admit_no_more() {
+    let server = Standalone::start();
+    let mut fleet = standalone(&server);
+    fleet.begin().await;
+    server.restart(Data::Kept);
+    fleet.ask_for_the_rest().await;
+    fleet.assert_admits(1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_of_a_server_that_loses_its_data_cost_one_more_burst() {
+    let server = Standalone::start();
+    let mut fleet = standalone(&server);
+    fleet.begin().await;
+    server.kill();
+    until_they_are_told(&mut fleet).await;
+    fleet.assert_admits(1);
+    server.restart(Data::Lost);
+    fleet.ask_for_the_rest().await;
+    fleet.assert_admits(2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flush_of_all_keys_costs_leases_one_more_burst_and_no_error() {
+    let server = Standalone::start();
+    let mut fleet = standalone(&server);
+    fleet.begin().await;
+    server.flush_all();
+    fleet.ask_for_the_rest().await;
+    fleet.assert_admits(2);
+    assert_eq!(fleet.tally.unreachable, 0, "{:?}", fleet.tally);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_of_a_server_that_pauses_its_clients_admit_no_more() {
+    let server = Standalone::start();
+    let mut fleet = standalone(&server);
+    fleet.begin().await;
+    server.client_pause(Duration::from_secs(4));
+    until_they_are_told(&mut fleet).await;
+    fleet.ask_for_the_rest().await;
+    fleet.assert_admits(1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_of_a_primary_that_dies_go_on_at_the_one_that_sentinels_choose() {
+    let trio = servers::Sentinel::start();
+    let urls = trio.urls();
+    let open = || Sentinel::open(urls.clone(), "quota", &RedisConnectionInfo::default());
+    let mut fleet = Fleet::of(|| open().expect("URLs"));
+    fleet.begin().await;
+    trio.wait_until_whole();
+    let old = trio.master();
+    let port = old.port();
+    old.kill();
+    fleet.ask_for_the_rest().await;
+    assert_ne!(trio.master().port(), port);
+    // What the replica did not have yet when it took over is a burst at the most.
+    fleet.assert_admits(2);
+}
