@@ -125,8 +125,8 @@ impl<S: Source> RedisBuilder<S> {
     pub const DEFAULT_PREFIX: PolicyName = PolicyName::from_static("tq");
     /// How long a decision may take unless told otherwise.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(100);
-    /// The most decisions in a call unless told otherwise: about a fifth of a millisecond of the
-    /// server's time, in which it does nothing else.
+    /// The most steps in a call unless told otherwise: about a fifth of a millisecond of the server's
+    /// time, in which it does nothing else.
     pub const DEFAULT_BATCH: usize = 64;
     /// The most calls under way at a time unless told otherwise.
     pub const DEFAULT_IN_FLIGHT: usize = 4;
@@ -184,13 +184,17 @@ impl<S: Source> RedisBuilder<S> {
         Self { timeout, ..self }
     }
 
-    /// How many decisions travel in one call at most. One: each travels alone.
+    /// How many steps a call has at most: a decision is one, and equal demands of one key that follow
+    /// each other are one together. So many decisions travel in one call at most, or eight times as many
+    /// where steps are shared. One: each travels alone.
     pub fn batch(self, batch: usize) -> Self {
         Self { batch, ..self }
     }
 
     /// How many calls are under way at a time at most. More keep the server busier, fewer make
-    /// larger batches.
+    /// larger batches. On a runtime of several threads, where eight decisions or more are under way,
+    /// another call leaves when it is full or has at least half as many: the rest go with the next that
+    /// comes back.
     pub fn in_flight(self, calls: usize) -> Self {
         Self { in_flight: calls, ..self }
     }
@@ -261,10 +265,10 @@ impl<A: Scripted, S: Source> Redis<A, S> {
         self.coalescer.carrier()
     }
 
-    fn submit(&self, name: Vec<u8>, algorithm: A, job: Job) -> Receipt<Caller<A, S>> {
+    fn submit(&self, name: Vec<u8>, algorithm: &A, job: Job) -> Receipt<Caller<A, S>> {
         let slot = if S::HAS_SLOTS { name::slot(&name) } else { 0 };
         let deadline = call::deadline(self.caller().timeout);
-        self.coalescer.submit(slot, Errand { name, algorithm, job, deadline })
+        self.coalescer.submit(slot, Errand { name, algorithm: algorithm.clone(), job, deadline })
     }
 }
 
@@ -275,9 +279,8 @@ impl<A: Scripted, S: Source> Backend<A> for Redis<A, S> {
     fn decide(&self, algorithm: &A, key: &Key, demand: &Demand) -> MaybeReady<Self::Decide> {
         let caller = self.caller();
         let name = caller.names.of(key);
-        let algorithm = algorithm.on_server();
         if let Some(refusals) = &caller.refusals
-            && let Some(refusal) = refusals.answer(&name, &algorithm, demand, crate::time::now())
+            && let Some(refusal) = refusals.answer(&name, algorithm, demand, crate::time::now)
         {
             return MaybeReady::ready(Ok(refusal));
         }
@@ -297,7 +300,6 @@ impl<A: Scripted, S: Source> Backend<A> for Redis<A, S> {
         }
         let caller = self.caller();
         let name = caller.names.of(key);
-        let algorithm = algorithm.on_server();
         let receipt = self.submit(name, algorithm, Job::Settle(*charge, actual));
         MaybeReady::pending(Settle { receipt })
     }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use futures::future::join_all;
 use tower_quota::{
     BackendErrorKind, Cost, Key, Limiter, PolicyName, Quota,
-    algorithm::{FixedWindow, LeakyBucket, SlidingWindow, TokenBucket},
+    algorithm::{
+        FixedWindow, LeakyBucket, Plan, SlidingCounter, SlidingLog, SlidingWindow, TokenBucket,
+    },
     backend::redis::{RedisBuilder, Scripted, Server},
 };
 
@@ -53,6 +55,42 @@ async fn who_finds_a_value_that_is_none_of_ours_is_told_where_and_what_to_do() {
     server.ask::<()>(&["DEL", "tq:keys:{t.foreign}"]);
     let decision = limiter.decide(&key, Cost::ONE).await.expect("it is as it says");
     assert_eq!(decision.snapshot().remaining, 99);
+}
+
+async fn is_read_apart<A: Scripted>(server: &Standalone, algorithm: A) {
+    server.flush_all();
+    let shown = format!("{algorithm:?}");
+    let (limiter, alice, bob) = (limiter(server, algorithm), Key::from("alice"), Key::from("bob"));
+    let decision = limiter.decide(&alice, Cost::new(10)).await.expect("it decides");
+    let charge = decision.charge().expect("it is allowed");
+    // On one thread all have joined the lane before their call leaves.
+    let (settled, others) = futures::join!(
+        limiter.settle(&alice, &charge, Cost::new(3)),
+        join_all((0..3).map(|_| limiter.decide(&bob, Cost::ONE))),
+    );
+    settled.expect("it is corrected");
+    let left: Vec<_> = others
+        .into_iter()
+        .map(|decision| decision.expect("it decides").snapshot().remaining)
+        .collect();
+    assert_eq!(left, [99, 98, 97], "{shown}");
+    let alice = limiter.peek(&alice, Cost::ZERO).await.expect("it decides");
+    assert!(alice.snapshot().remaining <= 97, "{shown}: {alice:?}");
+}
+
+/// What is told of a correction was once read as the decision behind it.
+#[tokio::test]
+async fn a_correction_that_travels_with_decisions_is_told_apart_from_them() {
+    let server = Standalone::start();
+    let quota = Quota::per_day(100);
+    is_read_apart(&server, TokenBucket::new(quota)).await;
+    is_read_apart(&server, LeakyBucket::new(quota).depth(100)).await;
+    is_read_apart(&server, FixedWindow::new(quota)).await;
+    is_read_apart(&server, SlidingWindow::new(quota)).await;
+    is_read_apart(&server, SlidingCounter::new(quota)).await;
+    is_read_apart(&server, SlidingLog::new(quota)).await;
+    let plan = Plan::new().limit(PolicyName::from_static("day"), TokenBucket::new(quota)).build();
+    is_read_apart(&server, plan.expect("a plan")).await;
 }
 
 async fn is_owed_and_told<A: Scripted>(server: &Standalone, algorithm: A) {

@@ -5,7 +5,9 @@ mod events;
 #[path = "../support/servers/mod.rs"]
 mod servers;
 
+mod absurd;
 mod checks;
+mod clocks;
 mod deployment;
 mod fleet;
 mod foreign;
@@ -173,6 +175,8 @@ async fn secrets_do_not_reach_the_server() {
 fn the_guide_names_a_test_for_each_fault() {
     let tests = [
         include_str!("main.rs"),
+        include_str!("absurd.rs"),
+        include_str!("clocks.rs"),
         include_str!("hanging_up.rs"),
         include_str!("keys.rs"),
         include_str!("leased.rs"),

@@ -1,7 +1,7 @@
 //! Batches of decisions and corrections, on their way to the server and back.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::HashMap,
     iter, slice,
     time::{Duration, Instant},
 };
@@ -18,7 +18,7 @@ use super::{
     source::Source,
 };
 use crate::{
-    decision::{Decision, Demand, DemandMode},
+    decision::{Decision, DemandMode},
     error::BackendError,
     time::{Clock, SystemClock, Timestamp},
 };
@@ -40,7 +40,6 @@ pub(super) struct Caller<A: Scripted, S> {
 /// A job for the server.
 pub(super) struct Errand<A> {
     pub(super) name: Vec<u8>,
-    /// In the form of the server.
     pub(super) algorithm: A,
     pub(super) job: Job,
     /// When whoever wants it is to be told at the latest.
@@ -75,6 +74,10 @@ impl<A: Scripted, S: Source> Carrier for Caller<A, S> {
         let reply = |late| if late { Some(Err(call::too_late())) } else { done.next() };
         late.into_iter().map_while(reply).collect()
     }
+
+    fn joins(&self, errand: &Errand<A>, ahead: &Errand<A>) -> bool {
+        errand.is_like(ahead) && errand.algorithm.adds_up()
+    }
 }
 
 impl<A: Scripted, S: Source> Caller<A, S> {
@@ -101,15 +104,15 @@ impl<A: Scripted, S: Source> Caller<A, S> {
         &self,
         slot: u16,
         errands: &[Errand<A>],
-        gathered: &[Gathered],
+        gathered: &[Gathered<A>],
         deadline: Deadline,
     ) -> Result<Option<Vec<Heard<A>>>, BackendError> {
         let mut keys: Vec<&[u8]> = gathered.iter().map(|job| errands[job.first].name()).collect();
         let given = self.given_time();
         let about = given.unwrap_or_else(|| SystemClock.now());
-        let jobs = gathered.iter().map(|gathered| {
-            script::argument(&errands[gathered.first].algorithm, &gathered.job, about)
-        });
+        let jobs = gathered
+            .iter()
+            .map(|gathered| script::argument(&gathered.algorithm, &gathered.job, about));
         let arguments: Vec<Vec<u8>> = jobs.chain(given.map(script::given_time)).collect();
         let mark = self.strict_start.then(|| self.names.mark(keys[0]));
         keys.extend(mark.as_deref());
@@ -123,11 +126,12 @@ impl<A: Scripted, S: Source> Caller<A, S> {
         let mut fields = Fields::of(&reply)?;
         let now = fields.time()?;
         let mut heard = Vec::with_capacity(gathered.len());
-        for Gathered { first, job, .. } in gathered {
-            let Errand { algorithm, name, .. } = &errands[*first];
+        for Gathered { first, job, algorithm, .. } in gathered {
+            let name = errands[*first].name();
             let verdict = Verdict::read(algorithm, job, name, now, &mut fields)?;
             heard.push(Heard { verdict, asked });
         }
+        fields.end()?;
         Ok(Some(heard))
     }
 
@@ -137,7 +141,7 @@ impl<A: Scripted, S: Source> Caller<A, S> {
         &self,
         slot: u16,
         errands: &[Errand<A>],
-        gathered: &[Gathered],
+        gathered: &[Gathered<A>],
         deadline: Deadline,
     ) -> Vec<Heard<A>> {
         let mut keys: Vec<Vec<usize>> = Vec::new();
@@ -167,7 +171,7 @@ impl<A: Scripted, S: Source> Caller<A, S> {
         &self,
         slot: u16,
         errands: &[Errand<A>],
-        gathered: &Gathered,
+        gathered: &Gathered<A>,
         deadline: Deadline,
     ) -> Heard<A> {
         let asked = crate::time::now();
@@ -185,7 +189,7 @@ impl<A: Scripted, S: Source> Caller<A, S> {
     fn tell(
         &self,
         errands: &[Errand<A>],
-        gathered: &Gathered,
+        gathered: &Gathered<A>,
         heard: Heard<A>,
         done: &mut [Option<Done>],
     ) {
@@ -204,19 +208,27 @@ impl<A: Scripted, S: Source> Caller<A, S> {
             refused = decision.as_ref().is_ok_and(|decision| !decision.is_allowed());
             done[place] = Some(decision.map(Some));
         }
-        let Errand { name, algorithm, .. } = &errands[gathered.first];
         if refused {
-            self.remember(name, algorithm, verdict, asked);
+            let Errand { name, algorithm, .. } = &errands[gathered.first];
+            self.remember(name, algorithm, &gathered.algorithm, verdict, asked);
         }
     }
 
     /// Remembers a refusal that was asked for at `asked`, if that is wanted and can be done.
-    pub(super) fn remember(&self, name: &[u8], algorithm: &A, verdict: Verdict<A>, asked: Instant) {
+    pub(super) fn remember(
+        &self,
+        name: &[u8],
+        algorithm: &A,
+        on_server: &A,
+        verdict: Verdict<A>,
+        asked: Instant,
+    ) {
         if let Some(refusals) = &self.refusals
-            && algorithm.is_sent_whole()
+            && on_server.is_sent_whole()
         {
-            let (algorithm, state, at) = (algorithm.clone(), verdict.state, verdict.now);
-            refusals.remember(name, Refusal { algorithm, state, at, asked });
+            let (algorithm, on_server) = (algorithm.clone(), on_server.clone());
+            let (state, at) = (verdict.state, verdict.now);
+            refusals.remember(name, Refusal { algorithm, on_server, state, at, asked });
         }
     }
 
@@ -237,36 +249,65 @@ struct Heard<A: Scripted> {
 }
 
 /// Errands that travel as one.
-struct Gathered {
+struct Gathered<A> {
     /// The place of the first among all.
     first: usize,
     others: Vec<usize>,
+    /// In the form of the server.
+    algorithm: A,
     job: Job,
 }
 
-impl Gathered {
+impl<A: Scripted> Gathered<A> {
     fn places(&self) -> impl Iterator<Item = usize> {
         iter::once(self.first).chain(self.others.iter().copied())
+    }
+
+    /// Has the errand at `place` travel along, if it wants the same as the first.
+    fn take_along(&mut self, errands: &[Errand<A>], place: usize) -> bool {
+        let Job::Demand(many) = &mut self.job else { return false };
+        let is_one = errands[place].is_like(&errands[self.first]) && self.algorithm.adds_up();
+        if is_one {
+            self.others.push(place);
+            many.most += 1;
+            many.mode = DemandMode::TakeUpTo;
+        }
+        is_one
     }
 }
 
 /// Puts together what wants the same of one key: a demand for many costs the server no more than
 /// one. The order of what concerns a key stays as it is.
-fn gather<A: Scripted>(errands: &[Errand<A>]) -> Vec<Gathered> {
-    let mut gathered: Vec<Gathered> = Vec::with_capacity(errands.len());
-    let mut last_of = HashMap::with_capacity(errands.len());
+fn gather<A: Scripted>(errands: &[Errand<A>]) -> Vec<Gathered<A>> {
+    let mut gathered: Vec<Gathered<A>> = Vec::new();
+    // Where the last of each key is; empty until there are several keys.
+    let mut last_of: HashMap<&[u8], usize> = HashMap::new();
     for (place, errand) in errands.iter().enumerate() {
-        if let Entry::Occupied(last) = last_of.entry(errand.name())
-            && let Gathered { first, others, job: Job::Demand(many) } = &mut gathered[*last.get()]
-            && errand.is_like(&errands[*first])
-        {
-            others.push(place);
-            many.most += 1;
-            many.mode = DemandMode::TakeUpTo;
-            continue;
+        // Mostly all are of one key, or all of different ones.
+        if let Some(last) = gathered.last_mut() {
+            if last.take_along(errands, place) {
+                continue;
+            }
+            if last_of.is_empty() {
+                last_of = HashMap::with_capacity(errands.len());
+                let gathered = gathered.iter().enumerate();
+                last_of.extend(gathered.map(|(at, job)| (errands[job.first].name(), at)));
+            }
+            if let Some(&last) = last_of.get(errand.name())
+                && gathered[last].take_along(errands, place)
+            {
+                continue;
+            }
+            last_of.insert(errand.name(), gathered.len());
         }
-        last_of.insert(errand.name(), gathered.len());
-        gathered.push(Gathered { first: place, others: Vec::new(), job: errand.job });
+        // Few limits have many keys: what was found for the last of them is good for this.
+        let algorithm = match gathered.last() {
+            Some(last) if errands[last.first].algorithm == errand.algorithm => {
+                last.algorithm.clone()
+            }
+            _ => errand.algorithm.on_server(),
+        };
+        gathered.push(Gathered { first: place, others: Vec::new(), algorithm, job: errand.job });
     }
     gathered
 }
@@ -276,12 +317,13 @@ impl<A: Scripted> Errand<A> {
         &self.name
     }
 
-    /// Whether this is the same demand as `other`, and one that can be made for many.
+    /// Whether this is the same demand of the same key as `other`, and one that can be made for many
+    /// if the algorithm allows.
     fn is_like(&self, other: &Self) -> bool {
         let (Job::Demand(own), Job::Demand(others)) = (&self.job, &other.job) else { return false };
         own == others
-            && *own == Demand::exactly(own.each)
+            && own.is_plain()
+            && self.name == other.name
             && self.algorithm == other.algorithm
-            && self.algorithm.adds_up()
     }
 }

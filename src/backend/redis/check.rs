@@ -151,11 +151,10 @@ impl<A: Scripted, S: Source> Redis<A, S> {
     /// Takes a unit and gives it back, so that what is called to read and to write is permitted.
     async fn try_out(&self, algorithm: &A, name: Vec<u8>) -> Result<(), BackendError> {
         let take = Job::Demand(Demand::exactly(Cost::ONE));
-        let decision =
-            Decide { receipt: self.submit(name.clone(), algorithm.clone(), take) }.await?;
+        let decision = Decide { receipt: self.submit(name.clone(), algorithm, take) }.await?;
         let Some(charge) = decision.charge() else { return Ok(()) };
         let give_back = Job::Settle(charge, Cost::ZERO);
-        Settle { receipt: self.submit(name, algorithm.clone(), give_back) }.await
+        Settle { receipt: self.submit(name, algorithm, give_back) }.await
     }
 
     /// What the primary of a slot does when its memory is full, if it tells.

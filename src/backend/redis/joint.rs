@@ -74,8 +74,9 @@ trait Told: Send {
 struct OfLimit<A: Scripted, S: Source> {
     redis: Redis<A, S>,
     name: Vec<u8>,
-    /// In the form of the server.
     algorithm: A,
+    /// In the form of the server.
+    on_server: A,
     cost: Cost,
 }
 
@@ -90,16 +91,16 @@ impl<A: Scripted, S: Source> Redis<A, S> {
     pub(super) fn jointly(&self, algorithm: &A, name: Vec<u8>, cost: Cost) -> Option<Joint> {
         let caller = self.caller();
         let server = caller.source.id()?;
-        let algorithm = algorithm.on_server();
         if let Some(refusals) = &caller.refusals {
             let demand = Demand::exactly(cost);
-            let known = refusals.answer(&name, &algorithm, &demand, crate::time::now());
+            let known = refusals.answer(&name, algorithm, &demand, crate::time::now);
             if known.is_some() {
                 return None;
             }
         }
         let slot = if S::HAS_SLOTS { name::slot(&name) } else { 0 };
-        let limit = OfLimit { redis: self.clone(), name: name.clone(), algorithm, cost };
+        let (algorithm, on_server) = (algorithm.clone(), algorithm.on_server());
+        let limit = OfLimit { redis: self.clone(), name: name.clone(), algorithm, on_server, cost };
         let errand = Errand { slot, limit: Box::new(limit) };
         Some(Joint::new((server, slot), name, Box::new(errand), carry, caller.timeout))
     }
@@ -143,6 +144,7 @@ async fn decide(errands: Vec<Errand>, within: Duration) -> Answers {
         // What fails for one fails for all: nothing was taken.
         told.push(errand.limit.read(asked, now, &mut fields)??);
     }
+    fields.end()?;
     let is_taken = told.iter().all(|told| told.is_granted());
     Ok(told.into_iter().map(|told| told.decision(is_taken)).collect())
 }
@@ -159,7 +161,7 @@ impl<A: Scripted, S: Source> Limit for OfLimit<A, S> {
 
     fn argument(&self, now: Timestamp) -> (u64, Vec<u8>) {
         let job = Job::Demand(Demand::exactly(self.cost));
-        (A::KIND, script::argument(&self.algorithm, &job, now))
+        (A::KIND, script::argument(&self.on_server, &job, now))
     }
 
     fn given_time(&self) -> Option<Timestamp> {
@@ -188,7 +190,7 @@ impl<A: Scripted, S: Source> Limit for OfLimit<A, S> {
         fields: &mut Fields<'_>,
     ) -> Result<Result<Box<dyn Told>, BackendError>, BackendError> {
         let job = Job::Demand(Demand::exactly(self.cost));
-        let verdict = match Verdict::read(&self.algorithm, &job, &self.name, now, fields)? {
+        let verdict = match Verdict::read(&self.on_server, &job, &self.name, now, fields)? {
             Ok(verdict) => verdict.ok_or_else(script::malformed)?,
             Err(error) => return Ok(Err(error)),
         };
@@ -206,7 +208,8 @@ impl<A: Scripted, S: Source> Told for OfVerdict<A, S> {
         let demand = if is_taken { Demand::exactly(limit.cost) } else { Demand::peek(limit.cost) };
         let decision = verdict.next(&demand)?;
         if !decision.is_allowed() {
-            limit.redis.caller().remember(&limit.name, &limit.algorithm, verdict, asked);
+            let OfLimit { redis, name, algorithm, on_server, .. } = &limit;
+            redis.caller().remember(name, algorithm, on_server, verdict, asked);
         }
         Ok(decision)
     }

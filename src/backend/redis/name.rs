@@ -13,7 +13,7 @@
 //! key to another slot nor meet another key.
 
 use std::{
-    fmt::{self, Write},
+    fmt,
     net::{Ipv4Addr, Ipv6Addr},
     num::NonZeroU16,
 };
@@ -56,18 +56,22 @@ impl Names {
 
     /// The name of `key`.
     pub(super) fn of(&self, key: &Key) -> Vec<u8> {
-        let mut name = String::with_capacity(self.base.len() + MOST_SHOWN);
-        name.push_str(&self.base);
-        // To write to a string cannot fail.
-        let _infallible = match self.tags {
-            None => write!(name, "{{{}}}", self.shown(key)),
+        let mut name = Vec::with_capacity(self.base.len() + MOST_SHOWN);
+        name.extend_from_slice(self.base.as_bytes());
+        name.push(b'{');
+        let begin = name.len();
+        self.show(key, &mut name);
+        match self.tags {
+            None => name.push(b'}'),
             Some(tags) => {
-                let shown = self.shown(key).to_string();
-                let tag = (u64::from(crc16(shown.as_bytes())) * u64::from(tags.get())) >> 16;
-                write!(name, "{{{tag}}}:{shown}")
+                let shown = name.split_off(begin);
+                let tag = (u64::from(crc16(&shown)) * u64::from(tags.get())) >> 16;
+                push_number(&mut name, tag);
+                name.extend_from_slice(b"}:");
+                name.extend(shown);
             }
-        };
-        name.into_bytes()
+        }
+        name
     }
 
     /// The name of the mark that goes with the key of this name: of the same tag where keys are spread
@@ -104,9 +108,69 @@ impl Names {
         &self.limit
     }
 
-    const fn shown<'n>(&'n self, key: &'n Key) -> Shown<'n> {
-        Shown { names: self, key }
+    /// Adds what is shown of `key`. It is done for each decision: what keys mostly are is written
+    /// without the machinery of formats.
+    fn show(&self, key: &Key, name: &mut Vec<u8>) {
+        let bytes = key.as_bytes();
+        if key.is_secret() || bytes.len() > MOST_SHOWN {
+            let digest = self.hash.clone().chain_update(bytes).finalize().into_bytes();
+            name.extend_from_slice(b"h.");
+            return name.extend(URL_SAFE_NO_PAD.encode(&digest[..16]).into_bytes());
+        }
+        match bytes {
+            [] => name.push(b'g'),
+            [kind::TEXT, text @ ..] => {
+                name.extend_from_slice(b"t.");
+                for &byte in text {
+                    match byte {
+                        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'@' => {
+                            name.push(byte)
+                        }
+                        _ => {
+                            name.push(b'%');
+                            push_hex(name, byte);
+                        }
+                    }
+                }
+            }
+            [kind::NUMBER, number @ ..] if number.len() == 8 => {
+                name.extend_from_slice(b"n.");
+                push_number(name, number.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte)));
+            }
+            [kind::ADDRESS, a, b, c, d] => {
+                name.extend(format!("a.{}", Ipv4Addr::new(*a, *b, *c, *d)).into_bytes());
+            }
+            [kind::ADDRESS, address @ ..] if address.len() == 16 => {
+                let bits = address.iter().fold(0_u128, |sum, &byte| sum << 8 | u128::from(byte));
+                name.extend(format!("a.{}", Ipv6Addr::from_bits(bits)).into_bytes());
+            }
+            _ => {
+                name.extend_from_slice(b"x.");
+                bytes.iter().for_each(|&byte| push_hex(name, byte));
+            }
+        }
     }
+}
+
+/// Adds a number in its decimal digits.
+fn push_number(name: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut begin = digits.len();
+    loop {
+        begin -= 1;
+        digits[begin] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    name.extend_from_slice(&digits[begin..]);
+}
+
+/// Adds a byte in two hexadecimal digits.
+fn push_hex(name: &mut Vec<u8>, byte: u8) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    name.extend([byte >> 4, byte & 15].map(|half| DIGITS[usize::from(half)]));
 }
 
 /// The slot of a name on a cluster, as its specification has it: that of the text between the first
@@ -132,46 +196,6 @@ fn crc16(bytes: &[u8]) -> u16 {
 impl fmt::Debug for Names {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Names").field("base", &self.base).finish_non_exhaustive()
-    }
-}
-
-struct Shown<'n> {
-    names: &'n Names,
-    key: &'n Key,
-}
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bytes = self.key.as_bytes();
-        if self.key.is_secret() || bytes.len() > MOST_SHOWN {
-            let digest = self.names.hash.clone().chain_update(bytes).finalize().into_bytes();
-            return write!(f, "h.{}", URL_SAFE_NO_PAD.encode(&digest[..16]));
-        }
-        match bytes {
-            [] => f.write_str("g"),
-            [kind::TEXT, text @ ..] => {
-                f.write_str("t.")?;
-                text.iter().try_for_each(|&byte| match byte {
-                    b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'@' => {
-                        f.write_char(char::from(byte))
-                    }
-                    _ => write!(f, "%{byte:02x}"),
-                })
-            }
-            [kind::NUMBER, number @ ..] if number.len() == 8 => {
-                let number = number.iter().fold(0_u64, |sum, &byte| sum << 8 | u64::from(byte));
-                write!(f, "n.{number}")
-            }
-            [kind::ADDRESS, a, b, c, d] => write!(f, "a.{}", Ipv4Addr::new(*a, *b, *c, *d)),
-            [kind::ADDRESS, address @ ..] if address.len() == 16 => {
-                let bits = address.iter().fold(0_u128, |sum, &byte| sum << 8 | u128::from(byte));
-                write!(f, "a.{}", Ipv6Addr::from_bits(bits))
-            }
-            _ => {
-                f.write_str("x.")?;
-                bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-            }
-        }
     }
 }
 

@@ -12,7 +12,10 @@
 use std::{
     collections::{HashMap, hash_map::RandomState},
     hash::BuildHasher,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -28,6 +31,10 @@ pub(super) struct Refusals<A: Algorithm> {
     shards: [Mutex<Shard<A>>; SHARDS],
     /// How long a refusal is remembered.
     lasts: Duration,
+    begun: Instant,
+    /// Until when any is, in nanoseconds since it begun: as long as nobody is refused, nobody pays for
+    /// looking.
+    until: AtomicU64,
 }
 
 type Shard<A> = HashMap<Box<[u8]>, Refusal<A>, RandomState>;
@@ -38,8 +45,10 @@ const SHARD_KEYS: usize = 1_024;
 
 /// A state that refused.
 pub(super) struct Refusal<A: Algorithm> {
-    /// The limit that refused, in the form that the server carried out.
+    /// The limit that refused.
     pub(super) algorithm: A,
+    /// The same in the form that the server carried out.
+    pub(super) on_server: A,
     pub(super) state: A::State,
     /// The server's time of the refusal.
     pub(super) at: Timestamp,
@@ -51,7 +60,8 @@ pub(super) struct Refusal<A: Algorithm> {
 impl<A: Algorithm> Refusals<A> {
     pub(super) fn lasting(lasts: Duration) -> Self {
         let shards = std::array::from_fn(|_| Mutex::default());
-        Self { hasher: RandomState::new(), shards, lasts }
+        let (begun, until) = (crate::time::now(), AtomicU64::new(0));
+        Self { hasher: RandomState::new(), shards, lasts, begun, until }
     }
 
     /// The refusal that the server would give too, if that is known.
@@ -60,8 +70,16 @@ impl<A: Algorithm> Refusals<A> {
         name: &[u8],
         algorithm: &A,
         demand: &Demand,
-        now: Instant,
+        now: impl FnOnce() -> Instant,
     ) -> Option<Decision> {
+        let until = self.until.load(Ordering::Relaxed);
+        if until == 0 {
+            return None;
+        }
+        let now = now();
+        if self.since_begun(now) >= until {
+            return None;
+        }
         let mut shard = self.shard(name);
         let refusal = shard.get(name)?;
         let since = now.saturating_duration_since(refusal.asked);
@@ -72,8 +90,8 @@ impl<A: Algorithm> Refusals<A> {
         if refusal.algorithm != *algorithm {
             return None;
         }
-        let decision =
-            algorithm.answer(&mut refusal.state.clone(), refusal.at.saturating_add(since), demand);
+        let (mut state, at) = (refusal.state.clone(), refusal.at.saturating_add(since));
+        let decision = refusal.on_server.answer(&mut state, at, demand);
         (!decision.is_allowed()).then_some(decision)
     }
 
@@ -88,11 +106,20 @@ impl<A: Algorithm> Refusals<A> {
             }
         }
         shard.insert(name.into(), refusal);
+        drop(shard);
+        let until = now.checked_add(self.lasts).map_or(u64::MAX, |until| self.since_begun(until));
+        self.until.fetch_max(until, Ordering::Relaxed);
     }
 
     /// Something comes back to the key: the server is to be asked.
     pub(super) fn forget(&self, name: &[u8]) {
         self.shard(name).remove(name);
+    }
+
+    /// In nanoseconds, at least one: there are too few for half a millennium.
+    fn since_begun(&self, at: Instant) -> u64 {
+        let since = at.saturating_duration_since(self.begun).as_nanos();
+        u64::try_from(since).unwrap_or(u64::MAX).max(1)
     }
 
     fn shard(&self, name: &[u8]) -> MutexGuard<'_, Shard<A>> {
@@ -112,7 +139,7 @@ mod tests {
         let at = Timestamp::from_secs(100);
         let mut state = algorithm.initial(at);
         algorithm.take(&mut state, at, Cost::new(6));
-        Refusal { algorithm, state, at, asked }
+        Refusal { algorithm, on_server: algorithm, state, at, asked }
     }
 
     fn asked() -> Instant {
@@ -121,7 +148,7 @@ mod tests {
 
     fn ask(refusals: &Refusals<TokenBucket>, cost: u64, now: Instant) -> Option<Decision> {
         let bucket = TokenBucket::new(Quota::per_second(10));
-        refusals.answer(b"key", &bucket, &Demand::exactly(Cost::new(cost)), now)
+        refusals.answer(b"key", &bucket, &Demand::exactly(Cost::new(cost)), || now)
     }
 
     #[test]
@@ -159,7 +186,7 @@ mod tests {
         refusals.remember(b"key", refusal(asked));
         let raised = TokenBucket::new(Quota::per_second(20));
         let demand = Demand::exactly(Cost::new(9));
-        assert_eq!(refusals.answer(b"key", &raised, &demand, asked), None);
+        assert_eq!(refusals.answer(b"key", &raised, &demand, || asked), None);
     }
 
     #[test]

@@ -278,6 +278,11 @@ impl<'r> Fields<'r> {
         })
     }
 
+    /// Nothing follows: a reply that is longer than asked for is about something else.
+    pub(super) fn end(&self) -> Result<(), BackendError> {
+        if self.rest.is_empty() { Ok(()) } else { Err(malformed()) }
+    }
+
     pub(super) fn time(&mut self) -> Result<Timestamp, BackendError> {
         let micros = self.number()?;
         Ok(Timestamp::from_nanos(micros.saturating_mul(1_000)))
