@@ -176,7 +176,8 @@ fn by_rule(dialect: Dialect, stream: &[u8], estimated: u64) -> u64 {
     for data in events.lines().filter_map(|line| line.strip_prefix("data: ")) {
         let Ok(event) = serde_json::from_str::<Value>(data) else { continue };
         let text = [&event["choices"][0]["delta"]["content"], &event["delta"]["text"]];
-        texts += u64::from(text.iter().any(|text| text.as_str().is_some_and(|text| text != "")));
+        texts +=
+            u64::from(text.iter().any(|text| text.as_str().is_some_and(|text| !text.is_empty())));
         for usage in [&event["usage"], &event["message"]["usage"]] {
             let number = |names: [&str; 2]| names.iter().find_map(|name| usage[*name].as_u64());
             input = number(["prompt_tokens", "input_tokens"]).unwrap_or(input);

@@ -65,8 +65,8 @@ fn bound(all: &mut Vec<KnownLimit>) {
 ///   nothing.
 /// - What was [inferred](Source::Inferred) speaks against what answers told then: if they go on with that,
 ///   they are believed again after ten minutes, or once they have told something else.
-/// - Whether an answer tells what was so when its request came or when it went, nobody knows: of those that were told
-///   with the last, or almost, the lowest holds.
+/// - Whether an answer tells what was so when its request came or when it went, nobody knows: of those
+///   that were told with the last, or almost, the lowest holds.
 fn holding(all: &[KnownLimit]) -> Option<KnownLimit> {
     let latest = |source: Source| {
         let of_it = all.iter().filter(move |told| told.source == source);

@@ -165,7 +165,8 @@ fn field(post: &Post) -> String {
 /// what holds follows from all of them. Whatever is in the names, two of them are two fields.
 fn limit_field(quota: &str, limit: &KnownLimit) -> String {
     let KnownLimit { name, dimension, limit, window, source, instead_of, .. } = limit;
-    let number = |number: Option<u128>| number.map_or("-".to_owned(), |number| number.to_string());
+    let number =
+        |number: Option<u128>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
     let window = number(window.map(|window| window.as_nanos()));
     let instead_of = number(instead_of.map(u128::from));
     format!(
