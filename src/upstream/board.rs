@@ -1,6 +1,7 @@
 mod notice;
 #[cfg(feature = "redis")]
 mod shared;
+mod testimony;
 #[cfg(feature = "redis")]
 mod wire;
 
@@ -32,7 +33,8 @@ use crate::time::{Clock, TimerClock, Timestamp};
 /// A stop is never shortened, whoever posts, in whatever order: of two the longer holds. Of two limits
 /// the one that was told later holds, or the lower if that was in one moment; one that was told
 /// [by hand](super::Account::tell) holds from its moment on. So what is posted twice, late or again
-/// after an outage changes nothing.
+/// after an outage changes nothing. Which limit holds follows from all that was told of it, and is the
+/// same in whatever order that came.
 ///
 /// ```
 /// use tower_quota::upstream::Board;

@@ -6,6 +6,7 @@ mod faults;
 mod fleet;
 mod ledgers;
 mod load;
+mod merged;
 mod named;
 mod network;
 mod optimum;

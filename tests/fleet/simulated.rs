@@ -2,6 +2,7 @@
 //! away as a server, before a provider that is further away and takes as long as a model does. What
 //! it does depends on its seed only, so what it must reach can be said exactly.
 
+mod changes;
 mod overload;
 mod refusals;
 mod use_of_quota;

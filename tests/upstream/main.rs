@@ -1,6 +1,7 @@
 //! The limits of somebody else: what answers say, what calls cost, and what is left.
 
 mod arbitrary;
+mod board;
 mod cuts;
 mod errors;
 mod estimates;

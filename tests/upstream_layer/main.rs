@@ -3,6 +3,7 @@
 mod balance;
 mod bodies;
 mod cancellation;
+mod cuts;
 mod days;
 mod in_progress;
 mod failing;

@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use super::Post;
+use super::{Post, testimony::Testimony};
 use crate::{
     time::Timestamp,
     upstream::{
@@ -17,6 +17,8 @@ pub struct Notice {
     pub stop: Option<Stop>,
     /// The limits that answers have told, by name.
     pub limits: Vec<KnownLimit>,
+    /// What those follow from.
+    testimony: Testimony,
     /// When the stop was told.
     told: Timestamp,
     /// Stops that were told before do not hold.
@@ -60,10 +62,6 @@ impl KnownLimit {
             told: Timestamp::MIN,
             by: format!("process {}", std::process::id()).into(),
         }
-    }
-
-    fn is_like(&self, other: &Self) -> bool {
-        (self.limit, self.window) == (other.limit, other.window)
     }
 }
 
@@ -112,40 +110,17 @@ impl Notice {
                 is_news
             }
             Post::Limit { limit, .. } => {
-                let Some(held) = self.limits.iter_mut().find(|held| held.name == limit.name) else {
-                    if self.limits.len() < MAX_LIMITS {
-                        self.limits.push(limit);
-                        self.limits.sort_by(|one, other| one.name.cmp(&other.name));
-                        return true;
-                    }
-                    return false;
+                let is_new = self.testimony.add(limit);
+                let limits = self.testimony.limits();
+                let is_like = |one: &KnownLimit, other: &KnownLimit| {
+                    (&one.name, one.limit, one.window) == (&other.name, other.limit, other.window)
                 };
-                let limit = KnownLimit { window: limit.window.or(held.window), ..limit };
-                if limit.is_like(held) {
-                    held.told = held.told.max(limit.told);
-                    return false;
+                let before = std::mem::replace(&mut self.limits, limits);
+                // That it was told again is no news, but it may be what makes another limit hold.
+                is_new || before.len() != self.limits.len() || {
+                    let mut both = before.iter().zip(&self.limits);
+                    both.any(|(one, other)| !is_like(one, other))
                 }
-                // Whether an answer tells what was so when its request came or when it went, nobody
-                // knows: of two limits told in one moment the lower holds.
-                let newer = if limit.limit < held.limit {
-                    held.told <= limit.told.saturating_add(DOUBT)
-                } else {
-                    held.told.saturating_add(DOUBT) <= limit.told
-                };
-                // Who tells a limit by hand knows it, and when.
-                let newer = match (held.source, limit.source) {
-                    (_, Source::Configured) => held.told <= limit.told,
-                    (Source::Configured, _) => newer && held.told <= limit.told,
-                    _ => newer,
-                };
-                let is_doubted = held.instead_of == Some(limit.limit)
-                    && limit.source != Source::Configured
-                    && limit.told < held.told.saturating_add(BELIEVED);
-                if !newer || is_doubted {
-                    return false;
-                }
-                *held = limit;
-                true
             }
         }
     }
@@ -155,10 +130,3 @@ impl Notice {
 const SAME: Duration = Duration::from_millis(20);
 /// How long after its end an overload is a reason to begin slowly, for who has sent nothing meanwhile.
 const RECENT: Duration = Duration::from_secs(60);
-/// How long an answer may be on its way.
-const DOUBT: Duration = Duration::from_secs(2);
-/// How long what was inferred goes before what answers go on to tell: who refused once for another
-/// reason is not held to it for ever.
-const BELIEVED: Duration = Duration::from_secs(600);
-/// The limits that are known of one quota: a provider may name its own.
-const MAX_LIMITS: usize = 32;

@@ -156,10 +156,23 @@ impl Wire {
 fn field(post: &Post) -> String {
     match post {
         Post::Stop { quota, .. } => stop_field(quota),
-        // Whatever is in the names, two of them are two fields.
-        Post::Limit { quota, limit } => format!("limit {} {quota} {}", quota.len(), limit.name),
+        Post::Limit { quota, limit } => limit_field(quota, limit),
         Post::Resume { quota, .. } => resume_field(quota),
     }
+}
+
+/// A field for all that makes two limits one but for when they were told: of one field the later stays, and
+/// what holds follows from all of them. Whatever is in the names, two of them are two fields.
+fn limit_field(quota: &str, limit: &KnownLimit) -> String {
+    let KnownLimit { name, dimension, limit, window, source, instead_of, .. } = limit;
+    let number =
+        |number: Option<u128>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+    let window = number(window.map(|window| window.as_nanos()));
+    let instead_of = number(instead_of.map(u128::from));
+    format!(
+        "limit {} {quota} {name} {source:?} {limit} {window} {instead_of} {dimension}",
+        quota.len()
+    )
 }
 
 fn stop_field(quota: &str) -> String {

@@ -38,7 +38,7 @@ async fn after_an_overload_that_one_instance_is_told_each_begins_with_one_call()
         run(&simulation.fleet, &calls, TIME).await;
 
         let exchanges = simulation.network.exchanges();
-        let failed = exchanges.iter().find(|exchange| is_overloaded(exchange));
+        let failed = exchanges.iter().find(is_overloaded);
         let known = failed.expect("one was injected").answered + NEWS + TO_THE_LEDGER;
         let mut after: Vec<_> =
             exchanges.iter().filter(|exchange| known <= exchange.sent).collect();
