@@ -3,115 +3,30 @@
 #[path = "../support/servers/mod.rs"]
 mod servers;
 
-use std::{
-    process::{Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+mod fleet;
 
-use tokio::{task::JoinSet, time::Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 use tower_quota::{
     Key, Limiter, PolicyName, Quota,
     algorithm::LeaseBucket,
-    backend::redis::{Redis, RedisBuilder, Server},
+    backend::redis::{Redis, RedisBuilder, Scripted, Server},
     queue::{Ask, Queue, QueueBuilder, QueueError},
 };
 
 use self::servers::Standalone;
 
-const RATE: u64 = 400;
-const BURST: u64 = 20;
-const PROCESSES: usize = 4;
-const TASKS: usize = 32;
-/// Turns are handed out so much before they come.
-const AHEAD: Duration = Duration::from_millis(500);
-/// The end of the run, in which it is looked at how much was used.
-const LOOKED_AT: Duration = Duration::from_secs(3);
-
 type Turns = Queue<LeaseBucket, Redis<LeaseBucket, Server>>;
 
+fn redis<A: Scripted>(url: &str) -> Redis<A, Server> {
+    RedisBuilder::new(Server::open(url).expect("a URL"), PolicyName::from_static("turns"))
+        .timeout(Duration::from_secs(5))
+        .build()
+}
+
 fn turns(url: &str, bucket: LeaseBucket) -> Turns {
-    let redis =
-        RedisBuilder::new(Server::open(url).expect("a URL"), PolicyName::from_static("turns"))
-            .timeout(Duration::from_secs(5))
-            .build();
-    QueueBuilder::new(Limiter::new(bucket, redis)).build()
-}
-
-#[expect(clippy::disallowed_methods, reason = "processes have only the wall clock in common")]
-fn wall_clock() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970")
-}
-
-/// Four processes, each with more tasks than the limit can serve, ask for six seconds.
-#[tokio::test(flavor = "multi_thread")]
-async fn four_processes_keep_a_shared_limit_busy_and_within_its_bound() {
-    let server = Standalone::start();
-    let begun = wall_clock();
-    let until = begun + Duration::from_secs(6);
-    let instances: Vec<_> = (0..PROCESSES)
-        .map(|_| {
-            Command::new(std::env::current_exe().expect("this test"))
-                .args(["an_instance_of_the_fleet", "--exact", "--ignored", "--nocapture"])
-                .env("QUOTA_SERVER", server.url())
-                .env("QUOTA_UNTIL", until.as_millis().to_string())
-                .stdout(Stdio::piped())
-                .spawn()
-                .expect("a process")
-        })
-        .collect();
-    let mut counts = Vec::new();
-    for instance in instances {
-        let output = tokio::task::spawn_blocking(|| instance.wait_with_output());
-        let output = output.await.expect("it is waited for").expect("it ends");
-        let text = String::from_utf8(output.stdout).expect("text");
-        let told = text.lines().find_map(|line| line.split_once("ADMITTED ")).expect("it tells");
-        let told: Vec<u64> =
-            told.1.split(' ').take(2).map(|count| count.parse().expect("a count")).collect();
-        counts.push((told[0], told[1]));
-    }
-    let all: u64 = counts.iter().map(|(all, _)| all).sum();
-    let bound = BURST + ((until - begun).as_millis() as u64 * RATE).div_ceil(1_000);
-    assert!(all <= bound, "{all} of at most {bound}: {counts:?}");
-
-    let recent: u64 = counts.iter().map(|(_, recent)| recent).sum();
-    let possible = LOOKED_AT.as_secs() * RATE;
-    assert!(recent * 100 >= possible * 98, "{recent} of {possible}: {counts:?}");
-    let least = counts.iter().map(|(_, recent)| recent).min().expect("four of them");
-    assert!(least * 8 >= possible, "one had less than half of its part: {counts:?}");
-
-    let calls = server.calls_of("evalsha");
-    assert!(calls <= 4 * all, "{calls} calls for {all} turns");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "it is a process of the test above"]
-async fn an_instance_of_the_fleet() {
-    let url = std::env::var("QUOTA_SERVER").expect("it is started by the test above");
-    let until: u64 = std::env::var("QUOTA_UNTIL").expect("a time").parse().expect("milliseconds");
-    let until = Duration::from_millis(until);
-    let turns = turns(&url, LeaseBucket::new(Quota::per_second(RATE), BURST).ahead(AHEAD));
-    let (all, recent) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    let mut tasks = JoinSet::new();
-    for _ in 0..TASKS {
-        let (turns, all, recent) = (turns.clone(), Arc::clone(&all), Arc::clone(&recent));
-        tasks.spawn(async move {
-            loop {
-                turns.acquire(&Key::GLOBAL, 1).await.expect("its turn comes");
-                let now = wall_clock();
-                if now >= until {
-                    return;
-                }
-                all.fetch_add(1, Ordering::Relaxed);
-                recent.fetch_add(u64::from(now + LOOKED_AT >= until), Ordering::Relaxed);
-            }
-        });
-    }
-    tasks.join_all().await;
-    println!("ADMITTED {} {}", all.load(Ordering::Relaxed), recent.load(Ordering::Relaxed));
+    QueueBuilder::new(Limiter::new(bucket, redis(url))).build()
 }
 
 #[tokio::test]
