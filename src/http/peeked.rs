@@ -91,6 +91,17 @@ impl<B: Body<Data = Bytes>> PeekedBody<B> {
         self.read.iter().all(Frame::is_data)
     }
 
+    /// The body as bytes, if all of it is here.
+    ///
+    /// # Errors
+    ///
+    /// The body itself, if it is not, broke off, or has trailers.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn into_bytes(self) -> Result<Bytes, Self> {
+        let is_whole = self.rest.is_none() && self.error.is_none();
+        if is_whole && self.is_data() { Ok(self.peek()) } else { Err(self) }
+    }
+
     /// The bytes that are here.
     pub(crate) fn peek(&self) -> Bytes {
         if let [one] = self.read.as_slices().0
