@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{http::PeekedBody, rejection::Rejection};
+use crate::rejection::Rejection;
 
 /// What a layer does, for a client of `reqwest-middleware`.
 ///
@@ -92,16 +92,25 @@ where
         // What is called by the layer's service is sent from here, where the rest of the client is. The
         // service goes on meanwhile: it may give up.
         let answer = loop {
-            let Call { request, reply } =
+            let Call { request, mut reply } =
                 match select(answering.as_mut(), pin!(called.recv())).await {
                     Either::Left((answer, _)) => break answer,
                     Either::Right((None, _)) => break answering.await,
                     Either::Right((Some(call), _)) => call,
                 };
-            match select(answering.as_mut(), next.clone().run(request, extensions)).await {
-                Either::Left((answer, _)) => break answer,
-                // Whoever has left does not hear of it.
-                Either::Right((response, _)) => drop(reply.send(response)),
+            let sent = next.clone().run(request, extensions);
+            let sending = async {
+                // Not longer than somebody waits for it: what comes next does not wait for what was given up.
+                let response = match select(sent, pin!(reply.closed())).await {
+                    Either::Left((response, _)) => Some(response),
+                    Either::Right(_) => None,
+                };
+                if let Some(response) = response {
+                    drop(reply.send(response));
+                }
+            };
+            if let Either::Left((answer, _)) = select(answering.as_mut(), pin!(sending)).await {
+                break answer;
             }
         };
         let (mut parts, body) = answer.map_err(failed)?.into_parts();
@@ -173,13 +182,6 @@ impl fmt::Debug for Onward {
 impl fmt::Debug for OnwardFuture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OnwardFuture").finish_non_exhaustive()
-    }
-}
-
-/// One that is here as a whole can be sent again, as by a redirect.
-impl From<PeekedBody<Self>> for Body {
-    fn from(body: PeekedBody<Self>) -> Self {
-        body.into_bytes().map_or_else(Self::wrap, Self::from)
     }
 }
 
