@@ -153,10 +153,10 @@ struct Told {
 }
 
 impl Told {
-    fn print(&self) {
+    fn text(&self) -> String {
         let line =
             |instants: &[u64]| instants.iter().map(|at| format!(" {at}")).collect::<String>();
-        println!("\nSTARTED{}\nRELEASED{}", line(&self.started), line(&self.released));
+        format!("STARTED{}\nRELEASED{}", line(&self.started), line(&self.released))
     }
 
     fn read(text: &str) -> Self {
@@ -269,5 +269,6 @@ async fn an_instance_of_the_fleet() {
     }
     let started = tasks.join_all().await.concat();
     let released = released.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    Told { started, released }.print();
+    // What the test says of itself stands on the line before.
+    println!("\n{}", Told { started, released }.text());
 }
