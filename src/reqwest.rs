@@ -7,6 +7,7 @@
 //! | [`ConcurrencyMiddleware`] | waits until fewer are in progress |
 //! | [`AdaptiveMiddleware`] | waits, at a rate that it finds: the other side tells no limit |
 //! | [`ClientThrottleMiddleware`] | fails at once, in a share that it finds |
+//! | [`LayerMiddleware`] | does as its layer does: reserves, stays inside an [account](crate::upstream) |
 //!
 //! A client that is kept inside "60 a minute, 3 at once":
 //!
@@ -34,14 +35,18 @@
 mod adaptive;
 #[cfg(feature = "local")]
 mod concurrency;
+mod layer;
 mod rate_limit;
 #[cfg(feature = "local")]
 mod waiting;
 
-pub use self::rate_limit::RateLimitMiddleware;
 #[cfg(feature = "local")]
 pub use self::{
     adaptive::{AdaptiveMiddleware, ClientThrottleMiddleware},
     concurrency::ConcurrencyMiddleware,
     waiting::WaitingMiddleware,
+};
+pub use self::{
+    layer::{LayerMiddleware, Onward, OnwardFuture},
+    rate_limit::RateLimitMiddleware,
 };

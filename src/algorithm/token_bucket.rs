@@ -1,7 +1,9 @@
+use std::time::Duration;
+
 #[cfg(feature = "redis")]
 use super::meter::MeterNumbers;
 use super::{
-    Algorithm, Portion, Share,
+    Algorithm, LeaseBucket, Portion, Share,
     meter::{Meter, MeterState},
     times,
 };
@@ -76,6 +78,12 @@ impl TokenBucket {
         let rest = if quota.limit() <= 1 { quota.limit() } else { quota.limit() - burst };
         let quota = Quota::new(rest, quota.period()).unwrap_or(Quota::CLOSED);
         Self { quota, meter: Meter::new(quota, burst) }
+    }
+
+    /// The same bucket, whose tokens can be taken so much before their time, to be waited for: a
+    /// [`LeaseBucket`].
+    pub fn ahead(&self, ahead: Duration) -> LeaseBucket {
+        LeaseBucket::new(self.quota, self.meter.capacity()).ahead(ahead)
     }
 }
 

@@ -8,6 +8,8 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
+#[cfg(feature = "reqwest")]
+use reqwest_middleware::reqwest;
 
 /// A body after somebody has looked at its beginning: what was read of it, and the rest, frame by
 /// frame as it comes.
@@ -168,6 +170,15 @@ impl<B: Body<Data = Bytes> + Default> Default for PeekedBody<B> {
 impl<B: Body<Data = Bytes> + From<String>> From<String> for PeekedBody<B> {
     fn from(text: String) -> Self {
         Self::unread(B::from(text))
+    }
+}
+
+/// As a client sends it. One that is here as a whole can be sent again, as by a redirect.
+#[cfg(feature = "reqwest")]
+impl From<PeekedBody<Self>> for reqwest::Body {
+    fn from(body: PeekedBody<Self>) -> Self {
+        let is_whole = body.rest.is_none() && body.error.is_none();
+        if is_whole && body.is_data() { Self::from(body.peek()) } else { Self::wrap(body) }
     }
 }
 

@@ -45,4 +45,15 @@ impl<A: Algorithm> QuotaLayer<A> {
     }
 }
 
+impl<A: Algorithm, B: Backend<A>, K, C, R, L> QuotaLayer<A, B, K, C, R, L> {
+    /// What another layer has become.
+    pub(super) const fn with(
+        limiter: Limiter<A, B>,
+        policy: Policy<K, C, R, L>,
+        largest_cost: Cost,
+    ) -> Self {
+        Self { limiter, policy, largest_cost }
+    }
+}
+
 shared_layer_items!(QuotaLayer, A, A);

@@ -1,5 +1,8 @@
-use super::{shared::*, shared_layer_items};
-use crate::{algorithm::TokenBucket, quota::Quota};
+use super::{QuotaLayer, shared::*, shared_layer_items};
+use crate::{
+    algorithm::{LeaseBucket, TokenBucket},
+    quota::Quota,
+};
 
 /// Admits bursts, and a rate on average.
 ///
@@ -92,6 +95,41 @@ impl<B: Backend<TokenBucket>, K, C, R, L> TokenBucketLayer<B, K, C, R, L> {
     pub fn burst(self, burst: u64) -> Self {
         let bucket = self.limiter.limit().algorithm().burst(burst);
         self.with_algorithm(bucket)
+    }
+}
+
+impl<K, C, R, L> TokenBucketLayer<Local<TokenBucket>, K, C, R, L> {
+    /// Gives out turns so much before they come: the layer for instances that wait for one limit on a
+    /// server. Say the backend after it.
+    ///
+    /// With [`wait`](Self::wait) alone, an instance that is refused sleeps until the server said and asks
+    /// again: one call after the other at each turn, and which instance is first is luck. With turns
+    /// ahead, the server's state has the order. Each request asks once, is told its instant, and starts
+    /// then: a [`LeaseBucket`] instead of a [`TokenBucket`], whose starts keep the same bound. Let `ahead`
+    /// be more than a round trip, and hold a turn for each who is usually waiting.
+    ///
+    /// ```no_run
+    /// # fn layer() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[cfg(feature = "redis")] {
+    /// use std::time::Duration;
+    /// use tower_quota::{PolicyName, Quota, TokenBucketLayer};
+    /// use tower_quota::backend::redis::{RedisBuilder, Server};
+    ///
+    /// let server = Server::open("redis://127.0.0.1:6379")?;
+    /// let layer = TokenBucketLayer::new(Quota::per_second(400))
+    ///     .burst(20)
+    ///     .ahead(Duration::from_millis(500))
+    ///     .backend(RedisBuilder::new(server, PolicyName::from_static("api")).build())
+    ///     .wait(Duration::from_secs(30));
+    /// # fn is_layer<L: tower::Layer<()>>(_: L) {}
+    /// # is_layer(layer);
+    /// # } Ok(()) }
+    /// ```
+    pub fn ahead(self, ahead: Duration) -> QuotaLayer<LeaseBucket, Local<LeaseBucket>, K, C, R, L> {
+        let Self { limiter, policy, largest_cost } = self;
+        let limit = limiter.limit();
+        let limit = Limit::new(limit.name().clone(), limit.algorithm().ahead(ahead));
+        QuotaLayer::with(Limiter::of(limit, Local::new()), policy, largest_cost)
     }
 }
 

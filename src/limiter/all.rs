@@ -214,8 +214,7 @@ impl AllDecision {
         Self::Deny { binding, retry_after, standings }
     }
 
-    /// The refusal as layers tell it, of the limit that binds: for
-    /// [`TooManyRequests`](crate::policy::Answer), say.
+    /// The refusal by the limit that binds, as an [`Answer`](crate::policy::Answer) takes it.
     pub fn denial(&self) -> Option<Denial> {
         let Self::Deny { binding, retry_after, standings } = self else { return None };
         let Standing { policies, decision, .. } = standings.get(*binding)?;

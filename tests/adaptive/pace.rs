@@ -173,3 +173,44 @@ async fn no_wake_up_and_no_place_is_lost_in_a_long_random_run() {
         assert!(begin.elapsed() < Duration::from_secs(10), "after {:?}", begin.elapsed());
     }
 }
+
+/// The line of one client under many threads: those that give up at the moment when they are woken hand
+/// their turn on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn no_wake_up_and_no_place_is_lost_between_threads() {
+    for seed in 0..3 {
+        let server = Server::new(0);
+        let layer = AdaptiveLayer::new(StatusClassifier::new()).max_wait(Duration::from_secs(600));
+        let client = layer.layer(server.clone());
+        // One is throttled, and from there on they go one by one.
+        client.clone().oneshot(()).await.expect("a refusal is an answer");
+        server.set_capacity(u64::MAX);
+        let mut calls = JoinSet::new();
+        for call in 0..200 {
+            let (client, mut random) = (client.clone(), Random(seed * 200 + call));
+            calls.spawn(async move {
+                let mut call = Box::pin(client.oneshot(()));
+                for _ in 0..random.below(4) {
+                    if futures::poll!(&mut call).is_ready() {
+                        return;
+                    }
+                    tokio::task::yield_now().await;
+                }
+                if random.below(8) == 0 {
+                    call.await.expect("its turn comes");
+                } else {
+                    // Gone at about the time when those before it have gone.
+                    let patience = Duration::from_millis(random.below(300));
+                    let _ = tokio::time::timeout(patience, call).await;
+                }
+            });
+        }
+        let all = async {
+            while let Some(ended) = calls.join_next().await {
+                ended.expect("no panic")
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), all).await.expect("a wake-up is lost");
+        assert_eq!(layer.waiting(), 0);
+    }
+}

@@ -5,3 +5,4 @@ mod limiter;
 mod model;
 mod random;
 mod service;
+mod threads;

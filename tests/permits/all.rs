@@ -5,12 +5,13 @@ use std::{
     time::Duration,
 };
 
+use futures::future::BoxFuture;
 use tower_quota::{
     BackendError, BackendErrorKind, Charge, Cost, Decision, Demand, DemandMode, Key, Limit,
     Limiter, MaybeReady, PolicyName, Quota, RetryAfter,
     algorithm::{Algorithm, FixedWindow, TokenBucket},
     backend::{Backend, Local},
-    limiter::{All, AllDecision},
+    limiter::{All, AllDecision, OnDrop},
 };
 
 fn named<A: Algorithm>(name: &'static str, algorithm: A) -> Limiter<A, Local<A>> {
@@ -36,9 +37,12 @@ async fn all_are_charged_or_none() {
     };
     assert!(ask(6, 500).await.expect("it decides").is_allowed());
     let refused = ask(5, 501).await.expect("it decides");
+    let denial = refused.denial().expect("it is refused");
     let AllDecision::Deny { binding, retry_after, standings } = refused else {
         panic!("two of them have not so much")
     };
+    assert_eq!(denial.retry_after, retry_after);
+    assert_eq!(denial.policy().expect("it is named").name, standings[binding].name);
     let allowed: Vec<_> = standings.iter().map(|one| one.decision.is_allowed()).collect();
     assert_eq!(allowed, [false, true, false]);
     assert_eq!(Some(retry_after), standings[binding].decision.retry_after());
@@ -189,5 +193,90 @@ async fn one_that_cannot_be_given_back_does_not_keep_the_others_from_it() {
     let Ok(AllDecision::Allow(charges)) = ask.decide().await else { panic!("there is room") };
     let error = charges.settle([0, 1]).await.expect_err("one cannot be settled");
     assert_eq!(error.kind(), BackendErrorKind::Unreachable);
+    assert_eq!(left(&user, &Key::GLOBAL).await, 9);
+}
+
+#[tokio::test]
+async fn charges_that_are_dropped_count_or_come_back() {
+    for (then, expected) in [(OnDrop::Keep, 6), (OnDrop::GiveBack, 10)] {
+        let user = named("user", TokenBucket::new(Quota::per_day(10)));
+        let team = named("team", FixedWindow::new(Quota::per_day(10)));
+        let ask = All::new().and(&user, &Key::GLOBAL, 4).and(&team, &Key::GLOBAL, 4);
+        let Ok(AllDecision::Allow(charges)) = ask.decide().await else { panic!("there is room") };
+        drop(charges.on_drop(then));
+        assert_eq!(left(&user, &Key::GLOBAL).await, expected, "{then:?}");
+        assert_eq!(left(&team, &Key::GLOBAL).await, expected, "{then:?}");
+    }
+}
+
+#[tokio::test]
+async fn charges_that_are_settled_are_not_given_back_besides() {
+    let user = named("user", TokenBucket::new(Quota::per_day(10)));
+    let ask = || All::new().and(&user, &Key::GLOBAL, 4).decide();
+    let Ok(AllDecision::Allow(charges)) = ask().await else { panic!("there is room") };
+    charges.on_drop(OnDrop::GiveBack).settle([3]).await.expect("it is settled");
+    assert_eq!(left(&user, &Key::GLOBAL).await, 7);
+    let Ok(AllDecision::Allow(charges)) = ask().await else { panic!("there is room") };
+    charges.on_drop(OnDrop::GiveBack).give_back().await.expect("it is settled");
+    assert_eq!(left(&user, &Key::GLOBAL).await, 7);
+}
+
+/// A store that decides at once and is heard of later, as a server is.
+#[derive(Clone)]
+struct Distant(Local<TokenBucket>);
+
+const WAY: Duration = Duration::from_millis(5);
+
+impl Backend<TokenBucket> for Distant {
+    type Decide = BoxFuture<'static, Result<Decision, BackendError>>;
+    type Settle = BoxFuture<'static, Result<(), BackendError>>;
+
+    fn decide(&self, limit: &TokenBucket, key: &Key, demand: &Demand) -> MaybeReady<Self::Decide> {
+        let decision = self.0.decide_now(limit, key, demand);
+        MaybeReady::pending(Box::pin(async {
+            tokio::time::sleep(WAY).await;
+            decision
+        }))
+    }
+
+    fn settle(
+        &self,
+        limit: &TokenBucket,
+        key: &Key,
+        charge: &Charge,
+        actual: Cost,
+    ) -> MaybeReady<Self::Settle> {
+        let (store, limit, key, charge) = (self.0.clone(), *limit, key.clone(), *charge);
+        MaybeReady::pending(Box::pin(async move {
+            tokio::time::sleep(WAY).await;
+            store.settle(&limit, &key, &charge, actual).await
+        }))
+    }
+}
+
+/// They are asked until 5, the first is charged until 10, and the second until 15.
+#[tokio::test(start_paused = true)]
+async fn who_goes_away_while_limits_are_charged_one_by_one_takes_nothing_with_it() {
+    let bucket = TokenBucket::new(Quota::per_day(10));
+    for gone_at in [2, 7, 12] {
+        let (user, team) = (Distant(Local::new()), Distant(Local::new()));
+        let (user, team) = (Limiter::new(bucket, user), Limiter::new(bucket, team));
+        let ask = All::new().and(&user, &Key::GLOBAL, 4).and(&team, &Key::GLOBAL, 4).decide();
+        let gone = tokio::time::timeout(Duration::from_millis(gone_at), ask).await;
+        assert!(gone.is_err(), "it is not decided at {gone_at}");
+        tokio::time::sleep(10 * WAY).await;
+        let all = (left(&user, &Key::GLOBAL).await, left(&team, &Key::GLOBAL).await);
+        assert_eq!(all, (10, 10), "gone at {gone_at}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_correction_goes_on_when_nobody_waits_for_it() {
+    let user = Limiter::new(TokenBucket::new(Quota::per_day(10)), Distant(Local::new()));
+    let ask = All::new().and(&user, &Key::GLOBAL, 4).decide();
+    let Ok(AllDecision::Allow(charges)) = ask.await else { panic!("there is room") };
+    let settling = charges.settle([1]);
+    assert!(tokio::time::timeout(Duration::from_millis(2), settling).await.is_err());
+    tokio::time::sleep(2 * WAY).await;
     assert_eq!(left(&user, &Key::GLOBAL).await, 9);
 }

@@ -31,7 +31,7 @@ async fn serve_one_at_a_time() -> (String, ConcurrencyLimiter) {
 }
 
 /// Waits for what happens on the server's side of a connection.
-async fn until(what: impl Fn() -> bool) {
+pub(crate) async fn until(what: impl Fn() -> bool) {
     let waiting = async {
         while !what() {
             tokio::task::yield_now().await;

@@ -5,6 +5,7 @@ mod concurrency;
 mod http2;
 mod hyper_connections;
 mod reqwest_client;
+mod reqwest_layers;
 mod tonic_server;
 mod upgrade;
 

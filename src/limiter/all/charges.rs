@@ -13,7 +13,7 @@ use crate::{
 ///
 /// | what becomes of it | what counts in the end |
 /// |---|---|
-/// | [`settle(actual)`](Self::settle) | of each limit what was used of it, as with a [`Permit`](super::Permit) |
+/// | [`settle(actual)`](Self::settle) | of each limit what was used of it, as with a [`Permit`](crate::limiter::Permit) |
 /// | [`give_back`](Self::give_back) | nothing: the request did not take place |
 /// | it is dropped | what was taken, or nothing: see [`OnDrop`] |
 #[must_use = "what was taken counts in full unless it is settled"]
