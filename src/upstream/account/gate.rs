@@ -41,8 +41,6 @@ struct Pace {
     /// While little is known of how much the provider bears, it is tried out: one more for each good
     /// answer. `None`: it is known.
     window: Option<u32>,
-    /// The next is not sent before.
-    not_before: Timestamp,
 }
 
 /// A request that is under way: counted until its answer is there.
@@ -52,7 +50,7 @@ pub(super) struct UnderWay(Option<Arc<Watch>>);
 impl Watch {
     pub(super) fn new(board: Board, quota: Box<str>, is_unknown: bool) -> Self {
         let window = is_unknown.then_some(1);
-        let pace = Pace { in_flight: 0, window, not_before: Timestamp::MIN };
+        let pace = Pace { in_flight: 0, window };
         Self { board, quota, pace: Mutex::new(pace) }
     }
 
@@ -72,12 +70,7 @@ impl Watch {
                 RetryAfter::After(wait(until).max(Duration::from_millis(1)))
             }));
         }
-        let pace = *self.pace();
-        if pace.is_full() {
-            return Some(RetryAfter::After(TRY_AGAIN));
-        }
-        let wait = pace.not_before.saturating_since(self.board.now());
-        (!wait.is_zero()).then_some(RetryAfter::After(wait))
+        self.pace().is_full().then_some(RetryAfter::After(TRY_AGAIN))
     }
 
     /// Begins a request, unless nothing may be sent by now.
@@ -91,13 +84,6 @@ impl Watch {
         }
         pace.in_flight += 1;
         Some(UnderWay(Some(Arc::clone(self))))
-    }
-
-    /// Lets so much time pass before the next request.
-    pub(super) fn space(&self, time: Duration) {
-        let next = self.board.now().saturating_add(time);
-        let mut pace = self.pace();
-        pace.not_before = pace.not_before.max(next);
     }
 
     /// The limits are known, so nothing need be tried out.
