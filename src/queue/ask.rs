@@ -76,6 +76,12 @@ impl Ask {
         Self { deadline, max_wait: None, ..self }
     }
 
+    /// The latest instant at which it is of use to be admitted.
+    #[cfg(feature = "upstream")]
+    pub(crate) const fn its_deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
     /// The flow that it waits in.
     pub(super) fn its_flow(&self) -> &Key {
         self.flow.as_deref().unwrap_or(&Key::GLOBAL)

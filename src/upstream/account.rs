@@ -5,6 +5,7 @@ mod hold;
 mod ledger;
 mod rules;
 mod stopped;
+mod turns;
 
 use std::{
     collections::HashMap,

@@ -45,8 +45,13 @@ struct Simulation {
 
 impl Simulation {
     /// A fleet that knows these limits.
-    fn new(seed: u64, limits: Vec<ProviderLimit>, known: Vec<(&'static str, Quota)>) -> Self {
-        let answers = Answers::heavy_tailed(20, LONGEST, seed);
+    fn new(
+        seed: u64,
+        limits: Vec<ProviderLimit>,
+        known: Vec<(&'static str, Quota)>,
+        way: (Duration, Duration),
+        answers: Answers,
+    ) -> Self {
         let upstream = StrictUpstream::builder()
             .account("org", ["sk-a"], limits)
             .answers(answers)
@@ -54,7 +59,7 @@ impl Simulation {
             .starting_at(Paused::START)
             .build();
         let setup = Setup { limits: known, jitter: AccountBuilder::DEFAULT_JITTER };
-        let network = Network::new(&upstream, seed, TO_THE_PROVIDER);
+        let network = Network::new(&upstream, seed, way);
         let ledger = Distant::new(TO_THE_LEDGER);
         let mut boards = Vec::new();
         let fleet = Fleet::of(&network, &setup, || {
@@ -65,14 +70,19 @@ impl Simulation {
         Self { upstream, network, fleet, answers }
     }
 
+    /// Six calls a second have room, as many as are on their way at a time.
     fn with_tokens(seed: u64) -> Self {
+        Self::of_tokens(seed, TO_THE_PROVIDER, Answers::heavy_tailed(20, LONGEST, seed))
+    }
+
+    fn of_tokens(seed: u64, way: (Duration, Duration), answers: Answers) -> Self {
         let limits = vec![
             ProviderLimit::requests(3_000).per(WINDOW),
             ProviderLimit::tokens(TOKENS).per(WINDOW),
         ];
         let known = [("requests", 3_000), ("tokens", TOKENS)];
         let known = known.map(|(name, limit)| (name, Quota::new(limit, WINDOW).expect("a window")));
-        Self::new(seed, limits, known.to_vec())
+        Self::new(seed, limits, known.to_vec(), way, answers)
     }
 }
 
@@ -93,4 +103,10 @@ async fn spread_the_news(boards: Vec<Board>) {
         }
         known = notices;
     }
+}
+
+/// Some, or as many as there is time for.
+fn seeds(some: u64) -> std::ops::RangeInclusive<u64> {
+    let more = std::env::var("FLEET_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
+    1..=more.unwrap_or(some)
 }

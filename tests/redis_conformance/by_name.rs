@@ -95,3 +95,29 @@ async fn a_plans_state_has_no_more_parts_than_a_plan() {
     assert_eq!(sizes[Plan::MAX_LIMITS - 1], sizes[199]);
     assert!(sizes[10] < sizes[20]);
 }
+
+/// A key lived for as long as what is in it took to drain when it was written. When the limit had fallen since,
+/// what was used was forgotten in the middle of the debt.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_used_is_kept_until_it_has_drained_at_the_rate_to_which_a_limit_has_fallen() {
+    let server = Standalone::shared(Flavor::Redis);
+    let client = redis::Client::open(server.url()).expect("a URL");
+    let mut connection = client.get_multiplexed_async_connection().await.expect("a connection");
+    let name = PolicyName::from_static("by-name-fallen");
+    let source = Server::open(server.url()).expect("a URL");
+    let redis: Redis<Plan, Server> = RedisBuilder::new(source, name).build();
+    let of = |limit| {
+        let bucket = TokenBucket::new(Quota::per_minute(limit)).burst(limit);
+        Plan::new().limit(PolicyName::from_static("requests"), bucket).build().expect("a plan")
+    };
+    let key = Key::from("alice");
+    let take = |limit, units| {
+        let (plan, demand) = (of(limit), Demand::exactly(Cost::new(units)));
+        redis.decide(&plan, &key, &demand)
+    };
+    assert!(take(6_000, 600).await.expect("it is decided").is_allowed());
+    // Six seconds by then, and ten minutes now.
+    assert!(!take(60, 1).await.expect("it is decided").is_allowed());
+    let left: u64 = connection.pttl("tq:by-name-fallen:{t.alice}").await.expect("a number");
+    assert!((300_000..700_000).contains(&left), "{left}");
+}

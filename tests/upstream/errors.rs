@@ -261,6 +261,23 @@ fn the_limit_that_has_nothing_left_says_when() {
     assert_eq!((stop.limit.as_deref(), stop.source), (Some("tokens-minute"), Source::Inferred));
 }
 
+#[test]
+fn cerebras_tells_at_the_top_of_a_body_which_limit_of_a_minute_refuses() {
+    let body = |message: &str, code: &str| {
+        format!(r#"{{"message":"{message}","type":"x","param":"quota","code":"{code}"}}"#)
+    };
+    let requests = "Requests per minute limit exceeded - too many requests sent.";
+    let tokens = "Tokens per minute limit exceeded - too many tokens processed.";
+    for (body, limit) in [
+        (body(requests, "request_quota_exceeded"), None),
+        (body(tokens, "token_quota_exceeded"), Some("tokens-minute")),
+        (body(tokens, "another"), Some("tokens-minute")),
+    ] {
+        let stop = observe("cerebras", 429, "", &body).stop.expect("it stops");
+        assert_eq!((stop.class, stop.limit.as_deref()), (Class::Transient, limit), "{body}");
+    }
+}
+
 fn gemini(violations: &[(&str, &str)], delay: Option<&str>) -> String {
     let violations: Vec<_> = violations
         .iter()

@@ -49,6 +49,28 @@ async fn a_request_that_is_dropped_while_it_waits_gives_its_place_back() {
     second.await.expect("an answer");
 }
 
+/// Where little is left requests go one after the other, half a second apart at the most.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_dropped_before_its_turn_comes_gives_back_what_was_taken_for_it() {
+    let account = with_tokens(1_000);
+    let provider = Provider::new([Answer::new(400, "{}"), Answer::new(400, "{}")]);
+    let client = provider.by(account.clone());
+    ask_all(&client, question(899)).await;
+    let mut second = spawn(ask(&client, question(49)));
+    assert_pending!(second.poll());
+    assert_eq!((left(&account).await, provider.asked().len()), (50, 1));
+    drop(second);
+    assert_eq!(left(&account).await, 100);
+    let begun = tokio::time::Instant::now();
+    ask_all(&client, question(29)).await;
+    let waited = begun.elapsed();
+    assert!(
+        (millis(900)..=millis(1_001)).contains(&waited),
+        "the turn before it stays: {waited:?}"
+    );
+    assert_eq!(provider.asked().len(), 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_dropped_after_it_was_sent_counts_as_reserved() {
     let account = with_tokens(1_000);

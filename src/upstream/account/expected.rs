@@ -13,6 +13,8 @@ pub(super) struct Expected {
     output: Learned,
     /// The most by which a call went beyond what was reserved, of those that were not long ago.
     beyond: Cost,
+    /// What calls came to of late, times [`FEW`].
+    usual: Option<Cost>,
 }
 
 impl Expected {
@@ -36,13 +38,24 @@ impl Expected {
         })
     }
 
-    /// Learns how far a call went beyond what was reserved. It is forgotten by and by, as other calls do
-    /// not go so far.
+    /// Learns what a call came to, and how far that goes beyond what was reserved. How far is forgotten by
+    /// and by, as other calls do not go so far.
     pub(super) fn settled(&mut self, reserved: Cost, actual: Cost) {
         self.beyond = by_dimension(self.beyond, |dimension, held| {
             let beyond = actual.get(dimension).saturating_sub(reserved.get(dimension));
             beyond.max(held - held / FORGOTTEN)
         });
+        let usual = self
+            .usual
+            .unwrap_or_else(|| by_dimension(actual, |_, actual| actual.saturating_mul(FEW)));
+        self.usual = Some(by_dimension(usual, |dimension, held| {
+            (held - held / FEW).saturating_add(actual.get(dimension))
+        }));
+    }
+
+    /// What calls came to of late, on average.
+    pub(super) fn usual(&self) -> Option<Cost> {
+        self.usual.map(|usual| by_dimension(usual, |_, sum| sum / FEW))
     }
 
     /// How far a call may go beyond what is reserved, as far as is known.
@@ -69,5 +82,7 @@ fn by_dimension(cost: Cost, number: impl Fn(usize, u64) -> u64) -> Cost {
 
 /// Each call makes so small a part of what others have gone beyond forgotten.
 const FORGOTTEN: u64 = 256;
+/// The average is that of about so many calls.
+const FEW: u64 = 16;
 /// The tokens that an answer has before any was seen.
 const USUAL_OUTPUT: u64 = 256;

@@ -51,8 +51,6 @@ struct Pace {
     /// take: else a whole line would be let through where one may go.
     let_through: u32,
     let_through_at: Timestamp,
-    /// The next is not sent before.
-    not_before: Timestamp,
     /// When the last overload was told that was heard of.
     overload: Timestamp,
 }
@@ -78,7 +76,6 @@ impl Watch {
             most,
             let_through: 0,
             let_through_at: Timestamp::MIN,
-            not_before: Timestamp::MIN,
             overload: Timestamp::MIN,
         };
         Self { board, quota, pace: Mutex::new(pace) }
@@ -100,12 +97,9 @@ impl Watch {
                 RetryAfter::After(wait(until).max(Duration::from_millis(1)))
             }));
         }
-        let (pace, now) = (*self.pace(), self.board.now());
-        if pace.is_full(pace.coming(now)) {
-            return Some(RetryAfter::After(TRY_AGAIN));
-        }
-        let wait = pace.not_before.saturating_since(now);
-        (!wait.is_zero()).then_some(RetryAfter::After(wait))
+        let pace = *self.pace();
+        let is_full = pace.is_full(pace.coming(self.board.now()));
+        is_full.then_some(RetryAfter::After(TRY_AGAIN))
     }
 
     /// Lets a request through to the limits, or says how long nothing may be sent.
@@ -142,13 +136,6 @@ impl Watch {
     /// Whether the provider limits how many are in progress.
     pub(super) fn is_bounded(&self) -> bool {
         self.pace().most.is_some()
-    }
-
-    /// Lets so much time pass before the next request.
-    pub(super) fn space(&self, time: Duration) {
-        let next = self.board.now().saturating_add(time);
-        let mut pace = self.pace();
-        pace.not_before = pace.not_before.max(next);
     }
 
     /// The limits are known, so nothing need be tried out.

@@ -17,6 +17,7 @@ use super::{
     gate::{Gate, Watch},
     hold::Hold,
     rules::{Rules, SetLimit, Terms},
+    turns::Taken,
 };
 use crate::{
     algorithm::{Algorithm as _, Plan},
@@ -105,13 +106,16 @@ impl<B: Backend<Plan>> Ledger<B> {
             };
             let admitted = admitted.map_err(|error| self.refused(error))?;
             self.note(&admitted);
+            let taken = Taken::new(self, admitted.charge);
+            let turn = self.turn(&admitted, ask.its_deadline()).await;
             if let Some(begun) = self.watch.begin() {
+                taken.keep();
                 let ticket = lock(&self.standing).send(self.board.now(), admitted.charge.cost);
-                self.observer.reserved(admitted.charge.cost, admitted.waited);
+                self.observer.reserved(admitted.charge.cost, admitted.waited + turn);
                 return Ok(Hold::new(Arc::clone(self), admitted, estimate, ticket, begun));
             }
             // A stop came while it was decided on.
-            Arc::clone(self).correct(admitted.charge, Cost::ZERO);
+            drop(taken);
         }
     }
 
@@ -155,7 +159,7 @@ impl<B: Backend<Plan>> Ledger<B> {
         self.correct(charge, Cost::ZERO);
     }
 
-    fn correct(self: Arc<Self>, charge: Charge, actual: Cost) {
+    pub(super) fn correct(self: Arc<Self>, charge: Charge, actual: Cost) {
         match self.limiter().settle(&self.key, &charge, actual).try_into_ready() {
             Ok(_) => self.queue.rouse(&self.key),
             Err(settling) => {
@@ -270,32 +274,14 @@ impl<B: Backend<Plan>> Ledger<B> {
         true
     }
 
-    fn rules(&self) -> Arc<Rules> {
+    pub(super) fn rules(&self) -> Arc<Rules> {
         Arc::clone(&lock(&self.known).rules)
     }
 
-    /// Notes how much is left. Where that is little, what comes next is spaced a little, at twice the
-    /// rate of the limit at the most: should the provider refuse, those are few who were on their way
-    /// with the one that it refuses.
-    fn note(&self, admitted: &Admitted) {
-        let Admitted { snapshot, charge, .. } = admitted;
+    /// Notes how much is left.
+    fn note(&self, Admitted { snapshot, .. }: &Admitted) {
         let free = u128::from(snapshot.remaining) * 1_000_000 / u128::from(snapshot.limit.max(1));
         self.free.store(u64::try_from(free).unwrap_or(u64::MAX), Ordering::Relaxed);
-        if free > SPACED {
-            return;
-        }
-        let rules = self.rules();
-        if let Some(placed) = rules.limits.get(snapshot.policy)
-            && let Some(limit @ 1..) = placed.limit
-        {
-            let units = u128::from(charge.cost.get(placed.dimension));
-            let nanos = placed.window.as_nanos() * units / u128::from(limit) / 2;
-            let space = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-            // A shorter one would only cost what timers cost: an answer takes as long.
-            if space >= LEAST_SPACE {
-                self.watch.space(space.min(LONGEST_SPACE));
-            }
-        }
     }
 
     fn refused(&self, error: QueueError) -> Rejection {
@@ -329,13 +315,6 @@ fn largest(one: Cost, other: Cost) -> Cost {
         largest.with(dimension, one.get(dimension).max(other.get(dimension)))
     })
 }
-
-/// Less than so much left, in parts of a million, is little.
-const SPACED: u128 = 100_000;
-/// Nobody is held up for the sake of a shorter space,
-const LEAST_SPACE: Duration = Duration::from_millis(10);
-/// or longer for a longer one.
-const LONGEST_SPACE: Duration = Duration::from_millis(25);
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use tower_quota::testing::strict_upstream::{Answers, StrictUpstream};
 
-use super::{EACH_TOKEN, FIRST_TOKEN, Simulation, TO_THE_PROVIDER, TOKENS, WINDOW};
+use super::{EACH_TOKEN, FIRST_TOKEN, Simulation, TO_THE_PROVIDER, TOKENS, WINDOW, seeds};
 use crate::{
     fleet::run,
     load::{Spread, arrivals},
@@ -63,19 +63,13 @@ fn used_until_now(upstream: &StrictUpstream) -> u64 {
 
 #[expect(clippy::print_stdout, reason = "the figures of BENCHMARKS.md are read here")]
 async fn uses_all_and_is_not_refused(spread: Spread) {
-    for seed in seeds() {
+    for seed in seeds(3) {
         let used = used(spread, seed).await;
         println!("{spread:?}, seed {seed}: {used:?}");
         assert_eq!(used.refused, 0, "seed {seed}");
         assert!(used.in_all >= 990, "seed {seed}: {used:?}");
         assert!(used.while_short >= 980, "seed {seed}: {used:?}");
     }
-}
-
-/// Some, or as many as there is time for.
-fn seeds() -> std::ops::RangeInclusive<u64> {
-    let more = std::env::var("FLEET_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
-    1..=more.unwrap_or(3)
 }
 
 #[tokio::test(start_paused = true)]

@@ -81,7 +81,11 @@ local function meter(state, job, from, now, as, as_count)
       parts = used + total * unit
     end
   end
-  if not parts then return result, before end
+  if not parts then
+    -- A refusal changes nothing, but what is in use may drain more slowly than when it was written.
+    if result >= 0 or op == PEEK or op == COUNT then return result, before end
+    return result, before, nil, (standing + math.ceil(used / drain)) * tick
+  end
   local idle = (instant + math.ceil(parts / drain)) * tick
   return result, before, struct.pack('<ddd', instant * tick, parts, unit), idle
 end

@@ -36,12 +36,13 @@ local function plan(state, job, from, now, as, as_count)
     place = place + 24 + letters + length
   end
 
-  local changed, seen, refused = false, {}, {}
+  local changed, latest, seen, refused = false, 0, {}, {}
   local function each(limit, its_op, its_count)
     local decide = algorithms[kinds[limit]]
     local granted_, before, new, idle =
       decide(parts[limit], job, jobs[limit], now, its_op, its_count)
     if new then parts[limit], idles[limit], changed = new, idle, true end
+    latest = math.max(latest, idle or 0)
     return granted_, before
   end
 
@@ -78,7 +79,7 @@ local function plan(state, job, from, now, as, as_count)
   end
   if is_refused then count = -1 end
   local before = table.concat(seen)
-  if not changed then return count, before end
+  if not changed then return count, before, nil, latest > 0 and latest or nil end
 
   local written, idle = {}, 0
   local function write_part(kind, its_idle, name, part)

@@ -1,0 +1,108 @@
+//! The turns that the requests of a fleet take while little of a limit is left.
+//!
+//! Should a provider refuse though there was room by all that was known, those are refused as well that are on
+//! their way to it then. So where that is likeliest, no two go close together: what is refused beside the first
+//! is no more than goes in the time that a refusal takes to be known. The line of the turns is kept where
+//! the quota is, and so is one for all who share it.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep};
+
+use super::ledger::{Ledger, lock};
+use crate::{
+    algorithm::{LeakyBucket, Plan},
+    backend::Backend,
+    cost::Cost,
+    decision::{Charge, Decision, Demand},
+    key::Key,
+    name::PolicyName,
+    queue::Admitted,
+    quota::Quota,
+    time::timer_now,
+};
+
+/// What was taken for a request that has not gone. Dropped, it is given back.
+pub(super) struct Taken<'l, B: Backend<Plan>> {
+    ledger: &'l Arc<Ledger<B>>,
+    charge: Option<Charge>,
+}
+
+impl<'l, B: Backend<Plan>> Taken<'l, B> {
+    pub(super) const fn new(ledger: &'l Arc<Ledger<B>>, charge: Charge) -> Self {
+        Self { ledger, charge: Some(charge) }
+    }
+
+    /// The request goes.
+    pub(super) fn keep(mut self) {
+        self.charge = None;
+    }
+}
+
+impl<B: Backend<Plan>> Drop for Taken<'_, B> {
+    fn drop(&mut self) {
+        if let Some(charge) = self.charge.take() {
+            Arc::clone(self.ledger).correct(charge, Cost::ZERO);
+        }
+    }
+}
+
+impl<B: Backend<Plan>> Ledger<B> {
+    /// Waits for the turn of a request that was admitted, where such go in turns now, and says for how long.
+    /// Nobody is refused for it, nor held up beyond `latest`: who has no time left for a turn goes at once.
+    pub(super) async fn turn(&self, admitted: &Admitted, latest: Option<Instant>) -> Duration {
+        let Some(plan) = self.apart(admitted).and_then(|apart| turns(apart, latest)) else {
+            return Duration::ZERO;
+        };
+        let key = Key::join([&self.key, &Key::from("turns")]);
+        let decision = self.limiter().backend().decide(&plan, &key, &Demand::exactly(Cost::ONE));
+        match decision.await {
+            Ok(Decision::Allow { charge: Charge { delay, .. }, .. }) if !delay.is_zero() => {
+                sleep(delay).await;
+                delay
+            }
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// How far apart requests go while little is left of the limit that is nearest to refusing: at twice the
+    /// rate at which there is room for such calls, so that all is used, and no further than a refusal
+    /// takes to come.
+    fn apart(&self, Admitted { snapshot, charge, .. }: &Admitted) -> Option<Duration> {
+        if snapshot.limit / LITTLE < snapshot.remaining {
+            return None;
+        }
+        let rules = self.rules();
+        let placed = rules.limits.get(snapshot.policy)?;
+        let limit = placed.limit.filter(|limit| *limit > 0)?;
+        let usual = lock(&self.expected).usual().unwrap_or(charge.cost).get(placed.dimension);
+        if usual.saturating_mul(FEW) < snapshot.remaining {
+            return None;
+        }
+        let nanos = placed.window.as_nanos() * u128::from(usual) / u128::from(limit) / 2;
+        let apart = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        // A shorter one would only cost what timers cost: an answer takes as long.
+        (LEAST_APART <= apart).then_some(apart.min(MOST_APART))
+    }
+}
+
+/// A plan that lets one request go after the other, so far apart, if its turn comes in time.
+fn turns(apart: Duration, latest: Option<Instant>) -> Option<Plan> {
+    let bucket = LeakyBucket::new(Quota::new(1, apart).ok()?).depth(MOST_TURNS);
+    let bucket = match latest {
+        Some(latest) => bucket.max_wait(latest.saturating_duration_since(timer_now())),
+        None => bucket,
+    };
+    Plan::new().limit(PolicyName::from_static("turns"), bucket).build().ok()
+}
+
+/// A part of a limit that is little.
+const LITTLE: u64 = 10;
+/// More than so many calls are not few, however small a part they are: they would be held up for long.
+const FEW: u64 = 32;
+/// Nobody is held up for the sake of a shorter time,
+const LEAST_APART: Duration = Duration::from_millis(10);
+/// or longer than this: in it the way to a provider and back is gone.
+const MOST_APART: Duration = Duration::from_millis(500);
+/// So many may have turns that are still to come: more than there is room for in what is little.
+const MOST_TURNS: u64 = 1_024;
