@@ -46,6 +46,7 @@ local function meter(state, job, from, now, as, as_count)
 
   if op == FILL then op, count = SETTLE, capacity end
   if op == SETTLE then
+    before = ''
     local back = math.min(MOST, units * unit)
     if count > 0 then
       -- More was used than was taken.

@@ -42,6 +42,7 @@ local function sliding_counter(state, job, from, now, as, as_count)
   end
   if op == FILL then op, count = SETTLE, limit end
   if op == SETTLE then
+    before = ''
     if count > 0 then
       current = math.min(MOST, current + count)
       return changed(0)

@@ -66,6 +66,7 @@ local function sliding_window(state, job, from, now, as, as_count)
   if used > 0 then present = latest end
   if op == FILL then op, count = SETTLE, limit end
   if op == SETTLE then
+    before = ''
     if count > 0 then
       add(count)
     elseif state and units > 0 then
