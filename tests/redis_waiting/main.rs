@@ -146,7 +146,10 @@ async fn an_instance_of_the_fleet() {
         });
     }
     tokio::time::sleep(until.saturating_sub(wall_clock())).await;
-    tasks.shutdown().await;
+    tasks.abort_all();
+    while let Some(ended) = tasks.join_next().await {
+        assert!(!ended.is_err_and(|error| error.is_panic()), "one was not given its turn");
+    }
     println!("ADMITTED {} {}", all.load(Ordering::Relaxed), recent.load(Ordering::Relaxed));
 }
 
