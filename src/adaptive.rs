@@ -23,9 +23,9 @@
 mod bucket;
 mod classify;
 mod cubic;
-mod future;
 pub(crate) mod gate;
 mod layer;
+mod learning;
 mod measured;
 mod pace;
 mod random;
@@ -38,10 +38,9 @@ mod window;
 pub use self::{
     bucket::AdaptiveBucket,
     classify::{Classify, Outcome},
-    future::AdaptiveFuture,
     layer::AdaptiveLayer,
     rate::SendRate,
-    service::Adaptive,
+    service::{Adaptive, AdaptiveFuture},
     throttle::{ClientThrottle, ClientThrottleFuture, ClientThrottleLayer},
     window::AcceptWindow,
 };

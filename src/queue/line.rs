@@ -263,9 +263,9 @@ impl<A: Algorithm, D> Line<A, D> {
 }
 
 impl<A: Algorithm, D> Line<A, D> {
-    /// Asks for the front and those behind it, as far as their turns have come, and says how long the front
-    /// was refused. A decision on `who`
-    /// that is pending is returned: its owner polls it, and tells the [answer](Self::answered).
+    /// Asks for the front and those behind it, as far as their turns have come, and says since how long
+    /// the front is refused. A decision on `who` that is pending is returned: its owner polls it, and tells
+    /// the [answer](Self::answered).
     pub(super) fn drive(
         &mut self,
         who: Rank,

@@ -57,7 +57,9 @@ use crate::{
 /// # What it promises
 ///
 /// What the algorithm does; waiting admits nothing extra. Each key has a line of its own: the
-/// layer's `key` says whose.
+/// layer's `key` says whose. A large cost is not passed by small ones behind it, and where instances share a
+/// [`LeaseBucket`](crate::algorithm::LeaseBucket) not for longer than is said
+/// [there](crate::queue#one-limit-for-many-instances).
 ///
 /// # Right and wrong
 ///

@@ -6,7 +6,7 @@ use tower_quota::{
     algorithm::{Algorithm, LeaseBucket, TokenBucket},
 };
 
-use crate::oracle::{at, cases, quota};
+use crate::oracle::{at, cases, quota, scaled as scaled_by};
 
 /// Waits in nanoseconds, and costs, both to be scaled to the bucket.
 type Trace = Vec<(u64, u64)>;
@@ -96,5 +96,32 @@ proptest! {
             let wait = if cost == 0 { 0 } else { (over + limit - 1) / limit };
             prop_assert_eq!(delay.as_nanos() as i128, wait);
         }
+    }
+
+    /// Others take whatever comes back before it: the bucket is as full as it was when it first asked.
+    #[test]
+    fn who_has_waited_for_as_long_as_its_cost_takes_to_come_back_has_a_turn(
+        quota in quotas(), burst in 1..1_000_u64, ahead in 0..1_000_u64, thousandths in 1..=1_000_u64,
+    ) {
+        let unit = quota.period().as_nanos() as u64 / quota.limit();
+        let bucket = LeaseBucket::new(quota, burst).ahead(Duration::from_nanos(unit * ahead));
+        let held = bucket.capacity();
+        let cost = Cost::new(scaled_by(held.units(), thousandths).max(1));
+        let mut state = bucket.initial(at(0));
+        prop_assert!(bucket.decide(&mut state, at(0), held).is_allowed());
+        prop_assert!(!bucket.decide(&mut state, at(0), cost).is_allowed());
+
+        let nanos = |units: u64| {
+            let nanos = (u128::from(units) * quota.period().as_nanos()).div_ceil(quota.limit().into());
+            Duration::from_nanos(nanos as u64)
+        };
+        let after = bucket.after_waiting(nanos(cost.units())).expect("it gives turns out");
+        prop_assert_eq!(after.burst(), bucket.burst());
+        let decision = after.decide(&mut state, at(0), cost);
+        // Its turn is behind all that were given out, and no later.
+        let delay = decision.charge().expect("it has waited").delay;
+        prop_assert!(delay <= nanos(bucket.units_ahead() + cost.units()), "{:?}", delay);
+        let before = nanos(bucket.units_ahead() + cost.units() - 1);
+        prop_assert!(delay >= before, "{:?} is before {:?}", delay, before);
     }
 }

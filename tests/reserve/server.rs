@@ -5,7 +5,8 @@ use std::{convert::Infallible, time::Duration};
 use axum::{Router, body::Body, routing::get};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -77,6 +78,45 @@ async fn a_client_that_hangs_up_pays_for_what_was_made_and_no_more() {
         assert!(begun.elapsed() < Duration::from_secs(10), "{} are left", left(&tokens).await);
         tokio::task::yield_now().await;
     }
+    server.abort();
+}
+
+/// A connection that was upgraded has no body more: what it cost is known with its answer, and what passes
+/// over it afterwards is not counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_settles_with_its_answer_and_goes_on() {
+    let tokens = tokens();
+    let layer = ReserveLayer::new(tokens.clone())
+        .cost(|_: &Request<Body>| 500)
+        .answer(TooManyRequests::new())
+        .settle(FromBody(|_: &Response<Body>| Parts::default()));
+    let echo = |request: axum::extract::Request| async {
+        tokio::spawn(async move {
+            let upgraded = hyper::upgrade::on(request).await.expect("the client wants it too");
+            let (mut from, mut to) = tokio::io::split(TokioIo::new(upgraded));
+            tokio::io::copy(&mut from, &mut to).await
+        });
+        let fields = [("connection", "upgrade"), ("upgrade", "echo")];
+        (StatusCode::SWITCHING_PROTOCOLS, fields)
+    };
+    let app = Router::new().route("/", get(echo)).layer(layer);
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let server = tokio::spawn(async move { axum::serve(listener, app).await });
+
+    let mut client = TcpStream::connect(address).await.expect("a connection");
+    let request = b"GET / HTTP/1.1\r\nhost: server\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+    client.write_all(request).await.expect("it is sent");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(client.read_u8().await.expect("an answer"));
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
+    becomes(&tokens, 1_000).await;
+    client.write_all(b"to and fro").await.expect("the connection stands");
+    let mut echoed = [0; 10];
+    client.read_exact(&mut echoed).await.expect("an echo");
+    assert_eq!((&echoed, left(&tokens).await), (b"to and fro", 1_000));
     server.abort();
 }
 

@@ -89,7 +89,6 @@ local function fixed_window(state, job, from, now, as, as_count)
 
   if op == FILL then op, count = SETTLE, limit end
   if op == SETTLE then
-    -- A correction is not told a state.
     before = ''
     if count > 0 then return changed(0, math.min(MOST, used + count)) end
     if state and units > 0 and at >= start and at < end_ then

@@ -46,7 +46,6 @@ local function meter(state, job, from, now, as, as_count)
 
   if op == FILL then op, count = SETTLE, capacity end
   if op == SETTLE then
-    -- A correction is not told a state.
     before = ''
     local back = math.min(MOST, units * unit)
     if count > 0 then

@@ -42,7 +42,6 @@ local function sliding_counter(state, job, from, now, as, as_count)
   end
   if op == FILL then op, count = SETTLE, limit end
   if op == SETTLE then
-    -- A correction is not told a state.
     before = ''
     if count > 0 then
       current = math.min(MOST, current + count)

@@ -66,7 +66,6 @@ local function sliding_window(state, job, from, now, as, as_count)
   if used > 0 then present = latest end
   if op == FILL then op, count = SETTLE, limit end
   if op == SETTLE then
-    -- A correction is not told a state.
     before = ''
     if count > 0 then
       add(count)
