@@ -12,14 +12,17 @@ use std::{
 
 use tower::{Layer, Service};
 use tower_quota::{
-    Cost, Demand, Key, Limiter, Quota, Rejection, TokenBucketLayer,
+    Cost, Demand, Key, Limiter, PolicyName, Quota, Rejection, TokenBucketLayer,
     algorithm::{
-        Algorithm, FixedWindow, LeakyBucket, Portion, Share, SlidingCounter, SlidingWindow,
-        TokenBucket,
+        Algorithm, FixedWindow, LeakyBucket, Plan, PlanBuilder, Portion, Share, SlidingCounter,
+        SlidingLog, SlidingWindow, TokenBucket,
     },
-    backend::{Backend, DynBackend, GuardedBuilder, Leased, Local, guarded::Fallback},
+    backend::{
+        Backend, DynBackend, GuardedBuilder, Leased, Local, LocalBuilder, guarded::Fallback,
+    },
     policy::Answer,
     queue::Queue,
+    time::ManualClock,
 };
 
 struct Counting;
@@ -91,6 +94,42 @@ fn a_decision_on_a_known_key_allocates_nothing() {
     none_for(FixedWindow::new(quota));
     none_for(SlidingWindow::new(quota));
     none_for(SlidingCounter::new(quota));
+    none_for(plan(quota).build().expect("a plan"));
+}
+
+/// A limit of each kind that delays nobody, on two dimensions.
+fn plan(quota: Quota) -> PlanBuilder {
+    let name = PolicyName::from_static;
+    Plan::new()
+        .limit(name("burst"), TokenBucket::new(quota).burst(20))
+        .limit(name("fixed"), FixedWindow::new(quota))
+        .limit(name("sliding"), SlidingWindow::new(quota))
+        .limit_on(1, name("tokens"), SlidingCounter::new(quota))
+}
+
+/// While windows pass: most decisions admit, some refuse.
+fn none_when_grown<A: Algorithm>(algorithm: A) {
+    let clock = ManualClock::new();
+    let store = LocalBuilder::new().build_with_clock(clock.clone());
+    let limiter = Limiter::new(algorithm, store);
+    for key in [Key::GLOBAL, Key::from("a caller with a name of its own")] {
+        let busy = || {
+            clock.advance(Duration::from_millis(15));
+            decide(&limiter, &key);
+        };
+        (0..200).for_each(|_| busy());
+        assert_eq!(allocations(busy), 0, "{key}");
+    }
+}
+
+/// A log grows with the admissions of its first period. From then on each takes the place of one that
+/// has left.
+#[test]
+fn a_decision_by_a_log_that_has_grown_allocates_nothing() {
+    let quota = Quota::per_second(50);
+    none_when_grown(SlidingLog::new(quota));
+    let log = plan(quota).limit(PolicyName::from_static("log"), SlidingLog::new(quota));
+    none_when_grown(log.build().expect("a plan"));
 }
 
 #[test]

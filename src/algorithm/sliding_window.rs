@@ -119,16 +119,13 @@ impl SlidingWindow {
         (oldest..=state.newest).map(|segment| (segment, state.counts[self.place(segment)]))
     }
 
-    /// The state in this window's shape.
+    /// The use of a state that does not [fit](Self::fits), in this window's shape.
     fn shaped(
         &self,
         state: &SlidingWindowState,
         now: Timestamp,
         present: u64,
     ) -> SlidingWindowState {
-        if self.fits(state, present) {
-            return state.clone();
-        }
         let mut shaped = self.initial(now);
         let oldest =
             now.as_nanos().saturating_sub(self.width.saturating_mul(self.segments)) / state.width;
@@ -263,9 +260,13 @@ impl Algorithm for SlidingWindow {
     }
 
     fn available(&self, state: &SlidingWindowState, now: Timestamp, each: Cost) -> u64 {
-        let mut state = state.clone();
-        let used = self.with_shaped(&mut state, now, |state| self.standing(state, now).used);
-        times(self.limit.checked_sub(used), each)
+        let present = now.as_nanos() / self.width;
+        let standing = if self.fits(state, present) {
+            self.standing(state, now)
+        } else {
+            self.standing(&self.shaped(state, now, present), now)
+        };
+        times(self.limit.checked_sub(standing.used), each)
     }
 
     fn take(&self, state: &mut SlidingWindowState, now: Timestamp, cost: Cost) {

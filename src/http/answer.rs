@@ -40,8 +40,18 @@ use crate::{
 /// were let through stand the same two `RateLimit` fields.
 ///
 /// A request whose content type is gRPC's or gRPC-Web's is answered in gRPC: status 200, the gRPC
-/// status in the header section and no body. So one layer serves a router that mounts both. With
-/// feature `grpc` the answer has details, `RetryInfo` and `QuotaFailure`.
+/// status in the header section and no body ("trailers-only"). So one layer serves a router that mounts
+/// both. In gRPC-Web it is the same: the frame of trailers, in which a body ends there, is not
+/// written where there is no body. With feature `grpc` the answer has details, `RetryInfo` and
+/// `QuotaFailure`.
+///
+/// # Cost
+///
+/// The fields on a response that was let through are one allocation (the standing; the policies are
+/// written once for all responses), the older forms three (a number for each field). That is if the
+/// response's header map has room; where it is empty or full it takes two more to grow. A map that
+/// begins with a field of the service's own has room for six. Without fields, by
+/// [`FieldStyles::NONE`], there is none.
 ///
 /// # Body
 ///

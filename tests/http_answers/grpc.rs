@@ -148,6 +148,23 @@ fn a_grpc_web_call_is_answered_in_its_own_type() {
     }
 }
 
+// E17: without a message the status may stand among the headers. We always have it there, so no frame of
+// the body (`80 00 00 00 0f`, `grpc-status:8`) repeats it.
+#[test]
+fn a_refused_grpc_web_call_has_no_body_and_so_no_trailer_frame() {
+    let rejections =
+        || [exhausted(secs(5)), over_limit(RetryAfter::Never, &[], &[]), Rejection::Denied];
+    for dialect in ["web", "web+proto", "web-text", "web-text+proto"] {
+        for rejection in rejections() {
+            let asked = call(&format!("application/grpc-{dialect}"));
+            let response: Response<String> = refused(&TooManyRequests::new(), &asked, rejection);
+            assert_eq!(response.body(), "", "{dialect}");
+            assert!(!response.headers().contains_key("content-length"), "{dialect}");
+            assert_ne!(text(response.headers(), "grpc-status"), "0", "{dialect}");
+        }
+    }
+}
+
 #[test]
 fn every_spelling_of_grpc_is_grpc() {
     let spellings = [
