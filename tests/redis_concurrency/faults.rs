@@ -8,8 +8,9 @@ use std::{
     time::Duration,
 };
 
+use futures::{StreamExt, stream::FuturesUnordered};
 use redis::{RedisResult, aio::MultiplexedConnection};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use tokio_test::{assert_pending, task};
 use tower_quota::{
     BackendErrorKind, BusyScope, Key, Rejection,
@@ -286,4 +287,25 @@ async fn what_is_given_up_leaves_nothing_even_if_its_call_comes_last() {
     late.start.notify_one();
     come(before + 2).await;
     until_idle(&other, &key).await;
+}
+
+/// Four calls at a time carry 256 of 4,000 that ask at once. If each call had the time-out for itself, the
+/// last would be told after five seconds.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_behind_calls_that_hang_waits_for_more_than_the_time_out() {
+    let timeout = Duration::from_millis(300);
+    let running = Standalone::start();
+    let limiter = slots(server(&running.url()), 10_000).timeout(timeout).build();
+    let key = Key::from("alice");
+    while limiter.usage(&key).await.is_err() {}
+    running.stop();
+    let begun = Instant::now();
+    let asked = (0..4_000).map(|_| limiter.try_acquire(&key, 1));
+    for told in asked.collect::<FuturesUnordered<_>>().collect::<Vec<_>>().await {
+        assert!(matches!(told, Err(Rejection::Backend(_))), "{told:?}");
+    }
+    assert!(begun.elapsed() < timeout * 10, "{:?}", begun.elapsed());
+    running.cont();
+    // One that waits longer for an answer.
+    until_idle(&slots(server(&running.url()), 10_000).build(), &key).await;
 }

@@ -167,14 +167,16 @@ async fn an_instance_of_the_fleet() {
     let source = Server::open(url).expect("a URL");
     let redis =
         RedisBuilder::new(source, PolicyName::from_static("fleet")).timeout(Duration::from_secs(5));
-    if case.is_leased() {
-        ask(case, from, Leased::new(redis.build(), HOLD)).await;
+    let told = if case.is_leased() {
+        ask(case, from, Leased::new(redis.build(), HOLD)).await
     } else {
-        ask(case, from, redis.build()).await;
-    }
+        ask(case, from, redis.build()).await
+    };
+    println!("TOLD {told}");
 }
 
-async fn ask<B: Backend<TokenBucket>>(case: Case, from: Duration, backend: B) {
+/// What it was told, as a line of numbers.
+async fn ask<B: Backend<TokenBucket>>(case: Case, from: Duration, backend: B) -> String {
     let limiter = Limiter::new(case.limit(), backend);
     let counters = || iter::repeat_with(AtomicU64::default).take(case.keys() as usize + 1);
     let told: Arc<Vec<AtomicU64>> = Arc::new(counters().collect());
@@ -207,5 +209,5 @@ async fn ask<B: Backend<TokenBucket>>(case: Case, from: Duration, backend: B) {
     tasks.join_all().await;
     let last = wall_clock().as_millis();
     let told: Vec<_> = told.iter().map(|count| count.load(Ordering::Relaxed).to_string()).collect();
-    println!("TOLD {} {last} {}", told[0], told[1..].join(" "));
+    format!("{} {last} {}", told[0], told[1..].join(" "))
 }

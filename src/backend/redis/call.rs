@@ -172,8 +172,22 @@ pub(super) fn deadline(within: Duration) -> Instant {
     Instant::now() + within.min(YEAR)
 }
 
+/// The replies to all who were to be carried: to those who were late that they are, and among them those
+/// that were `done`, in their order.
+pub(super) fn with_late<R>(
+    late: &[bool],
+    done: Vec<Result<R, BackendError>>,
+) -> Vec<Result<R, BackendError>> {
+    if late.len() == done.len() {
+        return done;
+    }
+    let mut done = done.into_iter();
+    let reply = |late: &bool| if *late { Some(Err(too_late())) } else { done.next() };
+    late.iter().map_while(reply).collect()
+}
+
 /// It was still waiting for its call when its time was over.
-pub(super) fn too_late() -> BackendError {
+fn too_late() -> BackendError {
     BackendError::new(BackendErrorKind::Unreachable)
         .with_source("all calls to the server that may be under way were, until the time-out")
 }

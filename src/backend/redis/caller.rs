@@ -67,12 +67,7 @@ impl<A: Scripted, S: Source> Carrier for Caller<A, S> {
             let corrected = errands.iter().filter(|errand| matches!(errand.job, Job::Settle(..)));
             corrected.for_each(|errand| refusals.forget(&errand.name));
         }
-        if errands.len() == late.len() {
-            return done;
-        }
-        let mut done = done.into_iter();
-        let reply = |late| if late { Some(Err(call::too_late())) } else { done.next() };
-        late.into_iter().map_while(reply).collect()
+        call::with_late(&late, done)
     }
 
     fn joins(&self, errand: &Errand<A>, ahead: &Errand<A>) -> bool {

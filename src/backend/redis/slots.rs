@@ -14,7 +14,7 @@ use std::{
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::BoxStream};
 use parking_lot::Mutex;
 use redis::Value;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     call::{self, Script},
@@ -195,17 +195,20 @@ struct SlotErrand {
     /// Whose slots they are, where all keys are under one name.
     key: Option<[u8; 16]>,
     ask: SlotAsk,
+    /// When whoever wants slots is to be told at the latest.
+    deadline: Instant,
 }
 
 impl<S: Source> SlotServer for Slots<S> {
     fn ask(&self, key: &Key, ask: SlotAsk) -> SlotAnswer {
-        let names = &self.coalescer.carrier().names;
+        let SlotCaller { names, timeout, .. } = self.coalescer.carrier();
         let (name, key) = match ask.limits.total {
             None => (names.of(key), None),
             Some(_) => (names.of_all(), Some(names.digest(key))),
         };
         let slot = if S::HAS_SLOTS { name::slot(&name) } else { 0 };
-        let receipt = self.coalescer.submit(slot, SlotErrand { name, key, ask });
+        let deadline = call::deadline(*timeout);
+        let receipt = self.coalescer.submit(slot, SlotErrand { name, key, ask, deadline });
         async move { receipt.await.unwrap_or_else(|| Err(lost())) }.boxed()
     }
 
@@ -230,11 +233,23 @@ impl<S: Source> Carrier for SlotCaller<S> {
     type Job = SlotErrand;
     type Reply = Result<SlotStanding, BackendError>;
 
-    async fn carry(&self, slot: u16, errands: Vec<SlotErrand>) -> Vec<Self::Reply> {
-        match self.call(slot, &errands).await {
+    async fn carry(&self, slot: u16, mut errands: Vec<SlotErrand>) -> Vec<Self::Reply> {
+        let now = Instant::now();
+        let late: Vec<bool> = errands.iter().map(|errand| errand.left(now).is_none()).collect();
+        let mut within = self.timeout;
+        errands.retain(|errand| {
+            let left = errand.left(now);
+            within = left.map_or(within, |left| left.min(within));
+            left.is_some()
+        });
+        if errands.is_empty() {
+            return call::with_late(&late, Vec::new());
+        }
+        let standings = match self.call(slot, &errands, within).await {
             Ok(standings) => standings,
             Err(error) => errands.iter().map(|_| Err(error.clone())).collect(),
-        }
+        };
+        call::with_late(&late, standings)
     }
 }
 
@@ -243,12 +258,13 @@ impl<S: Source> SlotCaller<S> {
         &self,
         slot: u16,
         errands: &[SlotErrand],
+        within: Duration,
     ) -> Result<Vec<Result<SlotStanding, BackendError>>, BackendError> {
         let keys: Vec<&[u8]> = errands.iter().map(|errand| errand.name.as_slice()).collect();
         let mut arguments = vec![self.instance.to_vec(), self.channels.clone().into_bytes()];
         arguments.extend(errands.iter().map(|errand| errand.argument(self.instance)));
         let (source, script) = (&self.source, &self.script);
-        let reply = call::call(source, script, slot, &keys, &arguments, self.timeout).await?;
+        let reply = call::call(source, script, slot, &keys, &arguments, within).await?;
         let Value::BulkString(reply) = reply else { return Err(malformed()) };
         let mut standings = Vec::with_capacity(errands.len());
         let mut rest = reply.as_slice();
@@ -272,6 +288,16 @@ impl<S: Source> SlotCaller<S> {
 }
 
 impl SlotErrand {
+    /// How much of its time is left, if any. What is kept or given back leaves all the same: somebody has it.
+    fn left(&self, now: Instant) -> Option<Duration> {
+        match self.ask.job {
+            SlotJob::Keep | SlotJob::Free | SlotJob::Reenter => Some(Duration::MAX),
+            SlotJob::Try | SlotJob::Join | SlotJob::Look => {
+                Some(self.deadline.saturating_duration_since(now)).filter(|left| !left.is_zero())
+            }
+        }
+    }
+
     fn argument(&self, instance: [u8; 8]) -> Vec<u8> {
         let SlotAsk { job, limits, weight, lease, number } = self.ask;
         let SlotLimits { per_key, total, waiting_per_key, total_waiting } = limits;

@@ -132,7 +132,7 @@ impl<S: Source> SharedConcurrencyBuilder<S> {
         self
     }
 
-    /// How long a call may take: a tenth of a second by default.
+    /// How long an answer of the server may take, from when it is asked for: a tenth of a second by default.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.names.timeout = timeout;
         self.settings.timeout = timeout;
