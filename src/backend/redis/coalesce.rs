@@ -4,8 +4,8 @@
 //! and those that come while it is on its way go with the next call. So nobody is delayed for the
 //! sake of others, and the busier a lane is, the larger its batches are.
 //!
-//! Where several batches may be under way, another one leaves when it has at least half as many jobs as
-//! all that are: many small calls would cost both ends more than they save anybody. While few are under
+//! Where several batches may be under way, another one leaves when it has at least as many jobs as all
+//! that are: many small calls would cost both ends more than they save anybody. While few are under
 //! way none waits for that. Nor does it for batches on a runtime of one thread, which may stand still
 //! when the one who runs it has what it wanted.
 
@@ -187,7 +187,7 @@ impl<C: Carrier> Lane<C> {
         let is_full = self.waiting.len() > 1 || first.steps >= bounds.batch;
         others < bounds.in_flight
             && self.boarding < self.waiting.len()
-            && (is_full || self.under_way < FEW || first.jobs.len() * 2 >= self.under_way)
+            && (is_full || self.under_way < FEW || first.jobs.len() >= self.under_way)
     }
 }
 
