@@ -50,21 +50,33 @@ async fn main() {
          µs | p99 µs |"
     );
     println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|");
-    let mut ratios = String::new();
+    let (mut shared, mut leased) = (String::new(), String::new());
     for tasks in [1, 64, 256] {
-        ratios += &compare(&server, tasks, time(4_000)).await;
+        let rows = compare(&server, tasks, time(4_000)).await;
+        shared += &rows.shared;
+        leased += &rows.leased;
     }
+    println!("\n## Coalesced against one call each\n");
+    println!("| tasks | rate × | server CPU × | rate × on one key | server CPU × |");
+    println!("|---:|---:|---:|---:|---:|");
+    print!("{shared}");
     println!("\n## Leased against one call each, and against in this process\n");
     println!(
         "| tasks | x one call each | x coalesced | x in this process |\n|---:|---:|---:|---:|"
     );
-    print!("{ratios}");
+    print!("{leased}");
     load::print(&server, time(1_000)).await;
 }
 
+/// How calls that are shared, and leases, compare to others.
+struct Rows {
+    shared: String,
+    leased: String,
+}
+
 /// Runs all ways in turn, round after round, and prints the medians: what disturbs a round disturbs
-/// all of it. Gives a row of how leases compare.
-async fn compare(server: &Standalone, tasks: u64, time: Duration) -> String {
+/// all of it.
+async fn compare(server: &Standalone, tasks: u64, time: Duration) -> Rows {
     let connection =
         Server::open(server.url()).expect("a URL").connection().await.expect("a connection");
     let incr = deciding_by(move |number| {
@@ -95,9 +107,24 @@ async fn compare(server: &Standalone, tasks: u64, time: Duration) -> String {
     for ((way, _), rounds_of) in ways.iter().zip(&rounds) {
         print_row(way, tasks, rounds_of, &rounds[0]);
     }
-    let [_, _, alone, together, _, leased, local] = &rounds;
+    let [_, _, alone, together, hot, leased, local] = &rounds;
     let times = |other| leased.ratio(other, Run::per_second);
-    format!("| {tasks} | {:.0} | {:.0} | {:.2} |\n", times(alone), times(together), times(local))
+    let leased = format!(
+        "| {tasks} | {:.0} | {:.0} | {:.2} |\n",
+        times(alone),
+        times(together),
+        times(local)
+    );
+    let rate = |way: &Rounds| way.ratio(alone, Run::per_second);
+    let cpu = |way: &Rounds| way.ratio(alone, Run::server_cpu);
+    let shared = format!(
+        "| {tasks} | {:.2} | {:.2} | {:.1} | {:.2} |\n",
+        rate(together),
+        cpu(together),
+        rate(hot),
+        cpu(hot)
+    );
+    Rows { shared, leased }
 }
 
 type Deciding = Arc<dyn Fn(u64) -> BoxFuture<'static, ()> + Send + Sync>;

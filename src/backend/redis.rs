@@ -193,7 +193,7 @@ impl<S: Source> RedisBuilder<S> {
 
     /// How many calls are under way at a time at most. More keep the server busier, fewer make
     /// larger batches. On a runtime of several threads, where eight decisions or more are under way,
-    /// another call leaves when it is full or has at least half as many: the rest go with the next that
+    /// another call leaves when it is full or has at least as many: the rest go with the next that
     /// comes back.
     pub fn in_flight(self, calls: usize) -> Self {
         Self { in_flight: calls, ..self }

@@ -64,14 +64,14 @@ async fn ask<A: Scripted>(
     }
 }
 
-/// Thirty of what the others have left, then more than there is.
-async fn is_told_the_same<A: Scripted>(url: &str, algorithm: A, name: &'static str) {
+/// Thirty of what the others have left, then more than there is. Gives the report of when to come back.
+async fn is_told_the_same<A: Scripted>(url: &str, algorithm: A, name: &'static str) -> String {
     let limiter = limiter(url, algorithm, name);
     assert_eq!(ask(&limiter, 30).await, Ok(10), "{name}");
     let refused = ask(&limiter, 50).await.expect_err("ten are left");
     let remembered = ask(&limiter, 50).await.expect_err("ten are left");
     assert!(remembered <= refused, "{name}: {remembered:?} is after {refused:?}");
-    println!("{name} {}", refused.as_nanos());
+    format!("{name} {}", refused.as_nanos())
 }
 
 /// The other process. Its standard output is its report.
@@ -80,9 +80,9 @@ async fn is_told_the_same<A: Scripted>(url: &str, algorithm: A, name: &'static s
 async fn an_instance_with_a_wrong_clock() {
     let (url, hole) = (std::env::var("QUOTA_SERVER"), std::env::var("QUOTA_HOLE"));
     let (url, hole) = (url.expect("its server"), hole.expect("one that does not answer"));
-    is_told_the_same(&url, bucket(), "bucket").await;
-    is_told_the_same(&url, FixedWindow::new(quota()), "window").await;
-    is_told_the_same(&url, SlidingWindow::new(quota()), "sliding").await;
+    println!("{}", is_told_the_same(&url, bucket(), "bucket").await);
+    println!("{}", is_told_the_same(&url, FixedWindow::new(quota()), "window").await);
+    println!("{}", is_told_the_same(&url, SlidingWindow::new(quota()), "sliding").await);
 
     let source = Server::open(hole).expect("a URL");
     let redis = RedisBuilder::new(source, PolicyName::from_static("hole")).timeout(TIMEOUT);

@@ -4,8 +4,8 @@
 //! and those that come while it is on its way go with the next call. So nobody is delayed for the
 //! sake of others, and the busier a lane is, the larger its batches are.
 //!
-//! Where several batches may be under way, another one leaves when it has at least half as many jobs as
-//! all that are: many small calls would cost both ends more than they save anybody. While few are under
+//! Where several batches may be under way, another one leaves when it has at least as many jobs as all
+//! that are: many small calls would cost both ends more than they save anybody. While few are under
 //! way none waits for that. Nor does it for batches on a runtime of one thread, which may stand still
 //! when the one who runs it has what it wanted.
 
@@ -64,8 +64,8 @@ struct Bounds {
     in_flight: usize,
 }
 
-/// A job that is no step of its own is carried too where a batch has all its steps, up to so many jobs
-/// for each of them.
+/// Where a batch has all its steps, a job that is none of its own is carried still, up to so many jobs for
+/// each step there may be.
 const JOBS_OF_A_STEP: usize = 8;
 
 /// While fewer jobs than this are under way, another one does not wait for company.
@@ -75,7 +75,7 @@ const FEW: usize = 8;
 struct Lane<C: Carrier> {
     /// The seats that are taken.
     in_flight: usize,
-    /// Those of them who have not set out yet, and will surely take a batch.
+    /// Those of them that have not set out yet, and will surely take a batch.
     boarding: usize,
     /// The jobs that are under way, and will surely come back.
     under_way: usize,
@@ -84,7 +84,7 @@ struct Lane<C: Carrier> {
     last: usize,
 }
 
-/// A batch that has not left.
+/// A batch that is not under way yet.
 struct Gathering<C: Carrier> {
     jobs: Vec<C::Job>,
     steps: usize,
@@ -187,7 +187,7 @@ impl<C: Carrier> Lane<C> {
         let is_full = self.waiting.len() > 1 || first.steps >= bounds.batch;
         others < bounds.in_flight
             && self.boarding < self.waiting.len()
-            && (is_full || self.under_way < FEW || first.jobs.len() * 2 >= self.under_way)
+            && (is_full || self.under_way < FEW || first.jobs.len() >= self.under_way)
     }
 }
 
@@ -213,7 +213,7 @@ impl<C: Carrier> Seat<C> {
     }
 
     async fn drive(mut self) {
-        while let Some((jobs, batch)) = self.next() {
+        while let Some(Gathering { jobs, batch, .. }) = self.next() {
             let carrying = AssertUnwindSafe(self.shared.carrier.carry(self.lane, jobs));
             // A carrier that breaks down loses its batch, and no other.
             let Ok(replies) = carrying.catch_unwind().await else { continue };
@@ -226,20 +226,21 @@ impl<C: Carrier> Seat<C> {
     /// The next batch, without the jobs that nobody waits for any more. If none is to leave now the
     /// seat is left, under the same lock: whoever comes then finds it free, and whoever waits is taken
     /// along by another.
-    fn next(&mut self) -> Option<(Vec<C::Job>, Batch<C::Reply>)> {
+    fn next(&mut self) -> Option<Gathering<C>> {
         let mut lanes = self.shared.lanes();
         let Entry::Occupied(mut entry) = lanes.entry(self.lane) else { return None };
         let lane = entry.get_mut();
         self.stage.end(lane, self.is_sure);
         while lane.may_leave(self.shared.bounds, lane.in_flight - 1)
-            && let Some(Gathering { mut jobs, batch, .. }) = lane.waiting.pop_front()
+            && let Some(mut gathering) = lane.waiting.pop_front()
         {
-            batch.leave_with(&mut jobs);
-            if !jobs.is_empty() {
-                lane.last = jobs.len();
-                lane.under_way += if self.is_sure { jobs.len() } else { 0 };
-                self.stage = Stage::UnderWay { jobs: jobs.len() };
-                return Some((jobs, batch));
+            gathering.batch.leave_with(&mut gathering.jobs);
+            let jobs = gathering.jobs.len();
+            if jobs > 0 {
+                lane.last = jobs;
+                lane.under_way += if self.is_sure { jobs } else { 0 };
+                self.stage = Stage::UnderWay { jobs };
+                return Some(gathering);
             }
         }
         lane.in_flight -= 1;

@@ -221,7 +221,7 @@ impl Carrier for Held {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_batch_leaves_when_it_has_half_of_what_is_under_way() {
+async fn another_batch_leaves_when_it_has_as_many_as_are_under_way() {
     let (out, mut batches) = tokio::sync::mpsc::unbounded_channel();
     let coalescer = Coalescer::new(Held { out }, 64, 2);
     let mut receipts = Vec::new();
@@ -242,16 +242,18 @@ async fn another_batch_leaves_when_it_has_half_of_what_is_under_way() {
     assert_eq!((first, second, third), (vec![0], vec![1], (2..22).collect()));
 
     let_second_go.send(()).expect("it waits for that");
-    send(22..32);
-    let (fourth, let_fourth_go) = batches.recv().await.expect("they are half of twenty");
-    assert_eq!(fourth, (22..32).collect::<Vec<_>>());
-    // Three are less than half of thirty, and go when one of the two comes back.
-    send(32..35);
+    send(22..41);
+    // A seat is free now, or soon: it is not for nineteen.
+    send(41..42);
+    let (fourth, let_fourth_go) = batches.recv().await.expect("they are as many as those");
+    assert_eq!(fourth, (22..42).collect::<Vec<_>>());
+    // Three are few, and go when both have come back.
+    send(42..45);
     let_third_go.send(()).expect("it waits for that");
     let_fourth_go.send(()).expect("it waits for that");
     let (fifth, let_fifth_go) = batches.recv().await.expect("nobody is forgotten");
-    assert_eq!(fifth, [32, 33, 34]);
+    assert_eq!(fifth, [42, 43, 44]);
     let_fifth_go.send(()).expect("it waits for that");
     let told: Vec<_> = join_all(receipts).await;
-    assert_eq!(told, (0..35).map(Some).collect::<Vec<_>>());
+    assert_eq!(told, (0..45).map(Some).collect::<Vec<_>>());
 }
