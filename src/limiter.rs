@@ -6,10 +6,7 @@ mod limit;
 mod local;
 mod permit;
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub use self::{
     all::{All, AllDecision, Charges, Standing},
@@ -55,17 +52,11 @@ use crate::{
 #[derive(Debug)]
 pub struct Limiter<A: Algorithm, B> {
     backend: B,
-    /// The limit as it was at `version`: reading it takes no lock.
+    /// The limit that this handle knows. It says itself whether it was replaced: to learn that takes
+    /// no lock, and nothing that a decision does not read anyway.
     limit: Limit<A>,
-    version: u64,
-    shared: Arc<Shared<A>>,
-}
-
-#[derive(Debug)]
-struct Shared<A> {
-    /// Counts the changes of `limit`.
-    version: AtomicU64,
-    limit: Mutex<Limit<A>>,
+    /// The limit in force.
+    shared: Arc<Mutex<Limit<A>>>,
 }
 
 impl<A: Algorithm, B: Backend<A>> Limiter<A, B> {
@@ -76,8 +67,9 @@ impl<A: Algorithm, B: Backend<A>> Limiter<A, B> {
 
     /// A limiter by this limit.
     pub fn of(limit: Limit<A>, backend: B) -> Self {
-        let shared = Shared { version: AtomicU64::new(0), limit: Mutex::new(limit.clone()) };
-        Self { backend, limit, version: 0, shared: Arc::new(shared) }
+        let limit = limit.own();
+        let shared = Arc::new(Mutex::new(limit.clone()));
+        Self { backend, limit, shared }
     }
 
     /// Takes `cost` from the quota of `key`, or refuses it.
@@ -269,9 +261,10 @@ impl<A: Algorithm, B: Backend<A>> Limiter<A, B> {
     /// Changes the limit for everybody, for this limiter and all its clones and services. Its name
     /// stays. What has come back to a key until its next request came back at the old rate.
     pub fn set_algorithm(&self, algorithm: A) {
-        let mut limit = self.shared.limit.lock().unwrap_or_else(PoisonError::into_inner);
-        *limit = Limit::new(limit.name().clone(), algorithm);
-        self.shared.version.fetch_add(1, Ordering::Release);
+        let mut limit = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = Limit::new(limit.name().clone(), algorithm);
+        // Under the lock: whoever hears of it waits there and finds the new one.
+        std::mem::replace(&mut *limit, changed).mark_replaced();
     }
 
     /// The limit in force.
@@ -284,8 +277,6 @@ impl<A: Algorithm, B: Backend<A>> Limiter<A, B> {
     #[inline]
     pub(crate) fn refresh(&mut self) {
         if !self.is_current() {
-            // The version is read first: should the limit change between, the next call sees it.
-            self.version = self.shared.version.load(Ordering::Acquire);
             self.limit = self.changed_limit();
         }
     }
@@ -309,12 +300,12 @@ impl<A: Algorithm, B: Backend<A>> Limiter<A, B> {
 
     #[inline]
     fn is_current(&self) -> bool {
-        self.shared.version.load(Ordering::Acquire) == self.version
+        !self.limit.is_replaced()
     }
 
     #[cold]
     fn changed_limit(&self) -> Limit<A> {
-        self.shared.limit.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -323,7 +314,6 @@ impl<A: Algorithm, B: Clone> Clone for Limiter<A, B> {
         Self {
             backend: self.backend.clone(),
             limit: self.limit.clone(),
-            version: self.version,
             shared: Arc::clone(&self.shared),
         }
     }
