@@ -167,20 +167,24 @@ pub trait Algorithm: Clone + Debug + PartialEq + Send + Sync + 'static {
         }
     }
 
-    /// Decides on a state that is packed into one word: the next word and the decision. Zero is
-    /// the word of a key that was never seen; `origin` is an instant not after any other.
+    /// Decides on a state that is packed into one word: the next word, if it is another, and the
+    /// decision. Zero is the word of a key that was never seen; `origin` is an instant not after any
+    /// other.
     ///
     /// A store that keeps one state can then do without a lock. An algorithm need not do it; where
     /// it does, it must decide as [`decide`](Self::decide) would on the
-    /// [unpacked](Self::unpack) state, and leave the word as it is where that would leave the
-    /// state. `None` means that the word can do no more, and the store unpacks it.
+    /// [unpacked](Self::unpack) state, and tell no next word where that would leave the state.
+    /// `None` means that the word can do no more, and the store unpacks it. [`u64::MAX`] is no word:
+    /// it is never the next one, and nothing is made of it but `None`.
+    ///
+    /// It is asked only where [`unpack`](Self::unpack) knows what zero stands for.
     fn decide_packed(
         &self,
         word: u64,
         origin: Timestamp,
         now: Timestamp,
         cost: Cost,
-    ) -> Option<(u64, Decision)> {
+    ) -> Option<(Option<u64>, Decision)> {
         let _ = (word, origin, now, cost);
         None
     }

@@ -24,7 +24,7 @@ use crate::{
     key::Key,
     maybe_ready::MaybeReady,
     rejection::{Denial, Rejection},
-    sync::{AtomicU64, Ordering, StdMutex},
+    sync::StdMutex,
 };
 
 /// Decides on requests, without Tower: an [`Algorithm`] and a [`Backend`].
@@ -56,17 +56,11 @@ use crate::{
 #[derive(Debug)]
 pub struct Limiter<A: Algorithm, B> {
     backend: B,
-    /// The limit as it was at `version`: reading it takes no lock.
+    /// The limit that this handle knows. It says itself whether it was replaced: to learn that takes
+    /// no lock, and nothing that a decision does not read anyway.
     limit: Limit<A>,
-    version: u64,
-    shared: Arc<Shared<A>>,
-}
-
-#[derive(Debug)]
-struct Shared<A> {
-    /// Counts the changes of `limit`.
-    version: AtomicU64,
-    limit: StdMutex<Limit<A>>,
+    /// The limit in force.
+    shared: Arc<StdMutex<Limit<A>>>,
 }
 
 impl<A: Algorithm, B: Backend<A>> Limiter<A, B> {
@@ -77,8 +71,9 @@ impl<A: Algorithm, B: Backend<A>> Limiter<A, B> {
 
     /// A limiter by this limit.
     pub fn of(limit: Limit<A>, backend: B) -> Self {
-        let shared = Shared { version: AtomicU64::new(0), limit: StdMutex::new(limit.clone()) };
-        Self { backend, limit, version: 0, shared: Arc::new(shared) }
+        let limit = limit.own();
+        let shared = Arc::new(StdMutex::new(limit.clone()));
+        Self { backend, limit, shared }
     }
 
     /// Takes `cost` from the quota of `key`, or refuses it.
@@ -271,9 +266,10 @@ impl<A: Algorithm, B: Backend<A>> Limiter<A, B> {
     /// Changes the limit for everybody, for this limiter and all its clones and services. Its name
     /// stays. What has come back to a key until its next request came back at the old rate.
     pub fn set_algorithm(&self, algorithm: A) {
-        let mut limit = self.shared.limit.lock().unwrap_or_else(PoisonError::into_inner);
-        *limit = Limit::new(limit.name().clone(), algorithm);
-        self.shared.version.fetch_add(1, Ordering::Release);
+        let mut limit = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = Limit::new(limit.name().clone(), algorithm);
+        // Under the lock: whoever hears of it waits there and finds the new one.
+        std::mem::replace(&mut *limit, changed).mark_replaced();
     }
 
     /// The limit in force.
@@ -286,8 +282,6 @@ impl<A: Algorithm, B: Backend<A>> Limiter<A, B> {
     #[inline]
     pub(crate) fn refresh(&mut self) {
         if !self.is_current() {
-            // The version is read first: should the limit change between, the next call sees it.
-            self.version = self.shared.version.load(Ordering::Acquire);
             self.limit = self.changed_limit();
         }
     }
@@ -311,12 +305,12 @@ impl<A: Algorithm, B: Backend<A>> Limiter<A, B> {
 
     #[inline]
     fn is_current(&self) -> bool {
-        self.shared.version.load(Ordering::Acquire) == self.version
+        !self.limit.is_replaced()
     }
 
     #[cold]
     fn changed_limit(&self) -> Limit<A> {
-        self.shared.limit.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -325,7 +319,6 @@ impl<A: Algorithm, B: Clone> Clone for Limiter<A, B> {
         Self {
             backend: self.backend.clone(),
             limit: self.limit.clone(),
-            version: self.version,
             shared: Arc::clone(&self.shared),
         }
     }

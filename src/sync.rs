@@ -4,7 +4,7 @@
 #[cfg(not(shuttle))]
 pub(crate) use std::sync::{
     Mutex as StdMutex,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, Ordering},
 };
 
 #[cfg(all(feature = "local", not(shuttle)))]
@@ -12,8 +12,10 @@ pub(crate) use parking_lot::{Mutex, MutexGuard};
 #[cfg(shuttle)]
 pub(crate) use shuttle::sync::{
     Mutex as StdMutex, MutexGuard,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
+#[cfg(all(feature = "local", not(shuttle)))]
+pub(crate) use std::sync::atomic::AtomicU64;
 
 /// The scheduler's mutex with the interface of parking_lot's.
 #[cfg(shuttle)]

@@ -37,6 +37,8 @@ pub(super) struct Meter {
     unit: NonZeroU64,
     /// Units that it holds.
     capacity: u64,
+    /// The same in parts.
+    full: u64,
     /// Parts that may be in use for a demand to be met at all.
     most: u64,
 }
@@ -87,7 +89,7 @@ impl Meter {
         if quota.limit() == 0 || capacity == 0 {
             let tick = bounds.least_tick;
             let (drain, unit) = (NonZeroU64::new(tick).unwrap_or(NonZeroU64::MIN), NonZeroU64::MIN);
-            return Self { tick, drain, unit, capacity: 0, most: u64::MAX };
+            return Self::of(tick, drain, unit, 0);
         }
         let exact = Self::exact(bounds, quota, capacity);
         exact.unwrap_or_else(|| Self::rounded(bounds, quota, capacity))
@@ -104,7 +106,7 @@ impl Meter {
                 let drain = NonZeroU64::new(quota.limit() / divisor)?;
                 let unit = NonZeroU64::new(period / divisor)?;
                 let fits = u128::from(capacity) * u128::from(unit.get()) <= bounds.most_parts;
-                fits.then_some(Self { tick, drain, unit, capacity, most: u64::MAX })
+                fits.then(|| Self::of(tick, drain, unit, capacity))
             })
     }
 
@@ -118,8 +120,13 @@ impl Meter {
         }
         let drain = (parts_per_period * tick / period).clamp(1, bounds.most_parts);
         let not_zero = |number: u128| NonZeroU64::new(number as u64).unwrap_or(NonZeroU64::MIN);
-        let (tick, drain, unit) = (tick as u64, not_zero(drain), not_zero(unit));
-        Self { tick, drain, unit, capacity, most: u64::MAX }
+        Self::of(tick as u64, not_zero(drain), not_zero(unit), capacity)
+    }
+
+    /// A meter of these numbers, whose capacity fits in parts.
+    const fn of(tick: u64, drain: NonZeroU64, unit: NonZeroU64, capacity: u64) -> Self {
+        let full = capacity * unit.get();
+        Self { tick, drain, unit, capacity, full, most: u64::MAX }
     }
 
     /// The same meter, but nothing is admitted while draining it takes longer than `wait`.
@@ -131,8 +138,14 @@ impl Meter {
     /// Whether the same is admitted, where there is no limit [on the wait](Self::within).
     #[inline(always)]
     pub(super) fn admits_alike(&self, other: &Self) -> bool {
-        let numbers = |meter: &Self| (meter.drain, meter.unit, meter.capacity, meter.tick);
+        let numbers = |meter: &Self| (meter.drain, meter.unit, meter.full, meter.tick);
         numbers(self) == numbers(other)
+    }
+
+    /// `units` in parts. More than the meter holds stays more.
+    #[inline(always)]
+    const fn parts(&self, units: u64) -> u64 {
+        units.saturating_mul(self.unit.get())
     }
 
     /// The units that it holds.
@@ -140,14 +153,9 @@ impl Meter {
         self.capacity
     }
 
-    /// The capacity in parts.
-    const fn full(&self) -> u64 {
-        self.capacity * self.unit.get()
-    }
-
     /// The time in which a full meter drains.
     pub(super) fn period(&self) -> Duration {
-        Duration::from_nanos(self.ticks_to_drain(self.full()).saturating_mul(self.tick))
+        Duration::from_nanos(self.ticks_to_drain(self.full).saturating_mul(self.tick))
     }
 
     /// A meter that nobody has used.
@@ -209,18 +217,28 @@ impl Meter {
         units: u64,
         most: u64,
     ) -> Result<Standing, Decision> {
-        if units > self.capacity {
-            return Err(self.denied(before, now, RetryAfter::Never));
-        }
-        let need = units * self.unit.get();
+        let need = self.parts(units);
         let most = if units == 0 { u64::MAX } else { most };
-        let room = most.min(self.full() - need);
-        if before.used > room {
-            let ticks = self.ticks_to_drain(before.used - room);
-            let wait = self.until(before.tick.saturating_add(ticks), now);
-            return Err(self.denied(before, now, RetryAfter::After(wait)));
+        match self.full.checked_sub(need) {
+            Some(room) if before.used <= most.min(room) => {
+                Ok(Standing { used: before.used + need, ..before })
+            }
+            room => Err(self.refused(before, now, room.map(|room| most.min(room)))),
         }
-        Ok(Standing { used: before.used + need, ..before })
+    }
+
+    /// That so much is in use while there may be `room`, or that there never is any.
+    #[inline(always)]
+    fn refused(&self, before: Standing, now: Timestamp, room: Option<u64>) -> Decision {
+        let retry_after = match room {
+            None => RetryAfter::Never,
+            Some(room) => {
+                let ticks = self.ticks_to_drain(before.used - room);
+                RetryAfter::After(self.until(before.tick.saturating_add(ticks), now))
+            }
+        };
+        let snapshot = self.snapshot(before, now);
+        Decision::Deny { snapshot, retry_after, violated: PolicySet::FIRST }
     }
 
     /// Takes `units` whether they fit or not.
@@ -229,7 +247,7 @@ impl Meter {
             return;
         }
         let Standing { tick, used } = self.standing(state, now);
-        let used = used.saturating_add(units.saturating_mul(self.unit.get()));
+        let used = used.saturating_add(self.parts(units));
         *state = self.state(Standing { tick, used });
     }
 
@@ -239,7 +257,7 @@ impl Meter {
             return;
         }
         let Standing { tick, used } = self.standing(state, now);
-        let used = used.saturating_sub(units.saturating_mul(self.unit.get()));
+        let used = used.saturating_sub(self.parts(units));
         *state = self.state(Standing { tick, used });
     }
 
@@ -253,7 +271,7 @@ impl Meter {
     ) {
         let is_last = state.unit == self.unit && self.mark(state) == charge.mark;
         if is_last && now < charge.at.saturating_add(charge.delay) {
-            state.used = state.used.saturating_sub(units.saturating_mul(self.unit.get()));
+            state.used = state.used.saturating_sub(self.parts(units));
         }
     }
 
@@ -266,7 +284,7 @@ impl Meter {
     /// How many units fit now; `None` if there is debt.
     #[inline(always)]
     pub(super) fn room(&self, standing: Standing) -> Option<u64> {
-        let room = self.full().checked_sub(standing.used)?;
+        let room = self.full.checked_sub(standing.used)?;
         Some(if standing.used > self.most { 0 } else { room / self.unit })
     }
 
@@ -297,7 +315,7 @@ impl Meter {
 
     /// The wait from `now` until no more than `units` are in use.
     pub(super) fn drained_to(&self, standing: Standing, units: u64, now: Timestamp) -> Duration {
-        let used = standing.used.saturating_sub(units.saturating_mul(self.unit.get()));
+        let used = standing.used.saturating_sub(self.parts(units));
         self.drained_after(Standing { used, ..standing }, now)
     }
 
@@ -321,12 +339,6 @@ impl Meter {
         let parts = u128::from(nanos) * u128::from(self.drain.get());
         let one = u128::from(each.max(1)) * u128::from(self.unit.get());
         u64::try_from(parts.div_ceil(one.saturating_mul(self.tick.into()))).unwrap_or(u64::MAX)
-    }
-
-    #[inline(always)]
-    fn denied(&self, standing: Standing, now: Timestamp, retry_after: RetryAfter) -> Decision {
-        let snapshot = self.snapshot(standing, now);
-        Decision::Deny { snapshot, retry_after, violated: PolicySet::FIRST }
     }
 
     const fn state(&self, standing: Standing) -> MeterState {

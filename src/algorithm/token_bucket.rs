@@ -169,7 +169,7 @@ impl Algorithm for TokenBucket {
         origin: Timestamp,
         now: Timestamp,
         cost: Cost,
-    ) -> Option<(u64, Decision)> {
+    ) -> Option<(Option<u64>, Decision)> {
         let (next, after) = self.meter.decide_packed(word, origin, now, cost.units())?;
         let decision = match after {
             Ok(after) => Decision::Allow {
@@ -182,7 +182,7 @@ impl Algorithm for TokenBucket {
     }
 
     fn unpack(&self, word: u64, origin: Timestamp, now: Timestamp) -> Option<MeterState> {
-        Some(self.meter.unpack(word, origin, now))
+        self.meter.packs().then(|| self.meter.unpack(word, origin, now))
     }
 
     #[inline(always)]

@@ -298,7 +298,7 @@ impl<A: Algorithm, C: Clock> Store<A, C> {
         if !key.is_global() {
             return self.admit_keyed(algorithm, key, cost);
         }
-        match self.single.decide_by_word(algorithm, self.clock.now(), cost, usual) {
+        match self.single.decide_at_once(algorithm, self.clock.now(), cost, usual) {
             Some(()) => Ok(()),
             None => Err(MaybeReady::ready(self.decide_single_again(algorithm, cost.rebuilt()))),
         }
@@ -327,15 +327,15 @@ impl<A: Algorithm, C: Clock> Store<A, C> {
     #[inline(always)]
     fn decide_single<T>(&self, algorithm: &A, cost: Cost, done: impl FnOnce(Decided) -> T) -> T {
         let now = self.clock.now();
-        match self.single.decide_by_word(algorithm, now, cost, Some) {
+        match self.single.decide_at_once(algorithm, now, cost, Some) {
             Some(decision) => done(Ok(decision)),
-            None => done(Ok(self.decide_behind_lock(algorithm, cost.rebuilt()).rebuilt())),
+            None => done(Ok(self.decide_single_otherwise(algorithm, cost.rebuilt()).rebuilt())),
         }
     }
 
     #[inline(never)]
-    fn decide_behind_lock(&self, algorithm: &A, cost: Cost) -> Decision {
-        self.single.decide_behind_lock(algorithm, &self.clock, &Demand::exactly(cost))
+    fn decide_single_otherwise(&self, algorithm: &A, cost: Cost) -> Decision {
+        self.single.decide(algorithm, &self.clock, cost)
     }
 
     #[inline(never)]

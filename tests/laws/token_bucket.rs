@@ -138,7 +138,9 @@ proptest! {
             let instant = at(now);
             let room = bucket.available(&state, instant, Cost::ONE);
             let cost = Cost::new(amount.units(burst, room));
-            let packed = bucket.decide_packed(word, origin, instant, cost);
+            let packs = bucket.unpack(word, origin, instant).is_some();
+            prop_assert_eq!(packs, tick == 1);
+            let packed = packs.then(|| bucket.decide_packed(word, origin, instant, cost)).flatten();
             let decision = bucket.decide(&mut state, instant, cost);
             let Some((next, of_word)) = packed else {
                 // It is full, or cannot be used at all: then what it stood for is still known.
@@ -146,10 +148,12 @@ proptest! {
                 break;
             };
             prop_assert_eq!(of_word, decision);
-            prop_assert!(next >= word);
-            prop_assert!(next == word || decision.is_allowed() && !cost.is_zero());
-            prop_assert!(bucket.packed_idle_at(next, origin) >= bucket.idle_at(&state).min(instant));
-            word = next;
+            prop_assert_eq!(next.is_some(), decision.is_allowed() && !cost.is_zero());
+            if let Some(next) = next {
+                prop_assert!(next > word);
+                word = next;
+            }
+            prop_assert!(bucket.packed_idle_at(word, origin) >= bucket.idle_at(&state).min(instant));
             told = decision.retry_after().and_then(|retry| retry.duration())
                 .map_or(0, |wait| wait.as_nanos() as u64);
             let mut unpacked = bucket.unpack(word, origin, instant).expect("a word has a state");
@@ -308,11 +312,25 @@ fn a_word_can_be_told_however_much_time_has_passed() {
     let bucket = TokenBucket::new(Quota::per_second(999_999_937));
     let origin = Timestamp::from_secs(1);
     let packed = bucket.decide_packed(0, origin, origin, Cost::new(1_000));
-    let (word, _) = packed.expect("a new word");
+    let word = packed.and_then(|(next, _)| next).expect("a new word");
     // So much drains in 19 seconds that its parts are more than a word holds.
     for secs in [18, 19, 20, 1_000_000_000] {
         let now = origin.saturating_add(Duration::from_secs(secs));
         let unpacked = bucket.unpack(word, origin, now).expect("all of it has drained");
         assert_eq!(bucket.available(&unpacked, now, Cost::ONE), 999_999_937);
+    }
+}
+
+#[test]
+fn the_last_word_is_none() {
+    let periods = [1, SECOND, 30 * DAY];
+    for (limit, period) in [1, 1_000, 1_000_000].into_iter().zip(periods) {
+        let bucket = TokenBucket::new(quota(limit, period));
+        for nanos in [0, 1, SECOND, u64::MAX / 2, u64::MAX] {
+            for units in [0, 1, limit, u64::MAX] {
+                let packed = bucket.decide_packed(u64::MAX, at(0), at(nanos), Cost::new(units));
+                assert_eq!(packed, None, "{units} of {limit} after {nanos}");
+            }
+        }
     }
 }

@@ -45,14 +45,15 @@ impl Meter {
             let fits = most * u128::from(unit.get()) <= MICROS.most_parts;
             let helps = unit <= nanos.unit && nanos.tick == 1 && micros.tick == 1_000;
             let drain = NonZeroU64::new(micros.drain.get().checked_mul(factor)?)?;
-            (fits && helps && drain.get() <= MOST_DRAINED).then_some(Self { drain, unit, ..micros })
+            (fits && helps && drain.get() <= MOST_DRAINED)
+                .then(|| Self::of(micros.tick, drain, unit, micros.capacity))
         });
         finer.unwrap_or(micros)
     }
 
     /// What a script needs to know of it.
     pub(in crate::algorithm) const fn numbers(&self, queues: bool) -> MeterNumbers {
-        let Self { tick, drain, unit, capacity, most } = *self;
+        let Self { tick, drain, unit, capacity, most, .. } = *self;
         let drain = drain.get();
         MeterNumbers { tick, drain, unit, capacity, most, queues }
     }

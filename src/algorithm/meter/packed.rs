@@ -1,13 +1,20 @@
 //! A meter's state in one word, which a store can change without a lock.
 
+use std::num::NonZeroU64;
+
 use super::{Meter, MeterState, SECOND, Standing};
 use crate::{decision::Decision, time::Timestamp};
 
 impl Meter {
+    /// Whether a state can be packed: a tick is then a nanosecond.
+    pub(in crate::algorithm) const fn packs(&self) -> bool {
+        self.tick == 1
+    }
+
     /// Takes `units` if they fit, on a state that is one number: the parts that will have drained
     /// since `origin` when nothing is in use any more. It only grows, so two who change it at once
-    /// notice. `None` if it does not fit in a word, or the tick is not a nanosecond. There is no limit on
-    /// the wait: only a token bucket's state is packed.
+    /// notice. `None` if it does not fit in a word. There is no limit on the wait: only a token bucket's
+    /// state is packed.
     #[inline(always)]
     pub(in crate::algorithm) fn decide_packed(
         &self,
@@ -15,20 +22,38 @@ impl Meter {
         origin: Timestamp,
         now: Timestamp,
         units: u64,
-    ) -> Option<(u64, Result<Standing, Decision>)> {
+    ) -> Option<(Option<u64>, Result<Standing, Decision>)> {
         let drained = self.drained_since(origin, now)?;
-        let before = Standing { tick: now.as_nanos(), used: word.saturating_sub(drained) };
-        match self.admit(before, now, units, u64::MAX) {
-            Ok(after) => {
-                // What drained and what was in use then, which is the greater of the two, and what is
-                // taken: fewer steps behind the clock's reading than by way of `after`.
-                let taken = after.used - before.used;
-                let next = if units > 0 { word.max(drained).checked_add(taken)? } else { word };
-                Some((next, Ok(after)))
+        let need = self.parts(units);
+        // What drained and what was in use then, which is the greater of the two, and what is taken.
+        let Some(next) = word.max(drained).checked_add(need) else {
+            return self.decide_at_end(word.saturating_sub(drained), now, need);
+        };
+        let after = Standing { tick: now.as_nanos(), used: next - drained };
+        if after.used <= self.full {
+            return Some(((units > 0).then_some(next), Ok(after)));
+        }
+        let before = Standing { used: after.used - need, ..after };
+        if before.used > self.full && self.is_of_another_time(word, before.used) {
+            return None;
+        }
+        Some((None, Err(self.refused(before, now, self.full.checked_sub(need)))))
+    }
+
+    /// The same where there is no next word. For a refusal none is needed.
+    #[cold]
+    fn decide_at_end(
+        &self,
+        used: u64,
+        now: Timestamp,
+        need: u64,
+    ) -> Option<(Option<u64>, Result<Standing, Decision>)> {
+        match self.full.checked_sub(need) {
+            Some(room) if used <= room => None,
+            room => {
+                let before = Standing { tick: now.as_nanos(), used };
+                (used <= self.full).then(|| (None, Err(self.refused(before, now, room))))
             }
-            // What is above the capacity was refused for it.
-            Err(_) if before.used > self.full() && self.has_gone_back(before.used) => None,
-            Err(denied) => Some((word, Err(denied))),
         }
     }
 
@@ -40,17 +65,23 @@ impl Meter {
         origin: Timestamp,
         now: Timestamp,
     ) -> MeterState {
-        let before = now < origin || self.tick != 1;
-        let drained = self.drained_since(origin, now).unwrap_or(if before { 0 } else { u64::MAX });
-        let used = word.saturating_sub(drained);
-        let used = if self.has_gone_back(used) { self.full() } else { used };
+        let nanos = now.as_nanos().saturating_sub(origin.as_nanos());
+        let used = word.saturating_sub(nanos.saturating_mul(self.drain.get()));
+        let used = if self.has_gone_back(used) { self.full } else { used };
         MeterState { at: now, used, unit: self.unit }
+    }
+
+    /// What to make of a word by which more is in use than there can be: it is none, or the clock has
+    /// gone back.
+    #[cold]
+    const fn is_of_another_time(&self, word: u64, used: u64) -> bool {
+        word == u64::MAX || self.has_gone_back(used)
     }
 
     /// Whether the clock must have gone back by more than a second for so much to seem in use: a
     /// packed state has no debt. By less it may only be that of another thread.
     const fn has_gone_back(&self, used: u64) -> bool {
-        used.saturating_sub(self.full()) > self.drain.get().saturating_mul(SECOND)
+        used.saturating_sub(self.full) > self.drain.get().saturating_mul(SECOND)
     }
 
     /// When such a state is as good as new.
@@ -60,21 +91,28 @@ impl Meter {
         Timestamp::from_nanos(origin.as_nanos().saturating_add(nanos))
     }
 
+    /// What drained, if that is less than half of what a word holds. A meter holds a quarter of it at
+    /// the most, so that no next word is [`u64::MAX`] and nobody has to look.
     #[inline(always)]
     fn drained_since(&self, origin: Timestamp, now: Timestamp) -> Option<u64> {
-        if self.tick != 1 {
-            return None;
+        let nanos = now.as_nanos().wrapping_sub(origin.as_nanos()).cast_signed();
+        if nanos < 0 {
+            return before(origin, now);
         }
-        match now.as_nanos().checked_sub(origin.as_nanos()) {
-            Some(nanos) => nanos.checked_mul(self.drain.get()),
-            None => before(origin, now),
+        // The common rates drain one part a nanosecond. A foreseen branch is not waited for, as a
+        // product is.
+        if self.drain == NonZeroU64::MIN {
+            return Some(nanos.cast_unsigned());
         }
+        let drained = nanos.checked_mul(self.drain.get().cast_signed())?;
+        Some(drained.cast_unsigned())
     }
 }
 
 /// Nothing has drained yet. Another thread's clock may be a little behind the origin, this one's may
-/// not.
+/// not. Three centuries after it there are no words any more.
 #[cold]
 fn before(origin: Timestamp, now: Timestamp) -> Option<u64> {
-    (origin.saturating_since(now).as_nanos() < u128::from(SECOND)).then_some(0)
+    let behind = origin.as_nanos().checked_sub(now.as_nanos())?;
+    (behind < SECOND).then_some(0)
 }

@@ -7,9 +7,16 @@ use crate::{algorithm::Algorithm, time::Timestamp};
 pub(super) struct Meaning<A> {
     pub(super) algorithm: A,
     pub(super) origin: Timestamp,
+    /// Whether the algorithm packs its states at all.
+    pub(super) packs: bool,
 }
 
 impl<A: Algorithm> Meaning<A> {
+    pub(super) fn new(algorithm: &A, origin: Timestamp) -> Self {
+        let packs = algorithm.unpack(0, origin, origin).is_some();
+        Self { algorithm: algorithm.clone(), origin, packs }
+    }
+
     /// The state that `word` stands for; one that was never used for zero.
     pub(super) fn unpack(&self, word: u64, now: Timestamp) -> A::State {
         let state = self.algorithm.unpack(word, self.origin, now);

@@ -34,36 +34,47 @@ impl<A: Algorithm> Slot<A> {
         Self { word: Alone(AtomicU64::new(0)), meaning: OnceLock::new(), moved: Mutex::new(None) }
     }
 
-    /// Takes `cost` from the word, if that can be done and `view` has a use for the decision.
+    /// Takes `cost` from the word, if that can be done at the first attempt and `view` has a use for
+    /// the decision.
     #[inline(always)]
-    pub(super) fn decide_by_word<T>(
+    pub(super) fn decide_at_once<T>(
         &self,
         algorithm: &A,
         now: Timestamp,
         cost: Cost,
-        view: impl Fn(Decision) -> Option<T>,
+        view: impl FnOnce(Decision) -> Option<T>,
     ) -> Option<T> {
-        let meaning = self.meaning(algorithm, now);
-        if meaning.algorithm != *algorithm {
+        let Meaning { algorithm: first, origin, .. } = self.meaning.get()?;
+        if first != algorithm {
             return None;
         }
+        // It may be `MOVED`: an algorithm makes nothing of that word.
+        let word = self.word.0.load(Ordering::Acquire);
+        let (next, decision) = algorithm.decide_packed(word, *origin, now, cost)?;
+        let seen = view(decision)?;
+        if let Some(next) = next {
+            let exchanged =
+                self.word.0.compare_exchange(word, next, Ordering::AcqRel, Ordering::Relaxed);
+            exchanged.ok()?;
+        }
+        Some(seen)
+    }
+
+    /// Takes `cost` from the word, or from the state behind the lock.
+    pub(super) fn decide(&self, algorithm: &A, clock: &impl Clock, cost: Cost) -> Decision {
+        let meaning = self.meaning(algorithm, clock.now());
         let mut word = self.word.0.load(Ordering::Acquire);
-        while word != MOVED {
-            let (next, decision) = algorithm.decide_packed(word, meaning.origin, now, cost)?;
-            let seen = view(decision)?;
-            if next == word {
-                return Some(seen);
-            }
-            if next == MOVED {
-                break;
-            }
+        while word != MOVED && meaning.algorithm == *algorithm {
+            let packed = algorithm.decide_packed(word, meaning.origin, clock.now(), cost);
+            let Some((next, decision)) = packed else { break };
+            let Some(next) = next else { return decision };
             match self.word.0.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire)
             {
-                Ok(_) => return Some(seen),
+                Ok(_) => return decision,
                 Err(other) => word = other,
             }
         }
-        None
+        self.decide_behind_lock(algorithm, clock, &Demand::exactly(cost))
     }
 
     pub(super) fn decide_behind_lock(
@@ -113,17 +124,15 @@ impl<A: Algorithm> Slot<A> {
         then(moved.get_or_insert_with(|| algorithm.initial(now)), now)
     }
 
-    #[inline(always)]
+    /// What the word means. Where no state is packed, it moves before there is one.
     fn meaning(&self, algorithm: &A, now: Timestamp) -> &Meaning<A> {
-        match self.meaning.get() {
-            Some(meaning) => meaning,
-            None => self.begin(algorithm, now),
-        }
-    }
-
-    #[cold]
-    fn begin(&self, algorithm: &A, now: Timestamp) -> &Meaning<A> {
-        self.meaning.get_or_init(|| Meaning { algorithm: algorithm.clone(), origin: now })
+        self.meaning.get_or_init(|| {
+            let meaning = Meaning::new(algorithm, now);
+            if !meaning.packs {
+                self.word.0.store(MOVED, Ordering::Release);
+            }
+            meaning
+        })
     }
 }
 
@@ -154,10 +163,8 @@ mod tests {
 
     fn ask(slot: &Slot<TokenBucket>, bucket: &TokenBucket) -> u64 {
         let now = Stopped.now();
-        let by_word = slot.decide_by_word(bucket, now, Cost::ONE, Some);
-        let decision = by_word.unwrap_or_else(|| {
-            slot.decide_behind_lock(bucket, &Stopped, &Demand::exactly(Cost::ONE))
-        });
+        let at_once = slot.decide_at_once(bucket, now, Cost::ONE, Some);
+        let decision = at_once.unwrap_or_else(|| slot.decide(bucket, &Stopped, Cost::ONE));
         u64::from(decision.is_allowed())
     }
 

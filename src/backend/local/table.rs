@@ -304,7 +304,7 @@ impl<A: Algorithm> Table<A> {
     fn make_shards(&self, algorithm: &A, now: Timestamp) -> Shards<A> {
         let shards = self.capacity.div_ceil(SHARD_CAPACITY).next_power_of_two();
         let make = |_| Padded(Mutex::new(Shard::new(self.remember_keys)));
-        let meaning = Meaning { algorithm: algorithm.clone(), origin: now };
+        let meaning = Meaning::new(algorithm, now);
         Shards { meaning, shards: (0..shards).map(make).collect() }
     }
 
@@ -330,17 +330,17 @@ impl<A: Algorithm> Place<'_, A> {
         cost: Cost,
         view: impl FnOnce(Decision) -> Option<T>,
     ) -> Option<T> {
-        let Meaning { algorithm: first, origin } = self.meaning;
-        if first != algorithm {
+        let Meaning { algorithm: first, origin, packs } = self.meaning;
+        if !packs || first != algorithm {
             return None;
         }
         let word = self.shard.word_mut(at)?;
         let (next, decision) = algorithm.decide_packed(*word, *origin, now, cost)?;
-        if next >= APART {
+        if next.is_some_and(|next| next >= APART) {
             return None;
         }
         let seen = view(decision)?;
-        if next != *word {
+        if let Some(next) = next {
             *word = next;
             let idle_at = algorithm.packed_idle_at(next, *origin);
             self.shard.keep_until(idle_at);
