@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     cost::Cost,
-    decision::{Charge, Decision},
+    decision::{Charge, Decision, Snapshot},
     name::{PolicyName, QuotaPolicy},
     quota::Quota,
     time::Timestamp,
@@ -50,12 +50,14 @@ pub struct LeaseBucket {
     /// Holds the burst and what is ahead.
     meter: Meter,
     burst: u64,
+    /// Those of them that are ahead for one who has waited, and not for everybody.
+    lent: u64,
 }
 
 /// Two buckets are equal if they decide alike.
 impl PartialEq for LeaseBucket {
     fn eq(&self, other: &Self) -> bool {
-        self.meter == other.meter && self.burst == other.burst
+        self.meter == other.meter && self.burst == other.burst && self.lent == other.lent
     }
 }
 
@@ -63,7 +65,7 @@ impl LeaseBucket {
     /// A bucket that refills at the rate of `quota` and holds `burst` tokens, with nothing ahead.
     pub fn new(quota: Quota, burst: u64) -> Self {
         let meter = Meter::new(quota, burst);
-        Self { quota, meter, burst: meter.capacity() }
+        Self { quota, meter, burst: meter.capacity(), lent: 0 }
     }
 
     /// The same bucket, whose tokens can be taken so much before their time. Whole tokens: what is
@@ -78,6 +80,13 @@ impl LeaseBucket {
     fn units_more(self, units: u64) -> Self {
         let capacity = self.meter.capacity().saturating_add(units);
         Self { meter: Meter::new(self.quota, capacity), ..self }
+    }
+
+    /// The standing as it is for everybody.
+    const fn shown(&self, snapshot: Snapshot) -> Snapshot {
+        let limit = snapshot.limit.saturating_sub(self.lent);
+        let remaining = snapshot.remaining.saturating_sub(self.lent);
+        Snapshot { limit, remaining, ..snapshot }
     }
 
     /// The tokens that it holds, without those ahead.
@@ -131,7 +140,7 @@ impl Algorithm for LeaseBucket {
     fn decide(&self, state: &mut MeterState, now: Timestamp, cost: Cost) -> Decision {
         match self.meter.decide(state, now, cost.units()) {
             Ok(admitted) => Decision::Allow {
-                snapshot: self.meter.snapshot(admitted.after, now),
+                snapshot: self.shown(self.meter.snapshot(admitted.after, now)),
                 charge: if cost.units() == 0 {
                     Charge::new(now, cost)
                 } else {
@@ -139,7 +148,10 @@ impl Algorithm for LeaseBucket {
                     Charge { delay, ..Charge::new(now, cost) }
                 },
             },
-            Err(denied) => denied,
+            Err(Decision::Deny { snapshot, retry_after, violated }) => {
+                Decision::Deny { snapshot: self.shown(snapshot), retry_after, violated }
+            }
+            Err(other) => other,
         }
     }
 
@@ -170,7 +182,8 @@ impl Algorithm for LeaseBucket {
         if waited.is_zero() {
             return Some(*self);
         }
-        Some(self.units_more(self.quota.units_in(waited).saturating_add(1)))
+        let lent = self.quota.units_in(waited).saturating_add(1);
+        Some(Self { lent, ..self.units_more(lent) })
     }
 
     /// The burst and what is ahead.

@@ -118,6 +118,8 @@ proptest! {
         let after = bucket.after_waiting(nanos(cost.units())).expect("it gives turns out");
         prop_assert_eq!(after.burst(), bucket.burst());
         let decision = after.decide(&mut state, at(0), cost);
+        let standing = decision.snapshot();
+        prop_assert_eq!((standing.limit, standing.remaining), (held.units(), 0));
         // Its turn is behind all that were given out, and no later.
         let delay = decision.charge().expect("it has waited").delay;
         prop_assert!(delay <= nanos(bucket.units_ahead() + cost.units()), "{:?}", delay);
