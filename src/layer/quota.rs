@@ -50,9 +50,9 @@ impl<A: Algorithm, B: Backend<A>, K, C, R, L> QuotaLayer<A, B, K, C, R, L> {
     pub(super) const fn with(
         limiter: Limiter<A, B>,
         policy: Policy<K, C, R, L>,
-        largest_cost: Cost,
+        largest: LargestCost,
     ) -> Self {
-        Self { limiter, policy, largest_cost }
+        Self { limiter, policy, largest }
     }
 }
 

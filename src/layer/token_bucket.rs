@@ -126,10 +126,10 @@ impl<K, C, R, L> TokenBucketLayer<Local<TokenBucket>, K, C, R, L> {
     /// # } Ok(()) }
     /// ```
     pub fn ahead(self, ahead: Duration) -> QuotaLayer<LeaseBucket, Local<LeaseBucket>, K, C, R, L> {
-        let Self { limiter, policy, largest_cost } = self;
+        let Self { limiter, policy, largest } = self;
         let limit = limiter.limit();
         let limit = Limit::new(limit.name().clone(), limit.algorithm().ahead(ahead));
-        QuotaLayer::with(Limiter::of(limit, Local::new()), policy, largest_cost)
+        QuotaLayer::with(Limiter::of(limit, Local::new()), policy, largest)
     }
 }
 
