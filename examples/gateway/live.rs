@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use axum::body::Body;
+use axum::body::{Body, to_bytes};
 use bytes::Bytes;
 use http::{HeaderName, Request, Response, request::Parts};
 use tower::{BoxError, ServiceBuilder, ServiceExt as _, service_fn, util::BoxCloneSyncService};
@@ -22,6 +22,7 @@ use tower_quota::{
 
 use crate::{
     accounts::{self, Accounts},
+    bodies,
     call::Call,
     config::{Config, Wire},
     deferral::Later,
@@ -297,7 +298,9 @@ fn under_its_name(model: Arc<str>, inner: Next) -> Next {
         let (inner, model) = (inner.clone(), Arc::clone(&model));
         async move {
             let (parts, body) = request.into_parts();
-            let body = upstream::renamed(body, &model).await?;
+            // It was bounded when it came in, and understood.
+            let body = to_bytes(body, usize::MAX).await?;
+            let body = bodies::renamed(&body, &model).ok_or("a question without a model")?;
             inner.oneshot(Request::from_parts(parts, Body::from(body))).await
         }
     }))

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri,
     header::AUTHORIZATION,
@@ -197,13 +197,4 @@ fn authorize(upstream: &Upstream, headers: &mut HeaderMap) -> Result<(), BoxErro
     value.set_sensitive(true);
     headers.insert(name, value);
     Ok(())
-}
-
-/// The request's JSON with another name for the model.
-pub(crate) async fn renamed(body: Body, model: &str) -> Result<Vec<u8>, BoxError> {
-    // It was bounded when it came in.
-    let body = to_bytes(body, usize::MAX).await?;
-    let mut json: serde_json::Map<_, _> = serde_json::from_slice(&body)?;
-    json.insert("model".into(), model.into());
-    Ok(serde_json::to_vec(&json)?)
 }
