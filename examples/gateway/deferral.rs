@@ -35,11 +35,13 @@ use crate::{
 
 /// Keeps calls until their turn comes, and their answers until they are fetched.
 pub(crate) struct Later {
-    wrap: Box<dyn Fn(&Line, Next) -> Next + Send + Sync>,
-    results: Box<dyn Fn(&Line) -> Next + Send + Sync>,
+    wrap: Box<Wrap>,
+    results: Box<Results>,
     run: Mutex<Option<Run>>,
 }
 
+type Wrap = dyn Fn(&Line, Next) -> Next + Send + Sync;
+type Results = dyn Fn(&Line) -> Next + Send + Sync;
 type Run = Box<dyn FnOnce(Next, End) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 type End = Pin<Box<dyn Future<Output = ()> + Send>>;
 
