@@ -58,7 +58,7 @@ error = raises(
 assert said == ["Hel"], said
 assert "had a bad day" in str(error), error
 next_call("cut")
-raises(Exception, lambda: list(ask(client, stream=True)))
+raises(openai.APIError, lambda: list(ask(client, stream=True)))
 
 # As they come: what fails once is asked again.
 patient = openai.OpenAI(base_url=f"{gateway}/v1", api_key=key)
