@@ -12,7 +12,7 @@ use tower_quota::{
     upstream::Class,
 };
 
-use super::{LONGEST, NEWS, Simulation, TO_THE_LEDGER, TO_THE_PROVIDER, TOKENS, seeds};
+use super::{NEWS, Simulation, TO_THE_LEDGER, TO_THE_PROVIDER, TOKENS, seeds};
 use crate::{
     distant::Paused,
     fleet::{Call, run},
@@ -166,8 +166,7 @@ async fn after_a_refusal_for_the_day_no_call_starts() {
         let day = Duration::from_secs(86_400);
         let limits = vec![ProviderLimit::requests(10_000).per(day).fixed()];
         let known = vec![("requests-day", Quota::per_day(10_000))];
-        let answers = Answers::heavy_tailed(20, LONGEST, seed);
-        let simulation = Simulation::new(seed, limits, known, TO_THE_PROVIDER, answers);
+        let simulation = Simulation::new(seed, limits, known);
         let calls = arrivals(seed, Spread::Skewed, 5, TIME);
         let Fallen { refused, in_vain, in_the_wait } =
             falls(&simulation, TO_THE_PROVIDER.1, 10, Told::AtRefusal, &calls).await;
@@ -198,8 +197,7 @@ async fn a_day_that_is_over_too_soon_costs_one_refusal_and_one_call_more_at_most
         let day = Duration::from_secs(86_400);
         let limits = vec![ProviderLimit::requests(400).per(day).fixed()];
         let known = vec![("requests-day", Quota::per_day(400))];
-        let answers = Answers::heavy_tailed(20, LONGEST, seed);
-        let simulation = Simulation::new(seed, limits, known, TO_THE_PROVIDER, answers);
+        let simulation = Simulation::new(seed, limits, known);
         let calls = arrivals(seed, spread, 5, TIME);
         let Fallen { refused, in_vain, in_the_wait } =
             falls(&simulation, TO_THE_PROVIDER.1, 380, Told::AtRefusal, &calls).await;
