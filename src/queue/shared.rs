@@ -351,8 +351,7 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         let settled = self.limiter.settle_under(&self.limit(limit), key, charge, Cost::ZERO);
         match settled.try_into_ready() {
             Ok(_) => self.rouse(key),
-            // Dropped at once, it goes on.
-            Err(settle) => drop(SeenThrough::new(settle, Asker::new(self, key, None))),
+            Err(settle) => SeenThrough::new(settle, Asker::new(self, key, None)).detach(),
         }
     }
 
