@@ -20,6 +20,19 @@ pub(super) struct Forecast<S> {
     anchor: (Timestamp, Instant),
 }
 
+/// When the turn of a newcomer comes.
+#[derive(Clone, Copy)]
+pub(super) enum Turn {
+    At(Instant),
+    Never,
+}
+
+impl Turn {
+    pub(super) fn of(start: Option<Instant>) -> Self {
+        start.map_or(Self::Never, Self::At)
+    }
+}
+
 impl<S> Forecast<S> {
     /// The present.
     pub(super) const fn new(state: S, at: Timestamp, now: Instant) -> Self {
