@@ -62,6 +62,17 @@ impl<S> Forecast<S> {
         }
         Some(later(began, self.at.saturating_since(begin)))
     }
+
+    /// How long after its admission the next would start.
+    pub(super) fn delay_of<A>(mut self, algorithm: &A, cost: Cost) -> Duration
+    where
+        A: Algorithm<State = S>,
+    {
+        let (begin, began) = self.anchor;
+        let start = self.admit(algorithm, began, cost);
+        let admitted = later(began, self.at.saturating_since(begin));
+        start.map_or(Duration::ZERO, |start| start.saturating_duration_since(admitted))
+    }
 }
 
 const PATIENCE: usize = 8;

@@ -162,6 +162,7 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         let claim = Claim { rank, flow, weight, size };
         let stays = |rank| line.is_asking(rank);
         let room = self.settings.bounds.room_for(&line.schedule, order, claim, stays);
+        let refusals = line.refusals;
         let seat = Arc::new(Seat::new(rank, ask.cost, limit.cloned(), came, waker.clone()));
         line.push(rank, flow, weight, Arc::clone(&seat));
         if let Some((wait, standing)) = refusal
@@ -200,6 +201,7 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
             (_, refused) => {
                 // It is as if it had never come.
                 line.schedule.remove(rank, ask.its_flow());
+                line.refusals = refusals;
                 retire(shard, key);
                 Err(refused.expect("a turn that never comes is refused"))
             }

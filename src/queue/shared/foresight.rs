@@ -9,7 +9,7 @@ use crate::{
     key::Key,
     limiter::Limit,
     queue::{
-        forecast::{Forecast, Turn},
+        forecast::{Forecast, Turn, later},
         line::Outlook,
         room::Leaver,
         schedule::Rank,
@@ -70,9 +70,10 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
             line.forecast = Some(forecast.clone());
             line.outlook = Outlook::Exact;
         }
-        let turn = match line.due() {
-            Some(due) if front_is_in && line.front() == Some(rank) => Turn::At(due),
-            _ => Turn::of(forecast.admit(limit.algorithm(), now, cost)),
+        let is_the_front = front_is_in && line.front() == Some(rank);
+        let turn = match is_the_front.then(|| self.start_of_front(line, now)).flatten() {
+            Some(start) => Turn::At(start),
+            None => Turn::of(forecast.admit(limit.algorithm(), now, cost)),
         };
         (turn, is_last.then_some(forecast))
     }
@@ -105,7 +106,7 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
     /// When the turn of `rank` comes, as far as the refusal of the front and the limit tell.
     fn estimate(&self, line: &LineOf<A, B>, limit: &Limit<A>, rank: Rank, now: Instant) -> Instant {
         let mut forecast = Self::surmise(line, limit, now);
-        let mut turn = line.due().unwrap_or(now);
+        let mut turn = self.start_of_front(line, now).unwrap_or(now);
         for (place, (of, entry)) in line.schedule.in_order().enumerate() {
             // What is told of the front counts its own cost.
             if place > 0 || line.due().is_none() {
@@ -118,6 +119,14 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
             }
         }
         turn
+    }
+
+    /// When the front starts that was refused: when there is room for it, it has a turn, which may be to come.
+    fn start_of_front(&self, line: &LineOf<A, B>, now: Instant) -> Option<Instant> {
+        let (due, (_, _, front)) = (line.due()?, line.schedule.front()?);
+        let limit = self.limit(front.value.limit.as_ref());
+        let forecast = Self::surmise(line, &limit, now);
+        Some(later(due, forecast.delay_of(limit.algorithm(), front.value.cost)))
     }
 
     /// The limit when the front is admitted, where the backend does not show its state: nothing is left
