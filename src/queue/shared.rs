@@ -118,7 +118,8 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         SeenThrough::new(decide, Asker::new(self, key, limit))
     }
 
-    /// Asks the backend for the front of a line, that was refused for so long.
+    /// Asks the backend for the front of a line, that was refused for so long. What waits for a limit is not
+    /// more than it ever holds: nobody has it by having waited.
     pub(super) fn ask_after(
         &self,
         key: &Key,
@@ -127,6 +128,7 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
     ) -> MaybeReady<B::Decide> {
         if !refused_for.is_zero()
             && let limit = self.limit(seat.limit.as_ref())
+            && is_ever_there(seat.cost, limit.algorithm().capacity())
             && let Some(limit) = limit.algorithm().after_waiting(refused_for)
         {
             return self.limiter.backend().decide(&limit, key, &Demand::exactly(seat.cost));
@@ -313,6 +315,14 @@ impl<A: Algorithm, B: Backend<A>> Undo<Result<(), BackendError>> for Asker<A, B>
     async fn undo(self, _: Result<(), BackendError>) {
         self.shared.rouse(&self.key);
     }
+}
+
+/// Whether a limit that holds `capacity` ever holds so much, of what it counts.
+fn is_ever_there(cost: Cost, capacity: Cost) -> bool {
+    (0..Cost::DIMENSIONS).all(|dimension| {
+        let capacity = capacity.get(dimension);
+        capacity == 0 || cost.get(dimension) <= capacity
+    })
 }
 
 /// The time from `now` until `at`.
