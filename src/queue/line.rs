@@ -285,9 +285,9 @@ impl<A: Algorithm, D> Line<A, D> {
 }
 
 impl<A: Algorithm, D> Line<A, D> {
-    /// Asks for the front and those behind it, as far as their turns have come, and says for how long
-    /// each has been refused as the front. A decision on `who` that is pending is returned: its owner polls it, and tells
-    /// the [answer](Self::answered).
+    /// Asks for the front and those behind it, as far as their turns have come, and says for how long each
+    /// has been refused as the front. A decision on `who` that is pending is returned: its owner polls it,
+    /// and tells the [answer](Self::answered).
     pub(super) fn drive(
         &mut self,
         who: Rank,

@@ -44,7 +44,7 @@ async fn left(tokens: &Tokens) -> u64 {
     tokens.peek(&Key::GLOBAL, 0).await.expect("it answers").snapshot().remaining
 }
 
-fn client(middleware: impl reqwest_middleware::Middleware) -> ClientWithMiddleware {
+fn client(middleware: impl Middleware) -> ClientWithMiddleware {
     ClientBuilder::new(reqwest::Client::new()).with(middleware).build()
 }
 
