@@ -113,6 +113,17 @@ async fn a_request_waits_for_a_backend_and_for_its_turn() {
     assert_eq!(begun.elapsed(), Duration::from_millis(100), "the second gave its turn back");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_request_that_was_never_polled_asks_no_server() {
+    let limiter = Limiter::new(TokenBucket::new(Quota::per_day(10)), Remote(paused()));
+    let mut service = ReserveLayer::new(limiter.clone()).cost(|_: &u64| 10).layer(service_fn(echo));
+    drop(ServiceExt::<u64>::ready(&mut service).await.expect("ready").call(1));
+    // Asked for and given back, it would be missing at some poll in between.
+    for _ in 0..8 {
+        assert_eq!(left(&limiter).await, 10);
+    }
+}
+
 #[tokio::test]
 async fn a_backend_that_fails_refuses_or_lets_pass() {
     let limiter = Limiter::new(TokenBucket::new(Quota::per_day(1)), Broken);
