@@ -116,7 +116,7 @@ fn accounts(upstream: &Upstream, now: Timestamp) -> Vec<Value> {
 
 fn stop_json(stop: &Stop, now: Timestamp) -> Value {
     json!({
-        "class": format!("{:?}", stop.class).to_lowercase(),
+        "class": stop.class.name(),
         "limit": stop.limit,
         "seconds_left": stop.until.map(|until| until.saturating_since(now).as_secs_f64()),
     })
@@ -197,7 +197,7 @@ pub(crate) fn news(before: &Notice, after: &Notice, now: Timestamp) -> Vec<(&'st
         news.push((source_name(limit.source), text));
     }
     if let Some(stop) = after.stop.as_ref().filter(|stop| before.stop.as_ref() != Some(stop)) {
-        let class = format!("{:?}", stop.class).to_lowercase();
+        let class = stop.class.name();
         let wait = stop.until.map(|until| until.saturating_since(now).as_secs_f64());
         let wait =
             wait.map_or_else(|| "until further notice".into(), |wait| format!("for {wait:.1} s"));
