@@ -8,13 +8,14 @@ use std::{
 };
 
 use axum::body::Body;
-use http::{HeaderName, Request, Response};
+use http::{HeaderName, Request, Response, StatusCode};
 use tower::{BoxError, ServiceBuilder, ServiceExt as _, service_fn, util::BoxCloneSyncService};
 use tower_quota::{
     Key, PolicyName,
     backend::redis::Server as RedisServer,
     deferred::{
-        Bounds, Deferral, DeferredLayer, DeferredStore, DiskStore, RedisStore, StoredBody, Terms,
+        Bounds, Counts, Deferral, DeferredLayer, DeferredStore, DiskStore, RedisStore, StoredBody,
+        Terms,
     },
     time::SystemClock,
 };
@@ -23,18 +24,22 @@ use crate::{
     app,
     call::Call,
     config::Config,
-    live::{Gateway, Next, into_body},
-    numbers::lock,
+    live::{Gateway, Live, Next, into_body},
+    numbers::{Run, lock},
+    refusal::Refusal,
+    tenants::Tenant,
 };
 
 /// Keeps calls until their turn comes, and their answers until they are fetched.
 pub(crate) struct Later {
     wrap: Box<dyn Fn(Next) -> Next + Send + Sync>,
     results: Next,
-    run: Mutex<Option<Run>>,
+    counts: CountAll,
+    run: Mutex<Option<RunAll>>,
 }
 
-type Run = Box<dyn FnOnce(Next, End) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+type CountAll = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Option<Counts>> + Send>> + Send + Sync>;
+type RunAll = Box<dyn FnOnce(Next, End) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 type End = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Whose a call or a result is.
@@ -76,13 +81,17 @@ impl Later {
             .map_response(into_body)
             .map_err(BoxError::from)
             .service(layer.results());
-        let (runner, wrapping) = (layer.clone(), layer);
+        let (runner, counted, wrapping) = (layer.clone(), layer.store().clone(), layer);
         Self {
             wrap: Box::new(move |inner| {
                 let wrapped = ServiceBuilder::new().map_response(into_body).layer(wrapping.clone());
                 BoxCloneSyncService::new(wrapped.service(inner))
             }),
             results: BoxCloneSyncService::new(results),
+            counts: Box::new(move || {
+                let store = counted.clone();
+                Box::pin(async move { store.counts().await.ok() })
+            }),
             run: Mutex::new(Some(Box::new(move |service, end| {
                 let service = ServiceBuilder::new()
                     .map_request(|request: Request<StoredBody>| request.map(Body::new))
@@ -102,6 +111,11 @@ impl Later {
         self.results.clone()
     }
 
+    /// How many calls there are, of all instances; nothing if that cannot be told.
+    pub(crate) async fn counts(&self) -> Option<Counts> {
+        (self.counts)().await
+    }
+
     /// Runs calls until `end`, and those that run then to their end.
     pub(crate) async fn run(gateway: Arc<Gateway>, end: End) {
         let Some(run) = lock(&gateway.later.run).take() else { return };
@@ -116,9 +130,31 @@ async fn again(gateway: Arc<Gateway>, request: Request<Body>) -> Result<Response
     let label = request.extensions().get::<Deferral>().map(|deferral| Arc::clone(&deferral.label));
     let tenant = live.tenants.values().find(|tenant| Some(&*tenant.name) == label.as_deref());
     // Gone with its plan; there is nobody to answer to.
-    let Some(tenant) = tenant.cloned() else { return Ok(app::unknown_tenant()) };
+    let Some(tenant) = tenant.cloned() else {
+        gateway.numbers.all.ran(Run::Failed);
+        return Ok(app::unknown_tenant());
+    };
+    let ran = run(&gateway, &live, Arc::clone(&tenant), request).await;
+    let came_to = match &ran {
+        Ok(response) if response.status().is_success() => Run::Answered,
+        Ok(response) if response.status() == StatusCode::TOO_MANY_REQUESTS => Run::Refused,
+        Err(error) if Refusal::of(error).is_limit() => Run::Refused,
+        _ => Run::Failed,
+    };
+    for tally in [&gateway.numbers.all, &tenant.tally] {
+        tally.ran(came_to);
+    }
+    ran
+}
+
+async fn run(
+    gateway: &Gateway,
+    live: &Live,
+    tenant: Arc<Tenant>,
+    request: Request<Body>,
+) -> Result<Response<Body>, BoxError> {
     let wire = app::wire_of(request.uri().path());
-    match app::prepare(&gateway, &live, tenant, wire, request).await {
+    match app::prepare(gateway, live, tenant, wire, request).await {
         Ok((call, request)) => {
             call.takes_its_time();
             let response = live.at_once.clone().oneshot(request).await?;

@@ -34,6 +34,14 @@ pub(crate) fn limits(quotas: &[(&'static str, usize, Quota)]) -> Result<Plan, Bo
     Ok(plan.build()?)
 }
 
+/// The limits of a plan, each by itself: to look at one says nothing of the others.
+pub(crate) fn apart(
+    quotas: &[(&'static str, usize, Quota)],
+) -> Result<Vec<(&'static str, Plan)>, BoxError> {
+    let each = quotas.iter().map(|quota| Ok((quota.0, limits(std::slice::from_ref(quota))?)));
+    each.collect()
+}
+
 /// The service of a plan: reserves what a call may cost, and settles it by what it did cost.
 pub(crate) fn limited(limiter: Limiter<Plan, DynBackend<Plan>>) -> Next {
     let by_model = service_fn(|request: Request<Body>| async {
