@@ -20,7 +20,7 @@ use crate::{
     config::{self, Config},
     numbers::lock,
     state::Home,
-    upstream::{Quota, Target, Upstream},
+    upstream::{self as sending, Quota, Target, Upstream},
 };
 
 type Account = upstream::Account<DynBackend<Plan>>;
@@ -161,7 +161,8 @@ impl Accounts {
                 target: Target::new(provider.base_url.get_ref()).ok_or("no base URL")?,
                 profile,
                 wire: provider.speaks,
-                key: account.key.clone(),
+                keys: account.keys.clone(),
+                client: provider.roots.clone().map(sending::client_trusting),
                 timeout: provider.timeout,
                 idle_timeout: provider.idle_timeout,
             }),

@@ -1,6 +1,7 @@
 //! Bodies of both sides, within bounds: of size, of time, of silence.
 
 use std::{
+    ops::Range,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -90,6 +91,54 @@ pub(crate) fn is_deeper(json: &[u8], most: usize) -> bool {
         }
         depth > most
     })
+}
+
+/// The question with another `model`, and byte for byte the same besides. It is not read into a tree: that of
+/// many small values takes many times the memory. `None`: it is no JSON object that has one.
+pub(crate) fn renamed(question: &[u8], model: &str) -> Option<Vec<u8>> {
+    let place = place_of("model", question)?;
+    let model = serde_json::to_vec(model).ok()?;
+    Some([&question[..place.start], &model, &question[place.end..]].concat())
+}
+
+/// Where the text stands that a JSON object has by this name.
+fn place_of(name: &str, json: &[u8]) -> Option<Range<usize>> {
+    let (mut at, mut depth, mut is_value, mut is_it) = (0, 0_usize, false, false);
+    while let Some(byte) = json.get(at) {
+        match byte {
+            b'"' => {
+                let text = at..at + length_of_text(&json[at..])?;
+                at = text.end;
+                match (depth, is_value) {
+                    (1, true) if is_it => return Some(text),
+                    (1, false) => {
+                        let key = serde_json::from_slice::<String>(&json[text]);
+                        is_it = key.is_ok_and(|key| key == name);
+                    }
+                    _ => {}
+                }
+                continue;
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.checked_sub(1)?,
+            b':' if depth == 1 => is_value = true,
+            b',' if depth == 1 => is_value = false,
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+/// From one quotation mark to the next that is not escaped, with both.
+fn length_of_text(json: &[u8]) -> Option<usize> {
+    let mut is_escaped = false;
+    let end = json.iter().skip(1).position(|byte| {
+        let is_end = *byte == b'"' && !is_escaped;
+        is_escaped = *byte == b'\\' && !is_escaped;
+        is_end
+    });
+    end.map(|end| end + 2)
 }
 
 /// A provider's body, which may pause for so long and no longer.

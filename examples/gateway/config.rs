@@ -6,6 +6,7 @@ mod text;
 
 use std::{fmt, path::Path};
 
+use self::shape::Cache;
 pub(crate) use self::{
     check::{profile_files, read_profile},
     shape::{Account, Config, Secret, Server, State, Wire},
@@ -66,12 +67,13 @@ impl Config {
             ("[server]", self.server != in_force.server),
             ("[state]", !self.state.is_same(&in_force.state)),
             ("[deferred]", self.deferred != in_force.deferred),
-            ("[cache] max_bytes", self.cache.max_bytes != in_force.cache.max_bytes),
+            ("where [cache] is, and its max_bytes", !self.cache.is_at(&in_force.cache)),
         ];
         self.server = in_force.server.clone();
         self.state = in_force.state.clone();
         self.deferred = in_force.deferred.clone();
-        self.cache.max_bytes = in_force.cache.max_bytes;
+        let Cache { ttl, stale_for, .. } = self.cache;
+        self.cache = Cache { ttl, stale_for, ..in_force.cache.clone() };
         changes.into_iter().filter(|(_, changes)| *changes).map(|(name, _)| name).collect()
     }
 }

@@ -48,15 +48,19 @@ pub(crate) struct Owner(pub(crate) Key);
 
 impl Later {
     pub(crate) fn new(config: &Config) -> Result<Self, BoxError> {
+        let own = &config.deferred;
+        let bounds = Bounds::DEFAULT
+            .total(own.max_calls, own.max_bytes)
+            .per_owner(own.max_calls_per_tenant, own.max_bytes_per_tenant);
         if let Some(url) = &config.state.redis {
             let server =
                 RedisServer::open(url.expose()).map_err(|_| "the Redis URL is not understood")?;
             let name = PolicyName::from_static("gateway-deferred");
-            return Ok(Self::over(RedisStore::new(server, name, Bounds::DEFAULT), config));
+            return Ok(Self::over(RedisStore::new(server, name, bounds), config));
         }
         let store = match &config.deferred.path {
-            Some(path) => DiskStore::open(path, Bounds::DEFAULT)?,
-            None => DiskStore::in_memory(Bounds::DEFAULT, SystemClock)?,
+            Some(path) => DiskStore::open(path, bounds)?,
+            None => DiskStore::in_memory(bounds, SystemClock)?,
         };
         Ok(Self::over(store, config))
     }
@@ -82,6 +86,7 @@ impl Later {
             .map_err(BoxError::from)
             .service(layer.results());
         let (runner, counted, wrapping) = (layer.clone(), layer.store().clone(), layer);
+        let (concurrency, lease) = (config.deferred.concurrency, config.deferred.lease);
         Self {
             wrap: Box::new(move |inner| {
                 let wrapped = ServiceBuilder::new().map_response(into_body).layer(wrapping.clone());
@@ -96,7 +101,8 @@ impl Later {
                 let service = ServiceBuilder::new()
                     .map_request(|request: Request<StoredBody>| request.map(Body::new))
                     .service(service);
-                Box::pin(runner.runner(service).run_until(end))
+                let runner = runner.runner(service).concurrency(concurrency).lease(lease);
+                Box::pin(runner.run_until(end))
             }))),
         }
     }

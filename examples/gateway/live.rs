@@ -7,21 +7,22 @@ use std::{
     time::Duration,
 };
 
-use axum::body::Body;
+use axum::body::{Body, to_bytes};
 use bytes::Bytes;
-use http::{HeaderName, Request, Response, request::Parts};
+use http::{Request, Response, request::Parts};
 use tower::{BoxError, ServiceBuilder, ServiceExt as _, service_fn, util::BoxCloneSyncService};
 use tower_quota::{
     Cost, Key, Limit, Limiter, PolicyName,
     algorithm::Plan,
     backend::DynBackend,
-    cache::{AnswerCacheLayer, MemoryStore},
     queue::Ask,
     upstream::{Pool, Profile, UpstreamLayer},
 };
 
 use crate::{
     accounts::{self, Accounts},
+    answers::Answers,
+    bodies,
     call::Call,
     config::{Config, Wire},
     deferral::Later,
@@ -43,7 +44,7 @@ pub(crate) struct Gateway {
     /// What tenants have used, whatever their plans are: who is given another has used what it has used.
     pub(crate) used: DynBackend<Plan>,
     accounts: Accounts,
-    answers: MemoryStore,
+    answers: Answers,
     client: Client,
     pub(crate) home: Home,
     pub(crate) later: Later,
@@ -88,7 +89,7 @@ impl Gateway {
             plans: Mutex::default(),
             used: home.backend("tenants")?,
             accounts: Accounts::default(),
-            answers: MemoryStore::new(config.cache.max_bytes),
+            answers: Answers::new(&config)?,
             client: upstream::client(),
             home,
             later: Later::new(&config)?,
@@ -116,9 +117,9 @@ impl Gateway {
         Arc::clone(&self.live.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// How many answers are kept, and their bytes.
+    /// How many answers this process keeps, and their bytes.
     pub(crate) fn kept_answers(&self) -> (u64, u64) {
-        (self.answers.len(), self.answers.weight())
+        self.answers.kept()
     }
 
     fn draft(&self, config: Config) -> Result<Draft, BoxError> {
@@ -169,10 +170,14 @@ impl Gateway {
                 let quota = |own: &&Quota| own.model == model.at_provider();
                 let quota = upstream.quotas.iter().find(quota).or_else(|| upstream.quotas.first());
                 let standing = Arc::clone(&quota.ok_or("an account without a quota")?.standing);
-                let via = Via { upstream: Arc::clone(upstream), standing };
-                pool = pool.member(upstream.account.clone(), move |parts: &mut Parts| {
-                    parts.extensions.insert(via.clone());
-                });
+                for key in &upstream.keys {
+                    let (upstream, standing) = (Arc::clone(upstream), Arc::clone(&standing));
+                    let account = upstream.account.clone();
+                    let via = Via { upstream, standing, key: key.clone() };
+                    pool = pool.member(account, move |parts: &mut Parts| {
+                        parts.extensions.insert(via.clone());
+                    });
+                }
             }
             let (wire, profile) = first.ok_or("a model without an account")?;
             let (client, numbers) = (self.client.clone(), Arc::clone(&self.numbers));
@@ -253,27 +258,7 @@ impl Gateway {
                 }
             }
         });
-        let is_on = !config.cache.ttl.is_zero();
-        let cache = AnswerCacheLayer::new(move |_: &Parts| is_on)
-            .store(self.answers.clone())
-            .ttl(config.cache.ttl)
-            .stale_while_revalidate(config.cache.stale_for)
-            .max_request_bytes(config.server.max_body_bytes)
-            // An answer of another version of the API is another answer.
-            .header(HeaderName::from_static("anthropic-beta"))
-            .header(HeaderName::from_static("anthropic-version"))
-            .header(HeaderName::from_static("openai-beta"))
-            // One tenant's answers are not another's.
-            .key(|request: &Request<Body>| {
-                request.extensions().get::<Call>().map(|call| call.tenant().key.clone())
-            });
-        BoxCloneSyncService::new(
-            ServiceBuilder::new()
-                .map_response(into_body)
-                .layer(cache)
-                .map_request(|request: Request<_>| request.map(Body::new))
-                .service(by_plan),
-        )
+        self.answers.wrap(config, BoxCloneSyncService::new(by_plan))
     }
 }
 
@@ -301,7 +286,11 @@ fn under_its_name(model: Arc<str>, inner: Next) -> Next {
         let (inner, model) = (inner.clone(), Arc::clone(&model));
         async move {
             let (parts, body) = request.into_parts();
-            let body = upstream::renamed(body, &model).await?;
+            let body = {
+                // It was bounded when it came in, and understood.
+                let question = to_bytes(body, usize::MAX).await?;
+                bodies::renamed(&question, &model).ok_or("a question without a model")?
+            };
             inner.oneshot(Request::from_parts(parts, Body::from(body))).await
         }
     }))

@@ -12,6 +12,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it talks to who starts it")]
 
 mod accounts;
+mod answers;
 mod app;
 mod bodies;
 mod call;

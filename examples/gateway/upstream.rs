@@ -5,17 +5,18 @@ use std::{
     time::Duration,
 };
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri,
     header::AUTHORIZATION,
     uri::{Authority, Scheme},
 };
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, builderstates::WantsSchemes};
 use hyper_util::{
     client::legacy::{Client as HyperClient, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
+use rustls::{ClientConfig, RootCertStore};
 use sha2::{Digest as _, Sha256};
 use tower::BoxError;
 use tower_quota::{
@@ -46,7 +47,10 @@ pub(crate) struct Upstream {
     pub(crate) profile: Profile,
     pub(crate) wire: Wire,
     pub(crate) target: Target,
-    pub(crate) key: Secret,
+    /// They share its limits.
+    pub(crate) keys: Vec<Secret>,
+    /// Where not everybody's authorities are trusted, one of its own.
+    pub(crate) client: Option<Client>,
     /// How long an answer may take to begin.
     pub(crate) timeout: Duration,
     /// How long it may pause.
@@ -77,6 +81,7 @@ pub(crate) struct Target {
 pub(crate) struct Via {
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) standing: Arc<Mutex<Standing>>,
+    pub(crate) key: Secret,
 }
 
 impl Target {
@@ -96,17 +101,28 @@ impl Target {
     }
 }
 
+/// One that trusts the authorities that browsers do.
 pub(crate) fn client() -> Client {
+    over(HttpsConnectorBuilder::new().with_webpki_roots())
+}
+
+/// One that trusts these authorities, and no others.
+pub(crate) fn client_trusting(roots: Arc<RootCertStore>) -> Client {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring speaks the versions that are safe")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    over(HttpsConnectorBuilder::new().with_tls_config(tls))
+}
+
+fn over(tls: HttpsConnectorBuilder<WantsSchemes>) -> Client {
     let mut connector = HttpConnector::new();
     connector.enforce_http(false);
     connector.set_nodelay(true);
     connector.set_connect_timeout(Some(Duration::from_secs(10)));
-    let connector = HttpsConnectorBuilder::new()
-        .with_webpki_roots()
-        .https_or_http()
-        .enable_http1()
-        .enable_http2()
-        .wrap_connector(connector);
+    let connector = tls.https_or_http().enable_http1().enable_http2().wrap_connector(connector);
     HyperClient::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(Duration::from_secs(30))
@@ -121,7 +137,7 @@ pub(crate) async fn send(
 ) -> Result<Response<Body>, BoxError> {
     let (parts, body) = request.into_parts();
     let call = parts.extensions.get::<Call>().cloned().ok_or("a call without its caller")?;
-    let Via { upstream, standing } =
+    let Via { upstream, standing, key } =
         parts.extensions.get::<Via>().cloned().ok_or("a call without its account")?;
     call.sent();
     let mut request = Request::new(body);
@@ -135,13 +151,14 @@ pub(crate) async fn send(
         let key: String = hash[..16].iter().map(|byte| format!("{byte:02x}")).collect();
         request.headers_mut().insert(IDEMPOTENCY_KEY, HeaderValue::try_from(key)?);
     }
-    authorize(&upstream, request.headers_mut())?;
+    authorize(upstream.wire, &key, request.headers_mut())?;
 
     let sent = SystemClock.now();
     let unanswered = {
         let cost = upstream.profile.reserved(&call.estimate());
         Unanswered::new(&standing, sent, cost)
     };
+    let client = upstream.client.as_ref().unwrap_or(&client);
     let mut response = tokio::time::timeout(upstream.timeout, client.request(request)).await??;
     fields::not_ours(response.headers_mut());
     let observation = upstream.profile.observe(&Answer {
@@ -186,9 +203,9 @@ impl Drop for Unanswered<'_> {
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-fn authorize(upstream: &Upstream, headers: &mut HeaderMap) -> Result<(), BoxError> {
-    let key = upstream.key.expose();
-    let (name, value) = match upstream.wire {
+fn authorize(wire: Wire, key: &Secret, headers: &mut HeaderMap) -> Result<(), BoxError> {
+    let key = key.expose();
+    let (name, value) = match wire {
         Wire::OpenAi => (AUTHORIZATION, format!("Bearer {key}")),
         Wire::Anthropic => (HeaderName::from_static("x-api-key"), key.to_owned()),
     };
@@ -197,13 +214,4 @@ fn authorize(upstream: &Upstream, headers: &mut HeaderMap) -> Result<(), BoxErro
     value.set_sensitive(true);
     headers.insert(name, value);
     Ok(())
-}
-
-/// The request's JSON with another name for the model.
-pub(crate) async fn renamed(body: Body, model: &str) -> Result<Vec<u8>, BoxError> {
-    // It was bounded when it came in.
-    let body = to_bytes(body, usize::MAX).await?;
-    let mut json: serde_json::Map<_, _> = serde_json::from_slice(&body)?;
-    json.insert("model".into(), model.into());
-    Ok(serde_json::to_vec(&json)?)
 }

@@ -1,8 +1,12 @@
+mod order;
 mod plain;
 
 use std::{error::Error, fmt, ops::Range};
 
-use self::plain::plain_length;
+use self::{
+    order::{Member, Order},
+    plain::plain_length,
+};
 
 /// The canonical form of a JSON text: texts that mean the same have the same one.
 ///
@@ -19,12 +23,16 @@ use self::plain::plain_length;
 /// rounds numbers to doubles; here `1200` is written `12e2`. Members are in the order of their
 /// names' bytes.
 ///
-/// It takes time in proportion to the text, times the logarithm of an object's size.
+/// # Cost
+///
+/// Time in proportion to the text, times the logarithm of the number of its members. Memory of at most eight times
+/// the text's bytes, whatever it is, and of three times where objects are few.
 ///
 /// # Errors
 ///
 /// [`NotCanonical`] if the text is no JSON (RFC 8259), an object has a name twice, a string has
-/// half of a surrogate pair, it is nested deeper than 128, or an exponent has more than 18 digits.
+/// half of a surrogate pair, it is nested deeper than 128, an exponent has more than 18 digits, or it is
+/// longer than 2 GiB.
 ///
 /// ```
 /// use tower_quota::cache::canonical_json;
@@ -46,19 +54,25 @@ pub(super) fn canonical_json_without(
 ) -> Result<Vec<u8>, NotCanonical> {
     // From here on every cut at an ASCII character is one between characters.
     std::str::from_utf8(text).map_err(|error| NotCanonical { at: error.valid_up_to() })?;
-    let mut parser = Parser { text, at: 0, scalars: Vec::with_capacity(text.len()) };
-    let mut node = parser.value(0)?;
+    if text.len() > LONGEST {
+        return Err(NotCanonical { at: LONGEST });
+    }
+    let ignored: Vec<_> = ignored.iter().map(|name| quoted(name)).collect();
+    let mut parser = Parser {
+        text,
+        at: 0,
+        ignored: &ignored,
+        // No text grows by more than that: `[1.5,` becomes `[15e-1,`.
+        out: Vec::with_capacity(text.len() + text.len() / 2 + 8),
+        open: Vec::new(),
+        order: Order::default(),
+    };
+    parser.value(0)?;
     parser.skip_space();
     if parser.at < text.len() {
         return Err(parser.error());
     }
-    if let Node::Object(members) = &mut node {
-        let ignored: Vec<_> = ignored.iter().map(|name| quoted(name)).collect();
-        members.retain(|(name, _)| !ignored.iter().any(|it| *it == parser.scalars[name.clone()]));
-    }
-    let mut canonical = Vec::with_capacity(parser.scalars.len() + text.len() / 8);
-    node.write(&parser.scalars, &mut canonical);
-    Ok(canonical)
+    Ok(parser.order.of(parser.out))
 }
 
 /// A text has no canonical form as JSON.
@@ -82,48 +96,17 @@ impl fmt::Display for NotCanonical {
 
 impl Error for NotCanonical {}
 
-/// A value that was read. Strings and numbers are ranges of the parser's scalars.
-enum Node {
-    Scalar(Range<usize>),
-    Array(Vec<Self>),
-    Object(Vec<(Range<usize>, Self)>),
-}
-
-impl Node {
-    fn write(&self, scalars: &[u8], out: &mut Vec<u8>) {
-        match self {
-            Self::Scalar(range) => out.extend_from_slice(&scalars[range.clone()]),
-            Self::Array(items) => {
-                out.push(b'[');
-                for (index, item) in items.iter().enumerate() {
-                    if index > 0 {
-                        out.push(b',');
-                    }
-                    item.write(scalars, out);
-                }
-                out.push(b']');
-            }
-            Self::Object(members) => {
-                out.push(b'{');
-                for (index, (name, value)) in members.iter().enumerate() {
-                    if index > 0 {
-                        out.push(b',');
-                    }
-                    out.extend_from_slice(&scalars[name.clone()]);
-                    out.push(b':');
-                    value.write(scalars, out);
-                }
-                out.push(b'}');
-            }
-        }
-    }
-}
-
+/// Writes what it reads at once: nothing is kept of a text but the places of members.
 struct Parser<'a> {
     text: &'a [u8],
     at: usize,
-    /// The canonical forms of the strings, numbers and words so far.
-    scalars: Vec<u8>,
+    /// The names of members that are left out of the outermost object, as they are written.
+    ignored: &'a [Vec<u8>],
+    /// The canonical form so far, but for the order of members.
+    out: Vec<u8>,
+    /// The members of the objects that are not at their end, the innermost last.
+    open: Vec<Member>,
+    order: Order,
 }
 
 impl Parser<'_> {
@@ -157,7 +140,12 @@ impl Parser<'_> {
         }
     }
 
-    fn value(&mut self, depth: usize) -> Result<Node, NotCanonical> {
+    /// Where it writes.
+    fn place(&self) -> u32 {
+        u32::try_from(self.out.len()).expect("the longest text is far from the type's end")
+    }
+
+    fn value(&mut self, depth: usize) -> Result<(), NotCanonical> {
         if depth > DEEPEST {
             return Err(self.error());
         }
@@ -165,89 +153,111 @@ impl Parser<'_> {
         match self.peek() {
             Some(b'{') => self.object(depth),
             Some(b'[') => self.array(depth),
-            Some(b'"') => self.string().map(Node::Scalar),
-            Some(b'-' | b'0'..=b'9') => self.number().map(Node::Scalar),
-            _ => self.word().map(Node::Scalar),
+            Some(b'"') => self.string(),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            _ => self.word(),
         }
     }
 
-    fn word(&mut self) -> Result<Range<usize>, NotCanonical> {
+    fn word(&mut self) -> Result<(), NotCanonical> {
         let rest = &self.text[self.at..];
         let words: [&[u8]; 3] = [b"null", b"true", b"false"];
         let word =
             words.into_iter().find(|word| rest.starts_with(word)).ok_or_else(|| self.error())?;
         self.at += word.len();
-        let start = self.scalars.len();
-        self.scalars.extend_from_slice(word);
-        Ok(start..self.scalars.len())
+        self.out.extend_from_slice(word);
+        Ok(())
     }
 
-    fn array(&mut self, depth: usize) -> Result<Node, NotCanonical> {
+    fn array(&mut self, depth: usize) -> Result<(), NotCanonical> {
         self.expect(b'[')?;
-        let mut items = Vec::new();
+        self.out.push(b'[');
         self.skip_space();
-        if self.take(b']') {
-            return Ok(Node::Array(items));
-        }
-        loop {
-            items.push(self.value(depth + 1)?);
+        let mut is_at_end = self.take(b']');
+        while !is_at_end {
+            self.value(depth + 1)?;
             self.skip_space();
-            if self.take(b']') {
-                return Ok(Node::Array(items));
+            is_at_end = self.take(b']');
+            if !is_at_end {
+                self.expect(b',')?;
+                self.out.push(b',');
             }
-            self.expect(b',')?;
         }
+        self.out.push(b']');
+        Ok(())
     }
 
-    fn object(&mut self, depth: usize) -> Result<Node, NotCanonical> {
+    fn object(&mut self, depth: usize) -> Result<(), NotCanonical> {
         self.expect(b'{')?;
-        let mut members = Vec::new();
+        let (start, first) = (self.place(), self.open.len());
+        self.out.push(b'{');
+        let mut is_in_order = true;
         self.skip_space();
-        if self.take(b'}') {
-            return Ok(Node::Object(members));
-        }
-        loop {
+        let mut is_at_end = self.take(b'}');
+        while !is_at_end {
             self.skip_space();
-            let name = self.string()?;
+            let mut member = Member { start: self.place(), name_end: 0, end: 0 };
+            self.string()?;
+            member.name_end = self.place();
+            if let [.., before] = &self.open[first..] {
+                is_in_order &= before.name(&self.out) < member.name(&self.out);
+            }
             self.skip_space();
             self.expect(b':')?;
-            members.push((name, self.value(depth + 1)?));
+            self.out.push(b':');
+            let index = self.open.len();
+            self.open.push(member);
+            self.value(depth + 1)?;
+            self.open[index].end = self.place();
             self.skip_space();
-            if self.take(b'}') {
-                break;
+            is_at_end = self.take(b'}');
+            if !is_at_end {
+                self.expect(b',')?;
+                self.out.push(b',');
             }
-            self.expect(b',')?;
         }
-        let scalars = &self.scalars;
-        let name = |(name, _): &(Range<usize>, Node)| &scalars[name.clone()];
-        members.sort_unstable_by(|one, other| name(one).cmp(name(other)));
-        if members.windows(2).any(|pair| name(&pair[0]) == name(&pair[1])) {
-            return Err(self.error());
+        self.out.push(b'}');
+        if !is_in_order {
+            let out = &self.out;
+            let members = &mut self.open[first..];
+            members.sort_unstable_by(|one, other| one.name(out).cmp(other.name(out)));
+            if members.windows(2).any(|pair| pair[0].name(out) == pair[1].name(out)) {
+                return Err(self.error());
+            }
         }
-        Ok(Node::Object(members))
+        if depth == 0 && !self.ignored.is_empty() {
+            let (out, ignored) = (&self.out, self.ignored);
+            let before = self.open.len();
+            self.open.retain(|member| !ignored.iter().any(|name| name == member.name(out)));
+            is_in_order &= self.open.len() == before;
+        }
+        if !is_in_order {
+            self.order.put(start..self.place(), &self.open[first..]);
+        }
+        self.open.truncate(first);
+        Ok(())
     }
 
-    fn string(&mut self) -> Result<Range<usize>, NotCanonical> {
+    fn string(&mut self) -> Result<(), NotCanonical> {
         self.expect(b'"')?;
-        let start = self.scalars.len();
-        self.scalars.push(b'"');
+        self.out.push(b'"');
         loop {
             // Most of a string stands for itself, and is copied at once.
             let rest = &self.text[self.at..];
             let plain = plain_length(rest);
-            self.scalars.extend_from_slice(&rest[..plain]);
+            self.out.extend_from_slice(&rest[..plain]);
             self.at += plain;
             match self.next()? {
                 b'"' => break,
                 b'\\' => {
                     let character = self.escape()?;
-                    push_escaped(character, &mut self.scalars);
+                    push_escaped(character, &mut self.out);
                 }
                 _ => return Err(self.error()),
             }
         }
-        self.scalars.push(b'"');
-        Ok(start..self.scalars.len())
+        self.out.push(b'"');
+        Ok(())
     }
 
     fn escape(&mut self) -> Result<char, NotCanonical> {
@@ -298,7 +308,7 @@ impl Parser<'_> {
 
     /// Writes a number as its digits without zeros at either end, and the power of ten that they
     /// are multiplied by.
-    fn number(&mut self) -> Result<Range<usize>, NotCanonical> {
+    fn number(&mut self) -> Result<(), NotCanonical> {
         let is_negative = self.take(b'-');
         let whole = self.digits()?;
         if whole.len() > 1 && self.text[whole.start] == b'0' {
@@ -307,32 +317,32 @@ impl Parser<'_> {
         let fraction = if self.take(b'.') { self.digits()? } else { self.at..self.at };
         let exponent = if self.take(b'e') || self.take(b'E') { self.exponent()? } else { 0 };
 
-        let start = self.scalars.len();
+        let start = self.out.len();
         if is_negative {
-            self.scalars.push(b'-');
+            self.out.push(b'-');
         }
-        let first = self.scalars.len();
+        let first = self.out.len();
         for &digit in self.text[whole].iter().chain(&self.text[fraction.clone()]) {
-            if digit != b'0' || self.scalars.len() > first {
-                self.scalars.push(digit);
+            if digit != b'0' || self.out.len() > first {
+                self.out.push(digit);
             }
         }
-        let written = self.scalars.len();
-        while self.scalars.len() > first && self.scalars.ends_with(b"0") {
-            self.scalars.pop();
+        let written = self.out.len();
+        while self.out.len() > first && self.out.ends_with(b"0") {
+            self.out.pop();
         }
-        if self.scalars.len() == first {
-            self.scalars.truncate(start);
-            self.scalars.push(b'0');
+        if self.out.len() == first {
+            self.out.truncate(start);
+            self.out.push(b'0');
         } else {
             // Lengths of what is in memory and 18 digits: far from the type's end.
-            let zeros = (written - self.scalars.len()) as i64;
+            let zeros = (written - self.out.len()) as i64;
             let power = exponent - fraction.len() as i64 + zeros;
             if power != 0 {
-                self.scalars.extend_from_slice(format!("e{power}").as_bytes());
+                self.out.extend_from_slice(format!("e{power}").as_bytes());
             }
         }
-        Ok(start..self.scalars.len())
+        Ok(())
     }
 
     fn exponent(&mut self) -> Result<i64, NotCanonical> {
@@ -366,6 +376,11 @@ fn push_escaped(character: char, out: &mut Vec<u8>) {
     match character {
         '"' => out.extend_from_slice(b"\\\""),
         '\\' => out.extend_from_slice(b"\\\\"),
+        '\u{8}' => out.extend_from_slice(b"\\b"),
+        '\t' => out.extend_from_slice(b"\\t"),
+        '\n' => out.extend_from_slice(b"\\n"),
+        '\u{c}' => out.extend_from_slice(b"\\f"),
+        '\r' => out.extend_from_slice(b"\\r"),
         '\0'..='\u{1f}' => {
             // Two digits are enough, and they fit.
             let code = character as u8;
@@ -379,5 +394,8 @@ fn push_escaped(character: char, out: &mut Vec<u8>) {
 
 /// How deep arrays and objects may be nested: each level takes some of the stack.
 const DEEPEST: usize = 128;
+
+/// Places in what is written have 32 bits.
+const LONGEST: usize = 1 << 31;
 
 const LARGEST_EXPONENT: i64 = 1_000_000_000_000_000_000;

@@ -64,7 +64,7 @@ async fn fifty_that_ask_the_same_at_once_are_one_call_of_one_instance_and_of_thr
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn fifty_that_ask_for_one_stream_have_it_frame_by_frame() {
+async fn fifty_that_ask_for_one_stream_have_it_whole_and_in_its_frames() {
     for instances in [1, 3] {
         let upstream = Upstream::new(|call, _| {
             let (sender, body) = stream();

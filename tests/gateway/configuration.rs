@@ -5,7 +5,7 @@ use crate::support::{configuration, fail};
 /// A configuration with one thing changed, what is said of it, and on which line.
 #[test]
 fn what_is_wrong_is_told_with_its_line_and_a_remedy() {
-    let good = configuration(([127, 0, 0, 1], 9).into(), "");
+    let good = configuration(([127, 0, 0, 1], 9).into(), "[cache]\n\n[deferred]");
     for (from, to, says) in [
         ("plan = \"small\"", "plan = \"tiny\"", "there is no plan `tiny`"),
         ("plan = \"small\"", "plan = \"tiny\"", "or use one of: large, small"),
@@ -34,6 +34,26 @@ fn what_is_wrong_is_told_with_its_line_and_a_remedy() {
             "a tenant has between 1 and 1000 places",
         ),
         ("speaks = \"anthropic\"", "speaks = \"latin\"", "unknown variant `latin`"),
+        ("key_env = \"ACCOUNT_ONE\"", "key_envs = [\"NONE\"]", "export NONE=... before the start"),
+        (
+            "key_env = \"ACCOUNT_ONE\"",
+            "key_envs = [\"ACCOUNT_ONE\", \"ACCOUNT_ONE\"]",
+            "has this key already",
+        ),
+        (
+            "speaks = \"anthropic\"",
+            "speaks = \"anthropic\"\nca_file = \"none.pem\"",
+            "`none.pem` cannot be read",
+        ),
+        (
+            "speaks = \"anthropic\"",
+            "speaks = \"anthropic\"\nca_file = \"Cargo.toml\"",
+            "name a file of certificates",
+        ),
+        ("[cache]", "[cache]\nshared = true", "no server to share answers by"),
+        ("[cache]", "[cache]\nredis_env = \"ACCOUNT_ONE\"", "answers are not shared"),
+        ("[deferred]", "[deferred]\nconcurrency = 0", "nonzero"),
+        ("[deferred]", "[deferred]\nlease = \"0s\"", "nothing is done within no time"),
     ] {
         let wrong = good.replacen(from, to, 1);
         assert_ne!(wrong, good, "{from}");
@@ -75,7 +95,7 @@ fn the_file_that_explains_all_is_understood() {
     let said = fail(&text).stderr;
     let said = String::from_utf8_lossy(&said);
     // All that it lacks is the secrets.
-    assert_eq!(said.lines().count(), 4, "{said}");
+    assert_eq!(said.lines().count(), 5, "{said}");
     assert!(said.lines().all(|line| line.contains("the environment has no")), "{said}");
     // And what is commented out is written as it is meant.
     let key = |line: &str| {
@@ -89,7 +109,40 @@ fn the_file_that_explains_all_is_understood() {
         .map(|line| line.strip_prefix("# ").filter(|line| key(line)).unwrap_or(line))
         .fold(String::new(), |text, line| text + line + "\n");
     assert_ne!(all, text);
+    let all = all.replace("\"private-ca.pem\"", "\"tests/redis_faults/tls/authority.pem\"");
     let said = fail(&all).stderr;
     let said = String::from_utf8_lossy(&said);
     assert!(said.lines().all(|line| line.contains("the environment has no")), "{said}");
+}
+
+#[test]
+fn the_file_that_explains_all_has_every_key() {
+    let text = fs::read_to_string("examples/gateway/gateway.toml").expect("it is there");
+    let shape = fs::read_to_string("examples/gateway/config/shape.rs").expect("it is there");
+    let (mut keys, mut attributes, mut is_read) = (0, String::new(), false);
+    for line in shape.lines().map(str::trim) {
+        if line.starts_with("#[") {
+            attributes += line;
+            continue;
+        }
+        if line.starts_with("pub(crate) struct ") {
+            is_read = attributes.contains("deny_unknown_fields");
+        }
+        let field = line.strip_prefix("pub(crate) ").and_then(|line| line.split_once(": "));
+        if let Some((field, _)) = field.filter(|_| is_read && !attributes.contains("serde(skip)")) {
+            let table = field.trim_end_matches('s');
+            let ways = [
+                format!("\n{field} = "),
+                format!("\n# {field} = "),
+                format!("\n[{field}]\n"),
+                format!("\n[[{table}]]\n"),
+            ];
+            assert!(ways.iter().any(|way| text.contains(way)), "nothing explains `{field}`");
+            keys += 1;
+        }
+        if !line.starts_with("///") {
+            attributes.clear();
+        }
+    }
+    assert!(keys > 60, "{keys} keys are few: is it read as it is written?");
 }

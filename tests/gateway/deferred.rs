@@ -1,7 +1,11 @@
-use reqwest::StatusCode;
-use serde_json::Value;
+use std::{fs, path::PathBuf, time::Duration};
 
-use crate::support::{Gateway, SECRETS, configuration, on_a_socket, provider, until};
+use futures::future::join_all;
+use reqwest::{Method, Response, StatusCode};
+use serde_json::Value;
+use tower_quota::testing::strict_upstream::Fault;
+
+use crate::support::{Gateway, PATIENCE, SECRETS, configuration, on_a_socket, provider, until};
 
 const ALICE: &str = SECRETS[2];
 const CAROL: &str = SECRETS[4];
@@ -35,3 +39,109 @@ async fn a_call_is_accepted_now_and_answered_later_to_its_tenant_only() {
     assert_eq!((&totals["deferred"], &totals["admitted"]), (&1.into(), &0.into()));
     assert_eq!(totals["tokens"], 20);
 }
+
+/// A folder that a gateway's end leaves alone.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let name = format!("tower-quota-gateway-deferred-{}-{name}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        fs::create_dir_all(&folder).expect("a folder for temporary files");
+        Self(folder)
+    }
+
+    fn section(&self) -> String {
+        format!("[deferred]\npath = \"{}\"", self.0.join("deferred.redb").display())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+/// Asks later, and says where the answer will be.
+async fn defer(gateway: &Gateway, question: usize) -> String {
+    let body =
+        format!(r#"{{"model":"gpt","messages":[{{"role":"user","content":"Hello {question}"}}]}}"#);
+    let request = gateway.ask(ALICE, "/v1/chat/completions", body);
+    let accepted = request.header("prefer", "respond-async").send().await.expect("an answer");
+    assert_eq!(accepted.status(), 202);
+    accepted.headers()["location"].to_str().expect("ASCII").to_owned()
+}
+
+async fn at(gateway: &Gateway, method: Method, key: &str, path: &str) -> Response {
+    let url = format!("http://{}{path}", gateway.tenants);
+    gateway.client.request(method, url).bearer_auth(key).send().await.expect("an answer")
+}
+
+async fn state(gateway: &Gateway, path: &str) -> String {
+    let standing = at(gateway, Method::GET, ALICE, path).await;
+    assert_eq!(standing.status(), 200, "it is lost");
+    let standing: Value = standing.json().await.expect("JSON");
+    standing["state"].as_str().expect("it is in a state").to_owned()
+}
+
+#[tokio::test]
+async fn what_a_gateway_has_accepted_is_answered_though_it_is_killed_in_its_midst() {
+    const CALLS: usize = 40;
+    // Most of them wait still when it dies, and some run.
+    let upstream = provider().latency(Duration::from_millis(500), Duration::ZERO).build();
+    let folder = Folder::new("killed");
+    let text = configuration(on_a_socket(&upstream).await, &folder.section());
+    let mut gateway = Gateway::start(&text).await;
+    let mut accepted = Vec::new();
+    for question in 0..CALLS {
+        accepted.push(defer(&gateway, question).await);
+    }
+    until(|| async { upstream.record().admitted > 0 }).await;
+    gateway.signal("-KILL");
+    gateway.ended().await;
+    assert!(upstream.record().admitted < CALLS as u64, "all had run before it died");
+    gateway.start_again(&text).await;
+
+    // What ran when it died waits for the end of its lease.
+    for path in &accepted {
+        until(|| async { state(&gateway, path).await == "done" }).await;
+    }
+    for path in &accepted {
+        let result = at(&gateway, Method::GET, ALICE, &format!("{path}/result")).await;
+        assert_eq!(result.status(), 200);
+        let answer: Value = result.json().await.expect("JSON");
+        assert_eq!(answer["usage"]["completion_tokens"], 12);
+        assert_eq!(state(&gateway, path).await, "done", "it ends once");
+    }
+    // One that ran when it died may have been carried out twice; no other.
+    let asked = upstream.record().admitted;
+    assert!((CALLS as u64..=CALLS as u64 + AT_A_TIME).contains(&asked), "{asked} were sent");
+}
+
+#[tokio::test]
+async fn a_deferred_call_is_canceled_by_its_tenant_and_by_no_other() {
+    let upstream = provider().build();
+    for _ in 0..2 {
+        upstream.inject(Fault::Delay(PATIENCE));
+    }
+    let gateway = Gateway::start(&configuration(on_a_socket(&upstream).await, "")).await;
+    let accepted = join_all([defer(&gateway, 1), defer(&gateway, 2)]).await;
+    for (path, is_canceled) in accepted.iter().zip([true, false]) {
+        let others = at(&gateway, Method::DELETE, CAROL, path).await;
+        assert_eq!(others.status(), StatusCode::NOT_FOUND);
+        let unknown = at(&gateway, Method::DELETE, "sk-x", path).await;
+        assert_eq!(unknown.status(), StatusCode::UNAUTHORIZED);
+        assert!(["waiting", "running"].contains(&&*state(&gateway, path).await));
+        if is_canceled {
+            let own = at(&gateway, Method::DELETE, ALICE, path).await;
+            assert_eq!(own.status(), StatusCode::NO_CONTENT);
+            assert_eq!(state(&gateway, path).await, "canceled");
+            let result = at(&gateway, Method::GET, ALICE, &format!("{path}/result")).await;
+            assert!(result.status().is_client_error(), "{}", result.status());
+        }
+    }
+    until(|| async { state(&gateway, &accepted[1]).await == "running" }).await;
+}
+
+/// How many run at a time.
+const AT_A_TIME: u64 = 16;

@@ -42,6 +42,28 @@ async fn instances_share_plans_and_deferred_calls() {
 }
 
 #[tokio::test]
+async fn what_is_asked_of_several_instances_at_once_is_asked_of_the_provider_once() {
+    let server = Standalone::start();
+    // So that all have come before the first is answered.
+    let upstream = provider().latency(Duration::from_secs(2), Duration::ZERO).build();
+    let sections = "[state]\nredis_env = \"REDIS_URL\"\ninstances = 2\ntimeout = \"5s\"\n\n\
+                    [cache]\nttl = \"5m\"\nshared = true\nsecret_env = \"REDIS_URL\"";
+    let text = configuration(on_a_socket(&upstream).await, sections);
+    let fleet = fleet(2, &text, &server).await;
+    let asked = (0..40).map(|number| fleet[number % 2].chat(ALICE, "gpt", "Hello"));
+    let mut texts = Vec::new();
+    for answer in futures::future::join_all(asked).await {
+        assert_eq!(answer.status(), 200);
+        texts.push(answer.text().await.expect("a whole answer"));
+    }
+    assert_eq!(upstream.record().admitted, 1);
+    assert!(texts.iter().all(|text| *text == texts[0]));
+    // Another tenant's answer is another.
+    assert_eq!(fleet[0].chat(BOB, "gpt", "Hello").await.status(), 200);
+    assert_eq!(upstream.record().admitted, 2);
+}
+
+#[tokio::test]
 async fn instances_stay_inside_one_account_together() {
     let server = Standalone::start();
     let limit = ProviderLimit::requests(60);

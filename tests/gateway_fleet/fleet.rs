@@ -83,6 +83,9 @@ instances = 8
 # A machine that runs other tests too stalls, and its server has not failed.
 timeout = "5s"
 
+[deferred]
+lease = "5s"
+
 [[provider]]
 name = "open"
 profile = "openai"

@@ -27,6 +27,8 @@ pub(crate) struct Call {
     pub(crate) instance: usize,
     pub(crate) characters: usize,
     pub(crate) is_stream: bool,
+    /// Nobody waits for its answer now.
+    pub(crate) is_deferred: bool,
 }
 
 /// What is asked for, and how it comes to instances.
@@ -84,7 +86,8 @@ fn call(random: &mut Random, load: Load, at: Duration, tenant: usize) -> Call {
         _ => random.below(INSTANCES as u64) as usize,
     };
     let characters = random.heavy_tailed(4 * LEAST_PROMPT, 4 * MOST_PROMPT) as usize;
-    Call { at, tenant, instance, characters, is_stream: random.below(2) == 0 }
+    let (is_stream, is_deferred) = (random.below(2) == 0, random.below(100) < DEFERRED);
+    Call { at, tenant, instance, characters, is_stream, is_deferred }
 }
 
 /// Xorshift.
@@ -116,3 +119,5 @@ const MOST_PROMPT: u64 = 1_500;
 pub(crate) const ANSWERS: (u64, u64) = (10, 200);
 /// A Pareto law with exponent one that is cut has the mean `least * (1 + ln(most / least))`.
 const MEAN_TOKENS: u64 = 740;
+/// So many of a hundred calls are answered later.
+const DEFERRED: u64 = 3;

@@ -1,5 +1,6 @@
 //! Eight gateway processes on one Redis before a strict API, one of which is killed every few seconds: all
-//! of the quota is used, nothing refused, nothing lost, and tenants have their shares.
+//! of the quota is used, nothing refused, nothing lost, and tenants have their shares. A few calls in a hundred are
+//! accepted and answered later: each of them once.
 //!
 //! By default twelve seconds of load, which show that nothing is lost. How much is used, what is refused, and the
 //! shares are judged in a minute or more of a quiet machine:
@@ -7,6 +8,7 @@
 
 mod best;
 mod fleet;
+mod later;
 mod load;
 mod run;
 #[path = "../support/servers/mod.rs"]

@@ -1,4 +1,4 @@
-use std::{env, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, env, sync::Arc, time::Duration};
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -12,6 +12,7 @@ use tower_quota::testing::strict_upstream::{Answers, ProviderLimit, StrictUpstre
 use crate::{
     best::{Arrived, best},
     fleet::{Fleet, configuration},
+    later::{defer, judge},
     load::{ANSWERS, Call, INSTANCES, Load, TENANTS, arrivals},
     servers::Standalone,
     support::on_a_socket,
@@ -108,10 +109,14 @@ async fn run(load: Load) -> Outcome {
     let killing = tokio::spawn(kill_one_after_another(Arc::clone(&fleet), begun, time));
     let spending = tokio::spawn(spent(upstream.clone(), begun, time));
     let calls = arrivals(load, RATE, WINDOW, time);
-    let mut asking = JoinSet::new();
+    let (mut asking, mut deferring) = (JoinSet::new(), JoinSet::new());
     for (number, call) in calls.iter().copied().enumerate() {
         sleep_until(begun + call.at).await;
-        asking.spawn(ask(Arc::clone(&fleet), number, call, begun));
+        if call.is_deferred {
+            deferring.spawn(defer(Arc::clone(&fleet), number, call));
+        } else {
+            asking.spawn(ask(Arc::clone(&fleet), number, call, begun));
+        }
     }
     let killed = killing.await.expect("it kills on");
     let (spent, took) = spending.await.expect("it looks");
@@ -128,6 +133,12 @@ async fn run(load: Load) -> Outcome {
         }
     }
 
+    let accepted = deferring.join_all().await;
+    let numbers: BTreeSet<_> = accepted.iter().map(|one| one.number).collect();
+    let deferred = calls.iter().filter(|call| call.is_deferred).count();
+    assert!(deferred > 0 && numbers.len() == deferred, "each is accepted");
+    let later = judge(&fleet, &accepted).await;
+
     let refused = upstream.record().refused.len();
     // A machine that stalls for longer than the jitter is late by more than it was asked to expect.
     let few = if is_judged() { 0 } else { calls.len() / 100 };
@@ -142,6 +153,9 @@ async fn run(load: Load) -> Outcome {
     for one in &answered {
         arrived[one.number].tokens = one.tokens;
     }
+    for (number, tokens) in later {
+        arrived[number].tokens = tokens;
+    }
     let best = best(&arrived, TOKENS, WINDOW, took);
     let part = spent * 1_000 / best;
     let mut by_tenant = [0; TENANTS.len()];
@@ -150,7 +164,8 @@ async fn run(load: Load) -> Outcome {
     }
     println!(
         "{load:?}: {} calls, {killed} gateways killed and {deaths} calls with them, {refused} refused by the \
-         provider, {} answered, {spent} of {best} tokens: {part} thousandths, by tenant {by_tenant:?}",
+         provider, {} answered and {deferred} later, {spent} of {best} tokens: {part} thousandths, \
+         by tenant {by_tenant:?}",
         calls.len(),
         answered.len(),
     );

@@ -3,9 +3,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
+    sync::Arc,
 };
 
 use http::{HeaderValue, Uri};
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
 use sha2::{Digest as _, Sha256};
 use toml::Spanned;
 use tower_quota::{PolicyName, Quota, upstream::Profile};
@@ -41,7 +46,32 @@ pub(super) fn check(config: &mut Config, env: &dyn Fn(&str) -> Option<String>) -
     if let Some(name) = &config.state.redis_env {
         config.state.redis = secret(name, env, &mut found);
     }
+    cache(config, env, &mut found);
     found
+}
+
+/// Where answers are kept.
+fn cache(config: &mut Config, env: &dyn Fn(&str) -> Option<String>, found: &mut Vec<Found>) {
+    let Config { cache, state, .. } = config;
+    let shared = cache.shared.as_ref().filter(|shared| *shared.get_ref());
+    match (shared, &cache.redis_env) {
+        (None, None) => {}
+        (None, Some(name)) => {
+            let text = "answers are not shared; write `shared = true` too, or take this away";
+            found.push((name.span().start, text.into()));
+        }
+        (Some(_), Some(name)) => cache.server = secret(name, env, found),
+        (Some(shared), None) => {
+            if state.redis_env.is_none() {
+                let text = "there is no server to share answers by; name one in `redis_env`, here or in [state]";
+                found.push((shared.span().start, text.into()));
+            }
+            cache.server = state.redis.clone();
+        }
+    }
+    if let Some(name) = &cache.secret_env {
+        cache.secret = secret(name, env, found);
+    }
 }
 
 fn upstream_side(
@@ -51,7 +81,7 @@ fn upstream_side(
 ) {
     let providers = names(config.providers.iter().map(|own| &own.name));
     let accounts = names(config.accounts.iter().map(|own| &own.name));
-    for provider in &config.providers {
+    for provider in &mut config.providers {
         if let Err(problem) = read_profile(provider.profile.get_ref()) {
             found.push((provider.profile.span().start, problem));
         }
@@ -67,18 +97,17 @@ fn upstream_side(
                         and query";
             found.push((provider.base_url.span().start, String::from(text)));
         }
+        if let Some(file) = &provider.ca_file {
+            match authorities(file.get_ref()) {
+                Ok(roots) => provider.roots = Some(Arc::new(roots)),
+                Err(problem) => found.push((file.span().start, problem)),
+            }
+        }
     }
     for account in &mut config.accounts {
         known("provider", &account.provider, &providers, found);
         well_named(&account.name, found);
-        if let Some(key) = secret(&account.key_env, env, found) {
-            if HeaderValue::try_from(key.expose()).is_err() {
-                let text =
-                    "what this variable holds is no API key; it has a line break, or is not ASCII";
-                found.push((account.key_env.span().start, text.into()));
-            }
-            account.key = key;
-        }
+        keys(account, env, found);
         line(account, found);
         let provider = config.providers.iter().find(|own| own.name == account.provider);
         let profile = provider.and_then(|own| read_profile(own.profile.get_ref()).ok());
@@ -117,6 +146,42 @@ fn upstream_side(
             found.push((model.name.span().start, String::from(text)));
         }
     }
+}
+
+/// The API keys of an account.
+fn keys(account: &mut Account, env: &dyn Fn(&str) -> Option<String>, found: &mut Vec<Found>) {
+    if account.key_env.is_some() != account.key_envs.is_empty() {
+        let text = "give the account either `key_env`, or several keys in `key_envs`";
+        found.push((account.name.span().start, text.into()));
+    }
+    for name in account.key_env.iter().chain(&account.key_envs) {
+        let Some(key) = secret(name, env, found) else { continue };
+        if HeaderValue::try_from(key.expose()).is_err() {
+            let text =
+                "what this variable holds is no API key; it has a line break, or is not ASCII";
+            found.push((name.span().start, text.into()));
+        }
+        if account.keys.contains(&key) {
+            let text = "the account has this key already; take one away";
+            found.push((name.span().start, text.into()));
+        }
+        account.keys.push(key);
+    }
+}
+
+/// The certificates of a file.
+fn authorities(file: &Path) -> Result<RootCertStore, String> {
+    let remedy = "name a file of certificates in PEM";
+    let shown = file.display();
+    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect);
+    let read: Vec<_> =
+        read.map_err(|error| format!("`{shown}` cannot be read: {error}; {remedy}"))?;
+    let mut roots = RootCertStore::empty();
+    let (good, bad) = roots.add_parsable_certificates(read);
+    if good == 0 || bad > 0 {
+        return Err(format!("`{shown}` has {good} certificates and {bad} that are none; {remedy}"));
+    }
+    Ok(roots)
 }
 
 /// The limits of an account, or of one of its models.

@@ -4,12 +4,14 @@ use std::{
     net::SocketAddr,
     num::{NonZeroU32, NonZeroUsize},
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
+use rustls::RootCertStore;
 use serde::Deserialize;
 use toml::Spanned;
-use tower_quota::{Quota, backend::GuardedBuilder, queue::Priority};
+use tower_quota::{Quota, backend::GuardedBuilder, deferred::Bounds, queue::Priority};
 
 use super::text;
 
@@ -82,6 +84,15 @@ pub(crate) struct Cache {
     #[serde(deserialize_with = "text::duration")]
     pub(crate) stale_for: Duration,
     pub(crate) max_bytes: u64,
+    /// Answers are on a server, for all instances: that of the state, or one of their own.
+    pub(crate) shared: Option<Spanned<bool>>,
+    pub(crate) redis_env: Option<Spanned<String>>,
+    /// Names and answers on the server are hashed and tagged under it.
+    pub(crate) secret_env: Option<Spanned<String>>,
+    #[serde(skip)]
+    pub(crate) server: Option<Secret>,
+    #[serde(skip)]
+    pub(crate) secret: Option<Secret>,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -92,6 +103,16 @@ pub(crate) struct Deferred {
     pub(crate) expire_after: Duration,
     #[serde(deserialize_with = "text::duration")]
     pub(crate) keep: Duration,
+    /// How many run at a time, in this process.
+    #[serde(deserialize_with = "text::number")]
+    pub(crate) concurrency: NonZeroUsize,
+    /// How long one that a process has in hand is its own when it dies.
+    #[serde(deserialize_with = "text::timeout")]
+    pub(crate) lease: Duration,
+    pub(crate) max_calls: u64,
+    pub(crate) max_bytes: u64,
+    pub(crate) max_calls_per_tenant: u64,
+    pub(crate) max_bytes_per_tenant: u64,
 }
 
 /// Whose language a provider speaks.
@@ -109,10 +130,14 @@ pub(crate) struct Provider {
     pub(crate) profile: Spanned<String>,
     pub(crate) base_url: Spanned<String>,
     pub(crate) speaks: Wire,
+    /// The authorities that it is trusted by, in place of those that browsers trust.
+    pub(crate) ca_file: Option<Spanned<PathBuf>>,
     #[serde(default = "ten_minutes", deserialize_with = "text::timeout")]
     pub(crate) timeout: Duration,
     #[serde(default = "two_minutes", deserialize_with = "text::timeout")]
     pub(crate) idle_timeout: Duration,
+    #[serde(skip)]
+    pub(crate) roots: Option<Arc<RootCertStore>>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -120,7 +145,11 @@ pub(crate) struct Provider {
 pub(crate) struct Account {
     pub(crate) name: Spanned<String>,
     pub(crate) provider: Spanned<String>,
-    pub(crate) key_env: Spanned<String>,
+    /// One key,
+    pub(crate) key_env: Option<Spanned<String>>,
+    /// or several, which share its limits.
+    #[serde(default)]
+    pub(crate) key_envs: Vec<Spanned<String>>,
     #[serde(default)]
     pub(crate) limits: BTreeMap<String, Spanned<String>>,
     /// By the model, as the provider calls it.
@@ -135,8 +164,9 @@ pub(crate) struct Account {
     pub(crate) max_waiting_per_tenant: Option<Spanned<usize>>,
     /// Nothing: as the provider is known to do.
     pub(crate) per_model: Option<Spanned<bool>>,
+    /// Never none.
     #[serde(skip)]
-    pub(crate) key: Secret,
+    pub(crate) keys: Vec<Secret>,
     #[serde(skip)]
     pub(crate) quotas: Vec<(String, Quota)>,
     #[serde(skip)]
@@ -218,6 +248,14 @@ impl State {
     }
 }
 
+impl Cache {
+    /// Whether both keep answers at one place.
+    pub(crate) fn is_at(&self, other: &Self) -> bool {
+        let of = |cache: &Self| (cache.max_bytes, cache.server.clone(), cache.secret.clone());
+        of(self) == of(other)
+    }
+}
+
 impl Model {
     /// What the provider calls it.
     pub(crate) fn at_provider(&self) -> &str {
@@ -261,14 +299,33 @@ impl Default for State {
 
 impl Default for Cache {
     fn default() -> Self {
-        Self { ttl: Duration::ZERO, stale_for: Duration::ZERO, max_bytes: 64 << 20 }
+        Self {
+            ttl: Duration::ZERO,
+            stale_for: Duration::ZERO,
+            max_bytes: 64 << 20,
+            shared: None,
+            redis_env: None,
+            secret_env: None,
+            server: None,
+            secret: None,
+        }
     }
 }
 
 impl Default for Deferred {
     fn default() -> Self {
-        let day = Duration::from_secs(86_400);
-        Self { path: None, expire_after: day, keep: day }
+        let (day, bounds) = (Duration::from_secs(86_400), Bounds::DEFAULT);
+        Self {
+            path: None,
+            expire_after: day,
+            keep: day,
+            concurrency: NonZeroUsize::new(16).unwrap_or(NonZeroUsize::MIN),
+            lease: thirty_seconds(),
+            max_calls: bounds.requests,
+            max_bytes: bounds.bytes,
+            max_calls_per_tenant: bounds.owner_requests,
+            max_bytes_per_tenant: bounds.owner_bytes,
+        }
     }
 }
 
