@@ -220,7 +220,7 @@ async fn an_outage_is_on_the_page_which_is_legible_in_the_light_in_the_dark_and_
         .await;
 
     server.kill();
-    until(|| async { browser.text("#away-since").await.contains("does not answer since ") }).await;
+    until(|| async { browser.text("#away-since").await.contains("has not answered since ") }).await;
     assert_eq!(browser.run("document.querySelector('#away-since').role").await, "alert");
     assert_eq!(browser.run("document.querySelector('#away').checkVisibility()").await, true);
     until(|| async { browser.text("#news").await.contains("decides by its part") }).await;
