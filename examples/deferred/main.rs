@@ -1,5 +1,6 @@
 //! A server that accepts twelve requests at once although its model allows five a second, runs them by
-//! several runners, and hands their answers back: in a file of this machine, and on a Redis server.
+//! several runners, and hands their answers back: in a file of this machine, and on a Redis server. A webhook is
+//! told of each that has ended.
 //!
 //! ```sh
 //! cargo run --example deferred --features axum,deferred,redis
@@ -20,13 +21,14 @@ use std::{
 
 use axum::{
     Extension, Router,
+    extract::State,
     routing::{any_service, post},
 };
 use tokio::{net::TcpListener, task::JoinSet, time::Instant};
 use tower_quota::{
     PolicyName, Quota, TokenBucketLayer,
     backend::redis::Server,
-    deferred::{Bounds, DeferredLayer, DeferredStore, DiskStore, RedisStore},
+    deferred::{Bounds, DeferredLayer, DeferredStore, DiskStore, Ended, RedisStore},
     http::{TooManyRequests, header},
 };
 
@@ -57,18 +59,22 @@ async fn main() -> Result<(), Error> {
 
 /// Who has answered how many: in production each runner is a process.
 type Tally = Arc<Mutex<BTreeMap<usize, usize>>>;
+/// What the webhook was told.
+type Heard = Arc<Mutex<Vec<String>>>;
 
 async fn show<M: DeferredStore>(store: M) -> Result<(), Error> {
     // What is below the layer is limited; what is accepted costs nothing yet.
     let limit = TokenBucketLayer::new(Quota::per_second(5)).burst(5).answer(TooManyRequests::new());
     let model = Router::new().route("/v1/chat", post(answer)).layer(limit);
     let deferred = DeferredLayer::new(store, header("x-api-key")).keep(Duration::from_secs(60));
-    let tally = Tally::default();
+    let (tally, heard) = (Tally::default(), Heard::default());
     let of = |runner: usize| model.clone().layer(Extension((runner, Arc::clone(&tally))));
     // No runner yet: as if they were down. Who does not prefer to wait is answered here.
     let app = Router::new()
         .route("/deferred/{id}", any_service(deferred.results()))
         .route("/deferred/{id}/result", any_service(deferred.results()))
+        // It is somebody else's server, in production.
+        .route("/hook", post(hear).with_state(Arc::clone(&heard)))
         .fallback_service(of(0).layer(deferred.clone()));
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}", listener.local_addr()?);
@@ -98,7 +104,9 @@ async fn show<M: DeferredStore>(store: M) -> Result<(), Error> {
     let mut runners = JoinSet::new();
     for number in 1..=RUNNERS {
         let mut stopped = stopped.clone();
-        runners.spawn(deferred.runner(of(number)).run_until(async move {
+        let hook = Webhook { client: client.clone(), url: format!("{url}/hook") };
+        let runner = deferred.runner(of(number)).on_end(move |ended| hook.clone().tell(ended));
+        runners.spawn(runner.run_until(async move {
             // An error says that nobody can stop it any more.
             let _stopped = stopped.changed().await;
         }));
@@ -124,8 +132,43 @@ async fn show<M: DeferredStore>(store: M) -> Result<(), Error> {
     println!("  with wait: {}, {}", response.status(), response.text().await?);
 
     drop(stop);
+    // They end when their last call of the webhook has.
     runners.join_all().await;
     server.abort();
+    let mut heard = heard.lock().map_err(|_| "the webhook has panicked")?.clone();
+    println!("  the webhook was told of {} that are done", heard.len());
+    heard.sort();
+    heard.dedup();
+    assert_eq!(heard.len(), QUESTIONS + 1, "of each once, where nothing dies");
+    Ok(())
+}
+
+/// Tells somebody where to look. At most once: if this process dies between the end of a request and this, or
+/// the other does not answer, nobody is told. The request's URL says the truth.
+///
+/// Where callers name the address themselves it belongs into the label of their terms, and has to be checked before:
+/// it must not lead into the own network.
+#[derive(Clone)]
+struct Webhook {
+    client: reqwest::Client,
+    url: String,
+}
+
+impl Webhook {
+    /// An error is counted in the metrics.
+    async fn tell(self, ended: Ended) -> Result<(), reqwest::Error> {
+        let Ended { deferral, state, .. } = &ended;
+        let told = format!("/deferred/{} is {}", deferral.id, state.name());
+        // The runner's place is taken meanwhile: it must not be for long.
+        let request = self.client.post(self.url).timeout(Duration::from_secs(5));
+        // Who hears it twice after all, by a proxy that repeats, can tell by this.
+        let request = request.header("idempotency-key", deferral.id.to_string()).body(told);
+        request.send().await?.error_for_status().map(drop)
+    }
+}
+
+async fn hear(State(heard): State<Heard>, told: String) -> Result<(), &'static str> {
+    heard.lock().map_err(|_| "another call has panicked")?.push(told);
     Ok(())
 }
 

@@ -27,7 +27,7 @@ use crate::{
     bodies,
     call::Call,
     config::Wire,
-    deferral::Owner,
+    deferral::Line,
     fields, health,
     live::{Gateway, Live},
     numbers::Outcome,
@@ -47,12 +47,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .route("/deferred/{*id}", any(later))
         .merge(health::router(Arc::clone(&gateway)))
         .fallback(|request: Request<Body>| async move {
-            let refusal = Refusal::new(
-                StatusCode::NOT_FOUND,
-                "not_found_error",
-                "There is no such endpoint.",
-            );
-            refusal.respond(wire_of(request.uri().path()))
+            Refusal::nothing_there().respond(wire_of(request.uri().path()))
         })
         .with_state(gateway)
 }
@@ -137,8 +132,12 @@ async fn later(State(gateway): State<Arc<Gateway>>, mut request: Request<Body>) 
         Ok(tenant) => tenant,
         Err(refusal) => return refusal.respond(Wire::OpenAi),
     };
-    request.extensions_mut().insert(Owner(tenant.key.clone()));
-    match gateway.later.results().oneshot(request).await {
+    let path = request.uri().path().trim_start_matches("/deferred/");
+    let Some(line) = Line::of_path(path) else {
+        return Refusal::nothing_there().respond(Wire::OpenAi);
+    };
+    line.own(&tenant, request.extensions_mut());
+    match gateway.later.results(&line).oneshot(request).await {
         Ok(response) => response,
         Err(error) => Refusal::of(&error).respond(Wire::OpenAi),
     }
@@ -227,7 +226,7 @@ pub(crate) async fn prepare(
     let priority = fields::priority(&parts.headers).unwrap_or(tenant.plan.priority);
     let call = Call::new(tenant, route, estimate, priority, Arc::clone(&gateway.numbers.all));
     parts.extensions.clear();
-    parts.extensions.insert(Owner(call.tenant().key.clone()));
+    Line::of_model(&call.route().model).own(call.tenant(), &mut parts.extensions);
     parts.extensions.insert(call.clone());
     parts.headers.remove(CONTENT_LENGTH);
     // The query says nothing at these endpoints.

@@ -1,6 +1,10 @@
 //! Calls that are accepted now and answered later: `Prefer: respond-async`.
+//!
+//! A tenant has a line for each model, so that one whose quota is used up holds back no other. Where a call
+//! stands says whose line it is in: `/deferred/{line}/{id}`.
 
 use std::{
+    collections::HashMap,
     fmt,
     future::Future,
     pin::Pin,
@@ -8,7 +12,8 @@ use std::{
 };
 
 use axum::body::Body;
-use http::{HeaderName, Request, Response, StatusCode};
+use http::{Extensions, HeaderName, Request, Response, StatusCode};
+use sha2::{Digest as _, Sha256};
 use tower::{BoxError, ServiceBuilder, ServiceExt as _, service_fn, util::BoxCloneSyncService};
 use tower_quota::{
     Key, PolicyName,
@@ -32,8 +37,8 @@ use crate::{
 
 /// Keeps calls until their turn comes, and their answers until they are fetched.
 pub(crate) struct Later {
-    wrap: Box<dyn Fn(Next) -> Next + Send + Sync>,
-    results: Next,
+    wrap: Box<dyn Fn(&Line, Next) -> Next + Send + Sync>,
+    results: Box<dyn Fn(&Line) -> Next + Send + Sync>,
     counts: CountAll,
     run: Mutex<Option<RunAll>>,
 }
@@ -42,16 +47,43 @@ type CountAll = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Option<Counts>> + Se
 type RunAll = Box<dyn FnOnce(Next, End) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 type End = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Whose a call or a result is.
+/// The calls of one model: its name's hash, as it stands in paths.
 #[derive(Clone, Debug)]
-pub(crate) struct Owner(pub(crate) Key);
+pub(crate) struct Line(String);
+
+/// Whose a call or a result is: a tenant's, in one of its lines.
+#[derive(Clone, Debug)]
+struct Owner(Key);
+
+impl Line {
+    pub(crate) fn of_model(model: &str) -> Self {
+        let hash = Sha256::digest(model);
+        Self(hash[..8].iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// That of a path below `/deferred/`.
+    pub(crate) fn of_path(path: &str) -> Option<Self> {
+        let (line, _) = path.split_once('/')?;
+        let is_hash = line.len() == 16 && line.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_hash.then(|| Self(line.to_owned()))
+    }
+
+    /// Makes a request one of this tenant in this line.
+    pub(crate) fn own(&self, tenant: &Tenant, extensions: &mut Extensions) {
+        extensions.insert(Owner(Key::join(&[tenant.key.clone(), Key::new(&*self.0)])));
+    }
+
+    fn path(&self) -> String {
+        format!("/deferred/{}", self.0)
+    }
+}
 
 impl Later {
     pub(crate) fn new(config: &Config) -> Result<Self, BoxError> {
         let own = &config.deferred;
         let bounds = Bounds::DEFAULT
             .total(own.max_calls, own.max_bytes)
-            .per_owner(own.max_calls_per_tenant, own.max_bytes_per_tenant);
+            .per_owner(own.max_calls_in_line, own.max_bytes_in_line);
         if let Some(url) = &config.state.redis {
             let server =
                 RedisServer::open(url.expose()).map_err(|_| "the Redis URL is not understood")?;
@@ -81,18 +113,23 @@ impl Later {
             .max_request_bytes(config.server.max_body_bytes)
             .expire_after(config.deferred.expire_after)
             .keep(config.deferred.keep);
-        let results = ServiceBuilder::new()
-            .map_response(into_body)
-            .map_err(BoxError::from)
-            .service(layer.results());
-        let (runner, counted, wrapping) = (layer.clone(), layer.store().clone(), layer);
+        let (looking, counted) = (layer.clone(), layer.store().clone());
+        let (runner, wrapping) = (layer.clone(), layer);
         let (concurrency, lease) = (config.deferred.concurrency, config.deferred.lease);
         Self {
-            wrap: Box::new(move |inner| {
-                let wrapped = ServiceBuilder::new().map_response(into_body).layer(wrapping.clone());
+            wrap: Box::new(move |line, inner| {
+                let layer = wrapping.clone().at(&line.path());
+                let wrapped = ServiceBuilder::new().map_response(into_body).layer(layer);
                 BoxCloneSyncService::new(wrapped.service(inner))
             }),
-            results: BoxCloneSyncService::new(results),
+            results: Box::new(move |line| {
+                let results = looking.clone().at(&line.path()).results();
+                let results = ServiceBuilder::new()
+                    .map_response(into_body)
+                    .map_err(BoxError::from)
+                    .service(results);
+                BoxCloneSyncService::new(results)
+            }),
             counts: Box::new(move || {
                 let store = counted.clone();
                 Box::pin(async move { store.counts().await.ok() })
@@ -108,13 +145,27 @@ impl Later {
     }
 
     /// The service that stores calls whose callers prefer it, and passes the others on.
-    pub(crate) fn wrap(&self, inner: Next) -> Next {
-        (self.wrap)(inner)
+    pub(crate) fn wrap<'m>(&self, models: impl Iterator<Item = &'m str>, inner: &Next) -> Next {
+        let of_model = |model: &str| {
+            let deferring = (self.wrap)(&Line::of_model(model), inner.clone());
+            (model.to_owned(), deferring)
+        };
+        let models: Arc<HashMap<_, _>> = Arc::new(models.map(of_model).collect());
+        BoxCloneSyncService::new(service_fn(move |request: Request<Body>| {
+            let call = request.extensions().get::<Call>();
+            let deferring = call.and_then(|call| models.get(&call.route().model).cloned());
+            async move {
+                match deferring {
+                    Some(deferring) => deferring.oneshot(request).await,
+                    None => Err("a call without its model".into()),
+                }
+            }
+        }))
     }
 
-    /// The service that tells how calls stand, for `/deferred/{id}`.
-    pub(crate) fn results(&self) -> Next {
-        self.results.clone()
+    /// The service that tells how calls of a line stand.
+    pub(crate) fn results(&self, line: &Line) -> Next {
+        (self.results)(line)
     }
 
     /// How many calls there are, of all instances; nothing if that cannot be told.

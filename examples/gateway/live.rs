@@ -133,7 +133,7 @@ impl Gateway {
         let services =
             plans.iter().map(|(name, limiter, _)| (name.clone(), plans::limited(limiter.clone())));
         let at_once = self.service(&config, services.collect());
-        let service = self.later.wrap(at_once.clone());
+        let service = self.later.wrap(routes.keys().map(String::as_str), &at_once);
         let live = Live { config, tenants, routes, upstreams, service, at_once };
         Ok(Draft { live, accounts, plans })
     }

@@ -26,6 +26,11 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", message)
     }
 
+    /// It is asked for what is nowhere.
+    pub(crate) fn nothing_there() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found_error", "There is no such endpoint.")
+    }
+
     /// There are as many connections as there may be.
     pub(crate) fn full() -> Self {
         let message = "There are too many connections for now.";

@@ -3,7 +3,7 @@ use std::{fs, path::PathBuf, time::Duration};
 use futures::future::join_all;
 use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;
-use tower_quota::testing::strict_upstream::Fault;
+use tower_quota::testing::strict_upstream::{Fault, ProviderLimit, StrictUpstream};
 
 use crate::support::{Gateway, PATIENCE, SECRETS, configuration, on_a_socket, provider, until};
 
@@ -64,8 +64,13 @@ impl Drop for Folder {
 
 /// Asks later, and says where the answer will be.
 async fn defer(gateway: &Gateway, question: usize) -> String {
-    let body =
-        format!(r#"{{"model":"gpt","messages":[{{"role":"user","content":"Hello {question}"}}]}}"#);
+    defer_to(gateway, "gpt", question).await
+}
+
+async fn defer_to(gateway: &Gateway, model: &str, question: usize) -> String {
+    let body = format!(
+        r#"{{"model":"{model}","messages":[{{"role":"user","content":"Hello {question}"}}]}}"#
+    );
     let request = gateway.ask(ALICE, "/v1/chat/completions", body);
     let accepted = request.header("prefer", "respond-async").send().await.expect("an answer");
     assert_eq!(accepted.status(), 202);
@@ -143,5 +148,28 @@ async fn a_deferred_call_is_canceled_by_its_tenant_and_by_no_other() {
     until(|| async { state(&gateway, &accepted[1]).await == "running" }).await;
 }
 
+#[tokio::test]
+async fn a_model_whose_quota_is_used_up_holds_back_no_other_of_its_tenant() {
+    let upstream = StrictUpstream::builder()
+        .account("one", ["sk-account-one"], [ProviderLimit::requests(1).per(HOUR)])
+        .account("two", ["sk-account-two"], [ProviderLimit::requests(100)])
+        .build();
+    // At one provider, in one language; and who waits at the account when it is told is refused soon.
+    let text = configuration(on_a_socket(&upstream).await, "")
+        .replace("provider = \"anth\"", "provider = \"open\"")
+        .replace("\"ACCOUNT_ONE\"", "\"ACCOUNT_ONE\"\nmax_wait = \"1s\"");
+    let gateway = Gateway::start(&text).await;
+    let used_up = join_all((0..20).map(|question| defer(&gateway, question))).await;
+    let states = || async { join_all(used_up.iter().map(|path| state(&gateway, path))).await };
+    until(|| async { states().await.contains(&String::from("done")) }).await;
+    // What the provider says of the second stops all.
+    until(|| async { states().await.iter().filter(|state| **state == "waiting").count() == 19 })
+        .await;
+    let other = defer_to(&gateway, "claude", 0).await;
+    until(|| async { state(&gateway, &other).await == "done" }).await;
+    assert_eq!(states().await.iter().filter(|state| **state == "waiting").count(), 19);
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
 /// How many run at a time.
 const AT_A_TIME: u64 = 16;

@@ -2,8 +2,11 @@
 
 mod at_once;
 mod envoy;
+#[path = "../support/example.rs"]
+mod example;
 mod hostile;
 mod http;
+mod program;
 mod rls;
 mod rules;
 mod shared;

@@ -111,8 +111,9 @@ pub(crate) struct Deferred {
     pub(crate) lease: Duration,
     pub(crate) max_calls: u64,
     pub(crate) max_bytes: u64,
-    pub(crate) max_calls_per_tenant: u64,
-    pub(crate) max_bytes_per_tenant: u64,
+    /// Of one tenant for one model.
+    pub(crate) max_calls_in_line: u64,
+    pub(crate) max_bytes_in_line: u64,
 }
 
 /// Whose language a provider speaks.
@@ -323,8 +324,8 @@ impl Default for Deferred {
             lease: thirty_seconds(),
             max_calls: bounds.requests,
             max_bytes: bounds.bytes,
-            max_calls_per_tenant: bounds.owner_requests,
-            max_bytes_per_tenant: bounds.owner_bytes,
+            max_calls_in_line: bounds.owner_requests,
+            max_bytes_in_line: bounds.owner_bytes,
         }
     }
 }
