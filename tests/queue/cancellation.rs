@@ -211,8 +211,10 @@ async fn a_decision_that_was_never_polled_asks_for_nothing() {
 
     assert_eq!(starts(begin, [come(&queue, 1).await]).await, [15]);
     let front = come(&queue, 1).await;
+    tokio::time::sleep(millis(10)).await;
     let mut next = Box::pin(queue.acquire(&alice(), 1));
     assert!(poll_once(next.as_mut()).await.is_pending());
+    assert_eq!(queue.stats(&alice()).depth, 2);
     front.await.expect("no panic").0.expect("admitted");
     // The front was admitted, and has begun to ask for the next one, who does not come to poll it.
     let before = asked();

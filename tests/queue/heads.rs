@@ -33,7 +33,7 @@ async fn waits(acquire: &mut Head) {
     assert!(poll_once(acquire.as_mut()).await.is_pending());
 }
 
-/// One who asks for `cost` and was refused at 1.
+/// One who was refused, and is the head of the line.
 async fn head(queue: &Queue<LeaseBucket, Server>, ask: impl Into<Ask>) -> Head {
     let mut head = Box::pin(queue.acquire(&alice(), ask));
     waits(&mut head).await;
@@ -83,8 +83,9 @@ async fn who_becomes_the_head_has_not_waited_as_the_head() {
 #[tokio::test(start_paused = true)]
 async fn a_join_that_comes_to_nothing_leaves_the_head_as_it_was() {
     let (queue, server) = queue();
-    let mut hurried = Box::pin(queue.acquire(&alice(), Ask::new(1).max_wait(millis(100))));
+    let mut hurried = Box::pin(queue.acquire(&alice(), Ask::new(10).max_wait(millis(100))));
     waits(&mut hurried).await;
+    tokio::time::sleep(millis(1)).await;
     // It comes later, hears of its refusal first, and is the head by that.
     let mut head = head(&queue, 200).await;
     let hurried = hurried.await.expect_err("it does not start so early");
