@@ -148,17 +148,26 @@ impl Watch {
         self.pace().window.is_some()
     }
 
-    /// The provider is overloaded: it is tried out again, as if nothing were known of it.
-    pub(super) fn slow_down(&self) {
+    /// It is tried out how much the provider bears, as if nothing were known of it.
+    pub(super) fn try_out(&self) {
         self.pace().try_out();
     }
 
-    /// Slows down if the provider was overloaded since it was last asked, whoever was told.
+    /// The provider is overloaded, as was told here: it is tried out again.
+    pub(super) fn slow_down(&self) {
+        let now = self.board.now();
+        let mut pace = self.pace();
+        pace.overload = now;
+        pace.try_out();
+    }
+
+    /// Slows down if the provider was overloaded since it was last asked, whoever was told. An overload that
+    /// is heard of again, from another instance or from a server, is the same one.
     pub(super) fn heed(&self) {
         let told = [&*self.quota, ALL].into_iter().filter_map(|quota| self.board.overload(quota));
         let Some(told) = told.max() else { return };
         let mut pace = self.pace();
-        if pace.overload < told {
+        if pace.overload.saturating_add(SAME_OVERLOAD) < told {
             pace.overload = told;
             pace.try_out();
         }
@@ -268,5 +277,7 @@ impl<B: Backend<Plan>> Backend<Plan> for Gate<B> {
 const TRY_AGAIN: Duration = Duration::from_millis(200);
 /// How long it may take to decide on who was let through, before somebody else is.
 const COMES: Duration = Duration::from_millis(50);
+/// What is told so soon after an overload is that one, by another's clock or of another's request.
+const SAME_OVERLOAD: Duration = Duration::from_secs(2);
 /// So many at a time need not be tried out.
 const ENOUGH: u32 = 64;

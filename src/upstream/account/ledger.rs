@@ -266,7 +266,7 @@ impl<B: Backend<Plan>> Ledger<B> {
             match (known.rules.is_unknown(), rules.is_unknown()) {
                 (true, false) => self.watch.trust(),
                 // As little is known as of a new account.
-                (false, true) => self.watch.slow_down(),
+                (false, true) => self.watch.try_out(),
                 _ => {}
             }
             known.rules = Arc::new(rules);
