@@ -255,7 +255,8 @@ impl<B: Backend<Plan>> Ledger<B> {
     fn renew(&self, known: &mut Known) -> bool {
         let Ok(rules) = Rules::new(&self.terms(known)) else { return false };
         self.watch.allow(rules.most);
-        if rules.plan != known.rules.plan {
+        // How many may be in progress is in no plan.
+        if (&rules.plan, rules.most) != (&known.rules.plan, known.rules.most) {
             for (name, limit) in rules.changes(&known.rules) {
                 // What a provider calls its own has no end.
                 let is_own = self.profile.limits().any(|(own, ..)| own == name);
