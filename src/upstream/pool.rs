@@ -7,7 +7,6 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use http::request::Parts;
@@ -15,7 +14,7 @@ use tokio::time::Instant;
 
 use self::health::Health;
 use super::{
-    account::{Account, Hold, Ledger},
+    account::{Account, Hold, Ledger, Line},
     estimate::Estimate,
     profile::Profile,
 };
@@ -191,8 +190,7 @@ impl<B: Backend<Plan>> Pool<B> {
             });
             let mut waits = Vec::with_capacity(lanes.len());
             for (member, ledger) in &lanes {
-                let now = |ask: Ask| ask.max_wait(Duration::ZERO);
-                match self.send_by(*member, ledger, question, now).await {
+                match self.send_by(*member, ledger, question, Line::Passed).await {
                     Ok(sendable) => return Ok(sendable),
                     Err(rejection) => {
                         waits.push((wait_of(&rejection), *member, Arc::clone(ledger)));
@@ -203,7 +201,7 @@ impl<B: Backend<Plan>> Pool<B> {
             lanes = waits.into_iter().map(|(_, member, ledger)| (member, ledger)).collect();
         }
         match lanes.first() {
-            Some((member, ledger)) => self.send_by(*member, ledger, question, |ask| ask).await,
+            Some((member, ledger)) => self.send_by(*member, ledger, question, Line::Joined).await,
             None => Err(Rejection::Throttled(Throttled::new(None))),
         }
     }
@@ -213,12 +211,12 @@ impl<B: Backend<Plan>> Pool<B> {
         member: usize,
         ledger: &Arc<Ledger<B>>,
         question: &Question<'_>,
-        how: impl Fn(Ask) -> Ask,
+        line: Line,
     ) -> Result<Sendable<B>, Rejection> {
         let account = &self.members[member].account;
         let estimate = (question.estimate)(account.profile());
-        let ask = how((question.ask)(ledger.cost(&estimate)));
-        let hold = ledger.admit(estimate, ask, question.since).await?;
+        let ask = (question.ask)(ledger.cost(&estimate));
+        let hold = ledger.admit(estimate, ask, question.since, line).await?;
         Ok(Sendable { member: self.key_of(account), hold })
     }
 

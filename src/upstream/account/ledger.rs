@@ -72,6 +72,15 @@ pub(super) struct Known {
     pub(super) version: u64,
 }
 
+/// What a request does where there is no room for it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::upstream) enum Line {
+    /// It waits in line, for as long as it may.
+    Joined,
+    /// It is refused at once.
+    Passed,
+}
+
 impl<B: Backend<Plan>> Ledger<B> {
     /// What to reserve for such a request.
     pub(in crate::upstream) fn cost(&self, estimate: &Estimate) -> Cost {
@@ -90,9 +99,16 @@ impl<B: Backend<Plan>> Ledger<B> {
         estimate: Estimate,
         ask: Ask,
         since: Instant,
+        line: Line,
     ) -> Result<Hold<B>, Rejection> {
         let max_wait = lock(&self.known).max_wait;
         let ask = ask.with_deadline(since, max_wait);
+        // Who is not to wait for room has its time for a turn all the same.
+        let latest = ask.its_deadline();
+        let ask = match line {
+            Line::Joined => ask,
+            Line::Passed => ask.max_wait(Duration::ZERO),
+        };
         self.board.current().await;
         let mut changes = self.board.changes();
         loop {
@@ -107,7 +123,7 @@ impl<B: Backend<Plan>> Ledger<B> {
             let admitted = admitted.map_err(|error| self.refused(error))?;
             self.note(&admitted);
             let taken = Taken::new(self, admitted.charge);
-            let turn = self.turn(&admitted, ask.its_deadline()).await;
+            let turn = self.turn(&admitted, latest).await;
             if let Some(begun) = self.watch.begin() {
                 taken.keep();
                 let ticket = lock(&self.standing).send(self.board.now(), admitted.charge.cost);
