@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures::future::{Either, select};
-use tokio::time::Instant;
+use tokio::{task::JoinHandle, time::Instant};
 
 use super::{
     expected::Expected,
@@ -124,14 +124,12 @@ impl<B: Backend<Plan>> Ledger<B> {
             self.note(&admitted);
             let taken = Taken::new(self, admitted.charge);
             let turn = self.turn(&admitted, latest).await;
-            if let Some(begun) = self.watch.begin() {
-                taken.keep();
+            // If not, a stop came while it was decided on.
+            if let Some(begun) = taken.begin().await {
                 let ticket = lock(&self.standing).send(self.board.now(), admitted.charge.cost);
                 self.observer.reserved(admitted.charge.cost, admitted.waited + turn);
                 return Ok(Hold::new(Arc::clone(self), admitted, estimate, ticket, begun));
             }
-            // A stop came while it was decided on.
-            drop(taken);
         }
     }
 
@@ -165,26 +163,30 @@ impl<B: Backend<Plan>> Ledger<B> {
         self.observer.settled(actual);
         self.allow_for(charge.cost, actual);
         if actual != charge.cost {
-            self.correct(charge, actual);
+            drop(self.correct(charge, actual));
         }
     }
 
     /// What was reserved is not used: its request was never sent.
     pub(super) fn withdraw(self: Arc<Self>, charge: Charge) {
         self.observer.settled(Cost::ZERO);
-        self.correct(charge, Cost::ZERO);
+        drop(self.correct(charge, Cost::ZERO));
     }
 
-    pub(super) fn correct(self: Arc<Self>, charge: Charge, actual: Cost) {
+    /// Corrects what was taken to what it came to. It is done whether what is returned is waited for or
+    /// not; `None`: it is done.
+    pub(super) fn correct(self: Arc<Self>, charge: Charge, actual: Cost) -> Option<JoinHandle<()>> {
         match self.limiter().settle(&self.key, &charge, actual).try_into_ready() {
-            Ok(_) => self.queue.rouse(&self.key),
+            Ok(_) => {
+                self.queue.rouse(&self.key);
+                None
+            }
             Err(settling) => {
-                if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-                    runtime.spawn(async move {
-                        drop(settling.await);
-                        self.queue.rouse(&self.key);
-                    });
-                }
+                let runtime = tokio::runtime::Handle::try_current().ok()?;
+                Some(runtime.spawn(async move {
+                    drop(settling.await);
+                    self.queue.rouse(&self.key);
+                }))
             }
         }
     }
