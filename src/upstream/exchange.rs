@@ -96,7 +96,7 @@ impl<S, B: Backend<Plan>, R, W> Exchange<S, B, R, W> {
             pool.prepare(member, &mut parts);
             let is_safe = parts.method.is_safe();
             hold.send();
-            let sent = pool.sent_by(member);
+            let sent = timer_now();
             let came = self.service.call(Request::from_parts(parts, body)).await;
             let (came, has_failed, stop) = match came {
                 Ok(response) => {

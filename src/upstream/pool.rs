@@ -137,13 +137,6 @@ impl<B: Backend<Plan>> Pool<B> {
         }
     }
 
-    /// A request is sent by this member: when.
-    pub(super) fn sent_by(&self, member: usize) -> Instant {
-        let now = timer_now();
-        self.members[member].health.asked(now);
-        now
-    }
-
     /// What was sent by this member then was answered, or its provider failed.
     pub(super) fn came_to(&self, member: usize, sent: Instant, has_failed: bool) {
         let health = &self.members[member].health;
@@ -161,16 +154,26 @@ impl<B: Backend<Plan>> Pool<B> {
         question: &Question<'_>,
         tried: &[usize],
     ) -> Result<Sendable<B>, Rejection> {
-        let now = timer_now();
-        let rests = |member: &usize| self.members[*member].health.rests(now);
-        let (resting, well): (Vec<_>, Vec<_>) = self.accounts(tried).into_iter().partition(rests);
-        if well.is_empty() {
-            return self.admit_by(question, resting).await;
-        }
-        match self.admit_by(question, well).await {
-            // Better one that may not answer than none.
-            Err(_) if !resting.is_empty() => self.admit_by(question, resting).await,
-            admitted => admitted,
+        loop {
+            let now = timer_now();
+            let rests = |member: &usize| self.members[*member].health.rests(now);
+            let accounts = self.accounts(tried).into_iter();
+            let (resting, well): (Vec<_>, Vec<_>) = accounts.partition(rests);
+            if well.is_empty() {
+                return self.admit_by(question, resting).await;
+            }
+            match self.admit_by(question, well).await {
+                Ok(sendable) => {
+                    if self.members[sendable.member].health.takes(timer_now()) {
+                        return Ok(sendable);
+                    }
+                    // It failed while this one waited for it, or another tries it by now: what was
+                    // held comes back, and one that is well is looked for anew.
+                }
+                // Better one that may not answer than none.
+                Err(_) if !resting.is_empty() => return self.admit_by(question, resting).await,
+                Err(rejection) => return Err(rejection),
+            }
         }
     }
 
