@@ -141,6 +141,10 @@ impl<B: Backend<Plan>, R, W> UpstreamLayer<B, R, W> {
     ///
     /// While another account can be asked, one that failed rests: for a second, twice as long after each
     /// further failure, for a minute at the most. Then one request tries it.
+    ///
+    /// A provider that does not answer at all has not failed until the inner service says so: put a timeout
+    /// **inside** of this layer, around each call. One outside drops the request with all that was to come
+    /// of it, so nobody else is asked, and the account does not rest.
     pub fn fail_over(self) -> Self
     where
         R: Clone,
