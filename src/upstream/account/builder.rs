@@ -152,7 +152,8 @@ impl<B> AccountBuilder<B> {
 
     /// How long a stop may be that an answer tells; 25 hours unless told otherwise. A longer one is cut to
     /// that, here and for all that share the [board](Self::board): a provider that says by mistake to come
-    /// back in a year stops the fleet for a day, and is asked again then. One that no waiting ends, and what is
+    /// back in a year stops the fleet for a day, and is asked again then. So is one whose cap of a week is used up:
+    /// one call a day is refused, unless this is a week. One that no waiting ends, and what is
     /// [stopped by hand](Account::halt), is not cut.
     pub fn max_stop(mut self, max_stop: Duration) -> Self {
         self.settings.max_stop = max_stop;
