@@ -80,7 +80,8 @@ async fn is_used_and_not_exceeded(spread: Spread, seed: u64) {
 /// Twelve seconds, or as long as it takes to see what does not depend on the beginning.
 fn time() -> Duration {
     let longer = std::env::var("FLEET_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
-    Duration::from_secs(longer.unwrap_or(12))
+    // What is steady begins behind the first window.
+    Duration::from_secs(longer.unwrap_or(12)).max(2 * WINDOW)
 }
 
 #[tokio::test(flavor = "multi_thread")]
