@@ -14,8 +14,8 @@ use crate::{
     servers::Standalone,
 };
 
-/// Of calls as they are here two or three a second have room, so that they go a fifth of a second apart when
-/// little is left. A refusal is known to all in some milliseconds.
+/// Of calls as they are here two or three a second have room, so that they go a fifth of a second
+/// apart when little is left. A refusal is known to all in some milliseconds.
 const TOKENS: u64 = 10_000;
 const WINDOW: Duration = Duration::from_secs(10);
 /// All that there was is used by then: it was asked for four times over.
@@ -41,9 +41,9 @@ fn adapted(network: &Network) -> bool {
     refused.len() <= MOST_REFUSED && refused.iter().all(|refused| refused.sent < known)
 }
 
-/// How many are refused when a limit falls: one, and those that go until it is known. That takes longest
-/// on a machine that runs all tests at once; one whose figures are read has nothing else to do. Exactly, the
-/// simulated fleet says it.
+/// How many are refused when a limit falls: one, and those that go until it is known. That takes
+/// longest on a machine that runs all tests at once; one whose figures are read has nothing else to
+/// do. Exactly, the simulated fleet says it.
 fn most_refused() -> usize {
     if std::env::var_os("FLEET_SECONDS").is_some() { 1 } else { 1 + IN_THE_NEWS }
 }
@@ -58,7 +58,8 @@ async fn is_halved(told: Told, spread: Spread) {
         .build();
     let setup = Setup {
         limits: vec![("tokens", Quota::new(TOKENS, WINDOW).expect("a window"))],
-        // As where all that is used is measured: a machine that runs all tests at once stalls for so long.
+        // As where all that is used is measured: a machine that runs all tests at once stalls for
+        // so long.
         jitter: Duration::from_millis(400),
     };
     let network = Network::none(&upstream);
@@ -134,8 +135,8 @@ async fn after_a_refusal_for_the_day_nothing_is_sent() {
     }
 }
 
-/// Others have used some of it, which no answer says: what is left by all that is known is little then, and
-/// goes in turns.
+/// Others have used some of it, which no answer says: what is left by all that is known is little
+/// then, and goes in turns.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_day_that_is_over_too_soon_costs_one_refusal_and_one_call_more_at_most() {
     let server = Standalone::start();

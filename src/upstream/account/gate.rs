@@ -47,8 +47,8 @@ struct Pace {
     in_progress: u64,
     /// How many of those there may be, where the provider limits them.
     most: Option<u64>,
-    /// Requests that were let through to the limits and are decided on, for as long as that should take:
-    /// else a whole line would be let through where one may go.
+    /// Requests that were let through to the limits and are decided on, for as long as that should
+    /// take: else a whole line would be let through where one may go.
     let_through: u32,
     let_through_at: Timestamp,
     /// Those that were admitted then and have not begun yet.
@@ -175,8 +175,8 @@ impl Watch {
         pace.try_out();
     }
 
-    /// Slows down if the provider was overloaded since it was last asked, whoever was told. An overload that
-    /// is heard of again, from another instance or from a server, is the same one.
+    /// Slows down if the provider was overloaded since it was last asked, whoever was told. An
+    /// overload that is heard of again, from another instance or from a server, is the same one.
     pub(super) fn heed(&self) {
         let told = [&*self.quota, ALL].into_iter().filter_map(|quota| self.board.overload(quota));
         let Some(told) = told.max() else { return };
@@ -200,8 +200,8 @@ impl Pace {
             || self.most.is_some_and(|most| is_reached(most, self.in_progress))
     }
 
-    /// The requests that were let through and are decided on. What became of one of some time ago, which a
-    /// limit may have refused, nobody knows.
+    /// The requests that were let through and are decided on. What became of one of some time ago,
+    /// which a limit may have refused, nobody knows.
     fn decided_on(&self, now: Timestamp) -> u32 {
         let is_recent = now.saturating_since(self.let_through_at) < COMES;
         if is_recent { self.let_through } else { 0 }

@@ -92,8 +92,8 @@ impl<B: Backend<Plan>> Ledger<B> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped while it waits it gives its place back, or what it is granted; so does a hold that is dropped
-    /// before its request is [sent](Hold::send). Later it counts as reserved.
+    /// Dropped while it waits it gives its place back, or what it is granted; so does a hold that
+    /// is dropped before its request is [sent](Hold::send). Later it counts as reserved.
     pub(in crate::upstream) async fn admit(
         self: &Arc<Self>,
         estimate: Estimate,
@@ -173,8 +173,8 @@ impl<B: Backend<Plan>> Ledger<B> {
         drop(self.correct(charge, Cost::ZERO));
     }
 
-    /// Corrects what was taken to what it came to. It is done whether what is returned is waited for or
-    /// not; `None`: it is done.
+    /// Corrects what was taken to what it came to. It is done whether what is returned is waited
+    /// for or not; `None`: it is done.
     pub(super) fn correct(self: Arc<Self>, charge: Charge, actual: Cost) -> Option<JoinHandle<()>> {
         match self.limiter().settle(&self.key, &charge, actual).try_into_ready() {
             Ok(_) => {
@@ -206,8 +206,8 @@ impl<B: Backend<Plan>> Ledger<B> {
     }
 
     /// The most that the limits ever have. What is left for others' answers makes no request too large that
-    /// fits otherwise: it gives way, from the first such request on. One that fits in no case changes
-    /// nothing.
+    /// fits otherwise: it gives way, from the first such request on. One that fits in no case
+    /// changes nothing.
     fn capacity_for(&self, reserved: Cost) -> Cost {
         let mut known = lock(&self.known);
         let capacity = known.rules.plan.capacity();

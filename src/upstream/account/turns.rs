@@ -1,9 +1,9 @@
 //! The turns that the requests of a fleet take while little of a limit is left.
 //!
-//! Should a provider refuse though there was room by all that was known, those are refused as well that are on
-//! their way to it then. So where that is likeliest, no two go close together: what is refused beside the first
-//! is no more than goes in the time that a refusal takes to be known. The line of the turns is kept where
-//! the quota is, and so is one for all who share it.
+//! Should a provider refuse though there was room by all that was known, those are refused as well
+//! that are on their way to it then. So where that is likeliest, no two go close together: what is
+//! refused beside the first is no more than goes in the time that a refusal takes to be known. The
+//! line of the turns is kept where the quota is, and so is one for all who share it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -68,8 +68,9 @@ impl<B: Backend<Plan>> Drop for Taken<'_, B> {
 }
 
 impl<B: Backend<Plan>> Ledger<B> {
-    /// Waits for the turn of a request that was admitted, where such go in turns now, and says for how long.
-    /// Nobody is refused for it, nor held up beyond `latest`: who has no time left for a turn goes at once.
+    /// Waits for the turn of a request that was admitted, where such go in turns now, and says for
+    /// how long. Nobody is refused for it, nor held up beyond `latest`: who has no time left for a
+    /// turn goes at once.
     pub(super) async fn turn(&self, admitted: &Admitted, latest: Option<Instant>) -> Duration {
         let Some(plan) = self.turns(admitted).and_then(|turns| turns.plan(latest)) else {
             return Duration::ZERO;
@@ -86,9 +87,9 @@ impl<B: Backend<Plan>> Ledger<B> {
         }
     }
 
-    /// How far apart requests go while little is left of the limit that is nearest to refusing: at twice the
-    /// rate at which there is room for such calls, so that all is used, and no further than a refusal
-    /// takes to come.
+    /// How far apart requests go while little is left of the limit that is nearest to refusing: at
+    /// twice the rate at which there is room for such calls, so that all is used, and no further
+    /// than a refusal takes to come.
     fn turns(&self, Admitted { snapshot, charge, .. }: &Admitted) -> Option<Turns> {
         if snapshot.limit / LITTLE < snapshot.remaining {
             return None;
@@ -102,8 +103,8 @@ impl<B: Backend<Plan>> Ledger<B> {
         }
         let nanos = placed.window.as_nanos() * u128::from(usual) / u128::from(limit) / 2;
         let apart = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-        // What was counted leaves a window here when it did so in time at the provider, and jitter is all
-        // that is allowed for. A bucket has what comes back meanwhile.
+        // What was counted leaves a window here when it did so in time at the provider, and jitter
+        // is all that is allowed for. A bucket has what comes back meanwhile.
         let longest = (!placed.refills).then_some(self.jitter);
         // A shorter one would only cost what timers cost: an answer takes as long.
         let turns = Turns { apart: apart.min(MOST_APART), longest };
@@ -126,7 +127,8 @@ impl Turns {
 
 /// A part of a limit that is little.
 const LITTLE: u64 = 10;
-/// More than so many calls are not few, however small a part they are: they would be held up for long.
+/// More than so many calls are not few, however small a part they are: they would be held up for
+/// long.
 const FEW: u64 = 32;
 /// Nobody is held up for the sake of a shorter time,
 const LEAST_APART: Duration = Duration::from_millis(10);

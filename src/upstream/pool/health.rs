@@ -24,8 +24,8 @@ impl Health {
         self.state().rests_until.is_some_and(|until| now < until)
     }
 
-    /// Whether it takes a request now. If it failed before, and has rested, that one tries it for all: it
-    /// rests for the others until it is known what comes of that.
+    /// Whether it takes a request now. If it failed before, and has rested, that one tries it for
+    /// all: it rests for the others until it is known what comes of that.
     pub(super) fn takes(&self, now: Instant) -> bool {
         let mut state = self.state();
         let is_resting = state.rests_until.is_some_and(|until| now < until);
