@@ -206,8 +206,8 @@ impl Running {
             }
         };
         tokio::join!(close(tenants), deferred);
-        // Answers that are kept are read by nobody's connection, and for a moment longer than these: what
-        // they come to begins to be written when they end.
+        // Answers that are kept are read by nobody's connection, and for a moment longer than
+        // these: what they come to begins to be written when they end.
         let _ = tokio::time::timeout(LEFT_ALONE, self.gateway.numbers.idle()).await;
         self.gateway.home.written().await;
         // Pages wait for the next second for ever: with whoever tells it they end.
@@ -257,5 +257,6 @@ const OPERATORS: NonZeroUsize = NonZeroUsize::new(256).expect("it is not zero");
 const FIRST_LOOK: Duration = Duration::from_millis(500);
 /// How long they may still look when all is done.
 const LOOKED_AT: Duration = Duration::from_secs(2);
-/// How long answers may go on that nobody waits for any more: longer than the memory of answers lets them.
+/// How long answers may go on that nobody waits for any more: longer than the memory of answers
+/// lets them.
 const LEFT_ALONE: Duration = Duration::from_secs(3);

@@ -36,8 +36,8 @@ pub struct Metering {
 }
 
 impl Metering {
-    /// Reads an answer with these fields. `is_safe`: it answers a request that only reads what is there, so
-    /// that an error in it is one of another time.
+    /// Reads an answer with these fields. `is_safe`: it answers a request that only reads what is
+    /// there, so that an error in it is one of another time.
     pub(super) fn new<B: Backend<Plan>>(
         hold: &Hold<B>,
         headers: &http::HeaderMap,

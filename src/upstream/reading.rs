@@ -82,9 +82,9 @@ impl UsageReading {
         Self::new(profile, Framing::Frames(Box::default()))
     }
 
-    /// Reads a body of the type that its fields tell. What is not an event stream is taken as JSON, but
-    /// only what says that it is JSON is looked at for an error: anything else may be a file of somebody
-    /// who has written one into it.
+    /// Reads a body of the type that its fields tell. What is not an event stream is taken as JSON,
+    /// but only what says that it is JSON is looked at for an error: anything else may be a file of
+    /// somebody who has written one into it.
     pub fn of(profile: &Profile, headers: &HeaderMap) -> Self {
         let kind = media_type(headers);
         if kind.eq_ignore_ascii_case(b"text/event-stream") {
@@ -110,7 +110,8 @@ impl UsageReading {
         }
     }
 
-    /// Takes nothing in the answer for an error of the call, as where it hands out what others wrote.
+    /// Takes nothing in the answer for an error of the call, as where it hands out what others
+    /// wrote.
     pub(super) fn without_errors(self) -> Self {
         Self { inside: Inside::closed(), ..self }
     }
@@ -155,8 +156,9 @@ impl UsageReading {
     /// passed, of any other body after [`cost`](Reading::cost) was asked. `sent` is when the request
     /// was sent, `received` when this part came.
     ///
-    /// A body that is no stream stops nobody for good, unless the profile has a rule for refusals with a
-    /// success: it is no event of the provider's, and what a model puts out may look like one.
+    /// A body that is no stream stops nobody for good, unless the profile has a rule for refusals
+    /// with a success: it is no event of the provider's, and what a model puts out may look like
+    /// one.
     ///
     /// ```
     /// use tower_quota::{reserve::Reading, time::Timestamp, upstream::{Class, Profile, UsageReading}};

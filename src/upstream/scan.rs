@@ -89,8 +89,8 @@ impl Scanner {
 
     /// Reads a part. `found` gets what the paths lead to: the target and the value.
     ///
-    /// Most texts and words are in one part from end to end: these are looked at where they are, and those that
-    /// nobody asks for are leapt over. Only what goes on in the next part is kept.
+    /// Most texts and words are in one part from end to end: these are looked at where they are,
+    /// and those that nobody asks for are leapt over. Only what goes on in the next part is kept.
     pub(super) fn data(
         &mut self,
         paths: &Paths,
@@ -187,7 +187,8 @@ impl Scanner {
         rest
     }
 
-    /// Counts through a part that nobody asks for: in it only texts matter, and what opens and closes.
+    /// Counts through a part that nobody asks for: in it only texts matter, and what opens and
+    /// closes.
     fn pass_over<'d>(&mut self, data: &'d [u8]) -> &'d [u8] {
         let mut left = data;
         while self.passed_over > 0 {

@@ -38,8 +38,8 @@ impl Expected {
         })
     }
 
-    /// Learns what a call came to, and how far that goes beyond what was reserved. How far is forgotten by
-    /// and by, as other calls do not go so far.
+    /// Learns what a call came to, and how far that goes beyond what was reserved. How far is
+    /// forgotten by and by, as other calls do not go so far.
     pub(super) fn settled(&mut self, reserved: Cost, actual: Cost) {
         self.beyond = by_dimension(self.beyond, |dimension, held| {
             let beyond = actual.get(dimension).saturating_sub(reserved.get(dimension));

@@ -237,9 +237,9 @@ fn refilling(limit: u64, window: Duration, slack: Slack) -> Rule {
     }
 }
 
-/// Never more than the limit in any window, wherever the provider's begin. It is the same algorithm for
-/// every limit, as one leaves no state to another: a limit that rises, or that instances know otherwise
-/// for a while, would forget what was used.
+/// Never more than the limit in any window, wherever the provider's begin. It is the same algorithm
+/// for every limit, as one leaves no state to another: a limit that rises, or that instances know
+/// otherwise for a while, would forget what was used.
 fn windowed(limit: u64, window: Duration, jitter: Duration) -> Rule {
     let window = SlidingWindow::new(quota(limit, window.saturating_add(jitter)));
     window.segments(SlidingWindow::MAX_SEGMENTS).unwrap_or(window).into()
@@ -250,9 +250,10 @@ fn quota(limit: u64, window: Duration) -> Quota {
     Quota::new(limit.min(Quota::MAX_LIMIT), window).unwrap_or(Quota::CLOSED)
 }
 
-/// A limit that nobody knows yet here: so much that it never binds. Others may know it: what is used of a
-/// window counts with theirs. A bucket without a rate would let what they have used drain at once, and
-/// what is used of a day without a limit may be their debt for many, so these have names of their own.
+/// A limit that nobody knows yet here: so much that it never binds. Others may know it: what is
+/// used of a window counts with theirs. A bucket without a rate would let what they have used drain
+/// at once, and what is used of a day without a limit may be their debt for many, so these have
+/// names of their own.
 fn unknown(shape: &LimitShape, window: Option<Duration>, jitter: Duration) -> (PolicyName, Rule) {
     match window {
         Some(window) if !shape.refills && shape.midnight.is_none() => {

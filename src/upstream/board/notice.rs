@@ -128,5 +128,6 @@ impl Notice {
 
 /// Two ends of stops that are no further apart are the same.
 const SAME: Duration = Duration::from_millis(20);
-/// How long after its end an overload is a reason to begin slowly, for who has sent nothing meanwhile.
+/// How long after its end an overload is a reason to begin slowly, for who has sent nothing
+/// meanwhile.
 const RECENT: Duration = Duration::from_secs(60);

@@ -38,8 +38,8 @@ impl Board {
     ///
     /// The instances' clocks need not agree. Nothing secret is in it. The key is `tq:`, the name and
     /// `:board`, and so is the channel: an ACL has to allow both, and beside what
-    /// [decisions](crate::guide::redis) need `+hget +hset +hdel +hkeys +hgetall +pttl +pexpire +publish
-    /// +subscribe`.
+    /// [decisions](crate::guide::redis) need `+hget +hset +hdel +hkeys +hgetall +pttl +pexpire
+    /// +publish +subscribe`.
     ///
     /// ```no_run
     /// # fn board() -> Result<tower_quota::upstream::Board, Box<dyn std::error::Error>> {

@@ -161,8 +161,9 @@ fn field(post: &Post) -> String {
     }
 }
 
-/// A field for all that makes two limits one but for when they were told: of one field the later stays, and
-/// what holds follows from all of them. Whatever is in the names, two of them are two fields.
+/// A field for all that makes two limits one but for when they were told: of one field the later
+/// stays, and what holds follows from all of them. Whatever is in the names, two of them are two
+/// fields.
 fn limit_field(quota: &str, limit: &KnownLimit) -> String {
     let KnownLimit { name, dimension, limit, window, source, instead_of, .. } = limit;
     let number =
