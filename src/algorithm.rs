@@ -175,7 +175,8 @@ pub trait Algorithm: Clone + Debug + PartialEq + Send + Sync + 'static {
     /// it does, it must decide as [`decide`](Self::decide) would on the
     /// [unpacked](Self::unpack) state, and tell no next word where that would leave the state.
     /// `None` means that the word can do no more, and the store unpacks it. [`u64::MAX`] is no word:
-    /// it is never the next one, and nothing is made of it but `None`.
+    /// none is asked about it, and where it is the next one the store unpacks the state, as it may
+    /// where the next one is 2⁶³ or more.
     ///
     /// It is asked only where [`unpack`](Self::unpack) knows what zero stands for.
     fn decide_packed(

@@ -34,7 +34,7 @@ impl Meter {
             return Some(((units > 0).then_some(next), Ok(after)));
         }
         let before = Standing { used: after.used - need, ..after };
-        if before.used > self.full && self.is_of_another_time(word, before.used) {
+        if before.used > self.full && self.has_gone_back(before.used) {
             return None;
         }
         Some((None, Err(self.refused(before, now, self.full.checked_sub(need)))))
@@ -71,13 +71,6 @@ impl Meter {
         MeterState { at: now, used, unit: self.unit }
     }
 
-    /// What to make of a word by which more is in use than there can be: it is none, or the clock has
-    /// gone back.
-    #[cold]
-    const fn is_of_another_time(&self, word: u64, used: u64) -> bool {
-        word == u64::MAX || self.has_gone_back(used)
-    }
-
     /// Whether the clock must have gone back by more than a second for so much to seem in use: a
     /// packed state has no debt. By less it may only be that of another thread.
     const fn has_gone_back(&self, used: u64) -> bool {
@@ -92,7 +85,7 @@ impl Meter {
     }
 
     /// What drained, if that is less than half of what a word holds. A meter holds a quarter of it at
-    /// the most, so that no next word is [`u64::MAX`] and nobody has to look.
+    /// the most, so that no next word is [`u64::MAX`].
     #[inline(always)]
     fn drained_since(&self, origin: Timestamp, now: Timestamp) -> Option<u64> {
         let nanos = now.as_nanos().wrapping_sub(origin.as_nanos()).cast_signed();
