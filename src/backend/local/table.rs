@@ -262,7 +262,10 @@ impl<A: Algorithm> Table<A> {
             let counting = counting.filter(|(_, state)| algorithm.idle_at(state) > now);
             busiest.extend(counting.map(|(hash, mut state)| {
                 let peek = algorithm.answer(&mut state, now, &Demand::peek(Cost::ZERO));
-                KeyUsage { key: shard.name(hash), id: hash, snapshot: peek.snapshot() }
+                // Whoever saw the table's own hashes, or their order, could learn to choose keys that
+                // meet in it.
+                let id = self.ids.hash_one(hash);
+                KeyUsage { key: shard.name(hash), id, snapshot: peek.snapshot() }
             }));
             // Never more than one shard's worth beyond what was asked for.
             if busiest.len() > count {
@@ -271,10 +274,6 @@ impl<A: Algorithm> Table<A> {
             }
         }
         busiest.sort_by(by_use);
-        // Whoever saw the table's own hashes could learn to choose keys that meet in it.
-        for usage in &mut busiest {
-            usage.id = self.ids.hash_one(usage.id);
-        }
         busiest
     }
 
@@ -366,7 +365,7 @@ fn by_use(one: &KeyUsage, other: &KeyUsage) -> std::cmp::Ordering {
     let left = |part: &KeyUsage, whole: &KeyUsage| {
         u128::from(part.snapshot.remaining) * u128::from(whole.snapshot.limit)
     };
-    left(one, other).cmp(&left(other, one))
+    left(one, other).cmp(&left(other, one)).then(one.id.cmp(&other.id))
 }
 
 /// A hasher whose seeds come from the operating system's randomness, so that nobody can choose
