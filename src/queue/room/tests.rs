@@ -106,8 +106,8 @@ proptest! {
             }
             let before: Vec<usize> = (0..6).map(|flow| line.waiters_of(flow)).collect();
             let own = before[flow as usize] + 1;
-            let most = (0..6).filter(|&other| other != flow).map(|other| before[other as usize]).max();
-            let most = most.expect("five others");
+            let others = (0..6).filter(|&other| other != flow);
+            let most = others.map(|other| before[other as usize]).max().expect("five others");
             match line.come(flow, 1, 1) {
                 Ok(gone) => {
                     prop_assert!(line.schedule.len() <= waiters);
