@@ -122,8 +122,8 @@ macro_rules! shared_layer_items {
                 self.limiter.clone()
             }
 
-            /// Looks for settings that cannot be meant. [`layer`](tower_layer::Layer::layer) does it
-            /// too, but can only report what it finds.
+            /// Looks for settings that cannot be meant. [`layer`](tower_layer::Layer::layer) does
+            /// it too, but can only report what it finds.
             ///
             /// # Errors
             ///

@@ -35,11 +35,11 @@ use crate::{
 ///
 /// A text that is not the name of a header names one that no request has.
 ///
-/// **Not for the client's address.** `X-Forwarded-For`, `X-Real-IP`, `CF-Connecting-IP` and their like
-/// say whatever the client wrote, unless it came by a proxy that replaces them: whoever writes another
-/// address each time has no limit. [`ClientAddr::behind`](super::ClientAddr::behind) believes them
-/// where a trusted proxy stands. A key of such a header is reported when the first one is made, wherever it
-/// ends up, and [`HeaderKey::check`] finds it.
+/// **Not for the client's address.** `X-Forwarded-For`, `X-Real-IP`, `CF-Connecting-IP` and their
+/// like say whatever the client wrote, unless it came by a proxy that replaces them: whoever writes
+/// another address each time has no limit. [`ClientAddr::behind`](super::ClientAddr::behind)
+/// believes them where a trusted proxy stands. A key of such a header is reported when the first
+/// one is made, wherever it ends up, and [`HeaderKey::check`] finds it.
 pub fn header(name: impl TryInto<HeaderName>) -> HeaderKey {
     let key = HeaderKey { name: name.try_into().ok(), public: false };
     if let Err(error) = key.check()
@@ -107,8 +107,8 @@ impl HeaderKey {
     }
 
     /// Looks for a header that cannot be meant. [`header`] does it too, but can only report what it
-    /// finds, once for each header: an `ERROR` event, or without feature `tracing` a line on standard
-    /// error in debug builds.
+    /// finds, once for each header: an `ERROR` event, or without feature `tracing` a line on
+    /// standard error in debug builds.
     ///
     /// ```
     /// use tower_quota::http::header;
@@ -131,8 +131,8 @@ impl HeaderKey {
         }
     }
 
-    /// Whether the first key of this address header is being made: one that is made for each request
-    /// would fill the log.
+    /// Whether the first key of this address header is being made: one that is made for each
+    /// request would fill the log.
     fn is_news(&self) -> bool {
         let name = self.name.as_ref().map(HeaderName::as_str);
         let place = ADDRESS_HEADERS.iter().position(|header| Some(*header) == name);

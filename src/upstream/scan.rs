@@ -9,10 +9,10 @@ use super::paths::Paths;
 
 /// Finds values in JSON as it passes, without keeping it.
 ///
-/// It keeps a key or a text up to [`MAX_TEXT`] bytes, unless it is told otherwise, and [`MAX_DEPTH`]
-/// levels; a deeper part is passed over. It does not judge the JSON: of a text that is none it finds nothing, or something
-/// that is not there, but it never fails. Values that follow one another are read one after the
-/// other.
+/// It keeps a key or a text up to [`MAX_TEXT`] bytes, unless it is told otherwise, and
+/// [`MAX_DEPTH`] levels; a deeper part is passed over. It does not judge the JSON: of a text that
+/// is none it finds nothing, or something that is not there, but it never fails. Values that follow
+/// one another are read one after the other.
 #[derive(Clone, Debug)]
 pub(super) struct Scanner {
     levels: Vec<Level>,
@@ -90,8 +90,8 @@ impl Scanner {
 
     /// Reads a part. `found` gets what the paths lead to: the target and the value.
     ///
-    /// Most texts and words are in one part from end to end: these are looked at where they are, and those that
-    /// nobody asks for are leapt over. Only what goes on in the next part is kept.
+    /// Most texts and words are in one part from end to end: these are looked at where they are,
+    /// and those that nobody asks for are leapt over. Only what goes on in the next part is kept.
     pub(super) fn data(
         &mut self,
         paths: &Paths,
@@ -188,7 +188,8 @@ impl Scanner {
         rest
     }
 
-    /// Counts through a part that nobody asks for: in it only texts matter, and what opens and closes.
+    /// Counts through a part that nobody asks for: in it only texts matter, and what opens and
+    /// closes.
     fn pass_over<'d>(&mut self, data: &'d [u8]) -> &'d [u8] {
         let mut left = data;
         while self.passed_over > 0 {

@@ -34,8 +34,8 @@ impl<A: Algorithm> Slot<A> {
         Self { word: Alone(AtomicU64::new(0)), meaning: OnceLock::new(), moved: Mutex::new(None) }
     }
 
-    /// Takes `cost` from the word, if that can be done at the first attempt and `view` has a use for
-    /// the decision.
+    /// Takes `cost` from the word, if that can be done at the first attempt and `view` has a use
+    /// for the decision.
     #[inline(always)]
     pub(super) fn decide_at_once<T>(
         &self,

@@ -91,8 +91,8 @@ fn a_flow_is_bounded_where_flows_are_told_apart_and_nowhere_else() {
 }
 
 proptest! {
-    /// A line of equals is never longer than it may be, and refuses a flow only if it would get more
-    /// than any other has.
+    /// A line of equals is never longer than it may be, and refuses a flow only if it would get
+    /// more than any other has.
     #[test]
     fn nobody_is_kept_out_by_those_who_have_more(
         waiters in 1..12_usize,

@@ -1,5 +1,5 @@
-//! A limit that falls, and what it costs. Calls that have left cannot be called back; but nobody starts
-//! another when the first refusal is known.
+//! A limit that falls, and what it costs. Calls that have left cannot be called back; but nobody
+//! starts another when the first refusal is known.
 
 use std::time::Duration;
 
@@ -71,9 +71,11 @@ async fn falls(
 /// What is asked of a fleet, and how far away the provider is.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
-    /// Calls of which six a second have room, and ways there and back of up to three tenths of a second.
+    /// Calls of which six a second have room, and ways there and back of up to three tenths of a
+    /// second.
     Small,
-    /// As it is with most: calls of which one a second has room, and a tenth of a second there and back.
+    /// As it is with most: calls of which one a second has room, and a tenth of a second there and
+    /// back.
     Large,
 }
 
@@ -102,8 +104,8 @@ impl Kind {
         }
     }
 
-    /// The calls that are refused: the first, and those that go in the time that it takes to be known. In
-    /// turns, those are none where calls are further apart than that.
+    /// The calls that are refused: the first, and those that go in the time that it takes to be
+    /// known. In turns, those are none where calls are further apart than that.
     const fn refused(self) -> usize {
         match self {
             Self::Small => 3,
@@ -138,8 +140,8 @@ async fn halved_in_all_ways(told: Told) {
         halved(Kind::Small, told, Spread::Even, seed).await;
         halved(Kind::Small, told, Spread::Skewed, seed).await;
     }
-    // With these arrivals little is left when the limit falls. A burst into a bucket that has room is another case:
-    // all of it is under way at once.
+    // With these arrivals little is left when the limit falls. A burst into a bucket that has room
+    // is another case: all of it is under way at once.
     halved(Kind::Large, told, Spread::Even, 1).await;
     halved(Kind::Large, told, Spread::Skewed, 1).await;
 }
@@ -189,8 +191,8 @@ async fn after_a_refusal_for_the_day_no_call_starts() {
 const LARGEST_BURST: usize = 20;
 const DAY_NANOS: u64 = 86_400_000_000_000;
 
-/// Somebody else uses the account too, so that its day is over sooner than is known here: what is left of it by
-/// all that is known is little then, and goes in turns.
+/// Somebody else uses the account too, so that its day is over sooner than is known here: what is
+/// left of it by all that is known is little then, and goes in turns.
 #[tokio::test(start_paused = true)]
 async fn a_day_that_is_over_too_soon_costs_one_refusal_and_one_call_more_at_most() {
     for (seed, spread) in [(1, Spread::Even), (2, Spread::Skewed)] {
