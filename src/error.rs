@@ -8,7 +8,7 @@ use std::{error::Error, fmt, sync::Arc, time::Duration};
 pub enum ConfigError {
     /// The largest cost does not fit in the limit, so such a request is refused for ever.
     CostAboveCapacity {
-        /// The largest cost that the layer's cost says it has.
+        /// The most that a request may cost: the same for each, or what `largest_cost` said.
         cost: u64,
         /// The most that the limit ever holds.
         capacity: u64,
@@ -130,10 +130,12 @@ impl fmt::Display for ConfigError {
             ),
             Self::ForgeableHeader { header } => write!(
                 f,
-                "`{header}` is a key, but any client can write it, and so have a quota of its own for \
-                 each request: write `ClientAddr::new()`, or behind proxies \
-                 `ClientAddr::behind(TrustedProxies::parse([\"10.0.0.0/8\"])?)` with their networks, \
-                 and tell it the header by `.header(ProxyHeader::Single(..))` if it holds one address"
+                "`{header}` is a key, but any client can write it, and so have a quota of its own \
+                 for each request: write `ClientAddr::new()`, or behind proxies \
+                 `ClientAddr::behind(TrustedProxies::parse([\"10.0.0.0/8\"])?)` with their \
+                 networks, and tell it the header that they write by `.header(..)`: \
+                 `ProxyHeader::XForwardedFor` or `ProxyHeader::Forwarded`, the lists it reads, or \
+                 `ProxyHeader::Single(..)` for one that holds one address"
             ),
             Self::DuplicateName { name } => write!(
                 f,
@@ -143,8 +145,8 @@ impl fmt::Display for ConfigError {
             Self::LimitApart { name } => write!(
                 f,
                 "the limit {name:?} is apart: it does not bind ordinary requests, so nothing would \
-                 count it; send those that it binds by an account of their own, whose profile has it \
-                 without `apart`"
+                 count it; send those that it binds by an account of their own, whose profile has \
+                 it without `apart`"
             ),
             Self::LimitOutOfRange { limit, largest } => {
                 write!(f, "a limit of {limit} is above the largest, {largest}")

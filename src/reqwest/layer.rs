@@ -72,8 +72,8 @@ impl<L> LayerMiddleware<L> {
 impl<L, B> Middleware for LayerMiddleware<L>
 where
     L: Layer<Onward> + Send + Sync + 'static,
-    L::Service: Service<http::Request<Body>, Response = http::Response<B>, Error: Into<BoxError> + Send>
-        + Send,
+    L::Service: Service<http::Request<Body>, Response = http::Response<B>> + Send,
+    <L::Service as Service<http::Request<Body>>>::Error: Into<BoxError> + Send,
     <L::Service as Service<http::Request<Body>>>::Future: Send,
     B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Sync + 'static,
 {

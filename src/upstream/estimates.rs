@@ -42,8 +42,8 @@ impl Counter {
 pub(super) struct Estimates(Vec<(Profile, Estimate)>);
 
 impl Estimates {
-    /// Estimates a request by each of these profiles. With a tokenizer a long text is counted on a thread
-    /// that may block, as long as not too many are.
+    /// Estimates a request by each of these profiles. With a tokenizer a long text is counted on a
+    /// thread that may block, as long as not too many are.
     pub(super) async fn of(
         profiles: impl Iterator<Item = &Profile>,
         counter: Option<&Counter>,

@@ -98,7 +98,8 @@ impl Pending {
     }
 }
 
-/// What a server has, its time being `then` where it is `now` here. What cannot be read is passed over.
+/// What a server has, its time being `then` where it is `now` here. What cannot be read is passed
+/// over.
 pub(super) fn read(fields: &[Vec<u8>], then: i64, now: Timestamp) -> Vec<Post> {
     let values = fields.iter().skip(1).step_by(2);
     values.filter_map(|value| read_one(value, then, now)).collect()

@@ -1,5 +1,5 @@
-//! A limit that falls, and what it costs. Calls that have left cannot be called back; but nobody starts
-//! another when the first refusal is known.
+//! A limit that falls, and what it costs. Calls that have left cannot be called back; but nobody
+//! starts another when the first refusal is known.
 
 use std::time::Duration;
 

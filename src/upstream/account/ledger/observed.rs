@@ -137,9 +137,9 @@ impl<B: Backend<Plan>> Ledger<B> {
         self.limiter().backend().decide(&rules.plan, &self.key, &demand).detach();
     }
 
-    /// Infers a limit that is lower than all that was told of it, as nothing else explains the refusal:
-    /// in a bucket that refills, the missing part is what refills in the wait. A tenth is taken off for
-    /// what is counted here and not there.
+    /// Infers a limit that is lower than all that was told of it, as nothing else explains the
+    /// refusal: in a bucket that refills, the missing part is what refills in the wait. A tenth is
+    /// taken off for what is counted here and not there.
     fn infer(
         &self,
         cost: Cost,
