@@ -37,12 +37,13 @@ use crate::{
 
 /// Keeps calls until their turn comes, and their answers until they are fetched.
 pub(crate) struct Later {
-    wrap: Box<dyn Fn(&Line, Next) -> Next + Send + Sync>,
+    wrap: Wrap,
     results: Box<dyn Fn(&Line) -> Next + Send + Sync>,
     counts: CountAll,
     run: Mutex<Option<RunAll>>,
 }
 
+type Wrap = Box<dyn Fn(&Line, Next) -> Next + Send + Sync>;
 type CountAll = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Option<Counts>> + Send>> + Send + Sync>;
 type RunAll = Box<dyn FnOnce(Next, End) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 type End = Pin<Box<dyn Future<Output = ()> + Send>>;
