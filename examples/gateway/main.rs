@@ -125,7 +125,8 @@ struct Running {
     tenants: SocketAddr,
     page: SocketAddr,
     gateway: Arc<Gateway>,
-    looks: [JoinHandle<()>; 2],
+    lookout: JoinHandle<()>,
+    look: JoinHandle<()>,
     doors: [(watch::Sender<bool>, JoinHandle<()>); 2],
     runner: (watch::Sender<bool>, JoinHandle<()>),
 }
@@ -141,7 +142,7 @@ impl Running {
         let (tenants, page) = (listeners.0.local_addr()?, listeners.1.local_addr()?);
         // The first that is told is whole, if that does not take long.
         let _ = tokio::time::timeout(FIRST_LOOK, gateway.lookout.look(&gateway)).await;
-        let watching = tokio::spawn(Lookout::run(Arc::clone(&gateway)));
+        let lookout = tokio::spawn(Lookout::run(Arc::clone(&gateway)));
         let (ticks, ticking) = watch::channel(status::status(&gateway).to_string().into());
         let look = tokio::spawn(page::look(Arc::clone(&gateway), ticks));
         let open = |door: Door, listener| {
@@ -164,7 +165,7 @@ impl Running {
         let (end, mut ended) = watch::channel(false);
         let end_of_runner = Box::pin(async move { drop(ended.changed().await) });
         let runner = tokio::spawn(deferral::Later::run(Arc::clone(&gateway), end_of_runner));
-        Ok(Self { tenants, page, gateway, looks: [watching, look], doors, runner: (end, runner) })
+        Ok(Self { tenants, page, gateway, lookout, look, doors, runner: (end, runner) })
     }
 
     /// Waits until a door is closed that nobody has closed.
@@ -209,9 +210,11 @@ impl Running {
         // Answers that are kept are read by nobody's connection, and for a moment longer than
         // these: what they come to begins to be written when they end.
         let _ = tokio::time::timeout(LEFT_ALONE, self.gateway.numbers.idle()).await;
+        // It asks the server too, and nobody has to wait for that.
+        self.lookout.abort();
         self.gateway.home.written().await;
         // Pages wait for the next second for ever: with whoever tells it they end.
-        self.looks.iter().for_each(JoinHandle::abort);
+        self.look.abort();
         close(operators).await;
     }
 }

@@ -1,6 +1,8 @@
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use reqwest::{Client, Method};
@@ -81,6 +83,17 @@ impl Browser {
         text.as_str().unwrap_or_default().to_owned()
     }
 
+    /// Ends the session, and with it the browser. Without a runtime: one may be on its way out.
+    fn quit(&self) -> io::Result<usize> {
+        let address = self.session.trim_start_matches("http://");
+        let (host, path) = address.split_once('/').unwrap_or((address, ""));
+        let mut driver = TcpStream::connect(host)?;
+        driver.set_read_timeout(Some(Duration::from_secs(10)))?;
+        write!(driver, "DELETE /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+        // It answers when the browser is gone.
+        driver.read(&mut [0])
+    }
+
     async fn call(&self, method: Method, path: &str, body: Value) -> Value {
         let request = self.client.request(method, format!("{}{path}", self.session)).json(&body);
         let answer = request.send().await.expect("the browser answers");
@@ -91,7 +104,8 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // With the driver's own end the browser ends.
+        // The driver's own end leaves the browser behind, at times.
+        drop(self.quit());
         let ended = Command::new("kill").args(["-TERM", &self.driver.id().to_string()]).status();
         drop(ended);
         drop(self.driver.wait());
