@@ -37,14 +37,15 @@ use crate::{
 
 /// Keeps calls until their turn comes, and their answers until they are fetched.
 pub(crate) struct Later {
-    wrap: Wrap,
-    results: Box<dyn Fn(&Line) -> Next + Send + Sync>,
-    counts: CountAll,
+    wrap: Box<Wrap>,
+    results: Box<Results>,
+    counts: Box<CountAll>,
     run: Mutex<Option<RunAll>>,
 }
 
-type Wrap = Box<dyn Fn(&Line, Next) -> Next + Send + Sync>;
-type CountAll = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Option<Counts>> + Send>> + Send + Sync>;
+type Wrap = dyn Fn(&Line, Next) -> Next + Send + Sync;
+type Results = dyn Fn(&Line) -> Next + Send + Sync;
+type CountAll = dyn Fn() -> Pin<Box<dyn Future<Output = Option<Counts>> + Send>> + Send + Sync;
 type RunAll = Box<dyn FnOnce(Next, End) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 type End = Pin<Box<dyn Future<Output = ()> + Send>>;
 

@@ -7,11 +7,12 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, Output, Stdio},
     sync::OnceLock,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use reqwest::StatusCode;
 use serde_json::json;
+use tokio::time::Instant;
 use tonic::Code;
 use tower_quota::quota_service::envoy::proto;
 
