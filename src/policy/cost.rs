@@ -61,6 +61,7 @@ pub(crate) struct LargestCost {
 
 impl LargestCost {
     /// Takes note that no more than this may start together, however much the limit holds.
+    #[cfg(feature = "local")]
     pub(crate) const fn at_once(self, most: Cost) -> Self {
         Self { at_once: Some(most), ..self }
     }
