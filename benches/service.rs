@@ -1,6 +1,9 @@
 //! What a layer adds to a request: `ready` and `call` around a service that answers at once,
 //! beside the peers. Take the bare service off to have a layer's own time: `report` does it.
 //!
+//! Each service is in a box, as a router holds what its routes lead to. Without, the compiler builds a
+//! layer and the loop that measures it into one, each layer otherwise, and no server has that loop.
+//!
 //! `cargo bench --features axum --bench service`; for a moment only: add `-- --quick`. With the
 //! features `metrics` and `tracing` it would measure those too.
 
@@ -19,7 +22,7 @@ use std::{
 use axum::{body::Body, extract::ConnectInfo};
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use http::{Request, Response};
-use tower::{Layer, Service};
+use tower::{Layer, Service, util::BoxService};
 use tower_governor::{
     GovernorLayer,
     governor::{GovernorConfig, GovernorConfigBuilder},
@@ -65,11 +68,12 @@ fn request() -> Request<Body> {
 
 /// Benches `service` once its first request has been through, and looks whether it answers with
 /// `status`.
-fn bench<S>(criterion: &mut Criterion, product: &str, case: &str, status: u16, mut service: S)
+fn bench<S>(criterion: &mut Criterion, product: &str, case: &str, status: u16, service: S)
 where
-    S: Service<Request<Body>, Response = Response<Body>>,
-    S::Error: Debug,
+    S: Service<Request<Body>, Response = Response<Body>, Error: Debug, Future: Send>,
+    S: Send + 'static,
 {
+    let mut service = BoxService::new(service);
     let mut handle = |request| {
         now(poll_fn(|context| service.poll_ready(context))).expect("it is ready");
         now(service.call(request)).expect("it answers")
@@ -116,12 +120,12 @@ macro_rules! governor {
 
 fn layered<K, M>(
     config: GovernorConfig<K, M>,
-) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Send
 where
     K: tower_governor::key_extractor::KeyExtractor,
     M: governor::middleware::RateLimitingMiddleware<governor::clock::QuantaInstant>,
     tower_governor::governor::Governor<K, M, Bare, Body>:
-        Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+        Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Send,
 {
     GovernorLayer::new(Arc::new(config)).layer(Bare)
 }

@@ -99,8 +99,8 @@ pub trait Algorithm: Clone + Debug + PartialEq + Send + Sync + 'static {
     /// key is in debt.
     fn available(&self, state: &Self::State, now: Timestamp, each: Cost) -> u64;
 
-    /// Takes `cost` whether the limit allows it or not; a cost of zero changes nothing. What is beyond the limit is *debt*: it is
-    /// paid off by time, and until then nothing is admitted.
+    /// Takes `cost` whether the limit allows it or not; a cost of zero changes nothing. What is
+    /// beyond the limit is *debt*: it is paid off by time, and until then nothing is admitted.
     fn take(&self, state: &mut Self::State, now: Timestamp, cost: Cost);
 
     /// Gives back `cost` of what `charge` took: to the window that was charged, or nowhere.
@@ -116,18 +116,19 @@ pub trait Algorithm: Clone + Debug + PartialEq + Send + Sync + 'static {
     /// layers make at their start.
     fn capacity(&self) -> Cost;
 
-    /// The limit by which one is decided who was refused, and has waited for so long at the head of its
-    /// line since: it may be given a turn that is so much farther away.
+    /// The limit by which one is decided who was refused, and has waited for so long at the head of
+    /// its line since: it may be given a turn that is so much farther away.
     ///
-    /// So it has its turn after those who wait for longer and before those who come later, however much it
-    /// asks for and wherever they wait. `None`, unless the limit gives out turns before they come.
+    /// So it has its turn after those who wait for longer and before those who come later, however
+    /// much it asks for and wherever they wait. `None`, unless the limit gives out turns before
+    /// they come.
     fn after_waiting(&self, waited: Duration) -> Option<Self> {
         let _ = waited;
         None
     }
 
-    /// Takes what is above `left` from the limit at the place `policy`. Of one that is not there nothing
-    /// is taken.
+    /// Takes what is above `left` from the limit at the place `policy`. Of one that is not there
+    /// nothing is taken.
     fn lower(&self, state: &mut Self::State, now: Timestamp, policy: usize, left: u64) -> Decision {
         if policy > 0 {
             return self.decide(&mut state.clone(), now, Cost::ZERO);
@@ -168,14 +169,15 @@ pub trait Algorithm: Clone + Debug + PartialEq + Send + Sync + 'static {
     }
 
     /// Decides on a state that is packed into one word: the next word, if it is another, and the
-    /// decision. Zero is the word of a key that was never seen; `origin` is an instant not after any
-    /// other.
+    /// decision. Zero is the word of a key that was never seen; `origin` is an instant not after
+    /// any other.
     ///
     /// A store that keeps one state can then do without a lock. An algorithm need not do it; where
     /// it does, it must decide as [`decide`](Self::decide) would on the
     /// [unpacked](Self::unpack) state, and tell no next word where that would leave the state.
-    /// `None` means that the word can do no more, and the store unpacks it. [`u64::MAX`] is no word:
-    /// it is never the next one, and nothing is made of it but `None`.
+    /// `None` means that the word can do no more, and the store unpacks it. [`u64::MAX`] is no
+    /// word: none is asked about it, and where it is the next one the store unpacks the state, as
+    /// it may where the next one is 2⁶³ or more.
     ///
     /// It is asked only where [`unpack`](Self::unpack) knows what zero stands for.
     fn decide_packed(

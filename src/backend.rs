@@ -65,7 +65,8 @@ pub trait Backend<A: Algorithm>: Clone + Send + Sync + 'static {
     ///
     /// # Cancel safety
     ///
-    /// When a pending decision is dropped, whether the key was charged is not known.
+    /// A pending decision begins when it is polled: one that is dropped before has taken nothing. When it is
+    /// dropped later, whether the key was charged is not known.
     fn decide(&self, algorithm: &A, key: &Key, demand: &Demand) -> MaybeReady<Self::Decide>;
 
     /// Decides, and says of the usual answer no more than that it is the usual one: all that was to be

@@ -1,8 +1,8 @@
 //! How many requests may be in progress at a time, for each key and in all.
 //!
 //! A rate says how often requests begin; it does not say how many are there. Where each holds
-//! something while it lasts (a connection, a worker, a place in memory), the limit is on requests in
-//! progress: [`ConcurrencyLayer`] for a service, [`ConcurrencyLimiter`] without one.
+//! something while it lasts (a connection, a worker, a place in memory), the limit is on requests
+//! in progress: [`ConcurrencyLayer`] for a service, [`ConcurrencyLimiter`] without one.
 //!
 //! | | |
 //! |---|---|
@@ -11,9 +11,9 @@
 //! | it holds | from when a request is let through until its response, or for HTTP [until the end of its body](crate::http::UntilBodyEnd) |
 //! | it costs | an entry for each key with a request in progress or waiting; a key that is idle leaves nothing |
 //!
-//! The slots are those of this process, or with the feature `redis` those that all instances share on a
-//! server: see `SharedConcurrencyLimiter`. By Little's law a rate `r` and a mean time `t` in service
-//! need `r × t` slots.
+//! The slots are those of this process, or with the feature `redis` those that all instances share
+//! on a server: see `SharedConcurrencyLimiter`. By Little's law a rate `r` and a mean time `t` in
+//! service need `r × t` slots.
 
 mod acquire;
 mod future;

@@ -1,9 +1,9 @@
 //! Requests that are accepted now, run when the limits admit them, and hand their answers back.
 //!
-//! A caller that can wait says `Prefer: respond-async` (RFC 7240). [`DeferredLayer`] stores its request,
-//! durably, and answers 202 with a `Location`; a [`Runner`] calls the service with it when its turn
-//! has come and the limits around that service admit it; [`DeferredResults`] tells its owner how it
-//! stands, and gives the answer.
+//! A caller that can wait says `Prefer: respond-async` (RFC 7240). [`DeferredLayer`] stores its
+//! request, durably, and answers 202 with a `Location`; a [`Runner`] calls the service with it when
+//! its turn has come and the limits around that service admit it; [`DeferredResults`] tells its
+//! owner how it stands, and gives the answer.
 //!
 //! The [guide](crate::guide::deferring) puts a server together.
 //!
@@ -11,12 +11,12 @@
 //!
 //! - What was answered with 202 comes to one end, once: done, failed, expired or canceled, whatever
 //!   process dies in between, as far as the [`DeferredStore`] is durable.
-//! - It runs at least once, and again only if a process dies or the store is away while it runs. Each
-//!   attempt has the same `Idempotency-Key`.
+//! - It runs at least once, and again only if a process dies or the store is away while it runs.
+//!   Each attempt has the same `Idempotency-Key`.
 //! - Owners take turns by their weights. Among one owner's requests those with a
 //!   [head start](Terms::priority) go first, by that time and no more, so that none starves.
-//! - When to try again is the word of who refused: `Retry-After`, or what a limit of this crate knows.
-//!   Attempts are bounded; to be refused by a limit is none.
+//! - When to try again is the word of who refused: `Retry-After`, or what a limit of this crate
+//!   knows. Attempts are bounded; to be refused by a limit is none.
 //! - Ids have 128 random bits, and are good for nothing in the hands of another owner.
 //! - The number and the bytes of what is kept are bounded, in all and for each owner: [`Bounds`].
 //!

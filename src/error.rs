@@ -8,10 +8,18 @@ use std::{error::Error, fmt, sync::Arc, time::Duration};
 pub enum ConfigError {
     /// The largest cost does not fit in the limit, so such a request is refused for ever.
     CostAboveCapacity {
-        /// The largest cost that the layer's cost says it has.
+        /// The most that a request may cost: the same for each, or what `largest_cost` said.
         cost: u64,
         /// The most that the limit ever holds.
         capacity: u64,
+    },
+    /// The largest cost fits in what is given out ahead and not in the burst, so such a request starts with
+    /// more than the burst at once.
+    CostAboveBurst {
+        /// The largest cost that the layer's cost says it has.
+        cost: u64,
+        /// The most that may start at once.
+        burst: u64,
     },
     /// A header that names the client's address is a key, without a proxy that is trusted to write it.
     ForgeableHeader {
@@ -114,12 +122,20 @@ impl fmt::Display for ConfigError {
                  would be refused for ever: raise the limit (`.burst({cost})` for a token bucket, \
                  `.depth({cost})` for a leaky bucket) or lower the cost"
             ),
+            Self::CostAboveBurst { cost, burst } => write!(
+                f,
+                "a request may cost {cost} but the burst is {burst}, and as turns are given out ahead it \
+                 would start with more than that at once: raise the burst (`.burst({cost})`) or lower the \
+                 cost"
+            ),
             Self::ForgeableHeader { header } => write!(
                 f,
-                "`{header}` is a key, but any client can write it, and so have a quota of its own for \
-                 each request: write `ClientAddr::new()`, or behind proxies \
-                 `ClientAddr::behind(TrustedProxies::parse([\"10.0.0.0/8\"])?)` with their networks, \
-                 and tell it the header by `.header(ProxyHeader::Single(..))` if it holds one address"
+                "`{header}` is a key, but any client can write it, and so have a quota of its own \
+                 for each request: write `ClientAddr::new()`, or behind proxies \
+                 `ClientAddr::behind(TrustedProxies::parse([\"10.0.0.0/8\"])?)` with their \
+                 networks, and tell it the header that they write by `.header(..)`: \
+                 `ProxyHeader::XForwardedFor` or `ProxyHeader::Forwarded`, the lists it reads, or \
+                 `ProxyHeader::Single(..)` for one that holds one address"
             ),
             Self::DuplicateName { name } => write!(
                 f,
@@ -129,8 +145,8 @@ impl fmt::Display for ConfigError {
             Self::LimitApart { name } => write!(
                 f,
                 "the limit {name:?} is apart: it does not bind ordinary requests, so nothing would \
-                 count it; send those that it binds by an account of their own, whose profile has it \
-                 without `apart`"
+                 count it; send those that it binds by an account of their own, whose profile has \
+                 it without `apart`"
             ),
             Self::LimitOutOfRange { limit, largest } => {
                 write!(f, "a limit of {limit} is above the largest, {largest}")

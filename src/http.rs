@@ -6,7 +6,8 @@
 //!
 //! What its caller is told: [`TooManyRequests`] answers in HTTP or gRPC, whichever was asked in,
 //! and tells every other caller how its quota stands. [`FieldStyle`] lists the forms of the header
-//! fields, [`BodyFormat`] those of the body. [`RetryHint`] reads the `Retry-After` of other servers.
+//! fields, [`BodyFormat`] those of the body. [`RetryHint`] reads the `Retry-After` of other
+//! servers.
 
 mod answer;
 mod body;

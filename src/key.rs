@@ -62,9 +62,9 @@ impl Key {
         Self::of_kind(kind::TEXT, bytes.as_ref())
     }
 
-    /// The key of bytes that must not be seen: an API key, a session, an address to be kept private.
-    /// It is counted like any other, but never shown. A store elsewhere knows it by a hash, so there
-    /// the same bytes as a [plain](Self::new) key are another key.
+    /// The key of bytes that must not be seen: an API key, a session, an address to be kept
+    /// private. It is counted like any other, but never shown. A store elsewhere knows it by a
+    /// hash, so there the same bytes as a [plain](Self::new) key are another key.
     pub fn secret(bytes: impl AsRef<[u8]>) -> Self {
         Self { secret: true, ..Self::new(bytes) }
     }

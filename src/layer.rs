@@ -122,8 +122,8 @@ macro_rules! shared_layer_items {
                 self.limiter.clone()
             }
 
-            /// Looks for settings that cannot be meant. [`layer`](tower_layer::Layer::layer) does it
-            /// too, but can only report what it finds.
+            /// Looks for settings that cannot be meant. [`layer`](tower_layer::Layer::layer) does
+            /// it too, but can only report what it finds.
             ///
             /// # Errors
             ///
@@ -155,7 +155,10 @@ macro_rules! shared_layer_items {
         {
             /// Lets a request wait its turn instead of being refused, at most so long: first come,
             /// first served, a line for each key. Make all other settings before.
-            pub fn wait(self, max_wait: Duration) -> WaitingLayer<$algorithm, B, K, C, R, UpToMaxWait, L> {
+            pub fn wait(
+                self,
+                max_wait: Duration,
+            ) -> WaitingLayer<$algorithm, B, K, C, R, UpToMaxWait, L> {
                 self.queue(|queue| queue.max_wait(max_wait))
             }
 

@@ -56,8 +56,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Limiter<A: Algorithm, B> {
     backend: B,
-    /// The limit that this handle knows. It says itself whether it was replaced: to learn that takes
-    /// no lock, and nothing that a decision does not read anyway.
+    /// The limit that this handle knows. It says itself whether it was replaced: to learn that
+    /// takes no lock, and nothing that a decision does not read anyway.
     limit: Limit<A>,
     /// The limit in force.
     shared: Arc<StdMutex<Limit<A>>>,
@@ -84,8 +84,8 @@ impl<A: Algorithm, B: Backend<A>> Limiter<A, B> {
     ///
     /// # Cancel safety
     ///
-    /// A decision that is dropped before it is there may have been charged or not: nobody is left who could
-    /// give it back. What must not be lost so is [reserved](Self::reserve).
+    /// A decision that is dropped before it is there may have been charged or not: nobody is left
+    /// who could give it back. What must not be lost so is [reserved](Self::reserve).
     #[inline(always)]
     pub fn decide(&self, key: &Key, cost: impl Into<Cost>) -> MaybeReady<B::Decide> {
         self.demand(key, &Demand::exactly(cost.into()))
@@ -179,8 +179,8 @@ impl<A: Algorithm, B: Backend<A>> Limiter<A, B> {
         self.backend.admit(limit.algorithm(), key, demand)
     }
 
-    /// Takes `cost` from the quota of `key` as a [`Permit`], which is corrected when the true cost is
-    /// known. Go on after its [`delay`](Permit::delay).
+    /// Takes `cost` from the quota of `key` as a [`Permit`], which is corrected when the true cost
+    /// is known. Go on after its [`delay`](Permit::delay).
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_quota::Rejection> {
@@ -202,9 +202,9 @@ impl<A: Algorithm, B: Backend<A>> Limiter<A, B> {
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost. With a backend in this process it is never pending; with one that has to be waited
-    /// for, a reservation that is dropped before it is there goes on in a task of the Tokio runtime, and is
-    /// given back. It counts if that runtime ends before, or there is none.
+    /// Nothing is lost. With a backend in this process it is never pending; with one that has to be
+    /// waited for, a reservation that is dropped before it is there goes on in a task of the Tokio
+    /// runtime, and is given back. It counts if that runtime ends before, or there is none.
     pub async fn reserve(
         &self,
         key: &Key,

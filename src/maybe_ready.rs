@@ -16,9 +16,9 @@ pin_project! {
     /// Either an output, or the future of one.
     ///
     /// It is what lets one interface serve a store in this process, which answers at once, and a
-    /// server elsewhere, which does not: a caller that asks [`try_into_ready`](Self::try_into_ready)
-    /// pays nothing for the possibility of waiting. It is a future itself, so it can simply be
-    /// awaited.
+    /// server elsewhere, which does not: a caller that asks
+    /// [`try_into_ready`](Self::try_into_ready) pays nothing for the possibility of waiting. It is
+    /// a future itself, so it can simply be awaited.
     #[must_use = "futures do nothing unless polled"]
     pub struct MaybeReady<F: Future> {
         #[pin]

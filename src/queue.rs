@@ -54,8 +54,8 @@ impl<A: Algorithm, B: Backend<A>> Queue<A, B> {
         Self(Arc::new(shared))
     }
 
-    /// Waits until `key` may go on with what is asked. Nothing happens before the first poll: whoever
-    /// is polled first came first.
+    /// Waits until `key` may go on with what is asked. Nothing happens before the first poll:
+    /// whoever is polled first came first.
     ///
     /// # Errors
     ///
@@ -72,8 +72,8 @@ impl<A: Algorithm, B: Backend<A>> Queue<A, B> {
     /// Waits as [`acquire`](Self::acquire) does, by another limit than the limiter's: that of the
     /// caller's plan. A charge that was made so is [settled under](Limiter::settle_under) it.
     ///
-    /// The line of a key is one, whatever limits those who wait in it have: its front is asked for by its
-    /// own, and nobody passes it. So let the limit follow from the key, as for
+    /// The line of a key is one, whatever limits those who wait in it have: its front is asked for
+    /// by its own, and nobody passes it. So let the limit follow from the key, as for
     /// [`LimitOf`](crate::policy::LimitOf).
     ///
     /// ```
@@ -108,8 +108,8 @@ impl<A: Algorithm, B: Backend<A>> Queue<A, B> {
     }
 
     /// Tells the line of `key` that something was given back, by
-    /// [settling](Limiter::settle) or by a [new limit](Limiter::set_algorithm): the front asks at once
-    /// instead of when it was told to.
+    /// [settling](Limiter::settle) or by a [new limit](Limiter::set_algorithm): the front asks at
+    /// once instead of when it was told to.
     pub fn rouse(&self, key: &Key) {
         self.0.rouse(key);
     }
@@ -120,9 +120,9 @@ impl<A: Algorithm, B: Backend<A>> Queue<A, B> {
         shard.get(key).map_or_else(LineStats::default, |line| line.stats(timer_now()))
     }
 
-    /// All lines together, as they are, and notes in the metrics how long the oldest has waited: that
-    /// is true of a moment, so it is looked at when somebody asks. Call it before metrics are read, or
-    /// every few seconds. It looks at each waiter.
+    /// All lines together, as they are, and notes in the metrics how long the oldest has waited:
+    /// that is true of a moment, so it is looked at when somebody asks. Call it before metrics are
+    /// read, or every few seconds. It looks at each waiter.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {

@@ -15,14 +15,19 @@ pub(crate) trait Undo<T>: Send + 'static {
 
 /// A call whose output comes with what would have undone it.
 ///
-/// Dropped before it is there, the call goes on in a task of the Tokio runtime, and what it comes to is
-/// undone: a server may have done by then what it was asked to, and has no other way to hear that it was
-/// for nothing. Where there is no runtime, or it ends before the call does, that is lost.
+/// Dropped on its way, the call goes on in a task of the Tokio runtime, and what it comes to is undone: a
+/// server may have done by then what it was asked to, and has no other way to hear that it was for nothing.
+/// Where there is no runtime, or it ends before the call does, that is lost.
+///
+/// A call that was never polled has not begun: it goes with whoever dropped it, and nobody is asked in vain.
+/// What is to be done without anybody polling it is [`detached`](Self::detach).
 ///
 /// It costs an allocation, because a future that was polled can be moved into a task in no other way.
 #[must_use = "futures do nothing unless polled"]
 pub(crate) struct SeenThrough<F: Call, U: Undo<F::Output>> {
     call: Option<(Pin<Box<F>>, U)>,
+    /// Whether it may have been heard of.
+    polled: bool,
 }
 
 /// A future that can go on in a task.
@@ -32,7 +37,20 @@ impl<F: Future<Output: Send> + Send + 'static> Call for F {}
 
 impl<F: Call, U: Undo<F::Output>> SeenThrough<F, U> {
     pub(crate) fn new(call: F, undo: U) -> Self {
-        Self { call: Some((Box::pin(call), undo)) }
+        Self { call: Some((Box::pin(call), undo)), polled: false }
+    }
+
+    /// Lets it go on in a task, whether it has begun or not: a correction, which is right whoever waits.
+    pub(crate) fn detach(mut self) {
+        self.go_on();
+    }
+
+    fn go_on(&mut self) {
+        if let Some((call, undo)) = self.call.take()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            drop(runtime.spawn(async move { undo.undo(call.await).await }));
+        }
     }
 }
 
@@ -43,6 +61,7 @@ impl<F: Call, U: Undo<F::Output>> Future for SeenThrough<F, U> {
     type Output = (F::Output, U);
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.polled = true;
         // Taken out meanwhile: a call that panics is not polled again by a task.
         let (mut call, undo) = self.call.take().expect("a future is not polled after it is ready");
         match call.as_mut().poll(context) {
@@ -57,10 +76,8 @@ impl<F: Call, U: Undo<F::Output>> Future for SeenThrough<F, U> {
 
 impl<F: Call, U: Undo<F::Output>> Drop for SeenThrough<F, U> {
     fn drop(&mut self) {
-        if let Some((call, undo)) = self.call.take()
-            && let Ok(runtime) = Handle::try_current()
-        {
-            drop(runtime.spawn(async move { undo.undo(call.await).await }));
+        if self.polled {
+            self.go_on();
         }
     }
 }

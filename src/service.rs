@@ -52,9 +52,9 @@ use crate::{
 /// # Cancel safety
 ///
 /// A response future that is dropped while it waits for its turn gives the turn back if nobody
-/// has come after it. One that is dropped while a remote backend decides is given back too, by a task of the
-/// Tokio runtime that sees the decision through: it counts only if that runtime ends before.
-/// Once the inner service has been called, what was charged stays charged.
+/// has come after it. One that is dropped while a remote backend decides is given back too, by a
+/// task of the Tokio runtime that sees the decision through: it counts only if that runtime ends
+/// before. Once the inner service has been called, what was charged stays charged.
 ///
 /// # Panics
 ///

@@ -1,5 +1,5 @@
-//! What threads meet at: the real things, or under `cfg(shuttle)` those of a scheduler that tries many
-//! orders.
+//! What threads meet at: the real things, or under `cfg(shuttle)` those of a scheduler that tries
+//! many orders.
 
 #[cfg(not(shuttle))]
 pub(crate) use std::sync::{

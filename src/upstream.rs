@@ -1,19 +1,19 @@
 //! Staying inside the limits of somebody else.
 //!
 //! [`UpstreamLayer`] stands before a client and sends by an [`Account`] what its limits allow: it
-//! estimates, waits, observes and settles. A [`Pool`] has several accounts, a [`Board`] tells a fleet
-//! what one of its instances was told. The [guide](crate::guide::upstream) begins with them.
+//! estimates, waits, observes and settles. A [`Pool`] has several accounts, a [`Board`] tells a
+//! fleet what one of its instances was told. The [guide](crate::guide::upstream) begins with them.
 //!
-//! What they are made of can be had alone: nothing of it sends, waits or reads a clock. A [`Profile`]
-//! says what is to be known of a provider, as data. By it
+//! What they are made of can be had alone: nothing of it sends, waits or reads a clock. A
+//! [`Profile`] says what is to be known of a provider, as data. By it
 //!
-//! - [`Profile::estimate`] and [`Profile::reserved`] say what a request will cost, before it is sent;
-//!   [`Learned`] corrects them by what calls came to;
+//! - [`Profile::estimate`] and [`Profile::reserved`] say what a request will cost, before it is
+//!   sent; [`Learned`] corrects them by what calls came to;
 //! - [`Profile::observe`] reads from an answer how the limits stand and until when to stop;
 //! - [`Standing`] keeps that together, whatever the order in which answers come, and says when a
 //!   request fits;
-//! - [`UsageReading`] reads from a body or a stream, as it passes, what the call cost, and whether it ends
-//!   in an error.
+//! - [`UsageReading`] reads from a body or a stream, as it passes, what the call cost, and whether
+//!   it ends in an error.
 //!
 //! | provider | limits in the fields | usage |
 //! |---|---|---|
@@ -53,8 +53,8 @@
 //! assert!(stop.until > Some(Timestamp::from_secs(1_790_000_036)));
 //! ```
 //!
-//! Wrong: to wait for the `retryDelay` of 36 seconds and send the next request into the same refusal,
-//! which many a provider counts too.
+//! Wrong: to wait for the `retryDelay` of 36 seconds and send the next request into the same
+//! refusal, which many a provider counts too.
 
 mod account;
 mod board;

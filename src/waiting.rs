@@ -1,7 +1,7 @@
 //! A layer whose requests wait their turn instead of being refused.
 //!
-//! Every one of the four layers becomes one by `wait`, and a [`Queue`](crate::queue::Queue) of your own
-//! settings by [`WaitingLayer::new`].
+//! Every one of the four layers becomes one by `wait`, and a [`Queue`](crate::queue::Queue) of your
+//! own settings by [`WaitingLayer::new`].
 
 mod ask;
 mod future;

@@ -122,8 +122,8 @@ fn none_when_grown<A: Algorithm>(algorithm: A) {
     }
 }
 
-/// A log grows with the admissions of its first period. From then on each takes the place of one that
-/// has left.
+/// A log grows with the admissions of its first period. From then on each takes the place of one
+/// that has left.
 #[test]
 fn a_decision_by_a_log_that_has_grown_allocates_nothing() {
     let quota = Quota::per_second(50);

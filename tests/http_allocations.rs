@@ -56,8 +56,8 @@ where
     }
 }
 
-/// What a request through `layer` allocates that it does not without: of a service whose response has
-/// so many fields of its own, in a map that has grown to them and no further.
+/// What a request through `layer` allocates that it does not without: of a service whose response
+/// has so many fields of its own, in a map that has grown to them and no further.
 fn added<L>(layer: &L, fields: usize) -> usize
 where
     L: Layer<Plain, Service: Service<Request<()>, Response = Response<()>, Error = Infallible>>,
@@ -106,7 +106,8 @@ fn a_request_through_a_layer_with_fields_is_one_allocation_and_the_growth_of_the
     let draft = layer().answer(answer());
     let legacy = layer().answer(answer().fields(FieldStyle::XRateLimit));
     let counts = |fields| [added(&silent, fields), added(&draft, fields), added(&legacy, fields)];
-    // A response without a field has no map yet; that is two more. Six fields have room in its first.
+    // A response without a field has no map yet; that is two more. Six fields have room in its
+    // first.
     assert_eq!(counts(0), [0, 3, 5]);
     for fields in 1..=3 {
         assert_eq!(counts(fields), [0, 1, 3], "{fields} fields of the service's own");

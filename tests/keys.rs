@@ -379,6 +379,8 @@ fn a_header_that_tells_an_address_is_reported_as_a_key_with_what_to_write_instea
         events::listen();
         // Wherever it ends up.
         let _ = Listed::new(join((header(name), method()))).denied([Key::from("nobody")]);
+        // Whoever makes it anew for each request is told once.
+        let _ = header(name);
         let told = events::told();
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(told[0].starts_with("ERROR") && told[0].contains("ClientAddr::behind"), "{told:?}");

@@ -7,13 +7,13 @@ use std::{
 };
 
 use tower_quota::{
-    BackendErrorKind, Cost, Key, Limiter, PolicyName, Quota,
+    BackendErrorKind, Charge, Cost, Decision, Key, Limiter, PolicyName, Quota, QuotaPolicy,
     algorithm::{
         Algorithm, FixedWindow, LeakyBucket, Plan, SlidingCounter, SlidingLog, SlidingWindow,
         TokenBucket,
     },
     backend::{Backend, Local, LocalBuilder, local::WhenFull},
-    time::{Clock, ManualClock},
+    time::{Clock, ManualClock, Timestamp},
 };
 
 type Store<A> = Limiter<A, Local<A, ManualClock>>;
@@ -225,6 +225,90 @@ fn a_state_that_is_looked_at_decides_as_the_store_does_and_makes_no_entry() {
                 }
             }
             clock.advance(Duration::from_millis(130));
+        }
+    }
+}
+
+/// An algorithm of somebody's own. Its words count what was taken from a bucket, up to two.
+#[derive(Clone, Debug, PartialEq)]
+struct Counted {
+    bucket: TokenBucket,
+    packs: bool,
+}
+
+/// A word that no store keeps.
+const NO_WORD: u64 = u64::MAX;
+
+impl Algorithm for Counted {
+    type State = <TokenBucket as Algorithm>::State;
+
+    fn initial(&self, now: Timestamp) -> Self::State {
+        self.bucket.initial(now)
+    }
+
+    fn decide(&self, state: &mut Self::State, now: Timestamp, cost: Cost) -> Decision {
+        self.bucket.decide(state, now, cost)
+    }
+
+    fn available(&self, state: &Self::State, now: Timestamp, each: Cost) -> u64 {
+        self.bucket.available(state, now, each)
+    }
+
+    fn take(&self, state: &mut Self::State, now: Timestamp, cost: Cost) {
+        self.bucket.take(state, now, cost);
+    }
+
+    fn refund(&self, state: &mut Self::State, now: Timestamp, charge: &Charge, cost: Cost) {
+        self.bucket.refund(state, now, charge, cost);
+    }
+
+    fn idle_at(&self, state: &Self::State) -> Timestamp {
+        self.bucket.idle_at(state)
+    }
+
+    fn policies(&self, name: &PolicyName) -> Vec<QuotaPolicy> {
+        self.bucket.policies(name)
+    }
+
+    fn capacity(&self) -> Cost {
+        self.bucket.capacity()
+    }
+
+    fn decide_packed(
+        &self,
+        word: u64,
+        origin: Timestamp,
+        now: Timestamp,
+        cost: Cost,
+    ) -> Option<(Option<u64>, Decision)> {
+        assert!(self.packs, "asked about {word}, though nothing is packed");
+        assert!(word <= 2, "{word} is no word");
+        let mut state = self.unpack(word, origin, now)?;
+        let next = if word < 2 { word + 1 } else { NO_WORD };
+        Some((Some(next), self.decide(&mut state, now, cost)))
+    }
+
+    fn unpack(&self, word: u64, _: Timestamp, now: Timestamp) -> Option<Self::State> {
+        self.packs.then(|| {
+            assert!(word <= 2, "{word} is no word");
+            let mut state = self.initial(now);
+            self.take(&mut state, now, Cost::new(word));
+            state
+        })
+    }
+}
+
+#[test]
+fn an_algorithm_of_somebodys_own_is_never_asked_about_a_word_that_is_none() {
+    for packs in [true, false] {
+        let bucket = TokenBucket::new(Quota::per_day(5));
+        for key in [Key::GLOBAL, Key::from("some")] {
+            let clock = ManualClock::new();
+            let limiter = store(Counted { bucket, packs }, &clock, LocalBuilder::new());
+            let admitted = (0..9).filter(|_| admits(&limiter, &key)).count();
+            assert_eq!(admitted, 5, "packs: {packs}, {key:?}");
+            let left = limiter.peek(&key, 0).try_into_ready().expect("a local store");
+            assert_eq!(left.expect("it answers").snapshot().remaining, 0);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What it costs to watch a stream as it passes: nothing that has to be allocated. And what the largest bodies
-//! cost, whatever they are: no more than a small one.
+//! What it costs to watch a stream as it passes: nothing that has to be allocated. And what the
+//! largest bodies cost, whatever they are: no more than a small one.
 
 #[path = "../benches/support/counting.rs"]
 mod counting;

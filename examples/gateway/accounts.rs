@@ -48,16 +48,16 @@ struct Kept {
     standings: BTreeMap<String, Arc<Mutex<Standing>>>,
 }
 
-/// What an account cannot change. Where the profile says something else there is another account over the
-/// same ledger; all else stays as it was at first.
+/// What an account cannot change. Where the profile says something else there is another account
+/// over the same ledger; all else stays as it was at first.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct MadeOf {
     profile: String,
     fixed: Fixed,
 }
 
-/// What needs a restart: by it an account's line and its ledgers' keys are made, and another key would be a
-/// whole quota again.
+/// What needs a restart: by it an account's line and its ledgers' keys are made, and another key
+/// would be a whole quota again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Fixed {
     per_model: bool,
@@ -81,8 +81,8 @@ pub(crate) struct Draft {
 }
 
 impl Identity {
-    /// What its ledger and its board are called on a server: there too, another provider's is another. A
-    /// name may have 64 letters.
+    /// What its ledger and its board are called on a server: there too, another provider's is
+    /// another. A name may have 64 letters.
     fn ledger(&self) -> String {
         let hash = Sha256::new().chain_update(&self.provider).chain_update([0]);
         let hash: [u8; 32] = hash.chain_update(&self.profile).finalize().into();

@@ -12,14 +12,15 @@ use std::{
 };
 
 use axum::body::Body;
-use http::{Extensions, HeaderName, Request, Response};
+use http::{Extensions, HeaderName, Request, Response, StatusCode};
 use sha2::{Digest as _, Sha256};
 use tower::{BoxError, ServiceBuilder, ServiceExt as _, service_fn, util::BoxCloneSyncService};
 use tower_quota::{
     Key, PolicyName,
     backend::redis::Server as RedisServer,
     deferred::{
-        Bounds, Deferral, DeferredLayer, DeferredStore, DiskStore, RedisStore, StoredBody, Terms,
+        Bounds, Counts, Deferral, DeferredLayer, DeferredStore, DiskStore, RedisStore, StoredBody,
+        Terms,
     },
     time::SystemClock,
 };
@@ -28,8 +29,9 @@ use crate::{
     app,
     call::Call,
     config::Config,
-    live::{Gateway, Next, into_body},
-    numbers::lock,
+    live::{Gateway, Live, Next, into_body},
+    numbers::{Run, lock},
+    refusal::Refusal,
     tenants::Tenant,
 };
 
@@ -37,12 +39,14 @@ use crate::{
 pub(crate) struct Later {
     wrap: Box<Wrap>,
     results: Box<Results>,
-    run: Mutex<Option<Run>>,
+    counts: Box<CountAll>,
+    run: Mutex<Option<RunAll>>,
 }
 
 type Wrap = dyn Fn(&Line, Next) -> Next + Send + Sync;
 type Results = dyn Fn(&Line) -> Next + Send + Sync;
-type Run = Box<dyn FnOnce(Next, End) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+type CountAll = dyn Fn() -> Pin<Box<dyn Future<Output = Option<Counts>> + Send>> + Send + Sync;
+type RunAll = Box<dyn FnOnce(Next, End) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 type End = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The calls of one model: its name's hash, as it stands in paths.
@@ -111,7 +115,8 @@ impl Later {
             .max_request_bytes(config.server.max_body_bytes)
             .expire_after(config.deferred.expire_after)
             .keep(config.deferred.keep);
-        let (runner, looking, wrapping) = (layer.clone(), layer.clone(), layer);
+        let (looking, counted) = (layer.clone(), layer.store().clone());
+        let (runner, wrapping) = (layer.clone(), layer);
         let (concurrency, lease) = (config.deferred.concurrency, config.deferred.lease);
         Self {
             wrap: Box::new(move |line, inner| {
@@ -126,6 +131,10 @@ impl Later {
                     .map_err(BoxError::from)
                     .service(results);
                 BoxCloneSyncService::new(results)
+            }),
+            counts: Box::new(move || {
+                let store = counted.clone();
+                Box::pin(async move { store.counts().await.ok() })
             }),
             run: Mutex::new(Some(Box::new(move |service, end| {
                 let service = ServiceBuilder::new()
@@ -161,6 +170,11 @@ impl Later {
         (self.results)(line)
     }
 
+    /// How many calls there are, of all instances; nothing if that cannot be told.
+    pub(crate) async fn counts(&self) -> Option<Counts> {
+        (self.counts)().await
+    }
+
     /// Runs calls until `end`, and those that run then to their end.
     pub(crate) async fn run(gateway: Arc<Gateway>, end: End) {
         let Some(run) = lock(&gateway.later.run).take() else { return };
@@ -175,9 +189,31 @@ async fn again(gateway: Arc<Gateway>, request: Request<Body>) -> Result<Response
     let label = request.extensions().get::<Deferral>().map(|deferral| Arc::clone(&deferral.label));
     let tenant = live.tenants.values().find(|tenant| Some(&*tenant.name) == label.as_deref());
     // Gone with its plan; there is nobody to answer to.
-    let Some(tenant) = tenant.cloned() else { return Ok(app::unknown_tenant()) };
+    let Some(tenant) = tenant.cloned() else {
+        gateway.numbers.all.ran(Run::Failed);
+        return Ok(app::unknown_tenant());
+    };
+    let ran = run(&gateway, &live, Arc::clone(&tenant), request).await;
+    let came_to = match &ran {
+        Ok(response) if response.status().is_success() => Run::Answered,
+        Ok(response) if response.status() == StatusCode::TOO_MANY_REQUESTS => Run::Refused,
+        Err(error) if Refusal::of(error).is_limit() => Run::Refused,
+        _ => Run::Failed,
+    };
+    for tally in [&gateway.numbers.all, &tenant.tally] {
+        tally.ran(came_to);
+    }
+    ran
+}
+
+async fn run(
+    gateway: &Gateway,
+    live: &Live,
+    tenant: Arc<Tenant>,
+    request: Request<Body>,
+) -> Result<Response<Body>, BoxError> {
     let wire = app::wire_of(request.uri().path());
-    match app::prepare(&gateway, &live, tenant, wire, request).await {
+    match app::prepare(gateway, live, tenant, wire, request).await {
         Ok((call, request)) => {
             call.takes_its_time();
             let response = live.at_once.clone().oneshot(request).await?;

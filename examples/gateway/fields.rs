@@ -24,8 +24,8 @@ pub(crate) fn not_ours(headers: &mut HeaderMap) {
     }
 }
 
-/// What a caller says of how urgent a call is, by RFC 9218: `u=0` is what somebody waits for, `u=7` what
-/// nobody does, and 3 says nothing. What cannot be read says nothing either.
+/// What a caller says of how urgent a call is, by RFC 9218: `u=0` is what somebody waits for, `u=7`
+/// what nobody does, and 3 says nothing. What cannot be read says nothing either.
 pub(crate) fn priority(headers: &HeaderMap) -> Option<Priority> {
     let said = headers.get("priority")?.to_str().ok()?;
     let said: Dictionary = Parser::new(said).parse().ok()?;

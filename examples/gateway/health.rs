@@ -19,5 +19,12 @@ async fn ready(State(gateway): State<Arc<Gateway>>) -> (StatusCode, &'static str
     if gateway.numbers.is_draining() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n");
     }
+    if gateway.home.store.standing().is_away() {
+        // Another instance would be no better off.
+        return (
+            StatusCode::OK,
+            "ready\nthe server does not answer: decided by this instance's part\n",
+        );
+    }
     (StatusCode::OK, "ready\n")
 }

@@ -26,6 +26,7 @@ use crate::{
     call::Call,
     config::{Config, Wire},
     deferral::Later,
+    lookout::Lookout,
     numbers::{Numbers, lock},
     plans,
     state::Home,
@@ -41,13 +42,14 @@ pub(crate) struct Gateway {
     live: RwLock<Arc<Live>>,
     plans: Mutex<HashMap<String, Limited>>,
     /// What tenants have used, whatever their plans are: who is given another has used what it has used.
-    used: DynBackend<Plan>,
+    pub(crate) used: DynBackend<Plan>,
     accounts: Accounts,
     answers: Answers,
     client: Client,
     pub(crate) home: Home,
     pub(crate) later: Later,
     pub(crate) numbers: Arc<Numbers>,
+    pub(crate) lookout: Lookout,
 }
 
 /// A configuration in force.
@@ -92,6 +94,7 @@ impl Gateway {
             home,
             later: Later::new(&config)?,
             numbers: Arc::new(Numbers::new()),
+            lookout: Lookout::default(),
         };
         let draft = gateway.draft(config)?;
         gateway.put_in_force(draft);
@@ -223,7 +226,8 @@ impl Gateway {
             let name = plan.name.get_ref().clone();
             let weight = NonZeroU32::new(plan.weight).unwrap_or(NonZeroU32::MIN);
             let (priority, max_wait) = (plan.priority.into(), plan.max_wait);
-            let plan = PlanTerms { name: name.clone(), priority, weight, max_wait };
+            let limits = plans::apart(&plan.quotas)?;
+            let plan = PlanTerms { name: name.clone(), priority, weight, max_wait, limits };
             terms.insert(name, Arc::new(plan));
         }
         let mut tenants = HashMap::new();

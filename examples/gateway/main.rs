@@ -22,6 +22,7 @@ mod demo;
 mod fields;
 mod health;
 mod live;
+mod lookout;
 mod metrics;
 mod numbers;
 mod page;
@@ -32,6 +33,7 @@ mod reload;
 mod serve;
 mod state;
 mod status;
+mod store;
 mod tenants;
 mod upstream;
 
@@ -46,6 +48,7 @@ use tower::BoxError;
 use self::{
     config::{Config, Server},
     live::Gateway,
+    lookout::Lookout,
     serve::Door,
 };
 
@@ -122,6 +125,7 @@ struct Running {
     tenants: SocketAddr,
     page: SocketAddr,
     gateway: Arc<Gateway>,
+    lookout: JoinHandle<()>,
     look: JoinHandle<()>,
     doors: [(watch::Sender<bool>, JoinHandle<()>); 2],
     runner: (watch::Sender<bool>, JoinHandle<()>),
@@ -136,6 +140,9 @@ impl Running {
         };
         let listeners = (bind(server.listen).await?, bind(server.page).await?);
         let (tenants, page) = (listeners.0.local_addr()?, listeners.1.local_addr()?);
+        // The first that is told is whole, if that does not take long.
+        let _ = tokio::time::timeout(FIRST_LOOK, gateway.lookout.look(&gateway)).await;
+        let lookout = tokio::spawn(Lookout::run(Arc::clone(&gateway)));
         let (ticks, ticking) = watch::channel(status::status(&gateway).to_string().into());
         let look = tokio::spawn(page::look(Arc::clone(&gateway), ticks));
         let open = |door: Door, listener| {
@@ -158,7 +165,7 @@ impl Running {
         let (end, mut ended) = watch::channel(false);
         let end_of_runner = Box::pin(async move { drop(ended.changed().await) });
         let runner = tokio::spawn(deferral::Later::run(Arc::clone(&gateway), end_of_runner));
-        Ok(Self { tenants, page, gateway, look, doors, runner: (end, runner) })
+        Ok(Self { tenants, page, gateway, lookout, look, doors, runner: (end, runner) })
     }
 
     /// Waits until a door is closed that nobody has closed.
@@ -200,9 +207,11 @@ impl Running {
             }
         };
         tokio::join!(close(tenants), deferred);
-        // Answers that are kept are read by nobody's connection, and for a moment longer than these: what
-        // they come to begins to be written when they end.
+        // Answers that are kept are read by nobody's connection, and for a moment longer than
+        // these: what they come to begins to be written when they end.
         let _ = tokio::time::timeout(LEFT_ALONE, self.gateway.numbers.idle()).await;
+        // It asks the server too, and nobody has to wait for that.
+        self.lookout.abort();
         self.gateway.home.written().await;
         // Pages wait for the next second for ever: with whoever tells it they end.
         self.look.abort();
@@ -247,7 +256,10 @@ impl Signals {
 
 /// The connections of operators at a time.
 const OPERATORS: NonZeroUsize = NonZeroUsize::new(256).expect("it is not zero");
+/// How long the start waits for what is told of plans and deferred calls.
+const FIRST_LOOK: Duration = Duration::from_millis(500);
 /// How long they may still look when all is done.
 const LOOKED_AT: Duration = Duration::from_secs(2);
-/// How long answers may go on that nobody waits for any more: longer than the memory of answers lets them.
+/// How long answers may go on that nobody waits for any more: longer than the memory of answers
+/// lets them.
 const LEFT_ALONE: Duration = Duration::from_secs(3);

@@ -38,6 +38,23 @@ impl Outcome {
     ];
 }
 
+/// What came of the turn of a deferred call.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Run {
+    /// It has its answer.
+    Answered,
+    /// A limit refused it: its turn comes again.
+    Refused,
+    /// It failed, or its answer is an error: it is tried again where that may help.
+    Failed,
+}
+
+impl Run {
+    /// In the order in which they are counted.
+    pub(crate) const ALL: [(Self, &'static str); 3] =
+        [(Self::Answered, "answered"), (Self::Refused, "refused"), (Self::Failed, "failed")];
+}
+
 /// Counts of calls.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
@@ -48,8 +65,12 @@ pub(crate) struct Tally {
     /// Calls that wait for a limit now.
     pub(crate) waiting: AtomicU64,
     waited_micros: AtomicU64,
+    /// Waits by their length: those up to each of [`WAITS`], and longer ones.
+    waits: [AtomicU64; WAITS.len() + 1],
     longest_wait_micros: AtomicU64,
     sent: AtomicU64,
+    /// Deferred calls whose turn came, by what came of it.
+    runs: [AtomicU64; Run::ALL.len()],
 }
 
 impl Tally {
@@ -60,12 +81,28 @@ impl Tally {
     pub(crate) fn waited(&self, wait: Duration) {
         let micros = u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
         self.sent.fetch_add(1, Relaxed);
+        let place = WAITS.iter().position(|most| wait.as_secs_f64() <= *most);
+        self.waits[place.unwrap_or(WAITS.len())].fetch_add(1, Relaxed);
         self.waited_micros.fetch_add(micros, Relaxed);
         self.longest_wait_micros.fetch_max(micros, Relaxed);
     }
 
+    pub(crate) fn ran(&self, run: Run) {
+        self.runs[run as usize].fetch_add(1, Relaxed);
+    }
+
     pub(crate) fn of(&self, outcome: Outcome) -> u64 {
         self.outcomes[outcome as usize].load(Relaxed)
+    }
+
+    /// How many calls waited no longer than so many seconds, for each of [`WAITS`].
+    pub(crate) fn waits_up_to(&self) -> Vec<Value> {
+        let mut calls = 0;
+        let counted = WAITS.iter().zip(&self.waits).map(|(seconds, count)| {
+            calls += count.load(Relaxed);
+            json!({ "seconds": seconds, "calls": calls })
+        });
+        counted.collect()
     }
 
     /// Calls that were sent on, and the seconds that they waited together.
@@ -85,6 +122,9 @@ impl Tally {
         });
         for (outcome, name) in Outcome::ALL {
             json[name] = self.of(outcome).into();
+        }
+        for (run, name) in Run::ALL {
+            json["runs"][name] = self.runs[run as usize].load(Relaxed).into();
         }
         json
     }
@@ -237,6 +277,8 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Seconds: from what nobody notices to as long as an account lets calls wait.
+const WAITS: [f64; 12] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
 const MAX_NEWS: usize = 50;
 /// Samples, one a second.
 const MAX_HISTORY: usize = 300;

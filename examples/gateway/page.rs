@@ -43,6 +43,10 @@ pub(crate) async fn look(gateway: Arc<Gateway>, ticks: watch::Sender<Arc<str>>) 
     loop {
         second.tick().await;
         note_news(&gateway, &mut known);
+        if let Some(news) = gateway.home.store.news(SystemClock.now()) {
+            eprintln!("{news}");
+            gateway.numbers.learn("", "store", news);
+        }
         let status = status::status(&gateway);
         gateway.numbers.remember(status::sample(&status));
         ticks.send_replace(status.to_string().into());

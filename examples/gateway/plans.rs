@@ -20,7 +20,8 @@ use crate::{
 
 /// The limits of a plan.
 pub(crate) fn limits(quotas: &[(&'static str, usize, Quota)]) -> Result<Plan, BoxError> {
-    // Limits are known by their names: what was used of one that is taken away is there if it comes back.
+    // Limits are known by their names: what was used of one that is taken away is there if it comes
+    // back.
     let mut plan = Plan::new();
     for (name, dimension, quota) in quotas {
         let name = PolicyName::from_static(name);
@@ -32,6 +33,14 @@ pub(crate) fn limits(quotas: &[(&'static str, usize, Quota)]) -> Result<Plan, Bo
         plan = plan.limit(PolicyName::from_static("none"), TokenBucket::new(never));
     }
     Ok(plan.build()?)
+}
+
+/// The limits of a plan, each by itself: to look at one says nothing of the others.
+pub(crate) fn apart(
+    quotas: &[(&'static str, usize, Quota)],
+) -> Result<Vec<(&'static str, Plan)>, BoxError> {
+    let each = quotas.iter().map(|quota| Ok((quota.0, limits(std::slice::from_ref(quota))?)));
+    each.collect()
 }
 
 /// The service of a plan: reserves what a call may cost, and settles it by what it did cost.
@@ -97,8 +106,8 @@ impl Reading for Spent {
             if reading.error(now, now).is_some() {
                 return Some(Cost::new(1));
             }
-            // Answered, and nobody has said with how much: one that goes on elsewhere, or thought for
-            // long before it was cut off.
+            // Answered, and nobody has said with how much: one that goes on elsewhere, or thought
+            // for long before it was cut off.
             call.spent(call.reserve().get(1));
             return None;
         };

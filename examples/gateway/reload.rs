@@ -30,8 +30,8 @@ impl Texts {
     }
 }
 
-/// Puts the files in force whenever they are not what is `known`. What is wrong changes nothing, and is
-/// told.
+/// Puts the files in force whenever they are not what is `known`. What is wrong changes nothing,
+/// and is told.
 pub(crate) async fn watch(gateway: Arc<Gateway>, path: PathBuf, mut known: Option<Texts>) {
     let file = path.display().to_string();
     let mut look = tokio::time::interval(Duration::from_millis(500));

@@ -16,7 +16,7 @@ use tower_quota::{
     upstream::Board,
 };
 
-use crate::config::State;
+use crate::{config::State, store::Store};
 
 /// It is chosen at the start, and stays.
 #[derive(Debug)]
@@ -24,11 +24,13 @@ pub(crate) struct Home {
     state: State,
     /// What is on its way to the server.
     calls: Calls,
+    /// How the server is found.
+    pub(crate) store: Store,
 }
 
 impl Home {
     pub(crate) fn new(state: State) -> Self {
-        Self { state, calls: Calls::new() }
+        Self { state, calls: Calls::new(), store: Store::default() }
     }
 
     /// The states of one account, or of one plan.
@@ -39,7 +41,9 @@ impl Home {
         let redis = redis.timeout(timeout).build();
         let share = Fallback::LocalShare(Portion::of(self.state.instances)?);
         let guarded = GuardedBuilder::new(share).timeout(timeout).build(redis);
-        Ok(DynBackend::new(Tracked::new(guarded, &self.calls)))
+        let backend = DynBackend::new(Tracked::new(guarded.clone(), &self.calls));
+        self.store.watch(name, guarded, backend.clone());
+        Ok(backend)
     }
 
     /// Where it is told what providers say: to all instances, or to this one.

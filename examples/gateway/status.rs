@@ -4,13 +4,15 @@ use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use serde_json::{Value, json};
 use tower_quota::{
+    decision::Snapshot,
+    deferred::{Counts, State},
     time::{Clock as _, SystemClock, Timestamp},
     upstream::{Notice, Source, Stop},
 };
 
 use crate::{
     live::{Gateway, Live},
-    numbers::{lock, millis},
+    numbers::{Tally, lock, millis},
     upstream::{Quota, Upstream},
 };
 
@@ -34,9 +36,11 @@ pub(crate) fn status(gateway: &Gateway) -> Value {
             "tasks": tasks(),
             "state": if state.redis.is_some() { "redis" } else { "in process" },
         },
-        "totals": numbers.all.json(),
+        "store": gateway.home.store.json(),
+        "totals": totals(&numbers.all),
         "upstream_429": numbers.upstream_429.load(Relaxed),
         "connections": numbers.connections.json(),
+        "deferred": gateway.lookout.deferred().map(deferred),
         "answers_kept": answers,
         "answers_kept_bytes": bytes,
         "accounts": accounts,
@@ -44,6 +48,24 @@ pub(crate) fn status(gateway: &Gateway) -> Value {
         "tenants": tenants(gateway, &live),
         "news": numbers.news(),
     })
+}
+
+fn totals(all: &Tally) -> Value {
+    let mut totals = all.json();
+    totals["waits_up_to"] = all.waits_up_to().into();
+    totals
+}
+
+/// The deferred calls of all instances.
+fn deferred(counts: Counts) -> Value {
+    let mut json = json!({
+        "oldest_wait_seconds": counts.oldest_wait.unwrap_or_default().as_secs_f64(),
+        "bytes": counts.bytes,
+    });
+    for state in STATES {
+        json[state.name()] = counts.of(state).into();
+    }
+    json
 }
 
 /// The tasks that this process has: some for itself, and one for each connection and call.
@@ -94,7 +116,7 @@ fn accounts(upstream: &Upstream, now: Timestamp) -> Vec<Value> {
 
 fn stop_json(stop: &Stop, now: Timestamp) -> Value {
     json!({
-        "class": format!("{:?}", stop.class).to_lowercase(),
+        "class": stop.class.name(),
         "limit": stop.limit,
         "seconds_left": stop.until.map(|until| until.saturating_since(now).as_secs_f64()),
     })
@@ -137,11 +159,23 @@ fn tenants(gateway: &Gateway, live: &Live) -> Vec<Value> {
     let rows = tallies.iter().map(|(name, tally)| {
         let tenant = live.tenants.values().find(|tenant| tenant.name == *name);
         let mut row = tally.json();
+        let left = gateway.lookout.left(name).into_iter();
+        row["limits"] = left.map(|(limit, left)| left_json(limit, &left)).collect();
         row["name"] = name.as_str().into();
         row["plan"] = tenant.map_or("(gone)", |tenant| tenant.plan.name.as_str()).into();
         row
     });
     rows.collect()
+}
+
+/// What is left of a limit of a plan.
+fn left_json(name: &str, left: &Snapshot) -> Value {
+    json!({
+        "name": name,
+        "limit": left.limit,
+        "remaining": left.remaining,
+        "reset_seconds": left.reset_after.as_secs_f64(),
+    })
 }
 
 /// What has become known of an account since it was looked at.
@@ -163,7 +197,7 @@ pub(crate) fn news(before: &Notice, after: &Notice, now: Timestamp) -> Vec<(&'st
         news.push((source_name(limit.source), text));
     }
     if let Some(stop) = after.stop.as_ref().filter(|stop| before.stop.as_ref() != Some(stop)) {
-        let class = format!("{:?}", stop.class).to_lowercase();
+        let class = stop.class.name();
         let wait = stop.until.map(|until| until.saturating_since(now).as_secs_f64());
         let wait =
             wait.map_or_else(|| "until further notice".into(), |wait| format!("for {wait:.1} s"));
@@ -190,3 +224,7 @@ fn source_name(source: Source) -> &'static str {
         _ => "known",
     }
 }
+
+/// Of deferred calls, in the order of their ways.
+const STATES: [State; 6] =
+    [State::Waiting, State::Running, State::Done, State::Failed, State::Expired, State::Canceled];

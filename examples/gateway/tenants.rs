@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc, time::Duration};
 
 use http::{HeaderMap, header::AUTHORIZATION};
 use sha2::{Digest as _, Sha256};
-use tower_quota::{Key, queue::Priority};
+use tower_quota::{Key, algorithm::Plan, queue::Priority};
 
 use crate::numbers::Tally;
 
@@ -26,6 +26,8 @@ pub(crate) struct PlanTerms {
     pub(crate) priority: Priority,
     pub(crate) weight: NonZeroU32,
     pub(crate) max_wait: Duration,
+    /// Its limits, each by itself, for those who look.
+    pub(crate) limits: Vec<(&'static str, Plan)>,
 }
 
 impl Tenant {

@@ -24,8 +24,8 @@ use crate::time::{Timestamp, saturating_nanos};
 ///   of a request that was sent before that is over does not lower it again, as TCP counts a loss
 ///   once for a round trip. The SDKs lower it for each throttle, so a burst of twenty ends at the
 ///   minimum, and a limit that is counted in whole seconds is used by half.
-/// - Before the first step is over, the measured rate is what has come in it. In the SDKs it is zero,
-///   so a client that is throttled at once goes on at the minimum.
+/// - Before the first step is over, the measured rate is what has come in it. In the SDKs it is
+///   zero, so a client that is throttled at once goes on at the minimum.
 /// - A time that the other side asks to wait is a stop until then, which a shorter one does not
 ///   shorten. What was saved up is gone then, but for one token.
 ///

@@ -76,8 +76,8 @@ use crate::{
 /// # is_service(client);
 /// ```
 ///
-/// Wrong: several hosts as if they were one. Each has a limit of its own, and the slowest would hold back
-/// all. Tell them apart by a [`key`](Self::key), or give each host's client a layer.
+/// Wrong: several hosts as if they were one. Each has a limit of its own, and the slowest would
+/// hold back all. Tell them apart by a [`key`](Self::key), or give each host's client a layer.
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct AdaptiveLayer<C, R = Fail, K = Global> {
     settings: Settings<C, R, K>,
@@ -110,8 +110,8 @@ impl<C> AdaptiveLayer<C> {
 }
 
 impl<C, R, K> AdaptiveLayer<C, R, K> {
-    /// Tells sides apart: each key has a rate and a queue of its own, such as each host that is called.
-    /// By default all requests go to one side.
+    /// Tells sides apart: each key has a rate and a queue of its own, such as each host that is
+    /// called. By default all requests go to one side.
     ///
     /// ```
     /// use http::{Request, Response};
@@ -131,14 +131,15 @@ impl<C, R, K> AdaptiveLayer<C, R, K> {
         self.with_policy(|policy| policy.key(key))
     }
 
-    /// Sets of how many keys something is remembered: 1,024 by default. Beyond them the one is forgotten
-    /// that was not called for the longest time; it is as if it had never been called.
+    /// Sets of how many keys something is remembered: 1,024 by default. Beyond them the one is
+    /// forgotten that was not called for the longest time; it is as if it had never been called.
     pub fn max_keys(mut self, max_keys: usize) -> Self {
         self.settings.sides = Arc::new(Sides::new(max_keys, Pace::new));
         self
     }
 
-    /// Decides what happens to a request without a key. By default all such requests go to one side.
+    /// Decides what happens to a request without a key. By default all such requests go to one
+    /// side.
     pub fn on_missing_key(mut self, then: OnMissingKey) -> Self {
         self.settings.policy.exceptions.on_missing_key = then;
         self
@@ -177,8 +178,8 @@ impl<C, R, K> AdaptiveLayer<C, R, K> {
         AdaptiveLayer { settings: Settings { classify, policy, sides, patience, observer } }
     }
 
-    /// The rate at which requests without a key of their own are let go; `None` while nothing is held
-    /// back.
+    /// The rate at which requests without a key of their own are let go; `None` while nothing is
+    /// held back.
     pub fn rate(&self) -> Option<SendRate> {
         self.rate_of(&Key::GLOBAL)
     }

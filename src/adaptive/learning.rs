@@ -1,7 +1,7 @@
 //! What the services have in common that hold back and learn: written once.
 
-/// Writes a service that asks its settings whether a request is sent, and lets them learn from the answer;
-/// and the future of that answer.
+/// Writes a service that asks its settings whether a request is sent, and lets them learn from the
+/// answer; and the future of that answer.
 macro_rules! learning_service {
     (
         $(#[$about_service:meta])*

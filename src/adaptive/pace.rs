@@ -80,8 +80,8 @@ impl Pace {
         Entry::Wait(Waiter { pace: Arc::clone(self), ticket, deadline, sleep })
     }
 
-    /// Learns from an answer, and tells the rate from now on if there is one. Who waits first looks at it
-    /// again.
+    /// Learns from an answer, and tells the rate from now on if there is one. Who waits first looks
+    /// at it again.
     pub(super) fn settle(&self, sent: Sent, outcome: Outcome) -> Option<SendRate> {
         let now = self.now();
         let mut state = self.state.lock();

@@ -5,8 +5,8 @@ learning_service! {
     ///
     /// # Readiness
     ///
-    /// It is ready when the inner service is. A request that waits does so with the service that was
-    /// made ready; a clone takes its place.
+    /// It is ready when the inner service is. A request that waits does so with the service that
+    /// was made ready; a clone takes its place.
     ///
     /// # Clone
     ///
@@ -14,8 +14,9 @@ learning_service! {
     ///
     /// # Cancel safety
     ///
-    /// A response future that is dropped while it waits gives up its place, and those behind move up.
-    /// Once the inner service has been called the token is spent; what is dropped then teaches nothing.
+    /// A response future that is dropped while it waits gives up its place, and those behind move
+    /// up. Once the inner service has been called the token is spent; what is dropped then teaches
+    /// nothing.
     Adaptive by Settings;
 
     /// The future of [`Adaptive`]'s response.

@@ -11,9 +11,9 @@ use crate::key::Key;
 
 /// What is learned about the other side: one, or one for each key.
 ///
-/// Those of keys are bounded in number. Where there is no room for another, the one is forgotten that
-/// was not used for the longest time. Requests that are under way there still have it: so one without
-/// any goes first, if there is one among the oldest few.
+/// Those of keys are bounded in number. Where there is no room for another, the one is forgotten
+/// that was not used for the longest time. Requests that are under way there still have it: so one
+/// without any goes first, if there is one among the oldest few.
 pub(super) struct Sides<T> {
     make: Box<dyn Fn() -> T + Send + Sync>,
     /// Where requests are not told apart.

@@ -106,19 +106,20 @@ fn sides(window: &AcceptWindow, random: &Random, max_keys: usize) -> Arc<Sides<T
 }
 
 impl<C, R, K> ClientThrottleLayer<C, R, K> {
-    /// Tells sides apart: each key has a window of its own, such as each host that is called. By default
-    /// all requests go to one side.
+    /// Tells sides apart: each key has a window of its own, such as each host that is called. By
+    /// default all requests go to one side.
     pub fn key<K2>(self, key: K2) -> ClientThrottleLayer<C, R, K2> {
         self.with_policy(|policy| policy.key(key))
     }
 
-    /// Sets of how many keys something is remembered: 1,024 by default. Beyond them the one is forgotten
-    /// that was not called for the longest time; it is as if it had never been called.
+    /// Sets of how many keys something is remembered: 1,024 by default. Beyond them the one is
+    /// forgotten that was not called for the longest time; it is as if it had never been called.
     pub fn max_keys(self, max_keys: usize) -> Self {
         Self { max_keys, ..self }.anew()
     }
 
-    /// Decides what happens to a request without a key. By default all such requests go to one side.
+    /// Decides what happens to a request without a key. By default all such requests go to one
+    /// side.
     pub fn on_missing_key(mut self, then: OnMissingKey) -> Self {
         self.settings.policy.exceptions.on_missing_key = then;
         self

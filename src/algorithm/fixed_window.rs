@@ -22,8 +22,9 @@ use crate::{
 /// within one period: all of it at the end of one window, and all of it again at the beginning of
 /// the next. A [`SlidingWindow`](super::SlidingWindow) has no border.
 ///
-/// Windows are aligned to the Unix epoch unless they begin [at the first request](Self::from_first_hit)
-/// or follow a [calendar](Self::calendar): every caller and every instance has the same borders.
+/// Windows are aligned to the Unix epoch unless they begin [at the first
+/// request](Self::from_first_hit) or follow a [calendar](Self::calendar): every caller and every
+/// instance has the same borders.
 ///
 /// Use above the limit (see [`Algorithm::take`]) is debt: each window that ends pays off one limit
 /// of it. When the quota changes, what was used in the running window counts in the one of the new

@@ -72,7 +72,7 @@ impl LeaseBucket {
     /// left of `ahead` beyond them is of no use.
     #[must_use]
     pub fn ahead(self, ahead: Duration) -> Self {
-        let burst = Self { meter: Meter::new(self.quota, self.burst), ..self };
+        let burst = Self { meter: Meter::new(self.quota, self.burst), lent: 0, ..self };
         burst.units_more(self.quota.units_in(ahead))
     }
 
@@ -177,13 +177,18 @@ impl Algorithm for LeaseBucket {
     }
 
     /// What comes in that time is ahead too, and the token that comes next: a waiter whose turn is near
-    /// need not ask for it again.
+    /// need not ask for it again. With nothing ahead, there are no turns to be given out.
     fn after_waiting(&self, waited: Duration) -> Option<Self> {
+        if self.units_ahead() == 0 {
+            return None;
+        }
         if waited.is_zero() {
             return Some(*self);
         }
-        let lent = self.quota.units_in(waited).saturating_add(1);
-        Some(Self { lent, ..self.units_more(lent) })
+        let more = self.units_more(self.quota.units_in(waited).saturating_add(1));
+        // It may be less than was asked for: there is a most that a meter holds.
+        let lent = self.lent + (more.meter.capacity() - self.meter.capacity());
+        Some(Self { lent, ..more })
     }
 
     /// The burst and what is ahead.

@@ -18,10 +18,11 @@ use crate::{
 /// A decision reports the standing of the limit that is nearest to refusing. A refusal's
 /// `retry_after` is that of the limit that takes longest.
 ///
-/// When a plan is changed, a limit keeps what was used if one of its name and kind was there before,
-/// wherever in the plan it stood. Token and leaky buckets are of one kind, any other algorithm is its own.
-/// What was used of a limit that is gone, or now of another kind, is kept until it has come back: should
-/// callers differ in which limits they know, none of them forgets what another counts.
+/// When a plan is changed, a limit keeps what was used if one of its name and kind was there
+/// before, wherever in the plan it stood. Token and leaky buckets are of one kind, any other
+/// algorithm is its own. What was used of a limit that is gone, or now of another kind, is kept
+/// until it has come back: should callers differ in which limits they know, none of them forgets
+/// what another counts.
 ///
 /// ```
 /// use tower_quota::{Cost, PolicyName, Quota};

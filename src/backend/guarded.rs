@@ -67,8 +67,8 @@
 //! together they can admit another `C` at once: the burst counts twice. Afterwards they keep the
 //! rate. At the switch back the backend does not know what the shares have admitted, and has
 //! refilled meanwhile, by `r × T` or `C`. Where only some are cut off, the backend gives the whole
-//! rate to the others, and their shares come on top. Each further outage for all adds `2 C` at most:
-//! the local stores remember what they have admitted.
+//! rate to the others, and their shares come on top. Each further outage for all adds `2 C` at
+//! most: the local stores remember what they have admitted.
 //!
 //! In no window does a fixed window (aligned) or a sliding one admit more than twice its limit,
 //! however many outages there are: once by the backend, and once by the shares.

@@ -63,8 +63,8 @@ impl Joint {
         self
     }
 
-    /// Whether these can be decided on together. Two on one key cannot: what one takes the other must
-    /// see.
+    /// Whether these can be decided on together. Two on one key cannot: what one takes the other
+    /// must see.
     pub(crate) fn fit(all: &[Self]) -> bool {
         all.iter().enumerate().all(|(at, one)| {
             one.place == all[0].place && all[..at].iter().all(|other| other.name != one.name)

@@ -185,8 +185,8 @@ impl<B, C> Leased<B, C> {
         self.with(|settings| settings.most_keys = most_keys)
     }
 
-    /// The backend's name in metrics, the [default](PolicyName::DEFAULT) unless it is said. Leases that
-    /// were drawn are not taken along.
+    /// The backend's name in metrics, the [default](PolicyName::DEFAULT) unless it is said. Leases
+    /// that were drawn are not taken along.
     #[must_use]
     pub fn name(self, name: PolicyName) -> Self
     where
@@ -322,7 +322,8 @@ impl<B: Backend<LeaseBucket>, C: Clock> Backend<TokenBucket> for Leased<B, C> {
         if !demand.is_plain() || cost == 0 {
             return self.decide_otherwise(algorithm, key, demand);
         }
-        // What is spent is passed on in registers, and becomes a decision where the caller wants it.
+        // What is spent is passed on in registers, and becomes a decision where the caller wants
+        // it.
         let clock = &self.shared.clock;
         let spent = self.shared.seats.with(key, |seat| {
             // The time is read in the lock: whoever waited for it would spend what has expired.

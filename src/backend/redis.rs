@@ -173,10 +173,11 @@ impl<S: Source> RedisBuilder<S> {
         Self { tags: Some(tags), ..self }
     }
 
-    /// How long a decision may take, from when it is asked for. Nobody waits longer, whatever the server
-    /// does: a decision that is still behind others then does not leave, and is
-    /// [`Unreachable`](BackendErrorKind::Unreachable). One call carries decisions of different age and has
-    /// as long as the oldest of them, so behind a server that hangs some are told sooner.
+    /// How long a decision may take, from when it is first polled. Nobody waits longer, whatever the server
+    /// does. One that is still behind others when half of that is over does not leave, and is
+    /// [`Unreachable`](BackendErrorKind::Unreachable): nothing was taken. A call has as long as the oldest of
+    /// those that it carries, so behind a server that hangs some are told sooner, but none before half of
+    /// its time. A correction leaves however long it has waited.
     ///
     /// A connection that takes longer to open goes on being opened, for the next.
     /// [`Guarded`](super::Guarded) has a time-out of its own.
@@ -267,8 +268,8 @@ impl<A: Scripted, S: Source> Redis<A, S> {
 
     fn submit(&self, name: Vec<u8>, algorithm: &A, job: Job) -> Receipt<Caller<A, S>> {
         let slot = if S::HAS_SLOTS { name::slot(&name) } else { 0 };
-        let deadline = call::deadline(self.caller().timeout);
-        self.coalescer.submit(slot, Errand { name, algorithm: algorithm.clone(), job, deadline })
+        let algorithm = algorithm.clone();
+        self.coalescer.submit(slot, Errand { name, algorithm, job, deadline: None })
     }
 }
 

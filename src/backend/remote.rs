@@ -21,8 +21,8 @@
 //!
 //! # How it works
 //!
-//! A decision is one request to the server. The limit travels with it, so it is the layer's own, and
-//! everything that a backend of this process does is done there: the server decides by the same
+//! A decision is one request to the server. The limit travels with it, so it is the layer's own,
+//! and everything that a backend of this process does is done there: the server decides by the same
 //! function, and by its own clock. It passes the conformance suite.
 //!
 //! (Where the *server* is to know the limits, its callers ask by descriptors instead: see
@@ -33,10 +33,11 @@
 //! - What was perhaps executed is never repeated: it counts as charged. See
 //!   [`BackendErrorKind::TimedOut`].
 //! - The server must be told to be a [store](crate::quota_service::http::QuotaRouter::store).
-//! - What the *server* decides by a guard of its own, while its store is gone, is settled in the store.
+//! - What the *server* decides by a guard of its own, while its store is gone, is settled in the
+//!   store.
 //!
-//! Each decision travels by itself. Where there are many at a time, [`Redis`](super::redis) puts those
-//! together that wait.
+//! Each decision travels by itself. Where there are many at a time, [`Redis`](super::redis) puts
+//! those together that wait.
 
 mod send;
 
@@ -139,8 +140,9 @@ impl RemoteBuilder {
         Self { timeout, ..self }
     }
 
-    /// Has requests sent by `send` instead of the client of this crate, which speaks plain HTTP: for
-    /// TLS, proxies, and whatever else a client of yours does. It must not send a request twice.
+    /// Has requests sent by `send` instead of the client of this crate, which speaks plain HTTP:
+    /// for TLS, proxies, and whatever else a client of yours does. It must not send a request
+    /// twice.
     pub fn send_by<F, R>(self, send: F) -> Self
     where
         F: Fn(Request<Bytes>) -> R + Send + Sync + 'static,

@@ -26,9 +26,9 @@ use crate::{
 
 /// A backend whose [calls](Calls) are counted while they are on their way.
 ///
-/// Nobody waits for a correction: it is written while the answer goes on. A program that ends as soon as
-/// its last request is answered takes the last corrections along, and what was reserved counts in full.
-/// So it waits for them.
+/// Nobody waits for a correction: it is written while the answer goes on. A program that ends as
+/// soon as its last request is answered takes the last corrections along, and what was reserved
+/// counts in full. So it waits for them.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_quota::Rejection> {
@@ -50,8 +50,8 @@ use crate::{
 ///
 /// # Cost
 ///
-/// Nothing where the backend answers at once; an addition to one atomic number before and after a call where
-/// it does not.
+/// Nothing where the backend answers at once; an addition to one atomic number before and after a
+/// call where it does not.
 ///
 /// # Clone
 ///
@@ -62,8 +62,8 @@ pub struct Tracked<B> {
     calls: Calls,
 }
 
-/// The calls of [tracked](Tracked) backends that are on their way: decisions and corrections, also those
-/// that nobody waits for.
+/// The calls of [tracked](Tracked) backends that are on their way: decisions and corrections, also
+/// those that nobody waits for.
 ///
 /// # Clone
 ///
@@ -123,8 +123,8 @@ impl Calls {
         self.0.calls.load(Ordering::Acquire)
     }
 
-    /// Waits until none is on its way. New ones may begin at once, so let nothing begin any before; and
-    /// give it a time-out, unless each call has one, as with a
+    /// Waits until none is on its way. New ones may begin at once, so let nothing begin any before;
+    /// and give it a time-out, unless each call has one, as with a
     /// [guarded](super::guarded) backend.
     ///
     /// # Cancel safety

@@ -64,8 +64,8 @@ impl Answer {
         if packed.len() < length { sealed(PACKED, packed) } else { sealed(PLAIN, content) }
     }
 
-    /// The answer that has these bytes, if it weighs `max_weight` at the most. Its frames are slices of
-    /// them, where they are not packed.
+    /// The answer that has these bytes, if it weighs `max_weight` at the most. Its frames are
+    /// slices of them, where they are not packed.
     ///
     /// Whatever the bytes are, it takes no more memory than that, and no more time than it takes
     /// to read so much.

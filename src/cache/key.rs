@@ -17,8 +17,8 @@ use crate::{
 
 /// What a question is known by: SHA-256 over all that makes it another question.
 ///
-/// That is whose it is, its method, its target, the chosen header fields, and its body: its type and JSON in its
-/// [canonical form](super::canonical_json), anything else byte by byte. Each part
+/// That is whose it is, its method, its target, the chosen header fields, and its body: its type
+/// and JSON in its [canonical form](super::canonical_json), anything else byte by byte. Each part
 /// stands with its length, so that none can pass for a piece of another.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 pub struct AnswerKey([u8; 32]);

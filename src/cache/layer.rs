@@ -20,8 +20,9 @@ use crate::{name::PolicyName, observe::answers::Answers, policy::Global};
 /// # How it decides
 ///
 /// Only requests that the layer was [told to look at](Self::new) concern it. Two of them are the
-/// same question if they come from the same tenant, with the same method and target, the same chosen
-/// header fields, and the same body: JSON is compared in its [canonical form](super::canonical_json).
+/// same question if they come from the same tenant, with the same method and target, the same
+/// chosen header fields, and the same body: JSON is compared in its [canonical
+/// form](super::canonical_json).
 ///
 /// 1. If there is an answer, and it is fresh, it is given. If it is a little too old, it is given
 ///    too, and [a new one is fetched](Self::stale_while_revalidate) meanwhile.
@@ -117,9 +118,10 @@ where
 }
 
 impl<P, K, M> AnswerCacheLayer<P, K, M> {
-    /// How long an answer is fresh, from when it is whole; a minute by default. A request's [`FreshFor`](super::FreshFor)
-    /// goes before it, and a `max-age` or `Expires` of the response shortens it, which counts from when it was asked for. Zero: nothing is kept, but what
-    /// is asked at the same time is asked once.
+    /// How long an answer is fresh, from when it is whole; a minute by default. A request's
+    /// [`FreshFor`](super::FreshFor) goes before it, and a `max-age` or `Expires` of the response
+    /// shortens it, which counts from when it was asked for. Zero: nothing is kept, but what is
+    /// asked at the same time is asked once.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.settings.ttl = ttl;
         self
@@ -127,20 +129,21 @@ impl<P, K, M> AnswerCacheLayer<P, K, M> {
 
     /// How long after that it is still given, while a new one is fetched. By default it is not.
     ///
-    /// It is fetched once, whoever asks meanwhile, with the request that found the old one, and costs
-    /// what any request costs. If it fails, the old one stays until its time is over. A response with `must-revalidate` or
-    /// `proxy-revalidate` is not given so.
+    /// It is fetched once, whoever asks meanwhile, with the request that found the old one, and
+    /// costs what any request costs. If it fails, the old one stays until its time is over. A
+    /// response with `must-revalidate` or `proxy-revalidate` is not given so.
     pub fn stale_while_revalidate(mut self, time: Duration) -> Self {
         self.settings.stale_for = time;
         self
     }
 
-    /// How long others join a call of which nothing comes, neither a head nor a part of the body; 30
-    /// seconds by default. After that the next request makes a call of its own, and those that come
-    /// then join that one: a call that hangs holds those who have joined it, and nobody else.
+    /// How long others join a call of which nothing comes, neither a head nor a part of the body;
+    /// 30 seconds by default. After that the next request makes a call of its own, and those that
+    /// come then join that one: a call that hangs holds those who have joined it, and nobody else.
     ///
-    /// Those are held as they would be by calls of their own: let a time-out stand inside the cache as
-    /// well. A service that may be silent for longer is asked twice, unless this is longer still.
+    /// Those are held as they would be by calls of their own: let a time-out stand inside the cache
+    /// as well. A service that may be silent for longer is asked twice, unless this is longer
+    /// still.
     pub fn join_within(mut self, time: Duration) -> Self {
         self.settings.join_within = time;
         self
@@ -189,9 +192,9 @@ impl<P, K, M> AnswerCacheLayer<P, K, M> {
         self
     }
 
-    /// Takes two requests for the same that differ in the host that they were sent to, by `Host` or by
-    /// their target. By default they are two questions: a server can answer by its name. For a fleet
-    /// whose instances have a name each.
+    /// Takes two requests for the same that differ in the host that they were sent to, by `Host` or
+    /// by their target. By default they are two questions: a server can answer by its name. For a
+    /// fleet whose instances have a name each.
     pub fn any_host(mut self) -> Self {
         self.settings.is_any_host = true;
         self
@@ -206,16 +209,16 @@ impl<P, K, M> AnswerCacheLayer<P, K, M> {
 
     /// The largest answer that is kept, with what stands around it in memory; 1 MiB by default.
     ///
-    /// A larger one passes, and of it so much is held: requests that came before that was known share
-    /// it at the pace of the fastest of them, and one that falls farther behind is
+    /// A larger one passes, and of it so much is held: requests that came before that was known
+    /// share it at the pace of the fastest of them, and one that falls farther behind is
     /// [cut off](super::BrokenAnswer::is_behind).
     pub fn max_answer_bytes(mut self, bytes: usize) -> Self {
         self.settings.max_answer_bytes = bytes;
         self
     }
 
-    /// Keeps only those answers, of the ones that could be kept, that `is_kept` picks. For a service
-    /// that fails with status 200 in a way of its own:
+    /// Keeps only those answers, of the ones that could be kept, that `is_kept` picks. For a
+    /// service that fails with status 200 in a way of its own:
     ///
     /// ```
     /// use http::request::Parts;

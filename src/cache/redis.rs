@@ -17,36 +17,39 @@
 //!
 //! # What stands there
 //!
-//! A key is a hash of tenant and question, under [a secret of yours](RedisStoreBuilder::hash_key) if
-//! you have one: neither can be read from it. **Answers stand there in clear**, with the header fields
-//! of their responses: whoever may read the server may read them. Where that must not be, keep them in
-//! a [process](super::MemoryStore), or put a store of your own around this one that encrypts. An answer with
-//! a field that is [marked as sensitive](http::HeaderValue::set_sensitive) is not kept.
+//! A key is a hash of tenant and question, under [a secret of yours](RedisStoreBuilder::hash_key)
+//! if you have one: neither can be read from it. **Answers stand there in clear**, with the header
+//! fields of their responses: whoever may read the server may read them. Where that must not be,
+//! keep them in a [process](super::MemoryStore), or put a store of your own around this one that
+//! encrypts. An answer with a field that is [marked as sensitive](http::HeaderValue::set_sensitive)
+//! is not kept.
 //!
-//! Each value has a tag that binds it to its name. With a secret nobody without it can put an answer
-//! there that this store would give; without one the tag finds accidents only. What is of a wrong type,
-//! too large, damaged, or of another version is a miss, and the next answer takes its place.
+//! Each value has a tag that binds it to its name. With a secret nobody without it can put an
+//! answer there that this store would give; without one the tag finds accidents only. What is of a
+//! wrong type, too large, damaged, or of another version is a miss, and the next answer takes its
+//! place.
 //!
 //! How old an answer is follows from its time to live: no clock but the server's is read.
 //!
 //! # Asked once by all
 //!
 //! The first instance to miss takes a turn: a key with a random token that ends by itself after the
-//! [lease](RedisStoreBuilder::lease), and is renewed while the answer comes. The others wait until the
-//! answer is there, or until the turn is free and one of them takes it: after a failure at once, after
-//! the death of a process when its lease is over. An answer that is not kept (it is private, or too
-//! large) lets all of them ask. Nobody waits for longer than [it may](RedisStoreBuilder::wait).
+//! [lease](RedisStoreBuilder::lease), and is renewed while the answer comes. The others wait until
+//! the answer is there, or until the turn is free and one of them takes it: after a failure at
+//! once, after the death of a process when its lease is over. An answer that is not kept (it is
+//! private, or too large) lets all of them ask. Nobody waits for longer than [it
+//! may](RedisStoreBuilder::wait).
 //!
-//! They wait by looking again, after a quarter of the time that they have waited and 250 ms at the most.
-//! One task of each instance does so for each question, whoever else waits there, so it is a few calls a
-//! second; in return it works through any connection, on clusters and across failovers, and a message
-//! cannot be lost. Other instances have a stream when it is whole, not as it comes.
+//! They wait by looking again, after a quarter of the time that they have waited and 250 ms at the
+//! most. One task of each instance does so for each question, whoever else waits there, so it is a
+//! few calls a second; in return it works through any connection, on clusters and across failovers,
+//! and a message cannot be lost. Other instances have a stream when it is whole, not as it comes.
 //!
 //! # When the server fails
 //!
-//! All is a miss then, and nobody waits: a call has [so long](RedisStoreBuilder::timeout), and after five
-//! failures in a row a breaker leaves the server alone, for half a second at first and ten at the most.
-//! Its state is told as that of a [guarded backend](crate::guide::observing) is.
+//! All is a miss then, and nobody waits: a call has [so long](RedisStoreBuilder::timeout), and
+//! after five failures in a row a breaker leaves the server alone, for half a second at first and
+//! ten at the most. Its state is told as that of a [guarded backend](crate::guide::observing) is.
 //!
 //! # Who may do what
 //!
@@ -116,8 +119,8 @@ impl<S: Source> RedisStore<S> {
         self.shared.calls.state()
     }
 
-    /// Makes sure that the server can do what is asked of it. For the start of a program: afterwards
-    /// a server that cannot is a cache that has nothing, and nobody might notice.
+    /// Makes sure that the server can do what is asked of it. For the start of a program:
+    /// afterwards a server that cannot is a cache that has nothing, and nobody might notice.
     ///
     /// A turn is taken under a reserved name and given back, and an answer without a body is kept
     /// there for a second.
@@ -125,8 +128,8 @@ impl<S: Source> RedisStore<S> {
     /// # Errors
     ///
     /// [`Unauthorized`](BackendErrorKind::Unauthorized): the user, the password or the ACL.
-    /// [`Unreachable`](BackendErrorKind::Unreachable) and [`TimedOut`](BackendErrorKind::TimedOut): the
-    /// address or the network. [`StoreFull`](BackendErrorKind::StoreFull): the memory.
+    /// [`Unreachable`](BackendErrorKind::Unreachable) and [`TimedOut`](BackendErrorKind::TimedOut):
+    /// the address or the network. [`StoreFull`](BackendErrorKind::StoreFull): the memory.
     pub async fn check(&self) -> Result<(), BackendError> {
         let Shared { turns, .. } = &*self.shared;
         let keys = self.shared.names.of(&AnswerKey::RESERVED);
@@ -141,8 +144,8 @@ impl<S: Source> RedisStore<S> {
         Ok(())
     }
 
-    /// What is there for a question; with a token the turn is taken if nothing will do, and what was
-    /// `seen` will not.
+    /// What is there for a question; with a token the turn is taken if nothing will do, and what
+    /// was `seen` will not.
     async fn look(
         &self,
         keys: &Keys,

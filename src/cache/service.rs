@@ -34,8 +34,8 @@ use crate::{http::PeekedBody, observe::answers::Answers, policy::KeyOf};
 ///
 /// # Panics
 ///
-/// Outside a Tokio runtime. If the inner service panics, so does the request that called it, and one
-/// of the others calls it again.
+/// Outside a Tokio runtime. If the inner service panics, so does the request that called it, and
+/// one of the others calls it again.
 pub struct AnswerCache<S, P, K, M> {
     inner: S,
     settings: Arc<Settings<P, K, M>>,

@@ -37,13 +37,13 @@ use crate::policy::{Fail, Global, OnMissingKey, Policy, Uniform};
 ///
 /// At no time more than `max_per_key` slots of a key are in use, nor more than `max_total` of all,
 /// in this process, or over all instances if they
-/// [share](Self::of) them. A slot is free when its request is over, however it ends: response, error,
-/// time-out, panic, client gone.
+/// [share](Self::of) them. A slot is free when its request is over, however it ends: response,
+/// error, time-out, panic, client gone.
 ///
-/// A connection that was upgraded has no body: its slot is free when the response has been made. It cannot
-/// be otherwise: what the connection becomes, hyper hands to whoever asks for it, past all layers. So take
-/// a slot for it, of a [limiter](super::ConcurrencyLimiter) of connections, before answering, and let the
-/// task that serves the connection hold it.
+/// A connection that was upgraded has no body: its slot is free when the response has been made. It
+/// cannot be otherwise: what the connection becomes, hyper hands to whoever asks for it, past all
+/// layers. So take a slot for it, of a [limiter](super::ConcurrencyLimiter) of connections, before
+/// answering, and let the task that serves the connection hold it.
 ///
 /// # Right and wrong
 ///

@@ -35,8 +35,8 @@ use crate::{key::Key, name::PolicyName, observe::slots::SlotEnd, rejection::Busy
 /// # Memory
 ///
 /// An entry for each key with slots in use or requests that wait, at most
-/// [`max_keys`](ConcurrencyBuilder::max_keys). Keys that are idle leave nothing. All keys are behind
-/// one lock, which is held for a look-up.
+/// [`max_keys`](ConcurrencyBuilder::max_keys). Keys that are idle leave nothing. All keys are
+/// behind one lock, which is held for a look-up.
 #[derive(Clone)]
 pub struct ConcurrencyLimiter {
     shared: Shared,

@@ -35,10 +35,11 @@ use crate::{
     rejection::{Busy, Rejection},
 };
 
-/// Gives each key a number of slots, which requests of all instances hold while they are in progress.
+/// Gives each key a number of slots, which requests of all instances hold while they are in
+/// progress.
 ///
-/// It is what [`ConcurrencyLimiter`](super::ConcurrencyLimiter) is in one process, with its slots on a
-/// Redis or Valkey server. [`ConcurrencyLayer::of`](super::ConcurrencyLayer::of) takes either.
+/// It is what [`ConcurrencyLimiter`](super::ConcurrencyLimiter) is in one process, with its slots
+/// on a Redis or Valkey server. [`ConcurrencyLayer::of`](super::ConcurrencyLayer::of) takes either.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -60,54 +61,56 @@ use crate::{
 ///
 /// # How it works
 ///
-/// A slot is lent for a [time](SharedConcurrencyBuilder::lease), and the loan is renewed three times in
-/// it, those of all slots of an instance together, by a task that lives while there are any. A slot that
-/// is dropped is given back by a task of the runtime. What is not given back, because the process was
-/// killed or the network is gone, is free when its time is over.
+/// A slot is lent for a [time](SharedConcurrencyBuilder::lease), and the loan is renewed three
+/// times in it, those of all slots of an instance together, by a task that lives while there are
+/// any. A slot that is dropped is given back by a task of the runtime. What is not given back,
+/// because the process was killed or the network is gone, is free when its time is over.
 ///
 /// Who waits stands in a line at the server, in the order of coming over all instances, and nobody
-/// passes: neither those that come later, nor small weights a large one. Where all keys have a total, who
-/// lacks only room in that is not passed by other keys either; who lacks room at its key keeps nobody of
-/// another waiting. A slot that becomes free is
+/// passes: neither those that come later, nor small weights a large one. Where all keys have a
+/// total, who lacks only room in that is not passed by other keys either; who lacks room at its key
+/// keeps nobody of another waiting. A slot that becomes free is
 /// handed to the first there and then. Its instance is told on a channel of its own
 /// ([`Server`](crate::backend::redis::Server), [`Sentinel`](crate::backend::redis::Sentinel) and
 /// [`Cluster`](crate::backend::redis::Cluster) listen); to be sure, and where nobody tells, it
-/// [looks](SharedConcurrencyBuilder::look_every) for the first of its waiters at each key. A place is
-/// lent as a slot is: one whose instance is dead keeps the others waiting no longer than its time.
+/// [looks](SharedConcurrencyBuilder::look_every) for the first of its waiters at each key. A place
+/// is lent as a slot is: one whose instance is dead keeps the others waiting no longer than its
+/// time.
 ///
 /// # What it promises
 ///
 /// At no time more than `max_per_key` slots of a key are held and not lost, nor more than
 /// [`max_total`](SharedConcurrencyBuilder::max_total) of all, over all instances. The
-/// server's clock decides when a loan ends there. Here it ends a fiftieth of its time earlier, counted
-/// from before it was asked for: so a holder knows that it has lost its slot
-/// ([`Slot::is_lost`], [`Slot::lost`]) before anybody else can have it, if clocks run at one speed to
-/// within 2 %. What it does then is its own affair: a slot is no lock for what must never happen twice.
+/// server's clock decides when a loan ends there. Here it ends a fiftieth of its time earlier,
+/// counted from before it was asked for: so a holder knows that it has lost its slot
+/// ([`Slot::is_lost`], [`Slot::lost`]) before anybody else can have it, if clocks run at one speed
+/// to within 2 %. What it does then is its own affair: a slot is no lock for what must never happen
+/// twice.
 ///
 /// A server that forgets (`FLUSHALL`, a restart without data, a failover) has its holders enter
-/// again at their next renewal, as far as there is room, before those that wait; until then it lends what
-/// they hold.
+/// again at their next renewal, as far as there is room, before those that wait; until then it
+/// lends what they hold.
 ///
 /// # When the server fails
 ///
 /// [`on_failure`](SharedConcurrencyBuilder::on_failure) decides, as for a
-/// [guarded](crate::backend::guarded) backend and with its breaker: refuse, which is the default, admit, or
-/// lend a share of the slots in this process. Those that are held from the server count against the
-/// share; when their loans end without an answer they are lost. For those that wait in line it decides
-/// when their places have not been confirmed for the time of a loan.
+/// [guarded](crate::backend::guarded) backend and with its breaker: refuse, which is the default,
+/// admit, or lend a share of the slots in this process. Those that are held from the server count
+/// against the share; when their loans end without an answer they are lost. For those that wait in
+/// line it decides when their places have not been confirmed for the time of a loan.
 ///
 /// # Cost
 ///
-/// A round trip to acquire and one to release, a third to wait; those of one moment travel together. The
-/// server looks at each holder and each waiter of the key, for a microsecond or so. A key has
-/// `32 × (holders + waiters) + 16` bytes there, and none when it is idle. With a total all keys are one
-/// value of `48 × (holders + waiters) + 16` bytes, on one node of a cluster, and the server looks at all of
-/// them: that is for some thousands at a time.
+/// A round trip to acquire and one to release, a third to wait; those of one moment travel
+/// together. The server looks at each holder and each waiter of the key, for a microsecond or so. A
+/// key has `32 × (holders + waiters) + 16` bytes there, and none when it is idle. With a total all
+/// keys are one value of `48 × (holders + waiters) + 16` bytes, on one node of a cluster, and the
+/// server looks at all of them: that is for some thousands at a time.
 ///
 /// # Clone
 ///
-/// A clone is a handle. Other limiters under the same prefix and name share the slots, in this process
-/// or another; they must agree on their number, or each counts by its own.
+/// A clone is a handle. Other limiters under the same prefix and name share the slots, in this
+/// process or another; they must agree on their number, or each counts by its own.
 #[derive(Clone)]
 pub struct SharedConcurrencyLimiter {
     shared: Arc<Shared>,
@@ -142,13 +145,14 @@ pub struct SlotUsage {
     /// The slots that are lent of all keys together, where they have a
     /// [total](SharedConcurrencyBuilder::max_total). Where they have none, the same as `in_use`.
     pub total_in_use: u64,
-    /// The requests that wait for slots of any key, where they have a total. Else the same as `waiting`.
+    /// The requests that wait for slots of any key, where they have a total. Else the same as
+    /// `waiting`.
     pub total_waiting: u64,
 }
 
 impl SharedConcurrencyLimiter {
-    /// `max_per_key` slots for each key, on the server that `source` leads to. All instances that share
-    /// them have the same name for them. [`SharedConcurrencyBuilder`] has more settings.
+    /// `max_per_key` slots for each key, on the server that `source` leads to. All instances that
+    /// share them have the same name for them. [`SharedConcurrencyBuilder`] has more settings.
     pub fn new(source: impl Source, name: PolicyName, max_per_key: u64) -> Self {
         SharedConcurrencyBuilder::new(source, name, max_per_key).build()
     }
@@ -167,8 +171,8 @@ impl SharedConcurrencyLimiter {
         self.take(key, weight, SlotJob::Try)
     }
 
-    /// Waits for `weight` slots of `key`; a weight of zero counts as one. The place in the line is that
-    /// of the first poll, when the server comes to it.
+    /// Waits for `weight` slots of `key`; a weight of zero counts as one. The place in the line is
+    /// that of the first poll, when the server comes to it.
     ///
     /// # Errors
     ///

@@ -86,8 +86,8 @@ impl Slot {
     }
 
     /// Whether it is held no longer although it was not given back: a server that
-    /// [lent](super::SharedConcurrencyLimiter) it could not be told in time that it is still needed, and
-    /// may have given it to somebody else. A slot of this process is never lost.
+    /// [lent](super::SharedConcurrencyLimiter) it could not be told in time that it is still
+    /// needed, and may have given it to somebody else. A slot of this process is never lost.
     pub fn is_lost(&self) -> bool {
         match &self.lent {
             Lent::Here { .. } => false,
@@ -98,8 +98,8 @@ impl Slot {
         }
     }
 
-    /// Ends when the slot [is lost](Self::is_lost): for a `select` with the work that needs it. For a
-    /// slot of this process, never.
+    /// Ends when the slot [is lost](Self::is_lost): for a `select` with the work that needs it. For
+    /// a slot of this process, never.
     ///
     /// # Cancel safety
     ///

@@ -23,8 +23,8 @@ pub trait Slots: Clone + fmt::Debug + Send + Sync + 'static {
     /// The wait for slots, where they are not there at once.
     type Wait: Future<Output = Result<Slot, Rejection>> + Send + 'static;
 
-    /// `weight` slots of `key`, for which it waits `max_wait` at most, if there is such a time. With
-    /// none to wait, they are there at once or not.
+    /// `weight` slots of `key`, for which it waits `max_wait` at most, if there is such a time.
+    /// With none to wait, they are there at once or not.
     ///
     /// # Errors
     ///

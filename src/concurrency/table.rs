@@ -15,8 +15,8 @@ use crate::{
 /// Nobody passes those that wait: neither at their key nor, where all keys together are the limit,
 /// at the total. So a request that needs many slots gets them as those before it come to their end.
 ///
-/// Wakers are never dropped nor woken in here, under the lock: that may be the end of a task, and of
-/// the slot that it holds.
+/// Wakers are never dropped nor woken in here, under the lock: that may be the end of a task, and
+/// of the slot that it holds.
 #[derive(Debug)]
 pub(super) struct Table {
     limits: Limits,
@@ -153,8 +153,8 @@ impl Table {
         self.grant()
     }
 
-    /// Gives up a place, or the slots if they have been taken meanwhile. The first waker was left at
-    /// the place; the others are to be woken.
+    /// Gives up a place, or the slots if they have been taken meanwhile. The first waker was left
+    /// at the place; the others are to be woken.
     pub(super) fn cancel(
         &mut self,
         key: &Key,

@@ -19,8 +19,8 @@ use super::{
 };
 use crate::time::{Clock, SystemClock, Timestamp};
 
-/// 202: the request is accepted, or was before, and here it stands. Its caller has waited so long for
-/// the answer itself.
+/// 202: the request is accepted, or was before, and here it stands. Its caller has waited so long
+/// for the answer itself.
 pub(super) fn accepted(
     at: &str,
     id: &RequestId,
@@ -84,8 +84,8 @@ fn ended(state: State, response: Option<StoredResponse>) -> Response<StoredBody>
     }
 }
 
-/// The address names the request and not its owner, so a cache would give the answer to anybody who has
-/// the address.
+/// The address names the request and not its owner, so a cache would give the answer to anybody who
+/// has the address.
 fn keep_from_caches(headers: &mut HeaderMap) {
     let said: Vec<_> = headers.keys().filter(|name| is_for_caches(name)).cloned().collect();
     for name in said {

@@ -62,9 +62,9 @@ impl Board {
         }
     }
 
-    /// A board of what was written down. What ran has lost its lease, unless this process has it: then
-    /// the `earlier` board knows how long, and if that has gone on to an end that could not be written,
-    /// whoever has brought it about tries again.
+    /// A board of what was written down. What ran has lost its lease, unless this process has it:
+    /// then the `earlier` board knows how long, and if that has gone on to an end that could not be
+    /// written, whoever has brought it about tries again.
     pub(super) fn restore(
         bounds: Bounds,
         records: impl Iterator<Item = (RequestId, Record)>,

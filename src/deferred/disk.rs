@@ -30,8 +30,8 @@ use crate::time::{Clock, MonotonicClock};
 ///
 /// What was accepted is on the disk: changes are written in transactions with `fsync`, and those
 /// that wait at the same moment share one. After a crash the file is as it was after the last of
-/// them, and what ran waits again. A thread does all of it; 300 bytes of each request are in memory,
-/// and never its body.
+/// them, and what ran waits again. A thread does all of it; 300 bytes of each request are in
+/// memory, and never its body.
 ///
 /// The file is for its user only, grows with the most that it ever had to keep, and uses its room
 /// again. It can be copied while the store is closed.
@@ -64,8 +64,8 @@ impl DiskStore {
     ///
     /// It blocks until the file has been read, as far as it says which requests there are.
     ///
-    /// The time is that of the [wall clock](MonotonicClock) now, and goes on by itself: a clock that is
-    /// set later ends no lease and expires nothing.
+    /// The time is that of the [wall clock](MonotonicClock) now, and goes on by itself: a clock
+    /// that is set later ends no lease and expires nothing.
     ///
     /// # Errors
     ///

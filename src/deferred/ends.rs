@@ -8,8 +8,8 @@ use tokio::sync::Notify;
 
 use super::{id::RequestId, message::StoredResponse, status::State};
 
-/// Who waits in this process for the end of a request. What another process brings about is not heard
-/// here: who waits looks, too.
+/// Who waits in this process for the end of a request. What another process brings about is not
+/// heard here: who waits looks, too.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ends(Arc<Mutex<Watched>>);
 
@@ -55,7 +55,8 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// The end, if somebody in this process tells of it. It hears of what was told since the watch began.
+    /// The end, if somebody in this process tells of it. It hears of what was told since the watch
+    /// began.
     pub(super) async fn end(&self) -> End {
         loop {
             // From before the look: what is told after it is not missed.

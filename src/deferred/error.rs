@@ -26,7 +26,8 @@ pub enum StoreErrorKind {
 }
 
 impl StoreErrorKind {
-    /// Its name in metrics and events: `owner_full`, `full`, `no_space`, `unavailable`, `malformed`.
+    /// Its name in metrics and events: `owner_full`, `full`, `no_space`, `unavailable`,
+    /// `malformed`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::OwnerFull => "owner_full",

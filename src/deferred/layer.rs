@@ -13,10 +13,10 @@ use crate::{name::PolicyName, observe::deferrals::Deferrals};
 /// # How it decides
 ///
 /// A request with `Prefer: respond-async` (RFC 7240) is stored and answered with 202, and a
-/// `Location` at which it [stands](Self::results); with `respond-async, wait=10` by its answer, if that
-/// is there [in time](Self::max_wait). Any other passes, one with `wait` alone too, and so does one
-/// without an owner, or one that the [terms](Self::terms) do not want deferred: a preference need not
-/// be met.
+/// `Location` at which it [stands](Self::results); with `respond-async, wait=10` by its answer, if
+/// that is there [in time](Self::max_wait). Any other passes, one with `wait` alone too, and so
+/// does one without an owner, or one that the [terms](Self::terms) do not want deferred: a
+/// preference need not be met.
 ///
 /// A [`Runner`] calls the service with it: in the order of its [`Terms`], fair between owners, at
 /// most so many at a time. Whether it is admitted is decided by whatever layers of limits stand
@@ -148,14 +148,14 @@ impl<K, M: DeferredStore> DeferredLayer<K, M> {
     }
 
     /// The longest that a caller who sends `Prefer: respond-async, wait=10` is kept waiting for the
-    /// answer itself, whatever it says; ten seconds by default. If the request has ended by then the
-    /// answer comes as from [`results`](Self::results), with the `Content-Location` at which it stays,
-    /// and otherwise 202. With zero nobody waits.
+    /// answer itself, whatever it says; ten seconds by default. If the request has ended by then
+    /// the answer comes as from [`results`](Self::results), with the `Content-Location` at which it
+    /// stays, and otherwise 202. With zero nobody waits.
     ///
-    /// The request is stored before, so nothing is lost if the caller goes, and runs in its turn as any
-    /// other. Who waits holds a connection and little else. An end that a runner or a `DELETE` of this
-    /// process brings about is told at once. One in another process, or because its time was over, is
-    /// seen within a second.
+    /// The request is stored before, so nothing is lost if the caller goes, and runs in its turn as
+    /// any other. Who waits holds a connection and little else. An end that a runner or a `DELETE`
+    /// of this process brings about is told at once. One in another process, or because its time
+    /// was over, is seen within a second.
     pub const fn max_wait(mut self, time: Duration) -> Self {
         self.settings.max_wait = time;
         self

@@ -25,9 +25,9 @@ use crate::{
 
 /// Keeps deferred requests on a Redis or Valkey server, for any number of processes.
 ///
-/// Each step is one script, by the server's clock; a process that dies while it runs a request loses
-/// its lease, and another runs it. On a cluster all keys of a store are in one slot; while that is being
-/// moved to another node, the store is [away](StoreErrorKind::Unavailable).
+/// Each step is one script, by the server's clock; a process that dies while it runs a request
+/// loses its lease, and another runs it. On a cluster all keys of a store are in one slot; while
+/// that is being moved to another node, the store is [away](StoreErrorKind::Unavailable).
 ///
 /// What was accepted is as durable as the server: with `appendonly yes` and `appendfsync always` it
 /// survives the server's death, with the usual `everysec` all but its last second does, without a
@@ -60,8 +60,8 @@ pub struct RedisStore<S> {
 }
 
 impl<S: Source> RedisStore<S> {
-    /// Requests on the server that `source` leads to, under this name. All processes that share them
-    /// have the same name and bounds. Nothing is sent yet.
+    /// Requests on the server that `source` leads to, under this name. All processes that share
+    /// them have the same name and bounds. Nothing is sent yet.
     pub fn new(source: S, name: PolicyName, bounds: Bounds) -> Self {
         Self {
             call: Call::new(source, include_str!("redis/store.lua")),

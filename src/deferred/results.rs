@@ -36,13 +36,14 @@ use crate::{
 /// | `DELETE /deferred/{id}` | 204: it is canceled, or if it had ended, forgotten |
 /// | anything of somebody else's, or forgotten | 404 |
 ///
-/// How it stands: `id`, `state` ([`State::name`]), `attempts`, `failure` ([`Failure`](super::Failure))
-/// of one that failed; `submitted`, `expires` and of one that has ended `kept_until`, in seconds since
-/// the Unix epoch; `status` and `result`, the paths of this table.
+/// How it stands: `id`, `state` ([`State::name`]), `attempts`, `failure`
+/// ([`Failure`](super::Failure)) of one that failed; `submitted`, `expires` and of one that has
+/// ended `kept_until`, in seconds since the Unix epoch; `status` and `result`, the paths of this
+/// table.
 ///
 /// The id is taken from the end of the path, so it does not matter what a router does to its
-/// beginning. No cache may keep an answer, whatever the service said of its own: what was public for
-/// its caller is here for the owner only.
+/// beginning. No cache may keep an answer, whatever the service said of its own: what was public
+/// for its caller is here for the owner only.
 ///
 /// What has been fetched stays, until its [time](super::DeferredLayer::keep) is over or it is
 /// deleted.

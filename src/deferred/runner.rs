@@ -43,14 +43,15 @@ type BoxError = Box<dyn Error + Send + Sync>;
 ///
 /// A request that is taken is the runner's for a [lease](Self::lease), which it renews while the
 /// service works. If its process dies, the lease ends, and another runs the request again. One that
-/// was canceled meanwhile is noticed when the lease is renewed, and the service's future is dropped.
+/// was canceled meanwhile is noticed when the lease is renewed, and the service's future is
+/// dropped.
 ///
 /// The service is a clone for each request, and called when it is ready. It finds the request's id,
 /// attempt and label in the [`Deferral`] extension, and the id as `Idempotency-Key`.
 ///
-/// Two ways to stay inside a limit: let the service wait (`.wait(…)` on a layer): then as many as run
-/// at a time wait in its line. Or let it refuse: then a request goes back and its owner's are not
-/// looked at until the time that the refusal says, or for an [hour](Self::longest_hold).
+/// Two ways to stay inside a limit: let the service wait (`.wait(…)` on a layer): then as many as
+/// run at a time wait in its line. Or let it refuse: then a request goes back and its owner's are
+/// not looked at until the time that the refusal says, or for an [hour](Self::longest_hold).
 #[must_use = "a runner does nothing until it runs"]
 pub struct Runner<S, M> {
     service: S,
@@ -124,32 +125,33 @@ impl<S, M> Runner<S, M> {
         Self { concurrency: requests, ..self }
     }
 
-    /// For how long a request is the runner's; 30 seconds by default. It is renewed after each third
-    /// of it, so it does not bound how long the service may take, but how long a request of a
+    /// For how long a request is the runner's; 30 seconds by default. It is renewed after each
+    /// third of it, so it does not bound how long the service may take, but how long a request of a
     /// process that has died waits until it is run again.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.rules.lease = lease;
         self
     }
 
-    /// How long to wait before another attempt where nobody says: `first`, twice that each time, and
-    /// never more than `most`, with up to a quarter on top, so that not all come at once. A second
-    /// and five minutes by default. A refusal, which is no attempt and holds back all that its owner
-    /// has, is always `first`.
+    /// How long to wait before another attempt where nobody says: `first`, twice that each time,
+    /// and never more than `most`, with up to a quarter on top, so that not all come at once. A
+    /// second and five minutes by default. A refusal, which is no attempt and holds back all that
+    /// its owner has, is always `first`.
     pub fn backoff(mut self, first: Duration, most: Duration) -> Self {
         self.rules.backoff = (first, most);
         self
     }
 
-    /// For how long a refusal holds an owner back at most, whatever it says; an hour by default. Then
-    /// one of its requests is tried again, which costs it no attempt.
+    /// For how long a refusal holds an owner back at most, whatever it says; an hour by default.
+    /// Then one of its requests is tried again, which costs it no attempt.
     pub fn longest_hold(mut self, time: Duration) -> Self {
         self.rules.longest_hold = time;
         self
     }
 
-    /// How often the runner tells the metrics what the store holds, beginning at once, and once more when
-    /// it [ends](Self::run_until); every ten seconds by default. All runners of a store tell the same.
+    /// How often the runner tells the metrics what the store holds, beginning at once, and once
+    /// more when it [ends](Self::run_until); every ten seconds by default. All runners of a store
+    /// tell the same.
     pub fn report_every(self, time: Duration) -> Self {
         Self { report_every: time, ..self }
     }
@@ -169,8 +171,8 @@ impl<S, M> Runner<S, M> {
     /// Calls `callback` with each request that this runner has brought to its end: for a webhook,
     /// whose address may be the [label](super::Terms::label).
     ///
-    /// It is called once the end is stored. Should the process die in between it is not called, so it
-    /// is no more than a hint to look; and for one that expires or is canceled nobody calls. The
+    /// It is called once the end is stored. Should the process die in between it is not called, so
+    /// it is no more than a hint to look; and for one that expires or is canceled nobody calls. The
     /// request's place among those that run is free when the callback has ended. If it returns a
     /// `Result` an error is told to the metrics, and to nobody else.
     pub fn on_end<F>(mut self, callback: impl Fn(Ended) -> F + Send + Sync + 'static) -> Self

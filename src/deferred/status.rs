@@ -133,8 +133,8 @@ pub struct Counts {
     by_state: [u64; State::ALL.len()],
     /// The bytes of requests and answers that are kept.
     pub bytes: u64,
-    /// How long ago the first of those was accepted that wait, for their time or for their turn; `None`:
-    /// none waits.
+    /// How long ago the first of those was accepted that wait, for their time or for their turn;
+    /// `None`: none waits.
     pub oldest_wait: Option<Duration>,
 }
 
@@ -168,14 +168,16 @@ impl Counts {
 /// How much a store keeps, in all and of one owner: requests that wait and run, and those that have
 /// ended, until they are forgotten.
 ///
-/// A bound is checked when a request is submitted, and bytes also before one runs: where the answers that
-/// are kept take as much already, nothing more runs, of the owner or at all, until some of them are
-/// deleted or forgotten. So nobody fills a disk by requests that are small and answers that are not.
-/// The answer of what runs is kept in any case: the bytes of answers exceed the bound by as many of them as
-/// run at a time, and those of requests that wait stand beside them.
+/// A bound is checked when a request is submitted, and bytes also before one runs: where the
+/// answers that are kept take as much already, nothing more runs, of the owner or at all, until
+/// some of them are deleted or forgotten. So nobody fills a disk by requests that are small and
+/// answers that are not. The answer of what runs is kept in any case: the bytes of answers exceed
+/// the bound by as many of them as run at a time, and those of requests that wait stand beside
+/// them.
 ///
-/// Bounds that are raised while requests wait count from the next start on; on a server, which has no
-/// start, an owner that had enough is looked at again when it submits or one of its requests is forgotten.
+/// Bounds that are raised while requests wait count from the next start on; on a server, which has
+/// no start, an owner that had enough is looked at again when it submits or one of its requests is
+/// forgotten.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Bounds {

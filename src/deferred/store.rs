@@ -22,8 +22,8 @@ use crate::queue::Priority;
 /// - Owners take turns by their weights; among the requests of one the order is that of their
 ///   coming, each [ahead](Priority) by its head start. What is not due does not wait in the order.
 /// - A request that has not begun when its time is over expires. One that runs then may end.
-/// - What has ended is kept for the time that it was submitted with, then forgotten. Nothing more is
-///   taken, of an owner or at all, while that takes the [bytes](super::Bounds) of one or of all.
+/// - What has ended is kept for the time that it was submitted with, then forgotten. Nothing more
+///   is taken, of an owner or at all, while that takes the [bytes](super::Bounds) of one or of all.
 /// - Status, result and cancel are for the owner; to another the request does not exist.
 /// - A future that is dropped has done all or nothing.
 ///
@@ -119,8 +119,8 @@ pub trait DeferredStore: Clone + Send + Sync + 'static {
     /// It cannot be told.
     fn counts(&self) -> impl Future<Output = Result<Counts, StoreError>> + Send;
 
-    /// Waits until there may be more to take than at the call of this, whether it is polled by then or
-    /// not: who takes between the two misses nothing. It may return early.
+    /// Waits until there may be more to take than at the call of this, whether it is polled by then
+    /// or not: who takes between the two misses nothing. It may return early.
     fn changed(&self) -> impl Future<Output = ()> + Send;
 }
 
@@ -259,8 +259,8 @@ impl Ticket {
 pub enum Ending {
     /// With an answer.
     Done(StoredResponse),
-    /// Not at all: the limits did not admit it. That is no attempt. The request keeps its place, and
-    /// its owner's wait this long, since they would be refused too.
+    /// Not at all: the limits did not admit it. That is no attempt. The request keeps its place,
+    /// and its owner's wait this long, since they would be refused too.
     Refused {
         /// For how long.
         after: Duration,

@@ -16,9 +16,9 @@ use crate::{decision::RetryAfter, http::hinted_wait, rejection::Rejection};
 /// | 408, 425, 502, 503, 504, 529; any 5xx with `Retry-After`; any other error | it is tried again, when they say |
 /// | any other answer | it is done |
 ///
-/// When they say is `Retry-After` (or `retry-after-ms`), or what the refusal knows. Where nothing is
-/// said the runner's [back-off](super::Runner::backoff) decides: that of an attempt grows, that of a
-/// refusal does not.
+/// When they say is `Retry-After` (or `retry-after-ms`), or what the refusal knows. Where nothing
+/// is said the runner's [back-off](super::Runner::backoff) decides: that of an attempt grows, that
+/// of a refusal does not.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(clippy::exhaustive_enums, reason = "a runner must know what to do with each")]
 pub enum Verdict {

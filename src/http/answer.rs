@@ -40,9 +40,9 @@ use crate::{
 /// were let through stand the same two `RateLimit` fields.
 ///
 /// A request whose content type is gRPC's or gRPC-Web's is answered in gRPC: status 200, the gRPC
-/// status in the header section and no body ("trailers-only"). So one layer serves a router that mounts
-/// both. In gRPC-Web it is the same: the frame of trailers, in which a body ends there, is not
-/// written where there is no body. With feature `grpc` the answer has details, `RetryInfo` and
+/// status in the header section and no body ("trailers-only"). So one layer serves a router that
+/// mounts both. In gRPC-Web it is the same: the frame of trailers, in which a body ends there, is
+/// not written where there is no body. With feature `grpc` the answer has details, `RetryInfo` and
 /// `QuotaFailure`.
 ///
 /// # Cost

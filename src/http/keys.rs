@@ -1,4 +1,9 @@
-use std::{fmt, future::Ready, marker::PhantomData};
+use std::{
+    fmt,
+    future::Ready,
+    marker::PhantomData,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use http::{HeaderName, Request};
 
@@ -30,14 +35,16 @@ use crate::{
 ///
 /// A text that is not the name of a header names one that no request has.
 ///
-/// **Not for the client's address.** `X-Forwarded-For`, `X-Real-IP`, `CF-Connecting-IP` and their like
-/// say whatever the client wrote, unless it came by a proxy that replaces them: whoever writes another
-/// address each time has no limit. [`ClientAddr::behind`](super::ClientAddr::behind) believes them
-/// where a trusted proxy stands. A key of such a header is reported when it is made, wherever it ends
-/// up, and [`HeaderKey::check`] finds it.
+/// **Not for the client's address.** `X-Forwarded-For`, `X-Real-IP`, `CF-Connecting-IP` and their
+/// like say whatever the client wrote, unless it came by a proxy that replaces them: whoever writes
+/// another address each time has no limit. [`ClientAddr::behind`](super::ClientAddr::behind)
+/// believes them where a trusted proxy stands. A key of such a header is reported when the first
+/// one is made, wherever it ends up, and [`HeaderKey::check`] finds it.
 pub fn header(name: impl TryInto<HeaderName>) -> HeaderKey {
     let key = HeaderKey { name: name.try_into().ok(), public: false };
-    if let Err(error) = key.check() {
+    if let Err(error) = key.check()
+        && key.is_news()
+    {
         observe::misused(&error);
     }
     key
@@ -100,7 +107,8 @@ impl HeaderKey {
     }
 
     /// Looks for a header that cannot be meant. [`header`] does it too, but can only report what it
-    /// finds: an `ERROR` event, or without feature `tracing` a line on standard error in debug builds.
+    /// finds, once for each header: an `ERROR` event, or without feature `tracing` a line on
+    /// standard error in debug builds.
     ///
     /// ```
     /// use tower_quota::http::header;
@@ -121,6 +129,14 @@ impl HeaderKey {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether the first key of this address header is being made: one that is made for each
+    /// request would fill the log.
+    fn is_news(&self) -> bool {
+        let name = self.name.as_ref().map(HeaderName::as_str);
+        let place = ADDRESS_HEADERS.iter().position(|header| Some(*header) == name);
+        place.is_some_and(|place| !TOLD[place].swap(true, Ordering::Relaxed))
     }
 
     fn key<B>(&self, request: &Request<B>) -> Option<Key> {
@@ -223,6 +239,10 @@ const ADDRESS_HEADERS: [&str; 18] = [
     "x-original-forwarded-for",
     "x-real-ip",
 ];
+
+/// Those of them that were reported.
+static TOLD: [AtomicBool; ADDRESS_HEADERS.len()] =
+    [const { AtomicBool::new(false) }; ADDRESS_HEADERS.len()];
 
 static KNOWN_METHODS: [http::Method; 9] = [
     http::Method::GET,

@@ -68,8 +68,8 @@ pin_project! {
 struct Open<T: Reading> {
     reading: T,
     reservation: Option<Reservation>,
-    /// The bytes that are still to come, where that is known: a server does not ask for more, and drops
-    /// a body that is whole by then.
+    /// The bytes that are still to come, where that is known: a server does not ask for more, and
+    /// drops a body that is whole by then.
     left: Option<u64>,
 }
 

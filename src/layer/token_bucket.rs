@@ -105,8 +105,13 @@ impl<K, C, R, L> TokenBucketLayer<Local<TokenBucket>, K, C, R, L> {
     /// With [`wait`](Self::wait) alone, an instance that is refused sleeps until the server said and asks
     /// again: one call after the other at each turn, and which instance is first is luck. With turns
     /// ahead, the server's state has the order. Each request asks once, is told its instant, and starts
-    /// then: a [`LeaseBucket`] instead of a [`TokenBucket`], whose starts keep the same bound. Let `ahead`
-    /// be more than a round trip, and hold a turn for each who is usually waiting.
+    /// then: a [`LeaseBucket`] instead of a [`TokenBucket`]. Let `ahead` be more than a round trip, and hold
+    /// a turn for each who is usually waiting.
+    ///
+    /// The starts of requests that cost up to the burst keep the bound of the token bucket. One that costs
+    /// more is not refused for ever, as there: it is admitted up to the burst and what is ahead, and starts as
+    /// one, with more than the burst at once. Say the [largest cost](Self::largest_cost), and
+    /// [`check`](QuotaLayer::check) finds it.
     ///
     /// ```no_run
     /// # fn layer() -> Result<(), Box<dyn std::error::Error>> {
@@ -129,6 +134,7 @@ impl<K, C, R, L> TokenBucketLayer<Local<TokenBucket>, K, C, R, L> {
         let Self { limiter, policy, largest } = self;
         let limit = limiter.limit();
         let limit = Limit::new(limit.name().clone(), limit.algorithm().ahead(ahead));
+        let largest = largest.at_once(Cost::new(limit.algorithm().burst()));
         QuotaLayer::with(Limiter::of(limit, Local::new()), policy, largest)
     }
 }

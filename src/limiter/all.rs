@@ -55,26 +55,26 @@ use crate::{
 ///
 /// # How it decides
 ///
-/// Limits that live on one server and, if it is a cluster, in one slot, are one step: one call, in which
-/// all are charged or none. They must share its [`Source`](crate::backend::redis::Source).
+/// Limits that live on one server and, if it is a cluster, in one slot, are one step: one call, in
+/// which all are charged or none. They must share its [`Source`](crate::backend::redis::Source).
 ///
-/// Otherwise every limit is first asked what it would say, all at once; if one would refuse, nothing is
-/// taken anywhere. Then they are charged one after the other, in their order. Should one refuse now,
-/// because somebody came between, those before it are given back. So a refusal of the usual kind
-/// changes nothing, and one that lost a race charges the limits before it for the time of a round
-/// trip. It costs two round trips to remote backends, and none to those of this process.
+/// Otherwise every limit is first asked what it would say, all at once; if one would refuse,
+/// nothing is taken anywhere. Then they are charged one after the other, in their order. Should one
+/// refuse now, because somebody came between, those before it are given back. So a refusal of the
+/// usual kind changes nothing, and one that lost a race charges the limits before it for the time
+/// of a round trip. It costs two round trips to remote backends, and none to those of this process.
 ///
-/// The time in a refusal is the longest of those that the limits tell, each for itself: a limit that is
-/// named twice for one key tells it for one of the two.
+/// The time in a refusal is the longest of those that the limits tell, each for itself: a limit
+/// that is named twice for one key tells it for one of the two.
 ///
 /// Name the limit first that refuses most often, and one that cannot give back (a leaky bucket that
 /// others have joined since) last.
 ///
 /// # Cancel safety
 ///
-/// Nothing is lost. Dropped while the limits are asked what they would say, nothing was taken. Dropped while
-/// it charges or gives back, that goes on in a task of the Tokio runtime, and all is given back. It counts if
-/// that runtime ends before, or there is none.
+/// Nothing is lost. Dropped while the limits are asked what they would say, nothing was taken.
+/// Dropped while it charges or gives back, that goes on in a task of the Tokio runtime, and all is
+/// given back. It counts if that runtime ends before, or there is none.
 #[must_use = "limits are asked by `decide`"]
 pub struct All {
     asked: Vec<Box<dyn Asked>>,
@@ -168,8 +168,8 @@ async fn one_by_one(
     Ok(AllDecision::of(asked, taken, decisions))
 }
 
-/// What is one step for its server. If that does not answer, those who guard each limit have decided
-/// on it by itself, and what one of them took is given back if another refused.
+/// What is one step for its server. If that does not answer, those who guard each limit have
+/// decided on it by itself, and what one of them took is given back if another refused.
 async fn jointly(
     asked: Vec<Box<dyn Asked>>,
     joint: Vec<Joint>,

@@ -55,7 +55,8 @@ impl<A> Limit<A> {
         &self.0.name
     }
 
-    /// Tells whoever decides by it that another limit has taken its place, which must be there by then.
+    /// Tells whoever decides by it that another limit has taken its place, which must be there by
+    /// then.
     pub(super) fn mark_replaced(&self) {
         self.0.is_replaced.store(true, Ordering::Release);
     }

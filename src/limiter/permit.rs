@@ -21,7 +21,8 @@ use crate::{
 /// | it is dropped | what was reserved, or nothing: see [`OnDrop`] |
 ///
 /// It may go to another task, and outlive its limiter. It costs nothing while it is held, and a
-/// limit that changes meanwhile does not move it: it is settled by the limit that it was taken from.
+/// limit that changes meanwhile does not move it: it is settled by the limit that it was taken
+/// from.
 #[must_use = "a permit that is dropped at once counts in full"]
 pub struct Permit<A: Algorithm, B: Backend<A>> {
     /// None when it is settled.

@@ -99,8 +99,8 @@ impl SlotObserver {
         }
     }
 
-    /// Tells that a holder has lost its slots, because the server that lent them could not be told in
-    /// time that they are needed.
+    /// Tells that a holder has lost its slots, because the server that lent them could not be told
+    /// in time that they are needed.
     #[cfg(feature = "redis")]
     pub(crate) fn lost(&self, weight: u64) {
         let _ = weight;

@@ -1,4 +1,5 @@
-//! What is seen of somebody else's limits: stops, limits that were told, what was reserved and used.
+//! What is seen of somebody else's limits: stops, limits that were told, what was reserved and
+//! used.
 
 #[cfg(feature = "metrics")]
 use std::sync::{Arc, OnceLock};

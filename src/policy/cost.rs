@@ -55,9 +55,17 @@ pub(crate) struct LargestCost {
     said: Cost,
     /// That of a [`Uniform`]; what a closure will say cannot be known.
     uniform: Cost,
+    /// The most that may start together, where that is less than the limit holds.
+    at_once: Option<Cost>,
 }
 
 impl LargestCost {
+    /// Takes note that no more than this may start together, however much the limit holds.
+    #[cfg(feature = "local")]
+    pub(crate) const fn at_once(self, most: Cost) -> Self {
+        Self { at_once: Some(most), ..self }
+    }
+
     /// Takes note of the cost of requests: what is known of the one before it does not hold for it.
     pub(crate) fn with_cost_of<C: 'static>(self, cost: &C) -> Self {
         let uniform = (cost as &dyn Any).downcast_ref::<Uniform>();
@@ -69,14 +77,18 @@ impl LargestCost {
         Self { said, ..self }
     }
 
-    /// Whether a limit that holds `capacity` ever holds so much. One that holds nothing is closed on
-    /// purpose.
+    /// Whether a limit that holds `capacity` ever holds so much, and may let it start together. One that
+    /// holds nothing is closed on purpose.
     pub(crate) fn check(self, capacity: Cost) -> Result<(), ConfigError> {
         for dimension in 0..Cost::DIMENSIONS {
             let cost = self.said.get(dimension).max(self.uniform.get(dimension));
             let capacity = capacity.get(dimension);
             if cost > capacity && capacity > 0 {
                 return Err(ConfigError::CostAboveCapacity { cost, capacity });
+            }
+            let burst = self.at_once.map_or(u64::MAX, |most| most.get(dimension));
+            if cost > burst && capacity > 0 {
+                return Err(ConfigError::CostAboveBurst { cost, burst });
             }
         }
         Ok(())

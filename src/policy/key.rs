@@ -18,8 +18,8 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// The key that the request is counted against, `None` if it passes without being counted, or why
-    /// it is refused.
+    /// The key that the request is counted against, `None` if it passes without being counted, or
+    /// why it is refused.
     pub(crate) fn counted(self, on_missing_key: OnMissingKey) -> Result<Option<Key>, Rejection> {
         match (self, on_missing_key) {
             (Self::Counted(key), _) => Ok(Some(key)),

@@ -32,11 +32,11 @@ pin_project! {
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any time it gives its place back: those behind it move up, and if it was the front
-    /// the next one takes over. If it was admitted already, and this future was not polled since, the
-    /// charge is given back: with a backend that has to be waited for, by a task of the Tokio runtime. So is
-    /// what a decision takes that is pending there, which such a task sees through. Only where there is no
-    /// runtime any more, or the process ends before, does it count.
+    /// Dropped at any time it gives its place back: those behind it move up, and if it was the
+    /// front the next one takes over. If it was admitted already, and this future was not polled
+    /// since, the charge is given back: with a backend that has to be waited for, by a task of the
+    /// Tokio runtime. So is what a decision takes that is pending there, which such a task sees
+    /// through. Only where there is no runtime any more, or the process ends before, does it count.
     #[must_use = "futures do nothing unless polled"]
     #[project = AcquireProjection]
     pub struct Acquire<A: Algorithm, B: Backend<A>> {
@@ -106,8 +106,8 @@ impl<A: Algorithm, B: Backend<A>> Future for Acquire<A, B> {
         if matches!(this.stage, Stage::New) && this.shared.is_deserted() {
             // ## New => end
             //
-            // The common case: nobody waits, and there is enough. It takes no lock, no look at the clock
-            // and no step in between.
+            // The common case: nobody waits, and there is enough. It takes no lock, no look at the
+            // clock and no step in between.
             *this.returns = this.shared.returns();
             let asked = this.shared.ask(this.key, this.limit.as_ref(), this.ask.cost);
             // Looked at where it is: to move it takes longer than all the rest.
@@ -125,8 +125,8 @@ impl<A: Algorithm, B: Backend<A>> Future for Acquire<A, B> {
 }
 
 impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
-    /// Goes on from an answer that was not the usual one. Apart, so that the usual path shares no variable
-    /// with it.
+    /// Goes on from an answer that was not the usual one. Apart, so that the usual path shares no
+    /// variable with it.
     #[inline(never)]
     fn go_on_from(
         mut self: Pin<&mut Self>,

@@ -12,9 +12,9 @@ pub struct Admitted {
     pub charge: Charge,
     /// How long it waited, from the first poll.
     pub waited: Duration,
-    /// How long it was to wait, as far as could be told when it came. It is longer where others left
-    /// the line since, and shorter where others came in ahead, took from the limit by another way, or
-    /// a timer was late.
+    /// How long it was to wait, as far as could be told when it came. It is longer where others
+    /// left the line since, and shorter where others came in ahead, took from the limit by another
+    /// way, or a timer was late.
     pub promised: Duration,
 }
 

@@ -53,9 +53,9 @@ impl<A: Algorithm, B: Backend<A>> QueueBuilder<A, B> {
         self.with(|settings| settings.bounds.units = max_units)
     }
 
-    /// How many of one [flow](super::Ask::flow) may wait for one key, with [`Order::Fair`]; in other orders
-    /// flows are not told apart, and this bounds nothing. Without a bound by default: then a flow may take
-    /// the whole line, but [gives way](Order::Fair) to others.
+    /// How many of one [flow](super::Ask::flow) may wait for one key, with [`Order::Fair`]; in
+    /// other orders flows are not told apart, and this bounds nothing. Without a bound by default:
+    /// then a flow may take the whole line, but [gives way](Order::Fair) to others.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
@@ -87,8 +87,9 @@ impl<A: Algorithm, B: Backend<A>> QueueBuilder<A, B> {
         self.with(|settings| settings.bounds.flow_waiters = max_waiters)
     }
 
-    /// How many units one [flow](super::Ask::flow) may wait for by one key, with [`Order::Fair`], and only
-    /// with that; they are counted as for [`max_units`](Self::max_units). Without a bound by default.
+    /// How many units one [flow](super::Ask::flow) may wait for by one key, with [`Order::Fair`],
+    /// and only with that; they are counted as for [`max_units`](Self::max_units). Without a bound
+    /// by default.
     pub fn max_units_per_flow(self, max_units: u64) -> Self {
         self.with(|settings| settings.bounds.flow_units = max_units)
     }

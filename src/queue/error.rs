@@ -11,8 +11,8 @@ use crate::{
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum QueueError {
-    /// Its turn comes after its deadline. The denial says when: asked again then, if those ahead have
-    /// gone and nobody else has come, it is admitted at once.
+    /// Its turn comes after its deadline. The denial says when: asked again then, if those ahead
+    /// have gone and nobody else has come, it is admitted at once.
     TooLate(Denial),
     /// The line is full.
     Full {
@@ -22,8 +22,9 @@ pub enum QueueError {
         denial: Denial,
     },
     /// It waited, and has to make room for others: for newer ones with
-    /// [`Order::NewestFirst`](super::Order::NewestFirst), and with [`Order::Fair`](super::Order::Fair)
-    /// for a flow that has less of the line than its own. The time in the denial is an estimate.
+    /// [`Order::NewestFirst`](super::Order::NewestFirst), and with
+    /// [`Order::Fair`](super::Order::Fair) for a flow that has less of the line than its own. The
+    /// time in the denial is an estimate.
     Displaced(Denial),
     /// It costs more than the limit ever holds.
     Never(Denial),

@@ -20,6 +20,19 @@ pub(super) struct Forecast<S> {
     anchor: (Timestamp, Instant),
 }
 
+/// When the turn of a newcomer comes.
+#[derive(Clone, Copy)]
+pub(super) enum Turn {
+    At(Instant),
+    Never,
+}
+
+impl Turn {
+    pub(super) fn of(start: Option<Instant>) -> Self {
+        start.map_or(Self::Never, Self::At)
+    }
+}
+
 impl<S> Forecast<S> {
     /// The present.
     pub(super) const fn new(state: S, at: Timestamp, now: Instant) -> Self {
@@ -48,6 +61,17 @@ impl<S> Forecast<S> {
             }
         }
         Some(later(began, self.at.saturating_since(begin)))
+    }
+
+    /// How long after its admission the next would start.
+    pub(super) fn delay_of<A>(mut self, algorithm: &A, cost: Cost) -> Duration
+    where
+        A: Algorithm<State = S>,
+    {
+        let (begin, began) = self.anchor;
+        let start = self.admit(algorithm, began, cost);
+        let admitted = later(began, self.at.saturating_since(begin));
+        start.map_or(Duration::ZERO, |start| start.saturating_duration_since(admitted))
     }
 }
 

@@ -33,10 +33,8 @@ pub(super) struct Line<A: Algorithm, D> {
     pub(super) schedule: Schedule<Arc<Seat<A>>>,
     /// The front that knows that it is.
     told: Option<Rank>,
-    /// Who was refused last, and when that one may ask again.
-    due: Option<(Rank, Instant)>,
-    /// Since when whoever is the front is refused.
-    refused_since: Option<Instant>,
+    /// What fronts were told.
+    pub(super) refusals: Refusals,
     /// Whether a turn may be the [farther away](Algorithm::after_waiting) the longer it is waited for.
     gains: bool,
     /// Whose decision is pending. Nobody else asks meanwhile.
@@ -50,6 +48,23 @@ pub(super) struct Line<A: Algorithm, D> {
     pub(super) outlook: Outlook,
     /// The standing at the last refusal.
     pub(super) standing: Snapshot,
+}
+
+/// What fronts were told that were refused. Each tells of one of them, and not of who is the front after it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Refusals {
+    last: Option<Refusal>,
+    /// Who is refused, and since when.
+    since: Option<(Rank, Instant)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Refusal {
+    of: Rank,
+    /// When there is room for it, as the backend said: what forecasts and denials go by.
+    due: Instant,
+    /// When it asks again: not later than that.
+    asks_at: Instant,
 }
 
 /// How far a forecast is to be believed.
@@ -81,8 +96,7 @@ impl<A: Algorithm, D> Line<A, D> {
         Self {
             schedule: Schedule::new(order),
             told: None,
-            due: None,
-            refused_since: None,
+            refusals: Refusals::default(),
             gains: algorithm.after_waiting(Duration::ZERO).is_some(),
             asking: None,
             roused: false,
@@ -113,10 +127,13 @@ impl<A: Algorithm, D> Line<A, D> {
         self.schedule.front().map(|(rank, ..)| rank)
     }
 
-    /// When the front may ask again, if it was refused.
+    fn refusal(&self) -> Option<Refusal> {
+        self.refusals.last.filter(|refusal| Some(refusal.of) == self.front())
+    }
+
+    /// When there is room for the front, if it was refused.
     pub(super) fn due(&self) -> Option<Instant> {
-        let (of, at) = self.due?;
-        (Some(of) == self.front()).then_some(at)
+        self.refusal().map(|refusal| refusal.due)
     }
 
     /// When `rank` is to ask again: it is the front, and was refused. Not while a decision on another is
@@ -125,15 +142,19 @@ impl<A: Algorithm, D> Line<A, D> {
         if self.asking.is_some() || self.front() != Some(rank) {
             return None;
         }
-        self.due()
+        self.refusal().map(|refusal| refusal.asks_at)
     }
 
     /// The front was refused, and told to come again after `wait`.
     pub(super) fn refuse(&mut self, rank: Rank, wait: Duration, standing: Snapshot, now: Instant) {
-        self.refused_since.get_or_insert(now);
-        // What it may take grows as fast as what is in use shrinks: they meet half-way.
-        let wait = if self.gains { wait / 2 } else { wait };
-        self.due = Some((rank, later(now, wait)));
+        if self.refusals.since.is_none_or(|(of, _)| of != rank) {
+            self.refusals.since = Some((rank, now));
+        }
+        // What it may take grows as fast as what is in use shrinks: they meet half-way. What it is given then
+        // is a turn that starts as late as if it had waited for all of it.
+        let asks_after = if self.gains { wait / 2 } else { wait };
+        let (due, asks_at) = (later(now, wait), later(now, asks_after));
+        self.refusals.last = Some(Refusal { of: rank, due, asks_at });
         self.standing = standing;
     }
 
@@ -160,7 +181,8 @@ impl<A: Algorithm, D> Line<A, D> {
     /// the front has come and nobody has seen to it.
     pub(super) fn needs(&self, rank: Rank, now: Instant) -> bool {
         let Some(front) = self.front() else { return false };
-        front == rank || (self.asking.is_none() && self.due().is_none_or(|due| due <= now))
+        let may_ask = || self.refusal().is_none_or(|refusal| refusal.asks_at <= now);
+        front == rank || (self.asking.is_none() && may_ask())
     }
 
     /// Takes out `rank`, who does not want to wait any longer.
@@ -181,7 +203,7 @@ impl<A: Algorithm, D> Line<A, D> {
     /// is on its way.
     pub(super) fn rouse(&mut self, wakes: &mut Wakes) {
         self.roused = self.asking.is_some();
-        self.due = None;
+        self.refusals.last = None;
         self.told = None;
         self.miss();
         self.wake_front(None, wakes);
@@ -220,7 +242,7 @@ impl<A: Algorithm, D> Line<A, D> {
         self.told = None;
         self.tell(who, flow, answer, now, true, wakes);
         if std::mem::take(&mut self.roused) {
-            self.due = None;
+            self.refusals.last = None;
         }
     }
 
@@ -241,9 +263,9 @@ impl<A: Algorithm, D> Line<A, D> {
         knows: bool,
         wakes: &mut Wakes,
     ) {
-        let was_due = self.due.take_if(|(of, _)| *of == rank);
+        let refused = self.refusals.last.take_if(|refusal| refusal.of == rank);
         if let Ok(Decision::Deny { retry_after: RetryAfter::After(wait), snapshot, .. }) = answer {
-            if was_due.is_some() {
+            if refused.is_some() {
                 // Somebody else took what was foreseen for the front.
                 self.miss();
             }
@@ -251,8 +273,8 @@ impl<A: Algorithm, D> Line<A, D> {
             self.refuse(rank, wait.max(Duration::from_nanos(2)), snapshot, now);
             return;
         }
-        self.refused_since = None;
-        if was_due.is_some_and(|(_, due)| due < now) {
+        self.refusals.since.take_if(|(of, _)| *of == rank);
+        if refused.is_some_and(|refusal| refusal.due < now) {
             self.miss();
         }
         if let Some(entry) = self.schedule.serve(rank, flow) {
@@ -263,9 +285,9 @@ impl<A: Algorithm, D> Line<A, D> {
 }
 
 impl<A: Algorithm, D> Line<A, D> {
-    /// Asks for the front and those behind it, as far as their turns have come, and says since how long
-    /// the front is refused. A decision on `who` that is pending is returned: its owner polls it, and tells
-    /// the [answer](Self::answered).
+    /// Asks for the front and those behind it, as far as their turns have come, and says for how long each
+    /// has been refused as the front. A decision on `who` that is pending is returned: its owner polls it,
+    /// and tells the [answer](Self::answered).
     pub(super) fn drive(
         &mut self,
         who: Rank,
@@ -277,7 +299,7 @@ impl<A: Algorithm, D> Line<A, D> {
         while self.asking.is_none()
             && let Some((rank, flow, entry)) = self.schedule.front()
         {
-            if self.due.is_some_and(|(of, at)| of == rank && now < at) {
+            if self.refusal().is_some_and(|refusal| now < refusal.asks_at) {
                 break;
             }
             if left == 0 {
@@ -294,8 +316,9 @@ impl<A: Algorithm, D> Line<A, D> {
             let asked = match self.begun.take() {
                 Some((of, decision)) if of == rank => Err(decision),
                 _ => {
-                    let since = self.refused_since.unwrap_or(now);
-                    ask(&entry.value, now.saturating_duration_since(since))
+                    let since = self.refusals.since.filter(|(of, _)| *of == rank);
+                    let refused_for = since.map(|(_, since)| now.saturating_duration_since(since));
+                    ask(&entry.value, refused_for.unwrap_or_default())
                 }
             };
             match asked {

@@ -1,7 +1,8 @@
-//! Threads that wait, go away, give back and change the limit, in every order that a scheduler finds.
+//! Threads that wait, go away, give back and change the limit, in every order that a scheduler
+//! finds.
 //!
-//! No time passes, so nobody wakes by itself: a wake-up that is lost is a thread that waits for ever,
-//! which the scheduler tells. Run with `RUSTFLAGS="--cfg shuttle" cargo test --lib`.
+//! No time passes, so nobody wakes by itself: a wake-up that is lost is a thread that waits for
+//! ever, which the scheduler tells. Run with `RUSTFLAGS="--cfg shuttle" cargo test --lib`.
 
 use std::{
     future::Future,
@@ -188,7 +189,8 @@ fn nobody_waits_for_ever_and_no_place_is_left_whoever_goes_away() {
     waits_and_leaves(false, Order::Fair);
 }
 
-/// The line has room for two. Whoever has to go for another is told, and whoever stays has its turn.
+/// The line has room for two. Whoever has to go for another is told, and whoever stays has its
+/// turn.
 #[test]
 fn who_has_to_make_room_is_told() {
     for (is_remote, order) in
@@ -236,8 +238,8 @@ fn run_with_change(queue: &Model) {
     }
 }
 
-/// A decision that is pending has an owner: one who goes away with it loses what it takes, so here they
-/// stay. Those who wait behind it are told.
+/// A decision that is pending has an owner: one who goes away with it loses what it takes, so here
+/// they stay. Those who wait behind it are told.
 #[test]
 fn nobody_waits_for_ever_behind_a_decision_that_takes_a_moment() {
     in_every_order(|| {

@@ -20,14 +20,14 @@ pub enum Order {
     /// [displaced](super::QueueError::Displaced) instead of the newcomer: in an overload the fresh
     /// requests are served well and the old ones, whose callers have likely given up, not at all.
     NewestFirst,
-    /// The [flows](super::Ask::flow) take turns by their [weights](super::Ask::weight); inside a flow
-    /// who came first goes first. However many wait in other flows, the first of a flow waits for
-    /// about one turn of each.
+    /// The [flows](super::Ask::flow) take turns by their [weights](super::Ask::weight); inside a
+    /// flow who came first goes first. However many wait in other flows, the first of a flow waits
+    /// for about one turn of each.
     ///
-    /// When the queue is full, the flow that has most of it by its weight gives way: the last of its
-    /// waiters is [displaced](super::QueueError::Displaced) instead of the newcomer, unless the
-    /// newcomer's flow would then have as much. So a flood fills the line and keeps nobody out of it. A flow
-    /// that waits keeps one waiter at the least.
+    /// When the queue is full, the flow that has most of it by its weight gives way: the last of
+    /// its waiters is [displaced](super::QueueError::Displaced) instead of the newcomer, unless the
+    /// newcomer's flow would then have as much. So a flood fills the line and keeps nobody out of
+    /// it. A flow that waits keeps one waiter at the least.
     Fair,
 }
 
@@ -35,8 +35,8 @@ pub enum Order {
 ///
 /// A waiter is passed only by those who come within the difference of their head starts after it.
 /// So nobody starves: after that time a waiter of the lowest priority is ahead of every newcomer of
-/// the highest. With [`Order::Fair`] a priority counts inside its flow, and cannot take from the share
-/// of others.
+/// the highest. With [`Order::Fair`] a priority counts inside its flow, and cannot take from the
+/// share of others.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Priority(Duration);
 

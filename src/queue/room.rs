@@ -47,7 +47,8 @@ impl Bounds {
         stays: impl Fn(Rank) -> bool,
     ) -> Result<Vec<Leaver>, Bound> {
         let own = schedule.part_of(claim.flow).with(claim.size);
-        // In the other orders nobody counts what a flow has: its bounds would hold for the newcomer alone.
+        // In the other orders nobody counts what a flow has: its bounds would hold for the newcomer
+        // alone.
         if order == Order::Fair {
             if own.waiters > self.flow_waiters {
                 return Err(Bound::FlowWaiters);

@@ -159,7 +159,8 @@ impl<T> Schedule<T> {
         }
     }
 
-    /// The flows that somebody waits in, where they are told apart: what each makes up, and its own.
+    /// The flows that somebody waits in, where they are told apart: what each makes up, and its
+    /// own.
     pub(super) fn flows(&self) -> impl Iterator<Item = (&Key, Part, &Lane<T>)> {
         let flows = match &self.lanes {
             Lanes::One(_) => None,

@@ -11,8 +11,8 @@ use crate::{
     sync::Mutex,
 };
 
-/// One who waits, as its line knows it, and where it is told what became of it: it need not look at the
-/// line for that, whose lock all who wait there want.
+/// One who waits, as its line knows it, and where it is told what became of it: it need not look at
+/// the line for that, whose lock all who wait there want.
 ///
 /// Its own lock is the last that anybody takes. Whoever is told is in no line any more.
 pub(super) struct Seat<A> {

@@ -1,3 +1,5 @@
+mod foresight;
+
 use std::{sync::Arc, task::Waker, time::Duration};
 
 use tokio::time::Instant;
@@ -6,11 +8,10 @@ use super::{
     ask::Ask,
     builder::Settings,
     error::QueueError,
-    forecast::{Forecast, later, time_of},
-    line::{Line, Outlook, Wakes, size_of_cost},
+    forecast::{Turn, later, time_of},
+    line::{Line, Wakes, size_of_cost},
     lines::{Lines, Shard, retire},
     room::{Claim, Leaver},
-    schedule::Rank,
     seat::Seat,
     stats::{Counters, count, uncount},
 };
@@ -28,7 +29,7 @@ use crate::{
     rejection::Denial,
     seen_through::{SeenThrough, Undo},
     sync::{AtomicU64, MutexGuard, Ordering},
-    time::{Clock, SystemClock, timer_now},
+    time::timer_now,
 };
 
 /// What all handles of a queue share.
@@ -78,13 +79,6 @@ pub(super) struct Joined<A> {
     pub(super) is_needed: bool,
 }
 
-/// When the turn of a newcomer comes.
-#[derive(Clone, Copy)]
-enum Turn {
-    At(Instant),
-    Never,
-}
-
 impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
     pub(super) fn new(limiter: Limiter<A, B>, settings: Settings) -> Self {
         Self {
@@ -124,7 +118,8 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         SeenThrough::new(decide, Asker::new(self, key, limit))
     }
 
-    /// Asks the backend for the front of a line, that was refused for so long.
+    /// Asks the backend for the front of a line, that was refused for so long. What waits for a limit is not
+    /// more than it ever holds: nobody has it by having waited.
     pub(super) fn ask_after(
         &self,
         key: &Key,
@@ -133,6 +128,7 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
     ) -> MaybeReady<B::Decide> {
         if !refused_for.is_zero()
             && let limit = self.limit(seat.limit.as_ref())
+            && is_ever_there(seat.cost, limit.algorithm().capacity())
             && let Some(limit) = limit.algorithm().after_waiting(refused_for)
         {
             return self.limiter.backend().decide(&limit, key, &Demand::exactly(seat.cost));
@@ -168,6 +164,7 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         let claim = Claim { rank, flow, weight, size };
         let stays = |rank| line.is_asking(rank);
         let room = self.settings.bounds.room_for(&line.schedule, order, claim, stays);
+        let refusals = line.refusals;
         let seat = Arc::new(Seat::new(rank, ask.cost, limit.cloned(), came, waker.clone()));
         line.push(rank, flow, weight, Arc::clone(&seat));
         if let Some((wait, standing)) = refusal
@@ -206,123 +203,11 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
             (_, refused) => {
                 // It is as if it had never come.
                 line.schedule.remove(rank, ask.its_flow());
+                line.refusals = refusals;
                 retire(shard, key);
                 Err(refused.expect("a turn that never comes is refused"))
             }
         }
-    }
-
-    /// When the turn of `rank` comes, who has just joined, if the leavers go and nobody else joins or
-    /// leaves; and the forecast for whoever comes behind it.
-    fn foresee(
-        &self,
-        line: &mut LineOf<A, B>,
-        newcomer: &Newcomer<'_, A>,
-        rank: Rank,
-        leavers: &[Leaver],
-        now: Instant,
-    ) -> (Turn, Option<Forecast<A::State>>) {
-        let cost = newcomer.ask.cost;
-        let is_last = line.schedule.last() == Some(rank);
-        let limit = self.limit(newcomer.limit);
-        let mut guess = None;
-        if is_last
-            && line.can_foresee()
-            && let Some(mut forecast) = line.forecast.clone()
-        {
-            let turn = Turn::of(forecast.admit(limit.algorithm(), now, cost));
-            // Nobody is turned away on a guess, if there is better than that.
-            let in_time = match (&turn, newcomer.ask.deadline) {
-                (Turn::At(at), Some(latest)) => *at <= latest,
-                (Turn::At(_), None) => true,
-                (Turn::Never, _) => false,
-            };
-            if in_time || line.outlook == Outlook::Exact {
-                return (turn, Some(forecast));
-            }
-            guess = Some((turn, Some(forecast)));
-        }
-        let shown = self.limiter.backend().state_of(limit.algorithm(), newcomer.key);
-        let (mut forecast, front_is_in) = match (shown, guess) {
-            (Some((state, at)), _) => (Forecast::new(state, at, now), false),
-            (None, Some(guess)) => return guess,
-            (None, None) => (Self::surmise(line, &limit, now), line.due().is_some()),
-        };
-        let mut is_in = front_is_in;
-        for (of, entry) in line.schedule.in_order() {
-            if of == rank {
-                break;
-            }
-            if std::mem::take(&mut is_in) || leavers.iter().any(|leaver| leaver.rank == of) {
-                continue;
-            }
-            let others = self.limit(entry.value.limit.as_ref());
-            forecast.admit(others.algorithm(), now, entry.value.cost);
-        }
-        if is_last {
-            // What is true should the newcomer not stay.
-            line.forecast = Some(forecast.clone());
-            line.outlook = Outlook::Exact;
-        }
-        let turn = match line.due() {
-            Some(due) if front_is_in && line.front() == Some(rank) => Turn::At(due),
-            _ => Turn::of(forecast.admit(limit.algorithm(), now, cost)),
-        };
-        (turn, is_last.then_some(forecast))
-    }
-
-    /// When the turn of `rank` comes, who waits, as it looks now.
-    pub(super) fn turn_of(
-        &self,
-        line: &LineOf<A, B>,
-        key: &Key,
-        limit: Option<&Limit<A>>,
-        rank: Rank,
-        now: Instant,
-    ) -> Instant {
-        let limit = self.limit(limit);
-        let Some((state, at)) = self.limiter.backend().state_of(limit.algorithm(), key) else {
-            return self.estimate(line, &limit, rank, now);
-        };
-        let mut forecast = Forecast::new(state, at, now);
-        let mut turn = now;
-        for (of, entry) in line.schedule.in_order() {
-            let its = self.limit(entry.value.limit.as_ref());
-            turn = forecast.admit(its.algorithm(), now, entry.value.cost).unwrap_or(turn);
-            if of == rank {
-                break;
-            }
-        }
-        turn
-    }
-
-    /// When the turn of `rank` comes, as far as the refusal of the front and the limit tell.
-    fn estimate(&self, line: &LineOf<A, B>, limit: &Limit<A>, rank: Rank, now: Instant) -> Instant {
-        let mut forecast = Self::surmise(line, limit, now);
-        let mut turn = line.due().unwrap_or(now);
-        for (place, (of, entry)) in line.schedule.in_order().enumerate() {
-            // What is told of the front counts its own cost.
-            if place > 0 || line.due().is_none() {
-                let others = self.limit(entry.value.limit.as_ref());
-                let admitted = forecast.admit(others.algorithm(), now, entry.value.cost);
-                turn = admitted.unwrap_or(turn);
-            }
-            if of == rank {
-                break;
-            }
-        }
-        turn
-    }
-
-    /// The limit when the front is admitted, where the backend does not show its state: nothing is left
-    /// of what refused it.
-    fn surmise(line: &LineOf<A, B>, limit: &Limit<A>, now: Instant) -> Forecast<A::State> {
-        // The backend's clock is not known; where windows begin with the calendar, this is near it.
-        let (due, at) = (line.due().unwrap_or(now), SystemClock.now());
-        let mut state = limit.algorithm().initial(at);
-        // What it says of what is left, nobody needs.
-        let _standing = limit.algorithm().lower(&mut state, at, line.standing.policy, 0);
-        Forecast::new(state, at, due)
     }
 
     fn time_of(&self, limit: Option<&Limit<A>>, units: u128) -> Duration {
@@ -351,8 +236,7 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         let settled = self.limiter.settle_under(&self.limit(limit), key, charge, Cost::ZERO);
         match settled.try_into_ready() {
             Ok(_) => self.rouse(key),
-            // Dropped at once, it goes on.
-            Err(settle) => drop(SeenThrough::new(settle, Asker::new(self, key, None))),
+            Err(settle) => SeenThrough::new(settle, Asker::new(self, key, None)).detach(),
         }
     }
 
@@ -433,10 +317,12 @@ impl<A: Algorithm, B: Backend<A>> Undo<Result<(), BackendError>> for Asker<A, B>
     }
 }
 
-impl Turn {
-    fn of(start: Option<Instant>) -> Self {
-        start.map_or(Self::Never, Self::At)
-    }
+/// Whether a limit that holds `capacity` ever holds so much, of what it counts.
+fn is_ever_there(cost: Cost, capacity: Cost) -> bool {
+    (0..Cost::DIMENSIONS).all(|dimension| {
+        let capacity = capacity.get(dimension);
+        capacity == 0 || cost.get(dimension) <= capacity
+    })
 }
 
 /// The time from `now` until `at`.

@@ -83,9 +83,10 @@ impl QuotaRouter {
         self
     }
 
-    /// Serves as the store of layers elsewhere, by their `backend::remote`. They bring their own limits
-    /// and name their own keys, so whoever may ask can use up, and give back, what is in the store:
-    /// give [tokens](Self::tokens) to those only who may. What descriptors are charged is apart.
+    /// Serves as the store of layers elsewhere, by their `backend::remote`. They bring their own
+    /// limits and name their own keys, so whoever may ask can use up, and give back, what is in the
+    /// store: give [tokens](Self::tokens) to those only who may. What descriptors are charged is
+    /// apart.
     pub fn store(mut self, is_store: bool) -> Self {
         self.settings.is_store = is_store;
         self

@@ -122,8 +122,9 @@ fn one(rules: &Rules, ask: &Ask, descriptor: &Descriptor) -> Resolved {
 /// Each part stands with its length, so descriptors cannot be written to collide. Values may be API
 /// keys, so the whole is secret: it is shown nowhere, and a server is sent its hash.
 ///
-/// The kind of the limit is a part too: who could bring a limit of another kind along would begin the
-/// count anew each time. With it the number of parts is even, so it cannot be written as an entry.
+/// The kind of the limit is a part too: who could bring a limit of another kind along would begin
+/// the count anew each time. With it the number of parts is even, so it cannot be written as an
+/// entry.
 fn key_of(domain: &str, entries: &[Entry], shared: &[Option<&str>], kind: Kind) -> Key {
     let mut parts = Vec::with_capacity(2 + 2 * entries.len());
     parts.push(Key::secret(domain));

@@ -68,8 +68,8 @@ impl Unit {
     }
 }
 
-/// What the states of a limit are like. One kind cannot go on from the state of another, so each has
-/// a count of its own.
+/// What the states of a limit are like. One kind cannot go on from the state of another, so each
+/// has a count of its own.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Kind {
     /// Fixed windows: those of most rules, and of limits that come with a request.

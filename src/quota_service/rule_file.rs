@@ -8,8 +8,8 @@ use super::{Rules, RulesError};
 
 /// A file of rules that is read again when it has changed.
 ///
-/// A file that is read while it is being written has the beginning of its text, which can be a set of
-/// rules too: a smaller one. So what was found counts when it is found twice in a row.
+/// A file that is read while it is being written has the beginning of its text, which can be a set
+/// of rules too: a smaller one. So what was found counts when it is found twice in a row.
 ///
 /// ```no_run
 /// # async fn follow(service: tower_quota::quota_service::QuotaService) -> Result<(), Box<dyn std::error::Error>> {
@@ -96,9 +96,9 @@ impl RuleFile {
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open); of one text, and of not being readable, once. And a text without any
-    /// domain after one that had some: a file that was emptied by mistake would limit nobody. Who
-    /// means it leaves one `domain` without descriptors.
+    /// As [`open`](Self::open); of one text, and of not being readable, once. And a text without
+    /// any domain after one that had some: a file that was emptied by mistake would limit nobody.
+    /// Who means it leaves one `domain` without descriptors.
     pub fn read_again(&mut self) -> Result<Option<Rules>, RuleFileError> {
         let (found, rules) = self.read();
         if self.last == found {

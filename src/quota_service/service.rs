@@ -93,9 +93,9 @@ impl QuotaService {
     }
 
     /// Puts other rules in force, for every request from now on. States belong to descriptors, not
-    /// to rules: what was used stays used, as long as the kind of algorithm is the same. Where it is
-    /// another, a count of its own begins, and with the feature `tracing` a warning says so. (The
-    /// two buckets are one kind.) A rule's counts go on where it stands at the same place.
+    /// to rules: what was used stays used, as long as the kind of algorithm is the same. Where it
+    /// is another, a count of its own begins, and with the feature `tracing` a warning says so.
+    /// (The two buckets are one kind.) A rule's counts go on where it stands at the same place.
     pub fn set_rules(&self, rules: Rules) {
         let mut current = self.shared.rules.write().unwrap_or_else(PoisonError::into_inner);
         rules.go_on_from(&current);
@@ -111,8 +111,8 @@ impl QuotaService {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before its end, it goes on in a task of the Tokio runtime, which gives back what was charged.
-    /// Without a runtime, or if that ends before, it stays charged.
+    /// Dropped before its end, it goes on in a task of the Tokio runtime, which gives back what was
+    /// charged. Without a runtime, or if that ends before, it stays charged.
     pub async fn ask(&self, ask: &Ask) -> Result<Verdict, AskError> {
         resolve::check(ask)?;
         let rules = self.rules();
@@ -144,8 +144,8 @@ impl QuotaService {
     }
 
     /// Charges a request as [`ask`](Self::ask) does, and keeps what was charged open for so long,
-    /// [an hour](Self::LONGEST_RESERVATION) at the most, to be [settled](Self::settle) when the true
-    /// cost is known. None is open if the request was refused.
+    /// [an hour](Self::LONGEST_RESERVATION) at the most, to be [settled](Self::settle) when the
+    /// true cost is known. None is open if the request was refused.
     ///
     /// A reservation that is not settled in time counts as it was charged. So whoever reserves and
     /// is gone leaks nothing: what it took comes back by its limit, as everything does.

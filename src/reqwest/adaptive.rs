@@ -82,8 +82,8 @@ middleware! {
     /// [`AdaptiveLayer`] does.
     ///
     /// A request that would wait too long is not sent, and fails with
-    /// [`Rejection::Throttled`](crate::Rejection::Throttled). Put it *inside* a middleware that retries, so
-    /// that each attempt is counted and waits.
+    /// [`Rejection::Throttled`](crate::Rejection::Throttled). Put it *inside* a middleware that
+    /// retries, so that each attempt is counted and waits.
     ///
     /// ```no_run
     /// use reqwest_middleware::{ClientBuilder, reqwest};
@@ -111,8 +111,8 @@ middleware! {
     /// [`ClientThrottleLayer`] does.
     ///
     /// A request that is refused is not sent, and fails with
-    /// [`Rejection::Throttled`](crate::Rejection::Throttled). Put it *inside* a middleware that retries: the
-    /// other side counts attempts.
+    /// [`Rejection::Throttled`](crate::Rejection::Throttled). Put it *inside* a middleware that
+    /// retries: the other side counts attempts.
     ///
     /// ```no_run
     /// use reqwest_middleware::{ClientBuilder, reqwest};

@@ -16,9 +16,9 @@ use crate::{
 
 /// Lets only so many of a client's requests be in progress at a time.
 ///
-/// A request waits until there is a slot, first come, first served, and holds it until the end of the
-/// response's body, or until the response is dropped: a response that is kept without being read
-/// keeps its slot. [`max_wait`](Self::max_wait) bounds the wait; by then it fails with
+/// A request waits until there is a slot, first come, first served, and holds it until the end of
+/// the response's body, or until the response is dropped: a response that is kept without being
+/// read keeps its slot. [`max_wait`](Self::max_wait) bounds the wait; by then it fails with
 /// [`Rejection::Busy`].
 ///
 /// ```no_run

@@ -72,8 +72,8 @@ impl<L> LayerMiddleware<L> {
 impl<L, B> Middleware for LayerMiddleware<L>
 where
     L: Layer<Onward> + Send + Sync + 'static,
-    L::Service: Service<http::Request<Body>, Response = http::Response<B>, Error: Into<BoxError> + Send>
-        + Send,
+    L::Service: Service<http::Request<Body>, Response = http::Response<B>> + Send,
+    <L::Service as Service<http::Request<Body>>>::Error: Into<BoxError> + Send,
     <L::Service as Service<http::Request<Body>>>::Future: Send,
     B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Sync + 'static,
 {
@@ -98,12 +98,16 @@ where
                     Either::Right((None, _)) => break answering.await,
                     Either::Right((Some(call), _)) => call,
                 };
+            if reply.is_closed() {
+                // It was given up before it was begun.
+                continue;
+            }
             let sent = next.clone().run(request, extensions);
             let sending = async {
                 // Not longer than somebody waits for it: what comes next does not wait for what was given up.
-                let response = match select(sent, pin!(reply.closed())).await {
-                    Either::Left((response, _)) => Some(response),
-                    Either::Right(_) => None,
+                let response = match select(pin!(reply.closed()), sent).await {
+                    Either::Left(_) => None,
+                    Either::Right((response, _)) => Some(response),
                 };
                 if let Some(response) = response {
                     drop(reply.send(response));

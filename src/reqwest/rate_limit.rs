@@ -49,8 +49,8 @@ use crate::{
 ///
 /// # Cancel safety
 ///
-/// A request that is dropped while it waits for its turn gives it back if nobody has come after it, and one
-/// that is dropped while a remote backend decides gives back what that grants.
+/// A request that is dropped while it waits for its turn gives it back if nobody has come after it,
+/// and one that is dropped while a remote backend decides gives back what that grants.
 pub struct RateLimitMiddleware<L, P> {
     limiter: L,
     policy: Arc<P>,

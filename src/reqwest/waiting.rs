@@ -21,8 +21,8 @@ use crate::{
 ///
 /// A request that the limit does not admit yet joins the line of its key, and is sent when its turn
 /// comes. One whose turn comes too late is not sent, and fails at once with a
-/// [`Rejection`](crate::Rejection) that says when it would have come; it can be told from an error of
-/// the network as with [`RateLimitMiddleware`](super::RateLimitMiddleware).
+/// [`Rejection`](crate::Rejection) that says when it would have come; it can be told from an error
+/// of the network as with [`RateLimitMiddleware`](super::RateLimitMiddleware).
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -62,8 +62,8 @@ impl<A: Algorithm, B: Backend<A>, P> WaitingMiddleware<A, B, P> {
         Self { turnstile: Arc::new(Turnstile { queue, policy, ask: UpToMaxWait }) }
     }
 
-    /// Asks as `ask` says: with a deadline, a priority, on the account of a tenant. By default every
-    /// request waits as long as the queue lets it.
+    /// Asks as `ask` says: with a deadline, a priority, on the account of a tenant. By default
+    /// every request waits as long as the queue lets it.
     pub fn ask<W>(self, ask: W) -> WaitingMiddleware<A, B, P, W>
     where
         P: Clone,

@@ -36,7 +36,8 @@ pub(super) struct Settings<K, C, R, M> {
 }
 
 pin_project! {
-    /// The wait of a request for its permit. It has none if it is let through without being counted.
+    /// The wait of a request for its permit. It has none if it is let through without being
+    /// counted.
     #[project = WaitProjection]
     pub(super) enum Wait<A, B>
     where
@@ -153,7 +154,8 @@ impl<A: Algorithm, B: Backend<A>> Future for Wait<A, B> {
                 }
                 // ## Turn => end
                 //
-                // The turn has come. Until here, dropping this gives it back: the request was not sent.
+                // The turn has come. Until here, dropping this gives it back: the request was not
+                // sent.
                 WaitProjection::Turn { sleep, permit, unsettled } => {
                     ready!(sleep.as_mut().poll(context));
                     let permit = permit.take();

@@ -135,8 +135,8 @@ impl<A: Algorithm, B, K, C, R, M> ReserveLayer<A, B, K, C, R, M> {
 }
 
 impl<A: Algorithm, B: Backend<A>, K, C, R, M> ReserveLayer<A, B, K, C, R, M> {
-    /// Looks for settings that cannot be meant. [`layer`](tower_layer::Layer::layer) does it too, but
-    /// can only report what it finds.
+    /// Looks for settings that cannot be meant. [`layer`](tower_layer::Layer::layer) does it too,
+    /// but can only report what it finds.
     ///
     /// # Errors
     ///

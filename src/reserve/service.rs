@@ -23,8 +23,8 @@ use crate::{
 ///
 /// # Readiness
 ///
-/// It is ready when the inner service is: whose quota a request needs is known only when it comes. A
-/// request that waits for a decision or its turn does so with the service that was made ready; a
+/// It is ready when the inner service is: whose quota a request needs is known only when it comes.
+/// A request that waits for a decision or its turn does so with the service that was made ready; a
 /// clone takes its place.
 ///
 /// # Clone
@@ -33,9 +33,10 @@ use crate::{
 ///
 /// # Cancel safety
 ///
-/// A response future that is dropped before the inner service was called gives its reservation back: if a
-/// remote backend has not answered yet, in a task of the Tokio runtime that sees the decision through. After
-/// that it comes to what the layer was [told](super::ReserveLayer::unsettled).
+/// A response future that is dropped before the inner service was called gives its reservation
+/// back: if a remote backend has not answered yet, in a task of the Tokio runtime that sees the
+/// decision through. After that it comes to what the layer was
+/// [told](super::ReserveLayer::unsettled).
 pub struct Reserve<S, A: Algorithm, B, K, C, R, M> {
     inner: S,
     gate: ReserveGate<A, B, K, C, R, M>,

@@ -1,5 +1,5 @@
-//! What the layers beside `RateLimit` have in common: a request goes through a gate, where it may have
-//! to wait, and holds a pass until its response is there.
+//! What the layers beside `RateLimit` have in common: a request goes through a gate, where it may
+//! have to wait, and holds a pass until its response is there.
 
 use std::{
     future::Future,
@@ -113,7 +113,8 @@ where
     F: Future<Output = Subject>,
     G: Gate<Req>,
 {
-    /// What the service made of a request and its pass, or the answer to one that was not let through.
+    /// What the service made of a request and its pass, or the answer to one that was not let
+    /// through.
     pub(crate) fn poll<R: Answer<Req, S::Response, S::Error>>(
         self: Pin<&mut Self>,
         answer: &R,

@@ -107,7 +107,8 @@ where
                 }
                 // ## Decided => (Turn | end)
                 //
-                // The backend has answered. Until here, dropping this future gives back what it will grant.
+                // The backend has answered. Until here, dropping this future gives back what it
+                // will grant.
                 UntilProjection::Decided { asked } => {
                     let (decision, ticket) = ready!(asked.poll(context));
                     ticket.judge(this.policy, decision, *this.annotates)

@@ -6,9 +6,9 @@
 //! that keys do not share a state, that clones do, and that a decision that is given up is charged
 //! once at most.
 //!
-//! Where a limit changes two things are left to the backend: whether the time since a key's state was
-//! last written, which it may be whenever it is looked at, counts by the old limit or the new one, and
-//! whether it still has a state that was idle under the old one.
+//! Where a limit changes two things are left to the backend: whether the time since a key's state
+//! was last written, which it may be whenever it is looked at, counts by the old limit or the new
+//! one, and whether it still has a state that was idle under the old one.
 //!
 //! A [`Harness`] makes the backend and sets its time. This is all of it for the store in this
 //! process:

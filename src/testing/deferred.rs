@@ -1,7 +1,7 @@
 //! The suite that every [`DeferredStore`] has to pass.
 //!
-//! It checks each part of the contract by itself, and then a long row of random calls, whose answers
-//! have to be those of the store in memory, call by call.
+//! It checks each part of the contract by itself, and then a long row of random calls, whose
+//! answers have to be those of the store in memory, call by call.
 //!
 //! ```
 //! use tower_quota::deferred::{Bounds, DiskStore};

@@ -66,8 +66,8 @@ impl Clock for MonotonicClock {
     #[inline]
     fn now(&self) -> Timestamp {
         // Not by way of a `Duration`, which would divide and multiply again, nor by the clock's own
-        // conversion, which shifts by a number that is not known when it is compiled. Each step here is
-        // waited for by every decision.
+        // conversion, which shifts by a number that is not known when it is compiled. Each step
+        // here is waited for by every decision.
         let raw = self.clock.raw();
         match nanos_of(raw, self.tick).checked_add(self.zero_at) {
             Some(nanos) if self.tick > 0 => Timestamp::from_nanos(nanos),

@@ -2,8 +2,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{Clock, Timestamp, saturating_nanos, timer_now};
 
-/// The time of tokio's timers, anchored at the wall clock: what waits by a timer and what is told as an
-/// instant have one time, also in a test that stops it.
+/// The time of tokio's timers, anchored at the wall clock: what waits by a timer and what is told
+/// as an instant have one time, also in a test that stops it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TimerClock {
     began: tokio::time::Instant,

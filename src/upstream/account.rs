@@ -21,7 +21,10 @@ use self::{
     ledger::{Known, lock},
     rules::{Rules, SetLimit, Terms},
 };
-pub(super) use self::{hold::Hold, ledger::Ledger};
+pub(super) use self::{
+    hold::Hold,
+    ledger::{Ledger, Line},
+};
 use super::{
     board::{Board, KnownLimit, Notice},
     observation::{Source, Stop},

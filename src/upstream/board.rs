@@ -33,8 +33,8 @@ use crate::time::{Clock, TimerClock, Timestamp};
 /// A stop is never shortened, whoever posts, in whatever order: of two the longer holds. Of two limits
 /// the one that was told later holds, or the lower if that was in one moment; one that was told
 /// [by hand](super::Account::tell) holds from its moment on. So what is posted twice, late or again
-/// after an outage changes nothing. Which limit holds follows from all that was told of it, and is the
-/// same in whatever order that came.
+/// after an outage changes nothing. Which limit holds follows from all that was told of it, and is
+/// the same in whatever order that came.
 ///
 /// ```
 /// use tower_quota::upstream::Board;
@@ -87,8 +87,9 @@ impl Board {
         Self::of(TimerClock::new(), None, true)
     }
 
-    /// A board of this process for which it is this time now. From there its time goes on as that of
-    /// tokio's timers: so a test sees what comes at a provider's midnight, with a time that is paused.
+    /// A board of this process for which it is this time now. From there its time goes on as that
+    /// of tokio's timers: so a test sees what comes at a provider's midnight, with a time that is
+    /// paused.
     ///
     /// ```
     /// use std::time::Duration;
@@ -151,8 +152,8 @@ impl Board {
         self.0.notices.borrow().get(quota).and_then(|notice| notice.holding(now)).cloned()
     }
 
-    /// When the overload was told that was the last stop of a quota; `None` if it was none, or is over for
-    /// so long that it says nothing any more.
+    /// When the overload was told that was the last stop of a quota; `None` if it was none, or is
+    /// over for so long that it says nothing any more.
     pub(super) fn overload(&self, quota: &str) -> Option<Timestamp> {
         let now = self.now();
         self.0.notices.borrow().get(quota).and_then(|notice| notice.overload(now))

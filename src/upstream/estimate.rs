@@ -63,8 +63,8 @@ impl Profile {
         parts.estimate(self.estimate_shape(), 0, characters, Around::default())
     }
 
-    /// The same with a tokenizer, as far as it knows the model; of other models characters are counted.
-    /// It keeps one text at a time.
+    /// The same with a tokenizer, as far as it knows the model; of other models characters are
+    /// counted. It keeps one text at a time.
     pub fn estimate_with(
         &self,
         model: &str,
@@ -109,8 +109,8 @@ impl Profile {
     }
 
     /// What the provider takes at admission for such a request: the input, and the output that it
-    /// allows where that is reserved. A request without a cap is normal: then it is what the profile
-    /// says.
+    /// allows where that is reserved. A request without a cap is normal: then it is what the
+    /// profile says.
     pub fn reserved(&self, estimate: &Estimate) -> Cost {
         let shape = self.estimate_shape();
         let output = match shape.reserve_output {

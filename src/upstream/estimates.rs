@@ -25,8 +25,8 @@ pub(super) struct Peeked<'b> {
 #[derive(Clone)]
 pub(super) struct Counter {
     tokenizer: Arc<dyn Tokenizer>,
-    /// As many as there are processors: more would be no faster, and whoever sends long texts would take
-    /// all of Tokio's threads for work that blocks.
+    /// As many as there are processors: more would be no faster, and whoever sends long texts would
+    /// take all of Tokio's threads for work that blocks.
     permits: Arc<Semaphore>,
 }
 
@@ -42,8 +42,8 @@ impl Counter {
 pub(super) struct Estimates(Vec<(Profile, Estimate)>);
 
 impl Estimates {
-    /// Estimates a request by each of these profiles. With a tokenizer a long text is counted on a thread
-    /// that may block, as long as not too many are.
+    /// Estimates a request by each of these profiles. With a tokenizer a long text is counted on a
+    /// thread that may block, as long as not too many are.
     pub(super) async fn of(
         profiles: impl Iterator<Item = &Profile>,
         counter: Option<&Counter>,
@@ -80,7 +80,8 @@ fn guess(profile: &Profile, peeked: &Peeked<'_>) -> Estimate {
 }
 
 impl Counter {
-    /// `None`: nobody could count it now, or the tokenizer panicked, which is one that does not know.
+    /// `None`: nobody could count it now, or the tokenizer panicked, which is one that does not
+    /// know.
     async fn count(&self, profile: &Profile, peeked: &Peeked<'_>) -> Option<Estimate> {
         let model = peeked.model.unwrap_or_default();
         if peeked.bytes.len() <= SHORT {
@@ -105,8 +106,8 @@ fn count(
     request: &[u8],
     tokenizer: &dyn Tokenizer,
 ) -> Option<Estimate> {
-    // What of ours it may leave halfway is thrown away; of its own it must be ready to be asked again, as
-    // by other threads while one panics.
+    // What of ours it may leave halfway is thrown away; of its own it must be ready to be asked
+    // again, as by other threads while one panics.
     catch_unwind(AssertUnwindSafe(|| profile.estimate_with(model, request, tokenizer))).ok()
 }
 

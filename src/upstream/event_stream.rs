@@ -86,8 +86,8 @@ impl Frames {
     }
 }
 
-/// The kind of exception that a frame with these headers is. A header is the length of its name, its
-/// name, the type of its value and the value; texts have their length before them.
+/// The kind of exception that a frame with these headers is. A header is the length of its name,
+/// its name, the type of its value and the value; texts have their length before them.
 fn exception(mut headers: &[u8]) -> Option<&[u8]> {
     loop {
         let (length, rest) = headers.split_first()?;

@@ -96,7 +96,7 @@ impl<S, B: Backend<Plan>, R, W> Exchange<S, B, R, W> {
             pool.prepare(member, &mut parts);
             let is_safe = parts.method.is_safe();
             hold.send();
-            let sent = pool.sent_by(member);
+            let sent = timer_now();
             let came = self.service.call(Request::from_parts(parts, body)).await;
             let (came, has_failed, stop) = match came {
                 Ok(response) => {
@@ -124,8 +124,8 @@ impl<S, B: Backend<Plan>, R, W> Exchange<S, B, R, W> {
     }
 }
 
-/// Tells the account what the answer says, and sets going what settles it. `is_safe`: the request only
-/// reads what is there.
+/// Tells the account what the answer says, and sets going what settles it. `is_safe`: the request
+/// only reads what is there.
 async fn observe<B: Backend<Plan>, ResBody: Body<Data = Bytes>>(
     response: Response<ResBody>,
     mut hold: Hold<B>,
@@ -150,8 +150,8 @@ async fn observe<B: Backend<Plan>, ResBody: Body<Data = Bytes>>(
         })
         .stop;
     let response = Response::from_parts(parts, body);
-    // A refusal with a success is read to its end by now: nothing was used, whether another account is
-    // asked in its place or not.
+    // A refusal with a success is read to its end by now: nothing was used, whether another account
+    // is asked in its place or not.
     if is_failure || stop.is_some() {
         hold.fail();
         return (MeasuredBody::measuring(response, None), stop);

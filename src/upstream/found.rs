@@ -1,7 +1,7 @@
 use std::{fmt, ops::Range};
 
-/// The texts that paths have led to, in their order, in one buffer: cleared, it is filled again without
-/// an allocation.
+/// The texts that paths have led to, in their order, in one buffer: cleared, it is filled again
+/// without an allocation.
 #[derive(Clone, Default)]
 pub(super) struct Found {
     texts: Vec<u8>,

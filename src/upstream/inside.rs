@@ -40,7 +40,8 @@ impl InsideTargets {
     const MARKS: usize = RefusalTargets::END + 1;
 }
 
-/// The paths to what refusals say, and to what is a sign of one inside of an answer that began well.
+/// The paths to what refusals say, and to what is a sign of one inside of an answer that began
+/// well.
 pub(super) fn paths(shape: &Shape) -> impl Iterator<Item = (String, usize)> {
     let inside = &shape.inside;
     let marks = inside.errors.iter().zip(InsideTargets::MARKS..);
@@ -144,8 +145,8 @@ impl Inside {
     }
 }
 
-/// The status that an error stands for: the first that is told as one, or by a kind that the profile
-/// knows. One that nobody knows is the provider's own.
+/// The status that an error stands for: the first that is told as one, or by a kind that the
+/// profile knows. One that nobody knows is the provider's own.
 fn status(shape: &InsideShape, found: &Found) -> StatusCode {
     let known = found.of(InsideTargets::KIND).find_map(|kind| {
         let kind = std::str::from_utf8(kind).ok()?;

@@ -132,15 +132,19 @@ impl<B: Backend<Plan>, R, W> UpstreamLayer<B, R, W> {
         self.changed(|settings| settings.max_peek = max_peek)
     }
 
-    /// Sends a request on to another account of its [`Pool`] also where a provider is down: where the
-    /// inner service fails, or the answer's status is 401 or above 499. By default only a refusal for a
-    /// limit's or an overload's sake is not the end of it.
+    /// Sends a request on to another account of its [`Pool`] also where a provider is down: where
+    /// the inner service fails, or the answer's status is 401 or above 499. By default only a
+    /// refusal for a limit's or an overload's sake is not the end of it.
     ///
-    /// **Such a request may be carried out twice**, and paid for twice: nobody knows what became of the
-    /// first one. Whoever cannot have that sends an idempotency key, or leaves this be.
+    /// **Such a request may be carried out twice**, and paid for twice: nobody knows what became of
+    /// the first one. Whoever cannot have that sends an idempotency key, or leaves this be.
     ///
-    /// While another account can be asked, one that failed rests: for a second, twice as long after each
-    /// further failure, for a minute at the most. Then one request tries it.
+    /// While another account can be asked, one that failed rests: for a second, twice as long after
+    /// each further failure, for a minute at the most. Then one request tries it.
+    ///
+    /// A provider that does not answer at all has not failed until the inner service says so: put a
+    /// timeout **inside** of this layer, around each call. One outside drops the request with all
+    /// that was to come of it, so nobody else is asked, and the account does not rest.
     pub fn fail_over(self) -> Self
     where
         R: Clone,
@@ -156,8 +160,8 @@ impl<B: Backend<Plan>, R, W> UpstreamLayer<B, R, W> {
     /// that blocks, so that nobody else waits for it. A request that goes away meanwhile is counted to
     /// its end all the same. More than [`max_peek`](Self::max_peek) bytes are never counted.
     ///
-    /// As many long bodies are counted at a time as there are processors. Of those that come meanwhile
-    /// characters are counted, and so of any on which the tokenizer panics.
+    /// As many long bodies are counted at a time as there are processors. Of those that come
+    /// meanwhile characters are counted, and so of any on which the tokenizer panics.
     pub fn tokenizer(self, tokenizer: impl Tokenizer + 'static) -> Self
     where
         R: Clone,

@@ -23,8 +23,8 @@ pub(super) trait Learns: Send + Sync {
     fn now(&self) -> Timestamp;
 }
 
-/// Reads what a call used from its answer, and lets the account learn from it; an error inside of the
-/// answer too, as soon as it passes.
+/// Reads what a call used from its answer, and lets the account learn from it; an error inside of
+/// the answer too, as soon as it passes.
 ///
 /// It is the [reading](UsageReading) in the bodies of [`Upstream`](super::Upstream)'s responses.
 pub struct Metering {
@@ -36,8 +36,8 @@ pub struct Metering {
 }
 
 impl Metering {
-    /// Reads an answer with these fields. `is_safe`: it answers a request that only reads what is there, so
-    /// that an error in it is one of another time.
+    /// Reads an answer with these fields. `is_safe`: it answers a request that only reads what is
+    /// there, so that an error in it is one of another time.
     pub(super) fn new<B: Backend<Plan>>(
         hold: &Hold<B>,
         headers: &http::HeaderMap,

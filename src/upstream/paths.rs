@@ -1,7 +1,7 @@
 /// Paths to values in JSON, as a tree of keys.
 ///
-/// A path is keys with points between them. Arrays do not appear in it: what is in an array is where
-/// the array is. Keys are compared without regard to case.
+/// A path is keys with points between them. Arrays do not appear in it: what is in an array is
+/// where the array is. Keys are compared without regard to case.
 #[derive(Clone, Debug)]
 pub(super) struct Paths {
     nodes: Vec<Node>,

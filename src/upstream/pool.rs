@@ -7,7 +7,6 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use http::request::Parts;
@@ -15,7 +14,7 @@ use tokio::time::Instant;
 
 use self::health::Health;
 use super::{
-    account::{Account, Hold, Ledger},
+    account::{Account, Hold, Ledger, Line},
     estimate::Estimate,
     profile::Profile,
 };
@@ -138,13 +137,6 @@ impl<B: Backend<Plan>> Pool<B> {
         }
     }
 
-    /// A request is sent by this member: when.
-    pub(super) fn sent_by(&self, member: usize) -> Instant {
-        let now = timer_now();
-        self.members[member].health.asked(now);
-        now
-    }
-
     /// What was sent by this member then was answered, or its provider failed.
     pub(super) fn came_to(&self, member: usize, sent: Instant, has_failed: bool) {
         let health = &self.members[member].health;
@@ -162,16 +154,26 @@ impl<B: Backend<Plan>> Pool<B> {
         question: &Question<'_>,
         tried: &[usize],
     ) -> Result<Sendable<B>, Rejection> {
-        let now = timer_now();
-        let rests = |member: &usize| self.members[*member].health.rests(now);
-        let (resting, well): (Vec<_>, Vec<_>) = self.accounts(tried).into_iter().partition(rests);
-        if well.is_empty() {
-            return self.admit_by(question, resting).await;
-        }
-        match self.admit_by(question, well).await {
-            // Better one that may not answer than none.
-            Err(_) if !resting.is_empty() => self.admit_by(question, resting).await,
-            admitted => admitted,
+        loop {
+            let now = timer_now();
+            let rests = |member: &usize| self.members[*member].health.rests(now);
+            let accounts = self.accounts(tried).into_iter();
+            let (resting, well): (Vec<_>, Vec<_>) = accounts.partition(rests);
+            if well.is_empty() {
+                return self.admit_by(question, resting).await;
+            }
+            match self.admit_by(question, well).await {
+                Ok(sendable) => {
+                    if self.members[sendable.member].health.takes(timer_now()) {
+                        return Ok(sendable);
+                    }
+                    // It failed while this one waited for it, or another tries it by now: what was
+                    // held comes back, and one that is well is looked for anew.
+                }
+                // Better one that may not answer than none.
+                Err(_) if !resting.is_empty() => return self.admit_by(question, resting).await,
+                Err(rejection) => return Err(rejection),
+            }
         }
     }
 
@@ -191,8 +193,7 @@ impl<B: Backend<Plan>> Pool<B> {
             });
             let mut waits = Vec::with_capacity(lanes.len());
             for (member, ledger) in &lanes {
-                let now = |ask: Ask| ask.max_wait(Duration::ZERO);
-                match self.send_by(*member, ledger, question, now).await {
+                match self.send_by(*member, ledger, question, Line::Passed).await {
                     Ok(sendable) => return Ok(sendable),
                     Err(rejection) => {
                         waits.push((wait_of(&rejection), *member, Arc::clone(ledger)));
@@ -203,7 +204,7 @@ impl<B: Backend<Plan>> Pool<B> {
             lanes = waits.into_iter().map(|(_, member, ledger)| (member, ledger)).collect();
         }
         match lanes.first() {
-            Some((member, ledger)) => self.send_by(*member, ledger, question, |ask| ask).await,
+            Some((member, ledger)) => self.send_by(*member, ledger, question, Line::Joined).await,
             None => Err(Rejection::Throttled(Throttled::new(None))),
         }
     }
@@ -213,12 +214,12 @@ impl<B: Backend<Plan>> Pool<B> {
         member: usize,
         ledger: &Arc<Ledger<B>>,
         question: &Question<'_>,
-        how: impl Fn(Ask) -> Ask,
+        line: Line,
     ) -> Result<Sendable<B>, Rejection> {
         let account = &self.members[member].account;
         let estimate = (question.estimate)(account.profile());
-        let ask = how((question.ask)(ledger.cost(&estimate)));
-        let hold = ledger.admit(estimate, ask, question.since).await?;
+        let ask = (question.ask)(ledger.cost(&estimate));
+        let hold = ledger.admit(estimate, ask, question.since, line).await?;
         Ok(Sendable { member: self.key_of(account), hold })
     }
 

@@ -18,23 +18,23 @@ use crate::{
 
 /// Reads from an answer, as it passes, what the call used.
 ///
-/// It plugs into [`FromBody`](crate::http::FromBody). Nothing of the body is kept but the key or the
-/// number that it is at, at most some kilobytes, however long a line or a body is. Parts may end
-/// anywhere.
+/// It plugs into [`FromBody`](crate::http::FromBody). Nothing of the body is kept but the key or
+/// the number that it is at, at most some kilobytes, however long a line or a body is. Parts may
+/// end anywhere.
 ///
 /// # What it settles
 ///
 /// A whole answer that tells its usage costs that. One that is cut off, or does not tell it, is
-/// settled from below: by the input where it was told or [estimated](Self::estimated), and the larger
-/// of the output that was told and one token for each text that passed; never below
+/// settled from below: by the input where it was told or [estimated](Self::estimated), and the
+/// larger of the output that was told and one token for each text that passed; never below
 /// [`at_least`](Self::at_least). Where not even the input is known, what was reserved counts.
 ///
 /// # Errors inside
 ///
-/// An answer that began well may end in an error: an event of a stream that says that the provider is
-/// overloaded, a body that is a refusal with the status 200. [`error`](Self::error) tells what it says.
-/// What came before it is settled like an answer that is cut off; if nothing came, like a call that
-/// failed.
+/// An answer that began well may end in an error: an event of a stream that says that the provider
+/// is overloaded, a body that is a refusal with the status 200. [`error`](Self::error) tells what
+/// it says. What came before it is settled like an answer that is cut off; if nothing came, like a
+/// call that failed.
 ///
 /// ```
 /// use tower_quota::{Cost, reserve::{End, Reading}, upstream::{Profile, UsageReading}};
@@ -82,9 +82,9 @@ impl UsageReading {
         Self::new(profile, Framing::Frames(Box::default()))
     }
 
-    /// Reads a body of the type that its fields tell. What is not an event stream is taken as JSON, but
-    /// only what says that it is JSON is looked at for an error: anything else may be a file of somebody
-    /// who has written one into it.
+    /// Reads a body of the type that its fields tell. What is not an event stream is taken as JSON,
+    /// but only what says that it is JSON is looked at for an error: anything else may be a file of
+    /// somebody who has written one into it.
     pub fn of(profile: &Profile, headers: &HeaderMap) -> Self {
         let kind = media_type(headers);
         if kind.eq_ignore_ascii_case(b"text/event-stream") {
@@ -110,7 +110,8 @@ impl UsageReading {
         }
     }
 
-    /// Takes nothing in the answer for an error of the call, as where it hands out what others wrote.
+    /// Takes nothing in the answer for an error of the call, as where it hands out what others
+    /// wrote.
     pub(super) fn without_errors(self) -> Self {
         Self { inside: Inside::closed(), ..self }
     }
@@ -150,13 +151,14 @@ impl UsageReading {
         self.inside.end();
     }
 
-    /// What an error inside of the answer says, as the body of an answer with the status that it stands
-    /// for would say it. It is told once, and the first only: in a stream as soon as its event has
-    /// passed, of any other body after [`cost`](Reading::cost) was asked. `sent` is when the request
-    /// was sent, `received` when this part came.
+    /// What an error inside of the answer says, as the body of an answer with the status that it
+    /// stands for would say it. It is told once, and the first only: in a stream as soon as its
+    /// event has passed, of any other body after [`cost`](Reading::cost) was asked. `sent` is when
+    /// the request was sent, `received` when this part came.
     ///
-    /// A body that is no stream stops nobody for good, unless the profile has a rule for refusals with a
-    /// success: it is no event of the provider's, and what a model puts out may look like one.
+    /// A body that is no stream stops nobody for good, unless the profile has a rule for refusals
+    /// with a success: it is no event of the provider's, and what a model puts out may look like
+    /// one.
     ///
     /// ```
     /// use tower_quota::{reserve::Reading, time::Timestamp, upstream::{Class, Profile, UsageReading}};

@@ -194,8 +194,8 @@ impl Refusal {
         Some(Stop { class, until: until.map(|until| until.max(answer.received)), limit, source })
     }
 
-    /// The time that the answer tells: by the first field that has one, else by the longest that the
-    /// body has.
+    /// The time that the answer tells: by the first field that has one, else by the longest that
+    /// the body has.
     fn told(&self, profile: &Profile, answer: &Answer<'_>, ignored: &mut u32) -> Option<When> {
         let wait = profile.wait();
         for place in &wait.headers {

@@ -1,3 +1,4 @@
+mod escape;
 mod piece;
 
 use memchr::memchr2;
@@ -8,10 +9,10 @@ use super::paths::Paths;
 
 /// Finds values in JSON as it passes, without keeping it.
 ///
-/// It keeps a key or a text up to [`MAX_TEXT`] bytes, unless it is told otherwise, and [`MAX_DEPTH`]
-/// levels; a deeper part is passed over. It does not judge the JSON: of a text that is none it finds nothing, or something
-/// that is not there, but it never fails. Values that follow one another are read one after the
-/// other.
+/// It keeps a key or a text up to [`MAX_TEXT`] bytes, unless it is told otherwise, and
+/// [`MAX_DEPTH`] levels; a deeper part is passed over. It does not judge the JSON: of a text that
+/// is none it finds nothing, or something that is not there, but it never fails. Values that follow
+/// one another are read one after the other.
 #[derive(Clone, Debug)]
 pub(super) struct Scanner {
     levels: Vec<Level>,
@@ -89,8 +90,8 @@ impl Scanner {
 
     /// Reads a part. `found` gets what the paths lead to: the target and the value.
     ///
-    /// Most texts and words are in one part from end to end: these are looked at where they are, and those that
-    /// nobody asks for are leapt over. Only what goes on in the next part is kept.
+    /// Most texts and words are in one part from end to end: these are looked at where they are,
+    /// and those that nobody asks for are leapt over. Only what goes on in the next part is kept.
     pub(super) fn data(
         &mut self,
         paths: &Paths,
@@ -187,7 +188,8 @@ impl Scanner {
         rest
     }
 
-    /// Counts through a part that nobody asks for: in it only texts matter, and what opens and closes.
+    /// Counts through a part that nobody asks for: in it only texts matter, and what opens and
+    /// closes.
     fn pass_over<'d>(&mut self, data: &'d [u8]) -> &'d [u8] {
         let mut left = data;
         while self.passed_over > 0 {
@@ -312,50 +314,6 @@ impl Scanner {
         let room = self.max_text - self.text.len();
         self.is_cut |= run.len() > room;
         self.text.extend_from_slice(&run[..run.len().min(room)]);
-    }
-
-    fn escape(&mut self, byte: u8, is_key: bool, paths: &Paths) {
-        self.state = State::Text { is_key };
-        let plain = match byte {
-            b'u' => {
-                self.state = State::Unicode { is_key, digits: 0, unit: 0 };
-                return;
-            }
-            b'b' => 8,
-            b'f' => 12,
-            b'n' => b'\n',
-            b'r' => b'\r',
-            b't' => b'\t',
-            other => other,
-        };
-        self.keep(&[plain], is_key, paths);
-    }
-
-    /// Two halves are one character; the first alone is none.
-    fn unicode(&mut self, byte: u8, is_key: bool, digits: u8, unit: u32, paths: &Paths) {
-        let Some(digit) = char::from(byte).to_digit(16) else {
-            // Not an escape at all: go on with the text as if it were not there.
-            self.state = State::Text { is_key };
-            return;
-        };
-        let unit = unit * 16 + digit;
-        if digits < 3 {
-            self.state = State::Unicode { is_key, digits: digits + 1, unit };
-            return;
-        }
-        self.state = State::Text { is_key };
-        if (0xD800..0xDC00).contains(&unit) {
-            self.half = Some(unit);
-            return;
-        }
-        let whole = match self.half {
-            Some(half) if (0xDC00..0xE000).contains(&unit) => {
-                0x1_0000 + ((half - 0xD800) << 10) + (unit - 0xDC00)
-            }
-            _ => unit,
-        };
-        let character = char::from_u32(whole).unwrap_or(char::REPLACEMENT_CHARACTER);
-        self.keep(character.encode_utf8(&mut [0; 4]).as_bytes(), is_key, paths);
     }
 
     fn end_text(&mut self, is_key: bool, paths: &Paths, found: &mut impl FnMut(usize, Value<'_>)) {

@@ -28,8 +28,8 @@ pub type UpstreamBody<B> = MeasuredBody<PeekedBody<B>, Metering>;
 ///
 /// # Readiness
 ///
-/// It is ready when the inner service is, and a request waits with the service that was made ready; a
-/// clone takes its place. So a waiting request holds what readiness holds.
+/// It is ready when the inner service is, and a request waits with the service that was made ready;
+/// a clone takes its place. So a waiting request holds what readiness holds.
 ///
 /// # Clone
 ///
@@ -37,8 +37,8 @@ pub type UpstreamBody<B> = MeasuredBody<PeekedBody<B>, Metering>;
 ///
 /// # Cancel safety
 ///
-/// A response future that is dropped while it waits gives its place back, and those behind it move up.
-/// After that what was reserved counts: nobody knows what became of the request.
+/// A response future that is dropped while it waits gives its place back, and those behind it move
+/// up. After that what was reserved counts: nobody knows what became of the request.
 ///
 /// # Panics
 ///

@@ -15,12 +15,12 @@ use crate::{cost::Cost, time::Timestamp};
 ///
 /// # What it promises
 ///
-/// What an answer says was so when the provider took its request in. Whatever was sent later is taken
-/// off, and so is all that has no answer yet: what is [left](Self::left) is never more than the
-/// provider has, as long as nobody else uses the account and requests reach it in the order in which they
-/// were sent; where one overtakes another, it may be more by that other, until its answer or a newer one
-/// is there. An answer to an older request changes nothing where a newer one has been heard, and one that
-/// comes twice nothing the second time. A stop is never shortened.
+/// What an answer says was so when the provider took its request in. Whatever was sent later is
+/// taken off, and so is all that has no answer yet: what is [left](Self::left) is never more than
+/// the provider has, as long as nobody else uses the account and requests reach it in the order in
+/// which they were sent; where one overtakes another, it may be more by that other, until its
+/// answer or a newer one is there. An answer to an older request changes nothing where a newer one
+/// has been heard, and one that comes twice nothing the second time. A stop is never shortened.
 ///
 /// ```
 /// use http::{HeaderMap, StatusCode};
@@ -116,8 +116,8 @@ impl Standing {
         }
     }
 
-    /// Sets a limit by hand, until an answer tells another. There is no effect where the profile has
-    /// no limit of this name.
+    /// Sets a limit by hand, until an answer tells another. There is no effect where the profile
+    /// has no limit of this name.
     pub fn configure(&mut self, name: &str, limit: u64, window: Duration) {
         if let Some(standing) = self.limits.iter_mut().find(|standing| standing.name == name) {
             standing.limit = Some((limit, Source::Configured));
@@ -191,13 +191,14 @@ impl Standing {
         self.left_of(standing, now)
     }
 
-    /// The most that can be left of a limit by what the answer to this request reports: what it told, and
-    /// what has come back since the request was sent. Beside it, what was sent from here after it, if it is
-    /// the newest that has an answer.
+    /// The most that can be left of a limit by what the answer to this request reports: what it
+    /// told, and what has come back since the request was sent. Beside it, what was sent from here
+    /// after it, if it is the newest that has an answer.
     ///
-    /// It is an upper bound, unlike what is [left](Self::left): the provider may have taken the request
-    /// in as soon as it was sent or just now, and what was sent after it before it or not yet. So it
-    /// holds for old answers too: one that was overtaken on its way may tell of less than a newer one.
+    /// It is an upper bound, unlike what is [left](Self::left): the provider may have taken the
+    /// request in as soon as it was sent or just now, and what was sent after it before it or not
+    /// yet. So it holds for old answers too: one that was overtaken on its way may tell of less
+    /// than a newer one.
     pub(super) fn ceiling(
         &self,
         standing: &LimitStanding,

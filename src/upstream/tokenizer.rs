@@ -9,8 +9,8 @@ pub use self::openai::OpenAiTokenizer;
 /// Counts the tokens of texts as models do, where a quarter of the characters is not near enough:
 /// other languages than English, code, limits that are tight.
 ///
-/// `OpenAiTokenizer` (feature `tokenizer`) is one for the models of OpenAI. One of your own has whatever
-/// vocabulary you give it:
+/// `OpenAiTokenizer` (feature `tokenizer`) is one for the models of OpenAI. One of your own has
+/// whatever vocabulary you give it:
 ///
 /// ```
 /// use tower_quota::upstream::{Profile, Tokenizer};
@@ -35,8 +35,8 @@ pub trait Tokenizer: Send + Sync {
     /// The tokens of a text, for this model. `None`: it does not know the model.
     fn count(&self, model: &str, text: &str) -> Option<u64>;
 
-    /// The tokens around each message: its role, the marks of its beginning and end. `None`: as many as
-    /// the profile says.
+    /// The tokens around each message: its role, the marks of its beginning and end. `None`: as
+    /// many as the profile says.
     fn per_message(&self, model: &str) -> Option<u64> {
         let _ = model;
         None

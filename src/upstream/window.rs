@@ -4,8 +4,8 @@ use std::time::Duration;
 ///
 /// In a bucket that refills all the time, the missing part takes `(limit - remaining) × window /
 /// limit` to come back. Providers cut that time to whole milliseconds, so the window lies in an
-/// interval. It is taken where exactly one of a second, a minute, an hour and a day lies there, with
-/// one percent to spare; else it is not known.
+/// interval. It is taken where exactly one of a second, a minute, an hour and a day lies there,
+/// with one percent to spare; else it is not known.
 ///
 /// ```
 /// use std::time::Duration;

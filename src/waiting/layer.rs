@@ -51,14 +51,14 @@ use crate::{
 ///
 /// Where callers would come back anyway: clients of somebody else's limit, workers, batch jobs.
 /// Where a caller is a person who goes away, a short wait absorbs a burst and a long one serves
-/// nobody. [`LeakyBucketLayer`](crate::LeakyBucketLayer) waits too, and spaces requests evenly, which
-/// this does not: a token bucket's burst goes on at once.
+/// nobody. [`LeakyBucketLayer`](crate::LeakyBucketLayer) waits too, and spaces requests evenly,
+/// which this does not: a token bucket's burst goes on at once.
 ///
 /// # What it promises
 ///
 /// What the algorithm does; waiting admits nothing extra. Each key has a line of its own: the
-/// layer's `key` says whose. A large cost is not passed by small ones behind it, and where instances share a
-/// [`LeaseBucket`](crate::algorithm::LeaseBucket) not for longer than is said
+/// layer's `key` says whose. A large cost is not passed by small ones behind it, and where
+/// instances share a [`LeaseBucket`](crate::algorithm::LeaseBucket) not for longer than is said
 /// [there](crate::queue#one-limit-for-many-instances).
 ///
 /// # Right and wrong
@@ -71,16 +71,16 @@ pub struct WaitingLayer<A: Algorithm, B: Backend<A>, K, C, R, W = UpToMaxWait, L
 }
 
 impl<A: Algorithm, B: Backend<A>, K, C, R, L> WaitingLayer<A, B, K, C, R, UpToMaxWait, L> {
-    /// Lets requests wait in `queue`; `policy` says in whose line, at what cost, and what a caller is
-    /// told who cannot wait so long.
+    /// Lets requests wait in `queue`; `policy` says in whose line, at what cost, and what a caller
+    /// is told who cannot wait so long.
     pub fn new(queue: Queue<A, B>, policy: Policy<K, C, R, L>) -> Self {
         Self { turnstile: Arc::new(Turnstile { queue, policy, ask: UpToMaxWait }) }
     }
 }
 
 impl<A: Algorithm, B: Backend<A>, K, C, R, W, L> WaitingLayer<A, B, K, C, R, W, L> {
-    /// Asks as `ask` says: with a deadline, a priority, on the account of a tenant. By default every
-    /// request waits as long as the queue lets it.
+    /// Asks as `ask` says: with a deadline, a priority, on the account of a tenant. By default
+    /// every request waits as long as the queue lets it.
     pub fn ask<W2>(self, ask: W2) -> WaitingLayer<A, B, K, C, R, W2, L>
     where
         K: Clone,

@@ -174,8 +174,8 @@ async fn no_wake_up_and_no_place_is_lost_in_a_long_random_run() {
     }
 }
 
-/// The line of one client under many threads: those that give up at the moment when they are woken hand
-/// their turn on.
+/// The line of one client under many threads: those that give up at the moment when they are woken
+/// hand their turn on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 async fn no_wake_up_and_no_place_is_lost_between_threads() {
     for seed in 0..3 {

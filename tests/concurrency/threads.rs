@@ -42,8 +42,8 @@ impl Held {
     }
 }
 
-/// Takes slots again and again: some it does not wait for, some it gives up while it waits or when it has
-/// just been woken.
+/// Takes slots again and again: some it does not wait for, some it gives up while it waits or when
+/// it has just been woken.
 async fn take_turns(limiter: ConcurrencyLimiter, held: Arc<Held>, mut random: Random) {
     for _ in 0..ROUNDS {
         let key = random.below(KEYS as u64) as usize;

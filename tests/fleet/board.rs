@@ -40,7 +40,8 @@ async fn a_stop_that_is_told_while_the_server_is_away_comes_to_all_when_it_is_ba
     there.post_stop("c", stop(60));
     there.post_stop("d", stop(60));
     until(|| here.notice("d").stop.is_some()).await;
-    assert_eq!(here.notice("c").stop.expect("it holds").until, before);
+    // By another's clock it may end some moments later.
+    assert!(here.notice("c").stop.expect("it holds").until >= before);
     assert!(
         there.notice("c").stop.expect("it holds").until
             > here.notice("d").stop.expect("it holds").until

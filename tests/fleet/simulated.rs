@@ -45,7 +45,13 @@ struct Simulation {
 
 impl Simulation {
     /// A fleet that knows these limits.
-    fn new(
+    fn new(seed: u64, limits: Vec<ProviderLimit>, known: Vec<(&'static str, Quota)>) -> Self {
+        let answers = Answers::heavy_tailed(20, LONGEST, seed);
+        Self::far_from(seed, limits, known, TO_THE_PROVIDER, answers)
+    }
+
+    /// One that is so far from its provider, and is answered so.
+    fn far_from(
         seed: u64,
         limits: Vec<ProviderLimit>,
         known: Vec<(&'static str, Quota)>,
@@ -82,7 +88,7 @@ impl Simulation {
         ];
         let known = [("requests", 3_000), ("tokens", TOKENS)];
         let known = known.map(|(name, limit)| (name, Quota::new(limit, WINDOW).expect("a window")));
-        Self::new(seed, limits, known.to_vec(), way, answers)
+        Self::far_from(seed, limits, known.to_vec(), way, answers)
     }
 }
 

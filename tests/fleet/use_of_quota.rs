@@ -63,7 +63,8 @@ async fn is_used_and_not_exceeded(spread: Spread, seed: u64) {
     let (first, then) = settled.await.expect("it is watched");
     let back = u128::from(TOKENS) * (took - then).as_millis() / WINDOW.as_millis();
     let steady = u128::from(used_without_debt(&record.limits[1]) - first) * 1_000 / back;
-    // What is missing by design, once: what is left for jitter, and for answers beyond what is reserved.
+    // What is missing by design, once: what is left for jitter, and for answers beyond what is
+    // reserved.
     let left = (u128::from(TOKENS) * JITTER.as_millis() / WINDOW.as_millis()) as u64 + TOKENS / 32;
     println!(
         "{spread:?}: {part} thousandths of the best use in {took:?}, {} of them left once by design; \
@@ -80,7 +81,8 @@ async fn is_used_and_not_exceeded(spread: Spread, seed: u64) {
 /// Twelve seconds, or as long as it takes to see what does not depend on the beginning.
 fn time() -> Duration {
     let longer = std::env::var("FLEET_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
-    Duration::from_secs(longer.unwrap_or(12))
+    // What is steady begins behind the first window.
+    Duration::from_secs(longer.unwrap_or(12)).max(2 * WINDOW)
 }
 
 #[tokio::test(flavor = "multi_thread")]

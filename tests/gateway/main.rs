@@ -21,6 +21,7 @@ mod sdks;
 mod secrets;
 #[path = "../support/servers/mod.rs"]
 mod servers;
+mod shown;
 mod slow;
 mod support;
 mod tenants;

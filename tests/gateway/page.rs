@@ -1,12 +1,18 @@
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
+use tower_quota::testing::strict_upstream::Fault;
 
-use crate::support::{Gateway, PATIENCE, SECRETS, configuration, on_a_socket, provider, until};
+use crate::{
+    servers::{Data, Standalone},
+    support::{Gateway, PATIENCE, SECRETS, configuration, on_a_socket, provider, until},
+};
 
 /// A Chromium without a screen, by the WebDriver protocol. Dropped, it ends.
 struct Browser {
@@ -60,6 +66,12 @@ impl Browser {
         self.call(Method::POST, "/url", json!({ "url": url })).await;
     }
 
+    /// Makes it a phone, or something else that a browser can be.
+    async fn emulate(&self, command: &str, parameters: Value) {
+        let body = json!({ "cmd": format!("Emulation.{command}"), "params": parameters });
+        self.call(Method::POST, "/goog/cdp/execute", body).await;
+    }
+
     /// What a script returns in the page.
     async fn run(&self, script: &str) -> Value {
         let script = json!({ "script": format!("return {script}"), "args": [] });
@@ -69,6 +81,17 @@ impl Browser {
     async fn text(&self, selector: &str) -> String {
         let text = self.run(&format!("document.querySelector('{selector}')?.textContent")).await;
         text.as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Ends the session, and with it the browser. Without a runtime: one may be on its way out.
+    fn quit(&self) -> io::Result<usize> {
+        let address = self.session.trim_start_matches("http://");
+        let (host, path) = address.split_once('/').unwrap_or((address, ""));
+        let mut driver = TcpStream::connect(host)?;
+        driver.set_read_timeout(Some(Duration::from_secs(10)))?;
+        write!(driver, "DELETE /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+        // It answers when the browser is gone.
+        driver.read(&mut [0])
     }
 
     async fn call(&self, method: Method, path: &str, body: Value) -> Value {
@@ -81,7 +104,8 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // With the driver's own end the browser ends.
+        // The driver's own end leaves the browser behind, at times.
+        drop(self.quit());
         let ended = Command::new("kill").args(["-TERM", &self.driver.id().to_string()]).status();
         drop(ended);
         drop(self.driver.wait());
@@ -164,4 +188,71 @@ async fn a_hundred_limits_are_readable_and_filtered_on_a_phone() {
         press(key).await;
     }
     until(|| async { browser.run(shown).await == 2 }).await;
+}
+
+/// The texts that are paler before what is behind them than 4.5 to 1. The browser mixes the colors: it paints
+/// them over each other, and then the text.
+const PALE: &str = r"(() => {
+    const canvas = document.createElement('canvas');
+    canvas.width = canvas.height = 1;
+    const ink = canvas.getContext('2d', { willReadFrequently: true });
+    const light = colors => {
+        for (const color of colors) { ink.fillStyle = color; ink.fillRect(0, 0, 1, 1); }
+        const linear = [...ink.getImageData(0, 0, 1, 1).data].slice(0, 3).map(part =>
+            part / 255 <= .04045 ? part / 255 / 12.92 : ((part / 255 + .055) / 1.055) ** 2.4);
+        return .2126 * linear[0] + .7152 * linear[1] + .0722 * linear[2];
+    };
+    const seen = [...document.body.querySelectorAll('*')].filter(element => element.checkVisibility()
+        && [...element.childNodes].some(child => child.nodeType === 3 && child.data.trim()));
+    const pale = seen.flatMap(element => {
+        const behind = [];
+        for (let own = element; own; own = own.parentElement) behind.unshift(getComputedStyle(own).backgroundColor);
+        const [one, other] = [light(behind), light([...behind, getComputedStyle(element).color])];
+        const contrast = (Math.max(one, other) + .05) / (Math.min(one, other) + .05);
+        return contrast < 4.5 ? [element.className + ' ' + element.textContent + ' ' + contrast.toFixed(2)] : [];
+    });
+    return seen.length > 50 ? pale : ['there is next to nothing on the page'];
+})()";
+
+#[tokio::test]
+async fn an_outage_is_on_the_page_which_is_legible_in_the_light_in_the_dark_and_on_a_phone() {
+    let (server, upstream) = (Standalone::start(), provider().build());
+    let state = "[state]\nredis_env = \"REDIS_URL\"\ninstances = 1";
+    let text = configuration(on_a_socket(&upstream).await, state);
+    let gateway = Gateway::start_with(&text, &[("REDIS_URL", &server.url())]).await;
+    let browser = Browser::start(1_300).await;
+    browser.open(&gateway).await;
+    // The plan of bob is used up by two, and one is stopped at its account.
+    for _ in 0..3 {
+        drop(gateway.chat(SECRETS[3], "gpt", "Hello").await);
+    }
+    until(|| async { browser.text("#tenants").await.contains("0 of 2") }).await;
+    assert_eq!(browser.run("document.querySelector('#away').checkVisibility()").await, false);
+    upstream.inject(Fault::OutOfMoney);
+    drop(gateway.chat(SECRETS[2], "gpt", "Hello").await);
+    until(|| async { !browser.run("document.querySelector('#accounts .stop')").await.is_null() })
+        .await;
+
+    server.kill();
+    until(|| async { browser.text("#away-since").await.contains("has not answered since ") }).await;
+    assert_eq!(browser.run("document.querySelector('#away-since').role").await, "alert");
+    assert_eq!(browser.run("document.querySelector('#away').checkVisibility()").await, true);
+    until(|| async { browser.text("#news").await.contains("decides by its part") }).await;
+    for scheme in ["light", "dark"] {
+        let wanted = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        browser.emulate("setEmulatedMedia", wanted).await;
+        assert_eq!(browser.run(PALE).await, json!([]), "{scheme}");
+    }
+
+    let phone = json!({ "width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": true });
+    browser.emulate("setDeviceMetricsOverride", phone).await;
+    assert_eq!(browser.run("innerWidth").await, 390);
+    // Nothing is cut off, or has to be looked for at the side.
+    let cut = "[...document.querySelectorAll('body *')].filter(own => own.clientWidth > 1 && own.scrollWidth > own.clientWidth + 1 && getComputedStyle(own).overflowX !== 'visible').map(own => own.outerHTML.slice(0, 80))";
+    assert_eq!(browser.run(cut).await, json!([]));
+    assert_eq!(browser.run("document.documentElement.scrollWidth").await, 390);
+
+    server.restart(Data::Lost);
+    let visible = "document.querySelector('#away').checkVisibility()";
+    until(|| async { browser.run(visible).await == false }).await;
 }

@@ -80,7 +80,7 @@ async fn an_urgent_call_of_a_tenant_goes_before_its_others() {
         let (gateway, order) = (Arc::clone(&gateway), Arc::clone(&order));
         let ask = Arc::clone(&gateway);
         asked.spawn(async move {
-            let body = r#"{"model":"gpt","messages":[]}"#;
+            let body = r#"{"model":"gpt","messages":[{"role":"user","content":"Hello"}]}"#;
             let request = ask.ask(ALICE, "/v1/chat/completions", body);
             let answer = request.header("priority", urgency).send().await.expect("an answer");
             assert_eq!(answer.status(), 200);

@@ -148,8 +148,8 @@ fn a_grpc_web_call_is_answered_in_its_own_type() {
     }
 }
 
-// E17: without a message the status may stand among the headers. We always have it there, so no frame of
-// the body (`80 00 00 00 0f`, `grpc-status:8`) repeats it.
+// E17: without a message the status may stand among the headers. We always have it there, so no
+// frame of the body (`80 00 00 00 0f`, `grpc-status:8`) repeats it.
 #[test]
 fn a_refused_grpc_web_call_has_no_body_and_so_no_trailer_frame() {
     let rejections =

@@ -101,10 +101,11 @@ proptest! {
     /// Others take whatever comes back before it: the bucket is as full as it was when it first asked.
     #[test]
     fn who_has_waited_for_as_long_as_its_cost_takes_to_come_back_has_a_turn(
-        quota in quotas(), burst in 1..1_000_u64, ahead in 0..1_000_u64, thousandths in 1..=1_000_u64,
+        quota in quotas(), burst in 1..1_000_u64, ahead in 2..1_000_u64, thousandths in 1..=1_000_u64,
     ) {
         let unit = quota.period().as_nanos() as u64 / quota.limit();
         let bucket = LeaseBucket::new(quota, burst).ahead(Duration::from_nanos(unit * ahead));
+        prop_assume!(bucket.units_ahead() > 0);
         let held = bucket.capacity();
         let cost = Cost::new(scaled_by(held.units(), thousandths).max(1));
         let mut state = bucket.initial(at(0));
@@ -126,4 +127,32 @@ proptest! {
         let before = nanos(bucket.units_ahead() + cost.units() - 1);
         prop_assert!(delay >= before, "{:?} is before {:?}", delay, before);
     }
+}
+
+#[test]
+fn with_nothing_ahead_nothing_is_lent() {
+    let bucket = LeaseBucket::new(Quota::per_second(10), 5);
+    for waited in [Duration::ZERO, Duration::from_secs(1)] {
+        assert_eq!(bucket.after_waiting(waited), None);
+    }
+    let little = bucket.ahead(Duration::from_millis(99));
+    assert_eq!(little.after_waiting(Duration::from_secs(1)), None, "not a whole token");
+    assert!(bucket.ahead(Duration::from_millis(100)).after_waiting(Duration::ZERO).is_some());
+}
+
+#[test]
+fn what_is_lent_shows_to_nobody_where_there_is_no_more_to_be_lent() {
+    let quota = Quota::per_second(1_000);
+    let ahead = Duration::from_secs(1);
+    let bucket = LeaseBucket::new(quota, Quota::MAX_LIMIT - 1_003).ahead(ahead);
+    let (held, waited) = (bucket.capacity().units(), Duration::from_secs(3_600));
+    assert_eq!(held, Quota::MAX_LIMIT - 3);
+    let shown = |bucket: LeaseBucket| {
+        let standing = bucket.decide(&mut bucket.initial(at(0)), at(0), Cost::ZERO).snapshot();
+        (standing.limit, standing.remaining)
+    };
+    let after = bucket.after_waiting(waited).expect("it gives turns out");
+    assert_eq!((after.capacity().units(), shown(after)), (Quota::MAX_LIMIT, (held, held)));
+    let once_more = after.after_waiting(waited).expect("it gives turns out");
+    assert_eq!(shown(once_more), (held, held));
 }

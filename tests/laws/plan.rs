@@ -169,7 +169,11 @@ proptest! {
     #[test]
     fn what_was_used_of_a_limit_is_known_by_its_name(
         steps in prop::collection::vec(
-            (prop::sample::subsequence(vec![0_usize, 1, 2, 3], 1..=4).prop_shuffle(), 0..4_usize, 0..60_u64),
+            (
+                prop::sample::subsequence(vec![0_usize, 1, 2, 3], 1..=4).prop_shuffle(),
+                0..4_usize,
+                0..60_u64,
+            ),
             1..40,
         ),
     ) {
@@ -205,8 +209,8 @@ fn what_was_used_of_a_limit_that_is_gone_comes_back_all_the_same() {
     assert_eq!(by_name(&[1, 0]).available(&state, at(hour), Cost::ZERO.with(1, 1)), 100);
 }
 
-/// A provider's limit that is told to be a window where it was a bucket, by one of two instances: neither
-/// forgets what the other counts, and what else is in the plan does not notice.
+/// A provider's limit that is told to be a window where it was a bucket, by one of two instances:
+/// neither forgets what the other counts, and what else is in the plan does not notice.
 #[test]
 fn a_limit_that_changes_its_kind_and_back_loses_nothing_and_takes_nothing_else_along() {
     let with = |rule: Rule| {

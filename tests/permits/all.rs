@@ -221,7 +221,7 @@ async fn charges_that_are_settled_are_not_given_back_besides() {
     assert_eq!(left(&user, &Key::GLOBAL).await, 7);
 }
 
-/// A store that decides at once and is heard of later, as a server is.
+/// A store that decides as soon as it is asked and is heard of later, as a server is.
 #[derive(Clone)]
 struct Distant(Local<TokenBucket>);
 
@@ -232,8 +232,9 @@ impl Backend<TokenBucket> for Distant {
     type Settle = BoxFuture<'static, Result<(), BackendError>>;
 
     fn decide(&self, limit: &TokenBucket, key: &Key, demand: &Demand) -> MaybeReady<Self::Decide> {
-        let decision = self.0.decide_now(limit, key, demand);
-        MaybeReady::pending(Box::pin(async {
+        let (store, limit, key, demand) = (self.0.clone(), *limit, key.clone(), *demand);
+        MaybeReady::pending(Box::pin(async move {
+            let decision = store.decide_now(&limit, &key, &demand);
             tokio::time::sleep(WAY).await;
             decision
         }))
@@ -279,4 +280,14 @@ async fn a_correction_goes_on_when_nobody_waits_for_it() {
     assert!(tokio::time::timeout(Duration::from_millis(2), settling).await.is_err());
     tokio::time::sleep(2 * WAY).await;
     assert_eq!(left(&user, &Key::GLOBAL).await, 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn charges_of_a_server_come_back_when_they_are_dropped() {
+    let user = Limiter::new(TokenBucket::new(Quota::per_day(10)), Distant(Local::new()));
+    let ask = All::new().and(&user, &Key::GLOBAL, 4).decide();
+    let Ok(AllDecision::Allow(charges)) = ask.await else { panic!("there is room") };
+    drop(charges.on_drop(OnDrop::GiveBack));
+    tokio::time::sleep(2 * WAY).await;
+    assert_eq!(left(&user, &Key::GLOBAL).await, 10);
 }

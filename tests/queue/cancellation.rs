@@ -1,4 +1,4 @@
-use std::{pin::pin, task::Poll};
+use std::{pin::pin, sync::atomic::Ordering, task::Poll};
 
 use tokio::time::Instant;
 use tower_quota::{
@@ -176,7 +176,7 @@ async fn what_comes_back_while_a_refusal_is_on_its_way_is_not_missed() {
     }
 }
 
-/// What a server had granted to one who hung up inside the round trip was lost.
+/// It comes back, although nobody is there to hear of it.
 #[tokio::test(start_paused = true)]
 async fn what_is_granted_to_one_who_has_gone_comes_back() {
     for answers_late in [false, true] {
@@ -195,4 +195,31 @@ async fn what_is_granted_to_one_who_has_gone_comes_back() {
         assert_eq!(left(&queue).await, 0, "it is taken once");
         assert_deserted(&queue);
     }
+}
+
+/// A turn of a leaky bucket that was charged for nobody could not be given back once others are behind it.
+#[tokio::test(start_paused = true)]
+async fn a_decision_that_was_never_polled_asks_for_nothing() {
+    let limit = LeakyBucket::new(Quota::per_second(10)).depth(1);
+    let remote = Remote::new(millis(5));
+    let queue = QueueBuilder::new(Limiter::new(limit, remote.clone())).build();
+    let asked = || remote.asked.load(Ordering::SeqCst);
+    let begin = Instant::now();
+    drop(queue.acquire(&alice(), 1));
+    tokio::time::sleep(millis(10)).await;
+    assert_eq!(asked(), 0, "it was never polled");
+
+    assert_eq!(starts(begin, [come(&queue, 1).await]).await, [15]);
+    let front = come(&queue, 1).await;
+    tokio::time::sleep(millis(10)).await;
+    let mut next = Box::pin(queue.acquire(&alice(), 1));
+    assert!(poll_once(next.as_mut()).await.is_pending());
+    assert_eq!(queue.stats(&alice()).depth, 2);
+    front.await.expect("no panic").0.expect("admitted");
+    // The front was admitted, and has begun to ask for the next one, who does not come to poll it.
+    let before = asked();
+    drop(next);
+    tokio::time::sleep(millis(50)).await;
+    assert_eq!(asked(), before, "nobody is there to be asked for");
+    assert_deserted(&queue);
 }

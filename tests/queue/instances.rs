@@ -1,5 +1,5 @@
-//! Several instances wait for one limit: its server hands out their turns. The server is a store in this
-//! process, some way off, and time is paused.
+//! Several instances wait for one limit: its server hands out their turns. The server is a store in
+//! this process, some way off, and time is paused.
 
 use std::{
     sync::{Arc, Mutex},
@@ -56,7 +56,8 @@ impl Ledger {
         starts
     }
 
-    /// No interval has more than the burst and what comes back in it. The oracle counts by units of 2.5 ms.
+    /// No interval has more than the burst and what comes back in it. The oracle counts by units of
+    /// 2.5 ms.
     fn assert_within_the_limit(&self) {
         let unit = Duration::from_secs(1) / u32::try_from(RATE).expect("a small number");
         let mut full_at = Timestamp::MIN;
@@ -90,8 +91,8 @@ fn flood(tasks: &mut JoinSet<()>, instance: &Instance, ledger: &Ledger, cost: u6
     }
 }
 
-/// The longest time from when a request is the front of its line and is refused until it starts, as the
-/// documentation of the queue says it, if each other instance asks for `others` at most.
+/// The longest time from when a request is the front of its line and is refused until it starts, as
+/// the documentation of the queue says it, if each other instance asks for `others` at most.
 fn bound(way: Duration, cost: u64, others: &[u64]) -> Duration {
     let units = 2 * (cost + others.iter().sum::<u64>());
     // It asks three times at the most on its own account, and each time is as late as timers are.

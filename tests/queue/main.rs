@@ -11,6 +11,7 @@ mod deadlines;
 mod everywhere;
 mod fairness;
 mod faults;
+mod heads;
 mod instances;
 mod order;
 mod plans;

@@ -98,7 +98,8 @@ async fn a_burst_below_a_tick_of_the_timer_is_used_up_where_turns_are_given_out_
         let last = the_last_of_a_thousand(ahead).await;
         assert!((499..=501).contains(&last), "burst {burst}: {last} ms");
     }
-    // Who is asked for when it can start finds one each time that a timer wakes somebody, and two come back.
+    // Who is asked for when it can start finds one each time that a timer wakes somebody, and two
+    // come back.
     assert!(the_last_of_a_thousand(TokenBucket::new(quota).burst(1)).await >= 990);
     assert!(the_last_of_a_thousand(TokenBucket::new(quota).burst(2)).await <= 501);
 }

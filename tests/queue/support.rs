@@ -122,8 +122,9 @@ pub(crate) async fn left<A: Algorithm, B: Backend<A>>(queue: &Queue<A, B>) -> u6
 pub(crate) struct Remote<A: Algorithm = TokenBucket> {
     pub(crate) store: Store<A>,
     pub(crate) way: Duration,
-    /// Whether the way back is the long one: it decides at once, and answers later.
+    /// Whether the way back is the long one: it decides as soon as it is asked, and answers later.
     pub(crate) answers_late: bool,
+    /// How many calls have left for it.
     pub(crate) asked: Arc<AtomicUsize>,
     /// What happens to the next decisions, before they are made.
     pub(crate) fails: Arc<Mutex<Option<BackendErrorKind>>>,
@@ -146,17 +147,15 @@ impl<A: Algorithm> Backend<A> for Remote<A> {
     type Settle = BoxFuture<'static, Result<(), BackendError>>;
 
     fn decide(&self, algorithm: &A, key: &Key, demand: &Demand) -> MaybeReady<Self::Decide> {
-        self.asked.fetch_add(1, Ordering::SeqCst);
         let (this, algorithm) = (self.clone(), algorithm.clone());
         let (key, demand) = (key.clone(), *demand);
-        if this.answers_late {
-            let decision = this.store.decide_now(&algorithm, &key, &demand);
-            return MaybeReady::pending(Box::pin(async move {
-                tokio::time::sleep(this.way).await;
-                decision
-            }));
-        }
         MaybeReady::pending(Box::pin(async move {
+            this.asked.fetch_add(1, Ordering::SeqCst);
+            if this.answers_late {
+                let decision = this.store.decide_now(&algorithm, &key, &demand);
+                tokio::time::sleep(this.way).await;
+                return decision;
+            }
             tokio::time::sleep(this.way).await;
             let fails = *this.fails.lock().unwrap();
             match fails {

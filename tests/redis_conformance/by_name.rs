@@ -78,7 +78,8 @@ async fn a_plans_state_has_no_more_parts_than_a_plan() {
     let server = Standalone::shared(Flavor::Redis);
     let source = Server::open(server.url()).expect("a URL");
     let name = PolicyName::from_static("by-name-many");
-    let redis: Redis<Plan, Server> = RedisBuilder::new(source, name).build();
+    let redis = RedisBuilder::new(source, name).timeout(Duration::from_secs(10));
+    let redis: Redis<Plan, Server> = redis.build();
     let mut sizes = Vec::new();
     let client = redis::Client::open(server.url()).expect("a URL");
     let mut connection = client.get_multiplexed_async_connection().await.expect("a connection");
@@ -105,7 +106,8 @@ async fn what_was_used_is_kept_until_it_has_drained_at_the_rate_to_which_a_limit
     let mut connection = client.get_multiplexed_async_connection().await.expect("a connection");
     let name = PolicyName::from_static("by-name-fallen");
     let source = Server::open(server.url()).expect("a URL");
-    let redis: Redis<Plan, Server> = RedisBuilder::new(source, name).build();
+    let redis = RedisBuilder::new(source, name).timeout(Duration::from_secs(10));
+    let redis: Redis<Plan, Server> = redis.build();
     let of = |limit| {
         let bucket = TokenBucket::new(Quota::per_minute(limit)).burst(limit);
         Plan::new().limit(PolicyName::from_static("requests"), bucket).build().expect("a plan")

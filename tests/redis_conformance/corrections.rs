@@ -13,9 +13,9 @@ use tower_quota::{
 
 use crate::servers::{Flavor, Standalone};
 
-/// A reply had the state that a correction was made to, and nobody read it: what stood behind it in the same
-/// call was taken for something else. Turns of a bucket that had to be waited for began at once, or the whole
-/// call was an error.
+/// A reply had the state that a correction was made to, and nobody read it: what stood behind it in
+/// the same call was taken for something else. Turns of a bucket that had to be waited for began at
+/// once, or the whole call was an error.
 async fn a_demand_behind_a_correction_is_answered<A: Scripted>(url: &str, name: &str, limit: A) {
     let name = PolicyName::new(format!("correction-{name}")).expect("a name");
     let redis = RedisBuilder::new(Server::open(url).expect("a URL"), name.clone())

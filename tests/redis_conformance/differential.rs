@@ -22,8 +22,8 @@ use tower_quota::{
 
 use crate::servers::{Flavor, Standalone};
 
-/// How many there are of each algorithm, unless the environment says another number (`QUOTA_TRACES`). A run
-/// with 1,500 takes four minutes, and has been made.
+/// How many there are of each algorithm, unless the environment says another number
+/// (`QUOTA_TRACES`). A run with 1,500 takes four minutes, and has been made.
 const TRACES: u64 = 100;
 const STEPS: u64 = 60;
 
@@ -220,8 +220,8 @@ impl<A: Drawn> Trace<A> {
         Cost::new(one(0)).with(1, one(1))
     }
 
-    /// What was used of what was taken: some of it, or a little more. (The largest debt is smaller on
-    /// a server, which has a test of its own.)
+    /// What was used of what was taken: some of it, or a little more. (The largest debt is smaller
+    /// on a server, which has a test of its own.)
     fn actual(&mut self, taken: Cost) -> Cost {
         let capacity = self.limit.capacity();
         let mut one = |dimension| match self.random.below(3) {
@@ -255,8 +255,8 @@ impl<A: Drawn> Trace<A> {
         }
     }
 
-    /// Moves the clock: by any time up to some periods, to the very instant of an earlier answer, or
-    /// back.
+    /// Moves the clock: by any time up to some periods, to the very instant of an earlier answer,
+    /// or back.
     fn tick(&mut self, retry: Option<Duration>) {
         let by = match (self.random.below(8), retry) {
             (0, _) => return,

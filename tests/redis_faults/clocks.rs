@@ -81,7 +81,7 @@ async fn an_instance_with_a_wrong_clock() {
     let (url, hole) = (std::env::var("QUOTA_SERVER"), std::env::var("QUOTA_HOLE"));
     let (url, hole) = (url.expect("its server"), hole.expect("one that does not answer"));
     println!("{}", is_told_the_same(&url, bucket(), "bucket").await);
-    println!("{}", is_told_the_same(&url, FixedWindow::new(quota()), "window").await);
+    println!("{}", is_told_the_same(&url, FixedWindow::from_first_hit(quota()), "window").await);
     println!("{}", is_told_the_same(&url, SlidingWindow::new(quota()), "sliding").await);
 
     let source = Server::open(hole).expect("a URL");
@@ -151,7 +151,7 @@ async fn differs_in_nothing(clock: &str) -> String {
     let url = server.url();
     let (one, two, three) = (
         limiter(&url, bucket(), "bucket"),
-        limiter(&url, FixedWindow::new(quota()), "window"),
+        limiter(&url, FixedWindow::from_first_hit(quota()), "window"),
         limiter(&url, SlidingWindow::new(quota()), "sliding"),
     );
     let begun = Instant::now();
@@ -171,14 +171,12 @@ async fn differs_in_nothing(clock: &str) -> String {
     report
 }
 
-#[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_in_1970_decides_as_all_others() {
     let report = differs_in_nothing("1970").await;
     assert!(numbers(&report, "clock").iter().all(|seconds| *seconds < 1_000), "{report}");
 }
 
-#[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_whose_clock_jumps_by_years_decides_as_all_others() {
     let report = differs_in_nothing("jumps").await;

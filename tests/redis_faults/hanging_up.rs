@@ -66,8 +66,8 @@ async fn who_hangs_up_is_charged_once_if_the_call_has_left_and_harms_no_other() 
     assert_eq!(told(vec![ask(&limiter)]).await, [80], "once each");
 }
 
-/// Has the one who asks go away while the server has the call and has not answered, and waits until the
-/// server has had so many calls for it.
+/// Has the one who asks go away while the server has the call and has not answered, and waits until
+/// the server has had so many calls for it.
 async fn hang_up<F: Future<Output: Send> + Send + 'static>(
     server: &Standalone,
     asks: F,
@@ -87,8 +87,8 @@ async fn hang_up<F: Future<Output: Send> + Send + 'static>(
     }
 }
 
-/// A caller that hung up inside the round trip took what it asked for with it, for a token bucket of an
-/// upstream account thousands of tokens.
+/// A caller that hung up inside the round trip took what it asked for with it, for a token bucket
+/// of an upstream account thousands of tokens.
 #[tokio::test]
 async fn what_is_granted_to_one_who_has_hung_up_comes_back() {
     let server = Standalone::start();

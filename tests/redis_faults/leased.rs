@@ -1,5 +1,5 @@
-//! Leases of a server that fails: what was drawn is spent until it expires, then callers are told, and no
-//! more is admitted than by the server itself.
+//! Leases of a server that fails: what was drawn is spent until it expires, then callers are told,
+//! and no more is admitted than by the server itself.
 
 use std::time::Duration;
 
@@ -32,7 +32,8 @@ struct Fleet<S: Source> {
 }
 
 impl<S: Source> Fleet<S> {
-    /// Of a limit that does not come back before the test is over: a lease costs nothing of its burst.
+    /// Of a limit that does not come back before the test is over: a lease costs nothing of its
+    /// burst.
     fn of(source: impl Fn() -> S) -> Self {
         let bucket = TokenBucket::new(Quota::per_day(BURST));
         let instances = [(); 2].map(|()| {

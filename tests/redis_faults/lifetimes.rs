@@ -1,5 +1,5 @@
-//! A key lives until what it counts has come back, by the server's own time: not shorter, since a key that
-//! is gone is a full quota, and not much longer, since it takes memory.
+//! A key lives until what it counts has come back, by the server's own time: not shorter, since a
+//! key that is gone is a full quota, and not much longer, since it takes memory.
 
 use std::time::Duration;
 

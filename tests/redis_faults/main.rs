@@ -7,6 +7,7 @@ mod servers;
 
 mod absurd;
 mod checks;
+#[cfg(target_os = "linux")]
 mod clocks;
 mod deployment;
 mod fleet;

@@ -1,13 +1,19 @@
 //! Every source of connections under exactly the rights that the guide prints for it.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use deadpool_redis::{Runtime, cluster, sentinel};
 use redis::RedisConnectionInfo;
 use tower_quota::{
-    BackendErrorKind, Cost, Key, Limiter, PolicyName,
+    BackendErrorKind, Cost, Demand, Key, Limiter, PolicyName, Quota,
     algorithm::TokenBucket,
-    backend::redis::{Cluster, Redis, RedisBuilder, Sentinel, Server, Source, source::Shared},
+    backend::{
+        Backend as _,
+        redis::{Cluster, Redis, RedisBuilder, Sentinel, Server, Source, source::Shared},
+    },
 };
 
 use super::{
@@ -52,12 +58,23 @@ fn limiter<S: Source>(source: S) -> Limiter<TokenBucket, Redis<TokenBucket, S>> 
     Limiter::new(bucket(), redis)
 }
 
-/// Takes twice, and checks.
+/// Takes twice, all that there is, more than that, and more than a limit that has fallen has; and checks.
 async fn works<S: Source>(source: S) {
+    // A key of its own for each source.
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
     let limiter = limiter(source);
     for _ in 0..2 {
         let decision = limiter.decide(&Key::from("alice"), Cost::ONE).await.expect("it decides");
         assert!(decision.is_allowed());
+    }
+    let (all, fallen) = (Demand::exactly(Cost::new(100)), TokenBucket::new(Quota::per_hour(7)));
+    let key = Key::from(NUMBER.fetch_add(1, Ordering::Relaxed));
+    let decide = async |bucket: &TokenBucket, demand: &Demand| {
+        limiter.backend().decide(bucket, &key, demand).await.expect("it decides")
+    };
+    assert!(decide(&bucket(), &all).await.is_allowed());
+    for bucket in [bucket(), fallen] {
+        assert!(!decide(&bucket, &Demand::exactly(Cost::ONE)).await.is_allowed());
     }
     limiter.backend().check(&bucket()).await.expect("all is well");
 }

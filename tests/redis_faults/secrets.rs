@@ -1,4 +1,5 @@
-//! An API key on its way through everything that this crate puts before a server, watched from all sides.
+//! An API key on its way through everything that this crate puts before a server, watched from all
+//! sides.
 
 use std::{
     convert::Infallible,

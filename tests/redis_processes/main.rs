@@ -1,7 +1,7 @@
 //! Processes that share a limit on one server: they admit all of it, and never more.
 //!
-//! The server lives on this machine, so its clock is the wall clock, and what it may have admitted between
-//! two instants is known from outside.
+//! The server lives on this machine, so its clock is the wall clock, and what it may have admitted
+//! between two instants is known from outside.
 
 #[path = "../support/servers/mod.rs"]
 mod servers;
@@ -35,7 +35,8 @@ const RUN: Duration = Duration::from_millis(2_500);
 /// By then all processes are there.
 const START: Duration = Duration::from_millis(700);
 const HOLD: Duration = Duration::from_millis(400);
-/// Who is refused asks again after so long, so that there are ten times as many requests as there may be.
+/// Who is refused asks again after so long, so that there are ten times as many requests as there
+/// may be.
 const MOST_WAIT: Duration = Duration::from_millis(4);
 
 /// What is asked.

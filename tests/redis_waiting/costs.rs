@@ -17,7 +17,8 @@ use crate::{fleet::wall_clock, servers::Standalone, turns};
 const RATE: u64 = 400;
 const BURST: u64 = 20;
 const PROCESSES: usize = 4;
-/// Of each process: so many that its line never ends, though each may wait for as long as [`AHEAD`].
+/// Of each process: so many that its line never ends, though each may wait for as long as
+/// [`AHEAD`].
 const TASKS: usize = 256;
 /// Turns are handed out so much before they come.
 const AHEAD: Duration = Duration::from_millis(500);
@@ -31,8 +32,8 @@ struct Admitted {
     recent: u64,
 }
 
-/// Processes with more tasks each than the limit can serve ask for six seconds, those of each for its cost.
-/// The limit is kept, and used up.
+/// Processes with more tasks each than the limit can serve ask for six seconds, those of each for
+/// its cost. The limit is kept, and used up.
 async fn processes_that_ask_for(server: &Standalone, costs: [u64; PROCESSES]) -> Vec<Admitted> {
     let begun = wall_clock();
     let until = begun + Duration::from_secs(6);
@@ -70,8 +71,8 @@ async fn processes_that_ask_for(server: &Standalone, costs: [u64; PROCESSES]) ->
     admitted
 }
 
-/// Three that ask for one unit each could use the limit up alone. Before they left turns to whoever had
-/// waited for longer they nearly did: the fourth had a turn where they had forty.
+/// Three that ask for one unit each could use the limit up alone. Before they left turns to whoever
+/// had waited for longer they nearly did: the fourth had a turn where they had forty.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_cost_is_not_passed_for_ever_by_small_ones_of_other_processes() {
     let server = Standalone::start();

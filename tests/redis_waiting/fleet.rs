@@ -32,7 +32,8 @@ const AHEAD: Duration = Duration::from_millis(500);
 const RUN: Duration = Duration::from_secs(6);
 /// The end of the run, in which it is looked at how much was used.
 const LOOKED_AT: Duration = Duration::from_secs(3);
-/// Of a process, beside those for its turns: the script is not there at first, several calls may find that.
+/// Of a process, beside those for its turns: the script is not there at first, several calls may
+/// find that.
 const FIRST_CALLS: usize = 8;
 
 /// Waits for a turn.
@@ -145,8 +146,8 @@ async fn answer((): ()) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// What an instance tells of itself, in nanoseconds of the common clock: when its requests started, and when
-/// they could.
+/// What an instance tells of itself, in nanoseconds of the common clock: when its requests started,
+/// and when they could.
 struct Told {
     started: Vec<u64>,
     released: Vec<u64>,
@@ -215,7 +216,8 @@ async fn four_processes_share(door: Door) {
     };
     let (started, released) = (sorted(|told| &told.started), sorted(|told| &told.released));
     assert_within(door, &released);
-    // Nobody starts before its turn: by the clock of the same machine, whose steps are a microsecond.
+    // Nobody starts before its turn: by the clock of the same machine, whose steps are a
+    // microsecond.
     for (started, released) in started.iter().zip(&released) {
         assert!(started + 1_000 >= *released, "{door:?}: one started at {started}, not {released}");
     }

@@ -113,6 +113,19 @@ async fn a_request_waits_for_a_backend_and_for_its_turn() {
     assert_eq!(begun.elapsed(), Duration::from_millis(100), "the second gave its turn back");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_request_that_was_never_polled_asks_no_server() {
+    let bucket = LeakyBucket::new(Quota::per_second(1)).depth(3);
+    let limiter = Limiter::new(bucket, Remote(paused()));
+    let mut service = ReserveLayer::new(limiter.clone()).layer(service_fn(echo));
+    for request in 1..=3 {
+        drop(ServiceExt::<u64>::ready(&mut service).await.expect("ready").call(request));
+    }
+    // With turns behind it, the first could not have been given back.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(left(&limiter).await, 3);
+}
+
 #[tokio::test]
 async fn a_backend_that_fails_refuses_or_lets_pass() {
     let limiter = Limiter::new(TokenBucket::new(Quota::per_day(1)), Broken);

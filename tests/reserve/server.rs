@@ -81,8 +81,8 @@ async fn a_client_that_hangs_up_pays_for_what_was_made_and_no_more() {
     server.abort();
 }
 
-/// A connection that was upgraded has no body more: what it cost is known with its answer, and what passes
-/// over it afterwards is not counted.
+/// A connection that was upgraded has no body more: what it cost is known with its answer, and what
+/// passes over it afterwards is not counted.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_settles_with_its_answer_and_goes_on() {
     let tokens = tokens();

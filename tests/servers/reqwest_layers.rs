@@ -5,15 +5,20 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
+use async_trait::async_trait;
 use axum::{Json, Router, extract::Path, http::StatusCode, response::Redirect, routing};
 use http::{Request, Response};
 use reqwest::Body;
-use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Error, RequestBuilder};
+use reqwest_middleware::{
+    ClientBuilder, ClientWithMiddleware, Error, Middleware, Next, RequestBuilder,
+};
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use tower::{Layer, Service};
 use tower_quota::{
     Cost, Key, Limiter, Policy, Quota, Rejection,
     adaptive::AdaptiveLayer,
@@ -39,7 +44,7 @@ async fn left(tokens: &Tokens) -> u64 {
     tokens.peek(&Key::GLOBAL, 0).await.expect("it answers").snapshot().remaining
 }
 
-fn client(middleware: impl reqwest_middleware::Middleware) -> ClientWithMiddleware {
+fn client(middleware: impl Middleware) -> ClientWithMiddleware {
     ClientBuilder::new(reqwest::Client::new()).with(middleware).build()
 }
 
@@ -224,4 +229,64 @@ async fn a_request_waits_no_longer_than_its_own_time_out() {
     let mut patient = Box::pin(ask(Duration::from_secs(7_200)));
     assert!(futures::poll!(&mut patient).is_pending());
     assert_eq!(served.load(Ordering::SeqCst), 1);
+}
+
+/// It asks what is inside twice, and gives the first of them up at once.
+struct ChangesItsMind;
+
+#[derive(Clone)]
+struct Second<S>(S);
+
+impl<S> Layer<S> for ChangesItsMind {
+    type Service = Second<S>;
+
+    fn layer(&self, inner: S) -> Second<S> {
+        Second(inner)
+    }
+}
+
+impl<S: Service<Request<Body>>> Service<Request<Body>> for Second<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> S::Future {
+        let first = Request::get(request.uri()).body(Body::default()).expect("a request");
+        drop(self.0.call(first));
+        self.0.call(request)
+    }
+}
+
+/// What is begun behind a layer.
+#[derive(Clone, Default)]
+struct Begun(Arc<AtomicUsize>);
+
+#[async_trait]
+impl Middleware for Begun {
+    async fn handle(
+        &self,
+        request: reqwest::Request,
+        extensions: &mut http::Extensions,
+        next: Next<'_>,
+    ) -> reqwest_middleware::Result<reqwest::Response> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        next.run(request, extensions).await
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_was_given_up_before_it_was_begun_is_not_begun() {
+    let url = serve(Router::new().route("/", routing::get(|| async { "hello" }))).await;
+    let begun = Begun::default();
+    let client = ClientBuilder::new(reqwest::Client::new())
+        .with(LayerMiddleware::new(ChangesItsMind))
+        .with(begun.clone())
+        .build();
+    let response = client.get(&url).send().await.expect("it answers");
+    assert_eq!(response.text().await.expect("a body"), "hello");
+    assert_eq!(begun.0.load(Ordering::SeqCst), 1);
 }

@@ -79,8 +79,8 @@ async fn an_upgrade_passes_a_limit_and_is_counted_as_one_request() {
     assert_eq!(first.read_u8().await.expect("an echo"), b'!');
 }
 
-/// A slot that is held while an upgraded connection lasts is taken for the connection: the layer's is for the
-/// request, and that is over with the 101.
+/// A slot that is held while an upgraded connection lasts is taken for the connection: the layer's
+/// is for the request, and that is over with the 101.
 #[tokio::test]
 async fn an_upgraded_connection_holds_the_slot_that_it_takes_and_not_the_layers() {
     let connections = ConcurrencyLimiter::new(1);

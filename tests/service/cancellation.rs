@@ -4,7 +4,7 @@ use tokio_test::{assert_pending, assert_ready_ok, task};
 use tower::{Layer, Service, ServiceExt};
 use tower_quota::{Key, LeakyBucketLayer, Quota, TokenBucketLayer, policy::AsyncKey};
 
-use crate::support::{Later, Strict, paused};
+use crate::support::{Later, Remote, Strict, paused};
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_dropped_while_it_waits_gives_the_last_turn_back() {
@@ -79,4 +79,18 @@ async fn a_future_that_was_never_polled_has_charged_on_the_fast_path() {
         .call(2)
         .await
         .expect_err("what was charged stays");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_future_that_was_never_polled_asks_no_server() {
+    let layer = LeakyBucketLayer::new(Quota::per_second(1)).depth(3).backend(Remote(paused()));
+    let limiter = layer.limiter();
+    let mut service = layer.layer(Strict::new());
+    for request in 1..=3 {
+        drop(ServiceExt::<u32>::ready(&mut service).await.expect("ready").call(request));
+    }
+    // With turns behind it, the first could not have been given back.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let standing = limiter.peek(&Key::GLOBAL, 0).await.expect("it answers").snapshot();
+    assert_eq!(standing.remaining, standing.limit);
 }

@@ -22,7 +22,8 @@ async fn services_and_clones_of_one_layer_share_one_budget() {
         ($($layer:expr),+) => {$({
             let layer = $layer;
             let one = layer.layer(Strict::new());
-            let services = vec![one.clone(), one, layer.layer(Strict::new()), layer.clone().layer(Strict::new())];
+            let mut services = vec![one.clone(), one];
+            services.extend([layer.layer(Strict::new()), layer.clone().layer(Strict::new())]);
             assert_eq!(admitted(services).await, 7, stringify!($layer));
         })+};
     }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use tower::{Layer, ServiceExt};
 use tower_quota::{
     ConfigError, Cost, Key, LeakyBucketLayer, Limit, PolicyName, Quota, TokenBucketLayer,
@@ -60,4 +62,15 @@ fn a_cost_above_what_the_limit_ever_holds_is_found_at_the_start() {
         .largest_cost(Cost::new(2))
         .check()
         .expect_err("2 in 1");
+}
+
+#[test]
+fn a_cost_above_the_burst_is_found_at_the_start_where_turns_are_given_out_ahead() {
+    let layer = TokenBucketLayer::new(Quota::per_second(400)).burst(20);
+    let ahead = Duration::from_millis(500);
+    let error = ConfigError::CostAboveBurst { cost: 100, burst: 20 };
+    let said_before = layer.clone().largest_cost(100).ahead(ahead);
+    assert_eq!(said_before.check(), Err(error.clone()));
+    assert_eq!(layer.clone().ahead(ahead).largest_cost(100).check(), Err(error));
+    assert_eq!(layer.ahead(ahead).largest_cost(20).check(), Ok(()));
 }

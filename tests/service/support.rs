@@ -8,6 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use futures::future::BoxFuture;
 use tower::BoxError;
 use tower_quota::{
     BackendError, Charge, Cost, Decision, Demand, Key, MaybeReady,
@@ -70,16 +71,21 @@ pub(crate) fn paused<A: Algorithm>() -> Local<A, Paused> {
     LocalBuilder::new().build_with_clock(Paused(tokio::time::Instant::now()))
 }
 
-/// A backend that answers one poll later than the store that it stands before.
+/// A backend that asks the store that it stands before when it is polled, and answers one poll later.
 #[derive(Clone, Debug)]
 pub(crate) struct Remote<A: Algorithm, C: Clock>(pub(crate) Local<A, C>);
 
 impl<A: Algorithm, C: Clock> Backend<A> for Remote<A, C> {
-    type Decide = Later<Result<Decision, BackendError>>;
+    type Decide = BoxFuture<'static, Result<Decision, BackendError>>;
     type Settle = Later<Result<(), BackendError>>;
 
     fn decide(&self, algorithm: &A, key: &Key, demand: &Demand) -> MaybeReady<Self::Decide> {
-        MaybeReady::pending(Later::new(self.0.decide_now(algorithm, key, demand)))
+        let (store, algorithm) = (self.0.clone(), algorithm.clone());
+        let (key, demand) = (key.clone(), *demand);
+        MaybeReady::pending(Box::pin(async move {
+            let decision = store.decide_now(&algorithm, &key, &demand);
+            Later::new(decision).await
+        }))
     }
 
     fn settle(

@@ -10,8 +10,8 @@ use tower_quota::{
 
 fn posts() -> impl Strategy<Value = Vec<KnownLimit>> {
     let name = prop::sample::select(vec!["a", "b"]);
-    // Few of each, so that they meet: moments within the time that an answer may be on its way, and some
-    // minutes, in which an inference is believed.
+    // Few of each, so that they meet: moments within the time that an answer may be on its way, and
+    // some minutes, in which an inference is believed.
     let moment = prop_oneof![0_u64..4_000, (0_u64..20).prop_map(|minutes| minutes * 60_000)];
     let limit = prop::sample::select(vec![100_u64, 200, 300]);
     let window = prop::option::of(prop::sample::select(vec![60_u64, 3_600]));
@@ -52,7 +52,8 @@ proptest! {
         prop_assert_eq!(known(&posts), known(&shuffled));
     }
 
-    /// What holds is something that somebody told, and never older by far than what answers told last.
+    /// What holds is something that somebody told, and never older by far than what answers told
+    /// last.
     #[test]
     fn what_is_known_of_a_limit_was_told_by_somebody(posts in posts()) {
         for limit in known(&posts) {
@@ -62,7 +63,8 @@ proptest! {
     }
 }
 
-/// The oldest of what was told is forgotten, and a name that is one too many; neither changes with the order.
+/// The oldest of what was told is forgotten, and a name that is one too many; neither changes with
+/// the order.
 #[test]
 fn what_is_kept_of_limits_is_bounded_and_the_same_in_any_order() {
     let told = |name: String, limit, secs| {

@@ -202,8 +202,9 @@ fn a_sentence_says_when_a_cap_of_use_begins_anew() {
     assert!(error.to_string().contains("wait.utc-offset"), "{error}");
 }
 
-/// OpenRouter's `GET /api/v1/key`: limits of a key in a form of its own. It is data that somebody has asked
-/// for, no sign of how the account stands; who asks for it tells the account by `Account::tell`.
+/// OpenRouter's `GET /api/v1/key`: limits of a key in a form of its own. It is data that somebody
+/// has asked for, no sign of how the account stands; who asks for it tells the account by
+/// `Account::tell`.
 #[test]
 fn what_a_key_may_do_is_no_refusal_and_no_usage() {
     let body = r#"{"data":{"label":"sk-...","limit":null,"limit_remaining":null,"limit_reset":null,"usage":0,"usage_daily":0,"is_free_tier":true,"free_model_daily_requests":{"limit":50,"remaining":0,"used":50}}}"#;

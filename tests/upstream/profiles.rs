@@ -129,7 +129,8 @@ fn section<'p>(page: &'p str, heading: &str) -> &'p str {
     rest.split("\n## ").next().unwrap_or_default()
 }
 
-/// The keys of each table are the fields of its type, and the words that a key can be are its variants.
+/// The keys of each table are the fields of its type, and the words that a key can be are its
+/// variants.
 #[test]
 fn the_guide_has_every_key_and_every_word_of_a_profile() {
     let page = include_str!("../../src/guide/profiles.md");

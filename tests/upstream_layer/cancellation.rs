@@ -1,20 +1,22 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use futures::{FutureExt as _, future::BoxFuture};
+use futures::FutureExt as _;
 use http::Request;
 use tokio_test::{assert_pending, task::spawn};
 use tower::{Layer as _, ServiceExt as _, limit::ConcurrencyLimit};
 use tower_quota::{
-    BackendError, Charge, Cost, Decision, Demand, Key, MaybeReady, Quota,
-    algorithm::Plan,
-    backend::{Backend, LocalBuilder},
+    Quota,
+    backend::LocalBuilder,
     upstream::{Account, Pool, UpstreamLayer},
 };
 
-use crate::support::{
-    Answer, Paused, Provider, Store, account, ask, ask_all, left, millis, profile, question,
-    with_tokens,
+use crate::{
+    distant::Distant,
+    support::{
+        Answer, Paused, Provider, account, ask, ask_all, left, millis, profile, question,
+        with_tokens,
+    },
 };
 
 #[tokio::test(start_paused = true)]
@@ -97,40 +99,6 @@ async fn a_request_that_is_dropped_while_it_is_tried_out_lets_the_next_go() {
     drop(first);
     let answer = tokio::time::timeout(millis(10), second).await;
     answer.expect("it is told at once").expect("an answer");
-}
-
-/// A store that decides at once and is heard of later, as a server is.
-#[derive(Clone)]
-struct Distant(Store);
-
-const WAY: Duration = millis(5);
-
-impl Backend<Plan> for Distant {
-    type Decide = BoxFuture<'static, Result<Decision, BackendError>>;
-    type Settle = BoxFuture<'static, Result<(), BackendError>>;
-
-    fn decide(&self, plan: &Plan, key: &Key, demand: &Demand) -> MaybeReady<Self::Decide> {
-        let decision = self.0.decide_now(plan, key, demand);
-        MaybeReady::pending(Box::pin(async {
-            tokio::time::sleep(WAY).await;
-            decision
-        }))
-    }
-
-    fn settle(
-        &self,
-        plan: &Plan,
-        key: &Key,
-        charge: &Charge,
-        actual: Cost,
-    ) -> MaybeReady<Self::Settle> {
-        let (store, plan) = (self.0.clone(), plan.clone());
-        let (key, charge) = (key.clone(), *charge);
-        MaybeReady::pending(Box::pin(async move {
-            tokio::time::sleep(WAY).await;
-            store.settle(&plan, &key, &charge, actual).await
-        }))
-    }
 }
 
 /// A caller that hung up inside the round trip cost the account what was reserved for it.

@@ -1,5 +1,5 @@
-//! Streams that break off anywhere and come in pieces of any size: what passes is what the provider sent,
-//! byte for byte, and what counts is what had passed.
+//! Streams that break off anywhere and come in pieces of any size: what passes is what the provider
+//! sent, byte for byte, and what counts is what had passed.
 
 use std::sync::{Arc, Mutex};
 
@@ -167,8 +167,8 @@ impl Setting {
     }
 }
 
-/// What counts by the events of a stream that are whole, of which the input was estimated at so much: what
-/// was told, and no less than a token for each text.
+/// What counts by the events of a stream that are whole, of which the input was estimated at so
+/// much: what was told, and no less than a token for each text.
 fn by_rule(dialect: Dialect, stream: &[u8], estimated: u64) -> u64 {
     let end = stream.windows(2).rposition(|pair| pair == b"\n\n").map_or(0, |end| end + 2);
     let (mut input, mut told, mut texts) = (estimated, 0, 0);
@@ -205,7 +205,8 @@ async fn is_settled_at_every_cut(dialect: Dialect) {
         // Those that have shorter words are over where others break off.
         assert!(came.len() <= cut && (!is_cut || came.len() == cut), "at byte {cut}");
         let least = by_rule(dialect, &came, estimated);
-        // Of an event that is not whole a text may have passed; of the one that tells the usage, a number.
+        // Of an event that is not whole a text may have passed; of the one that tells the usage, a
+        // number.
         let most = if least < estimated + TOKENS { least + 1 } else { whole_counted };
         let place = format!("{dialect:?} at byte {cut}: {counted} of {least}");
         assert!((least..=most).contains(&counted), "{place}");

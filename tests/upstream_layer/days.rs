@@ -1,4 +1,5 @@
-//! Limits of a day, in the provider's own time: those of Gemini begin anew at midnight in California.
+//! Limits of a day, in the provider's own time: those of Gemini begin anew at midnight in
+//! California.
 
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use tower_quota::{
 
 use crate::support::{Answer, Paused, Provider, Store, ask, ask_all, millis, profile, question};
 
-/// Midnights before days of 2026 in California, and how long those are: both clock changes, and the last day.
+/// Midnights before days of 2026 in California, and how long those are: both clock changes, and the
+/// last day.
 const DAYS: [(u64, u64); 3] = [(1_772_956_800, 23), (1_793_516_400, 25), (1_798_704_000, 24)];
 
 const SPENT: &str = r#"{"error":{"code":429,"message":"You exceeded your current quota. Please retry in 36.4s.","status":"RESOURCE_EXHAUSTED","details":[{"@type":"type.googleapis.com/google.rpc.QuotaFailure","violations":[{"quotaMetric":"generativelanguage.googleapis.com/generate_content_free_tier_requests","quotaId":"GenerateRequestsPerDayPerProjectPerModel-FreeTier","quotaValue":"20"}]},{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"36s"}]}}"#;
@@ -44,8 +46,8 @@ async fn after_a_refusal_for_the_day_no_call_is_sent_before_the_providers_midnig
         let next = Timestamp::from_secs(midnight + hours * 3_600);
         assert_eq!(stop.until, Some(next), "not the 36 seconds that it says");
 
-        // They come at any time of the day, and all go when the next begins: the twenty of which it tells are
-        // enough for them.
+        // They come at any time of the day, and all go when the next begins: the twenty of which it
+        // tells are enough for them.
         let later = (0..15_u64).map(|number| {
             let client = client.clone();
             async move {

@@ -3,10 +3,20 @@
 use std::time::Duration;
 
 use http::{HeaderValue, request::Parts};
-use tower::Layer as _;
-use tower_quota::upstream::{Pool, UpstreamLayer};
+use tower::{Layer as _, util::Oneshot};
+use tower_quota::{
+    Quota,
+    backend::LocalBuilder,
+    upstream::{Account, Pool, UpstreamLayer},
+};
 
-use crate::support::{Answer, Client, Provider, Store, ask, ask_all, left, question, with_tokens};
+use crate::{
+    distant::Distant,
+    support::{
+        Answer, Client, Paused, Provider, Store, account, ask, ask_all, left, millis, profile,
+        question, with_tokens,
+    },
+};
 
 fn key(key: &'static str) -> impl Fn(&mut Parts) + Send + Sync + 'static {
     move |parts| {
@@ -122,4 +132,67 @@ async fn what_a_failed_request_reserved_counts_at_its_account() {
     let provider = Provider::new([failure(), Answer::used(7)]);
     ask_all(&failing_over(&provider, pool), question(100)).await;
     assert_eq!((left(&one).await, left(&other).await), (9_899, 4_993));
+}
+
+/// A call a second has room at the one; the other is stopped for half a minute.
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_an_account_that_fails_meanwhile_goes_to_another() {
+    let one = account().limit("requests", Quota::per_minute(60)).build().expect("an account");
+    let other = with_tokens(100_000);
+    let pool = Pool::new().member(one.clone(), key("one")).member(other.clone(), key("other"));
+    let fill = Provider::default().by(one);
+    for _ in 0..59 {
+        ask_all(&fill, question(10)).await;
+    }
+    let stop = Answer::refused("slow down").header("retry-after", "30");
+    ask_all(&Provider::new([stop]).by(other), question(10)).await;
+
+    // All are in the line of the one before its provider fails.
+    let provider = Provider::default();
+    let down = provider.clone();
+    let client = UpstreamLayer::new(pool).fail_over().layer(tower::service_fn(
+        move |request: http::Request<_>| {
+            let is_down = request.headers()["x-key"] == "one";
+            let down = down.clone();
+            async move {
+                if is_down {
+                    down.then([failure()]);
+                }
+                Oneshot::new(down, request).await
+            }
+        },
+    ));
+    let asks = (0..50).map(|_| async {
+        let answer = Oneshot::new(client.clone(), question(10)).await;
+        assert_eq!(answer.expect("the other answers").status(), 200);
+    });
+    futures::future::join_all(asks).await;
+    let asked = asked(&provider);
+    let of = |key: &str| asked.iter().filter(|asked| *asked == key).count();
+    assert_eq!(of("other"), 50);
+    // At the beginning, and after one second, two, four, and so on.
+    assert!(of("one") <= 6, "{} were sent to one that is down", of("one"));
+}
+
+/// Whether it rests is looked at before its limit is asked for, and again when that has answered.
+#[tokio::test(start_paused = true)]
+async fn one_request_tries_an_account_again_whose_limit_takes_a_while_to_answer() {
+    let of = |tokens| {
+        let store = Distant(LocalBuilder::new().build_with_clock(Paused::new()));
+        let account = Account::builder(profile("openai")).backend(store).jitter(Duration::ZERO);
+        account.limit("tokens", Quota::per_hour(tokens)).build().expect("an account")
+    };
+    let pool = Pool::new().member(of(10_000), key("one")).member(of(5_000), key("other"));
+    let provider = Provider::new([failure()]);
+    let client = UpstreamLayer::new(pool).fail_over().layer(provider.clone());
+    Oneshot::new(client.clone(), question(10)).await.expect("the other answers");
+    tokio::time::sleep(millis(1_100)).await;
+
+    provider.then(std::iter::repeat_with(|| Answer::used(0).after(millis(100))).take(5));
+    let asks = (0..5).map(|_| Oneshot::new(client.clone(), question(10)));
+    for answer in futures::future::join_all(asks).await {
+        assert_eq!(answer.expect("an answer").status(), 200);
+    }
+    let asked = asked(&provider);
+    assert_eq!(asked[2..].iter().filter(|asked| *asked == "one").count(), 1, "{asked:?}");
 }

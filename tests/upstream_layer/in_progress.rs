@@ -79,6 +79,36 @@ async fn a_larger_limit_that_is_adopted_lets_those_go_who_wait() {
     drop(first);
 }
 
+/// When two requests went that were asked for at once.
+async fn two_at_once(provider: &Provider, client: &crate::support::Client) -> [Duration; 2] {
+    let (before, begun) = (provider.asked().len(), Instant::now());
+    provider.then([Answer::used(0).after(millis(100)), Answer::used(0).after(millis(100))]);
+    tokio::join!(ask_all(client, question(10)), ask_all(client, question(10)));
+    let asked = provider.asked();
+    [asked[before].at - begun, asked[before + 1].at - begun]
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_only_limit_is_adopted_or_is_no_more_it_is_tried_out_or_trusted_at_once() {
+    let of = |most| deepseek(most).build().expect("the profile has it");
+    let unlimited = || {
+        let store = LocalBuilder::new().build_with_clock(Paused::new());
+        Account::builder(profile("deepseek")).backend(store).build().expect("an account")
+    };
+    let (known, unknown) = (of(500), unlimited());
+    let provider = Provider::default();
+    let client = provider.by(known.clone());
+    assert_eq!(two_at_once(&provider, &client).await, [millis(0), millis(0)]);
+    known.adopt(&unlimited());
+    let [first, second] = two_at_once(&provider, &client).await;
+    assert_eq!(first, millis(0));
+    assert!(second >= millis(100), "nothing is known any more, and it went after {second:?}");
+
+    let client = provider.by(unknown.clone());
+    unknown.adopt(&of(500));
+    assert_eq!(two_at_once(&provider, &client).await, [millis(0), millis(0)]);
+}
+
 #[test]
 fn a_limit_that_nothing_would_count_is_no_limit_to_set() {
     let name = "priority-input-tokens";

@@ -5,6 +5,7 @@ mod bodies;
 mod cancellation;
 mod cuts;
 mod days;
+mod distant;
 mod failing;
 mod in_progress;
 mod inside;

@@ -7,7 +7,9 @@ use tower_quota::{
     upstream::{Account, Pool, Profile},
 };
 
-use crate::support::{Answer, Paused, Provider, Store, ask, ask_all, left, question, with_tokens};
+use crate::support::{
+    Answer, Paused, Provider, Store, account, ask, ask_all, left, question, with_tokens,
+};
 
 fn key(key: &'static str) -> impl Fn(&mut Parts) + Send + Sync + 'static {
     move |parts| {
@@ -169,4 +171,42 @@ async fn a_request_that_two_accounts_are_asked_for_waits_no_longer_than_one_that
     let (status, body) = ask_all(&provider.by(pool), question(10)).await;
     assert_eq!((status.as_u16(), body.contains("again")), (429, true), "{body}");
     assert_eq!(begun.elapsed().as_secs(), 40, "the other is not waited for");
+}
+
+/// A request that would go on to another account has as long for its turn as one that would not.
+#[tokio::test(start_paused = true)]
+async fn where_little_is_left_of_all_accounts_their_calls_go_in_turns() {
+    let of = || account().limit("requests", Quota::per_minute(100)).build().expect("an account");
+    let pool = Pool::new().member(of(), key("one")).member(of(), key("other"));
+    let provider = Provider::default();
+    let client = provider.by(pool);
+    for _ in 0..180 {
+        ask_all(&client, question(10)).await;
+    }
+    let begun = tokio::time::Instant::now();
+    futures::future::join_all((0..10).map(|_| ask_all(&client, question(10)))).await;
+    let asked = provider.asked();
+    for name in ["one", "other"] {
+        let of_it = asked[180..].iter().filter(|asked| asked.headers["x-key"] == name);
+        let went: Vec<_> = of_it.map(|asked| asked.at - begun).collect();
+        assert!(went.len() > 1, "both are asked");
+        for pair in went.windows(2) {
+            // There is room for one each six tenths of a second.
+            assert!(pair[1] - pair[0] >= Duration::from_millis(299), "{name}: {went:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_has_no_time_left_for_a_turn_goes_at_once() {
+    let account = account().limit("requests", Quota::per_minute(100)).max_wait(Duration::ZERO);
+    let provider = Provider::default();
+    let client = provider.by(account.build().expect("an account"));
+    for _ in 0..90 {
+        ask_all(&client, question(10)).await;
+    }
+    let begun = tokio::time::Instant::now();
+    futures::future::join_all((0..5).map(|_| ask_all(&client, question(10)))).await;
+    assert_eq!(provider.asked().len(), 95);
+    assert!(begun.elapsed().is_zero());
 }

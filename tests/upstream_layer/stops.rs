@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tower_quota::{
-    Rejection, RetryAfter,
+    Quota, Rejection, RetryAfter,
     upstream::{AccountBuilder, Board, Class},
 };
 
@@ -177,4 +177,27 @@ async fn an_error_inside_of_a_stream_stops_no_longer_than_a_stop_may_be() {
     assert_eq!(account.notice("").stop, Some(before));
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(account.notice("").stop, None);
+}
+
+/// As it is read back from a server, some moments longer by another's clock.
+#[tokio::test(start_paused = true)]
+async fn an_overload_that_is_heard_of_again_is_no_second_one() {
+    let account = account().limit("requests", Quota::per_minute(6_000)).build().expect("a limit");
+    let overloaded = Answer::new(503, "{}").header("retry-after", "1");
+    let provider = Provider::new([overloaded]);
+    let client = provider.by(account.clone());
+    ask_all(&client, question(10)).await;
+    let mut again = account.notice("").stop.expect("it is overloaded");
+    assert_eq!(again.class, Class::Overloaded);
+    tokio::time::sleep(millis(1_010)).await;
+    ask_all(&client, question(10)).await;
+
+    // One has gone well, so that two may be under way.
+    again.until = again.until.map(|until| until.saturating_add(millis(100)));
+    account.halt("", again);
+    tokio::time::sleep(millis(200)).await;
+    let begun = Instant::now();
+    provider.then([Answer::used(0).after(millis(100)), Answer::used(0).after(millis(100))]);
+    tokio::join!(ask_all(&client, question(10)), ask_all(&client, question(10)));
+    assert_eq!(begun.elapsed(), millis(100), "both at a time");
 }

@@ -1,5 +1,5 @@
-//! A meter for a machine whose clock shows microseconds and whose numbers are doubles: a script in a
-//! server.
+//! A meter for a machine whose clock shows microseconds and whose numbers are doubles: a script in
+//! a server.
 
 use std::num::NonZeroU64;
 
@@ -35,8 +35,8 @@ impl MeterState {
 impl Meter {
     /// The same for a machine whose clock shows microseconds and whose numbers are doubles.
     pub(in crate::algorithm) fn in_micros(quota: Quota, capacity: u64) -> Self {
-        // By parts as fine as those of a nanosecond where they fit, so that another limit's state is
-        // taken over alike. Debt has to fit too.
+        // By parts as fine as those of a nanosecond where they fit, so that another limit's state
+        // is taken over alike. Debt has to fit too.
         let nanos = Self::new(quota, capacity);
         let micros = Self::with(&MICROS, quota, nanos.capacity);
         let most = u128::from(nanos.capacity.max(LEAST_DEBT));

@@ -13,8 +13,8 @@ impl Meter {
 
     /// Takes `units` if they fit, on a state that is one number: the parts that will have drained
     /// since `origin` when nothing is in use any more. It only grows, so two who change it at once
-    /// notice. `None` if it does not fit in a word. There is no limit on the wait: only a token bucket's
-    /// state is packed.
+    /// notice. `None` if it does not fit in a word. There is no limit on the wait: only a token
+    /// bucket's state is packed.
     #[inline(always)]
     pub(in crate::algorithm) fn decide_packed(
         &self,
@@ -25,7 +25,8 @@ impl Meter {
     ) -> Option<(Option<u64>, Result<Standing, Decision>)> {
         let drained = self.drained_since(origin, now)?;
         let need = self.parts(units);
-        // What drained and what was in use then, which is the greater of the two, and what is taken.
+        // What drained and what was in use then, which is the greater of the two, and what is
+        // taken.
         let Some(next) = word.max(drained).checked_add(need) else {
             return self.decide_at_end(word.saturating_sub(drained), now, need);
         };
@@ -34,7 +35,7 @@ impl Meter {
             return Some(((units > 0).then_some(next), Ok(after)));
         }
         let before = Standing { used: after.used - need, ..after };
-        if before.used > self.full && self.is_of_another_time(word, before.used) {
+        if before.used > self.full && self.has_gone_back(before.used) {
             return None;
         }
         Some((None, Err(self.refused(before, now, self.full.checked_sub(need)))))
@@ -71,13 +72,6 @@ impl Meter {
         MeterState { at: now, used, unit: self.unit }
     }
 
-    /// What to make of a word by which more is in use than there can be: it is none, or the clock has
-    /// gone back.
-    #[cold]
-    const fn is_of_another_time(&self, word: u64, used: u64) -> bool {
-        word == u64::MAX || self.has_gone_back(used)
-    }
-
     /// Whether the clock must have gone back by more than a second for so much to seem in use: a
     /// packed state has no debt. By less it may only be that of another thread.
     const fn has_gone_back(&self, used: u64) -> bool {
@@ -91,8 +85,8 @@ impl Meter {
         Timestamp::from_nanos(origin.as_nanos().saturating_add(nanos))
     }
 
-    /// What drained, if that is less than half of what a word holds. A meter holds a quarter of it at
-    /// the most, so that no next word is [`u64::MAX`] and nobody has to look.
+    /// What drained, if that is less than half of what a word holds. A meter holds a quarter of it
+    /// at the most, so that no next word is [`u64::MAX`].
     #[inline(always)]
     fn drained_since(&self, origin: Timestamp, now: Timestamp) -> Option<u64> {
         let nanos = now.as_nanos().wrapping_sub(origin.as_nanos()).cast_signed();
@@ -109,8 +103,8 @@ impl Meter {
     }
 }
 
-/// Nothing has drained yet. Another thread's clock may be a little behind the origin, this one's may
-/// not. Three centuries after it there are no words any more.
+/// Nothing has drained yet. Another thread's clock may be a little behind the origin, this one's
+/// may not. Three centuries after it there are no words any more.
 #[cold]
 fn before(origin: Timestamp, now: Timestamp) -> Option<u64> {
     let behind = origin.as_nanos().checked_sub(now.as_nanos())?;

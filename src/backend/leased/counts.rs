@@ -15,15 +15,15 @@ use crate::{
 pub struct Counts {
     /// Calls that drew a block, or tried to.
     pub draws: u64,
-    /// Draws that ended with an error, or too late: what they drew, if they did, is lost too, and not
-    /// counted below.
+    /// Draws that ended with an error, or too late: what they drew, if they did, is lost too, and
+    /// not counted below.
     pub failed_draws: u64,
     /// Units that draws brought.
     pub drawn: u64,
     /// Units that expired, came back too late, or were dropped with a limit that changed.
     pub lost: u64,
-    /// Decisions that were the backend's own: of limits that are not leased, and demands that leases
-    /// do not know.
+    /// Decisions that were the backend's own: of limits that are not leased, and demands that
+    /// leases do not know.
     pub passed_on: u64,
 }
 

@@ -24,8 +24,8 @@ use crate::{
 ///
 /// Whoever drives it tells it the time, by a clock of this process that does not go backwards, and
 /// carries out its [`Call`]s: [`ask`](Self::ask) for each request; [`next_call`](Self::next_call)
-/// when a request has to wait, and after each answer; [`answer`](Self::answer) with what came of the
-/// call. What was drawn and what is known of the bucket is dropped with it.
+/// when a request has to wait, and after each answer; [`answer`](Self::answer) with what came of
+/// the call. What was drawn and what is known of the bucket is dropped with it.
 ///
 /// ```
 /// use std::time::Duration;

@@ -71,7 +71,8 @@ impl Terms {
         &self.drawn_from
     }
 
-    /// What is asked where nothing is held: for one decision, a peek, or a limit that is not leased.
+    /// What is asked where nothing is held: for one decision, a peek, or a limit that is not
+    /// leased.
     pub const fn decided_by(&self) -> &LeaseBucket {
         &self.decided_by
     }

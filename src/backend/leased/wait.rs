@@ -18,9 +18,9 @@ use crate::{algorithm::LeaseBucket, backend::Backend, cost::Cost, key::Key, time
 /// A request that waits for what is being drawn.
 ///
 /// There is no task that draws. Each who waits drives the call that is out: the call is a shared
-/// future, which is polled by whoever is woken and stays in the seat whoever leaves. If all leave it
-/// rests until the next comes; what it brings then has aged meanwhile, and expires as if it had not
-/// rested.
+/// future, which is polled by whoever is woken and stays in the seat whoever leaves. If all leave
+/// it rests until the next comes; what it brings then has aged meanwhile, and expires as if it had
+/// not rested.
 ///
 /// # Transitions
 ///

@@ -239,8 +239,8 @@ impl<A: Algorithm> Shard<A> {
         self.decisions.is_multiple_of(TEND_EVERY)
     }
 
-    /// Puts a new entry where it was found missing, if the shard has room and fewer than `capacity`.
-    /// Its state has never been used.
+    /// Puts a new entry where it was found missing, if the shard has room and fewer than
+    /// `capacity`. Its state has never been used.
     pub(super) fn insert(
         &mut self,
         at: usize,

@@ -34,8 +34,8 @@ impl<A: Algorithm> Slot<A> {
         Self { word: Alone(AtomicU64::new(0)), meaning: OnceLock::new(), moved: Mutex::new(None) }
     }
 
-    /// Takes `cost` from the word, if that can be done at the first attempt and `view` has a use for
-    /// the decision.
+    /// Takes `cost` from the word, if that can be done at the first attempt and `view` has a use
+    /// for the decision.
     #[inline(always)]
     pub(super) fn decide_at_once<T>(
         &self,
@@ -48,9 +48,14 @@ impl<A: Algorithm> Slot<A> {
         if first != algorithm {
             return None;
         }
-        // It may be `MOVED`: an algorithm makes nothing of that word.
         let word = self.word.0.load(Ordering::Acquire);
+        if word == MOVED {
+            return None;
+        }
         let (next, decision) = algorithm.decide_packed(word, *origin, now, cost)?;
+        if next == Some(MOVED) {
+            return None;
+        }
         let seen = view(decision)?;
         if let Some(next) = next {
             let exchanged =
@@ -62,12 +67,15 @@ impl<A: Algorithm> Slot<A> {
 
     /// Takes `cost` from the word, or from the state behind the lock.
     pub(super) fn decide(&self, algorithm: &A, clock: &impl Clock, cost: Cost) -> Decision {
-        let meaning = self.meaning(algorithm, clock.now());
+        let meaning = self.meaning(algorithm, clock);
         let mut word = self.word.0.load(Ordering::Acquire);
         while word != MOVED && meaning.algorithm == *algorithm {
             let packed = algorithm.decide_packed(word, meaning.origin, clock.now(), cost);
             let Some((next, decision)) = packed else { break };
             let Some(next) = next else { return decision };
+            if next == MOVED {
+                break;
+            }
             match self.word.0.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire)
             {
                 Ok(_) => return decision,
@@ -94,7 +102,7 @@ impl<A: Algorithm> Slot<A> {
 
     /// The state, which stays where it is, and when it was that.
     pub(super) fn state(&self, algorithm: &A, clock: &impl Clock) -> (A::State, Timestamp) {
-        let meaning = self.meaning(algorithm, clock.now());
+        let meaning = self.meaning(algorithm, clock);
         let moved = self.moved.lock();
         let now = clock.now();
         let state = match self.word.0.load(Ordering::Acquire) {
@@ -111,7 +119,7 @@ impl<A: Algorithm> Slot<A> {
         clock: &impl Clock,
         then: impl FnOnce(&mut A::State, Timestamp) -> T,
     ) -> T {
-        let meaning = self.meaning(algorithm, clock.now());
+        let meaning = self.meaning(algorithm, clock);
         let mut moved = self.moved.lock();
         // Read behind the lock: a thread that was stopped between the two would look like a clock
         // that went back.
@@ -125,9 +133,9 @@ impl<A: Algorithm> Slot<A> {
     }
 
     /// What the word means. Where no state is packed, it moves before there is one.
-    fn meaning(&self, algorithm: &A, now: Timestamp) -> &Meaning<A> {
+    fn meaning(&self, algorithm: &A, clock: &impl Clock) -> &Meaning<A> {
         self.meaning.get_or_init(|| {
-            let meaning = Meaning::new(algorithm, now);
+            let meaning = Meaning::new(algorithm, clock.now());
             if !meaning.packs {
                 self.word.0.store(MOVED, Ordering::Release);
             }

@@ -64,8 +64,8 @@ pub(super) struct Place<'t, A: Algorithm> {
 pub enum WhenFull {
     /// The keys that are nearest to idle lose their states, a sixteenth of a shard at a time. They
     /// have used least of their quota, so least is forgotten: a flood of new keys displaces
-    /// itself, not the callers that were held back before it. [`Local::evicted`](super::Local::evicted)
-    /// counts them.
+    /// itself, not the callers that were held back before it.
+    /// [`Local::evicted`](super::Local::evicted) counts them.
     #[default]
     EvictNearestIdle,
     /// Requests with new keys get [`BackendErrorKind::StoreFull`] until a place is free. No key
@@ -79,8 +79,8 @@ pub enum WhenFull {
 pub struct KeyUsage {
     /// The key, if the store [remembers](super::LocalBuilder::remember_keys) keys.
     pub key: Option<Key>,
-    /// A number that stands for the key in this store, as long as the store is there. It says nothing
-    /// about the key elsewhere, nor about where the store keeps it: it may be shown.
+    /// A number that stands for the key in this store, as long as the store is there. It says
+    /// nothing about the key elsewhere, nor about where the store keeps it: it may be shown.
     pub id: u64,
     /// How it stands.
     pub snapshot: Snapshot,
@@ -103,8 +103,8 @@ impl<A: Algorithm> Table<A> {
         }
     }
 
-    /// Takes `cost` from a key in place, if it is known, its state is packed and `view` has a use for
-    /// the decision. Otherwise nothing is changed, and what was found is given.
+    /// Takes `cost` from a key in place, if it is known, its state is packed and `view` has a use
+    /// for the decision. Otherwise nothing is changed, and what was found is given.
     #[inline(always)]
     pub(super) fn decide_known<'t, T>(
         &self,
@@ -262,7 +262,10 @@ impl<A: Algorithm> Table<A> {
             let counting = counting.filter(|(_, state)| algorithm.idle_at(state) > now);
             busiest.extend(counting.map(|(hash, mut state)| {
                 let peek = algorithm.answer(&mut state, now, &Demand::peek(Cost::ZERO));
-                KeyUsage { key: shard.name(hash), id: hash, snapshot: peek.snapshot() }
+                // Whoever saw the table's own hashes, or their order, could learn to choose keys
+                // that meet in it.
+                let id = self.ids.hash_one(hash);
+                KeyUsage { key: shard.name(hash), id, snapshot: peek.snapshot() }
             }));
             // Never more than one shard's worth beyond what was asked for.
             if busiest.len() > count {
@@ -271,10 +274,6 @@ impl<A: Algorithm> Table<A> {
             }
         }
         busiest.sort_by(by_use);
-        // Whoever saw the table's own hashes could learn to choose keys that meet in it.
-        for usage in &mut busiest {
-            usage.id = self.ids.hash_one(usage.id);
-        }
         busiest
     }
 
@@ -366,12 +365,12 @@ fn by_use(one: &KeyUsage, other: &KeyUsage) -> std::cmp::Ordering {
     let left = |part: &KeyUsage, whole: &KeyUsage| {
         u128::from(part.snapshot.remaining) * u128::from(whole.snapshot.limit)
     };
-    left(one, other).cmp(&left(other, one))
+    left(one, other).cmp(&left(other, one)).then(one.id.cmp(&other.id))
 }
 
 /// A hasher whose seeds come from the operating system's randomness, so that nobody can choose
-/// keys that meet. Should somebody still do it, a search takes some thousand steps, not a million: a
-/// shard has no more entries.
+/// keys that meet. Should somebody still do it, a search takes some thousand steps, not a million:
+/// a shard has no more entries.
 pub(crate) fn random_hasher() -> SeedableRandomState {
     static SHARED: OnceLock<SharedSeed> = OnceLock::new();
     let random = || RandomState::new().build_hasher().finish();

@@ -42,8 +42,8 @@ pub(super) struct Errand<A> {
     pub(super) name: Vec<u8>,
     pub(super) algorithm: A,
     pub(super) job: Job,
-    /// When whoever wants it is to be told at the latest.
-    pub(super) deadline: Deadline,
+    /// When whoever wants it is to be told at the latest. Known when it was polled.
+    pub(super) deadline: Option<Deadline>,
 }
 
 /// What became of an errand: the decision, if it was a demand.
@@ -54,11 +54,19 @@ impl<A: Scripted, S: Source> Carrier for Caller<A, S> {
     type Reply = Done;
 
     async fn carry(&self, slot: u16, mut errands: Vec<Errand<A>>) -> Vec<Done> {
-        // What has waited until its time was over does not leave.
         let now = Deadline::now();
-        let late: Vec<bool> = errands.iter().map(|errand| errand.deadline <= now).collect();
-        errands.retain(|errand| errand.deadline > now);
-        let done = match self.call(slot, &errands).await {
+        let late: Vec<bool> =
+            errands.iter().map(|errand| self.left(errand, now).is_none()).collect();
+        let mut within = self.timeout;
+        errands.retain(|errand| {
+            let left = self.left(errand, now);
+            within = left.map_or(within, |left| left.min(within));
+            left.is_some()
+        });
+        if errands.is_empty() {
+            return call::with_late(&late, Vec::new());
+        }
+        let done = match self.call(slot, &errands, call::deadline(within)).await {
             Ok(done) => done,
             Err(error) => errands.iter().map(|_| Err(error.clone())).collect(),
         };
@@ -70,17 +78,31 @@ impl<A: Scripted, S: Source> Carrier for Caller<A, S> {
         call::with_late(&late, done)
     }
 
+    fn begins(&self, errand: &mut Errand<A>) {
+        errand.deadline = Some(call::deadline(self.timeout));
+    }
+
     fn joins(&self, errand: &Errand<A>, ahead: &Errand<A>) -> bool {
         errand.is_like(ahead) && errand.algorithm.adds_up()
     }
 }
 
 impl<A: Scripted, S: Source> Caller<A, S> {
-    async fn call(&self, slot: u16, errands: &[Errand<A>]) -> Result<Vec<Done>, BackendError> {
-        // The oldest decides for all: who is told late is told too late.
-        let Some(deadline) = errands.iter().map(|errand| errand.deadline).min() else {
-            return Ok(Vec::new());
-        };
+    /// How much of its time is left, if it is enough to leave. A correction leaves all the same: somebody has
+    /// what it is about.
+    fn left(&self, errand: &Errand<A>, now: Deadline) -> Option<Duration> {
+        match errand.job {
+            Job::Demand(_) => call::left(errand.deadline, self.timeout, now),
+            Job::Settle(..) => Some(self.timeout),
+        }
+    }
+
+    async fn call(
+        &self,
+        slot: u16,
+        errands: &[Errand<A>],
+        deadline: Deadline,
+    ) -> Result<Vec<Done>, BackendError> {
         let gathered = gather(errands);
         let heard = match self.ask(slot, errands, &gathered, deadline).await? {
             Some(heard) => heard,

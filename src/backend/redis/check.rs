@@ -52,11 +52,11 @@ impl<A: Scripted, S: Source> Redis<A, S> {
     /// Makes sure that the server can do what is asked of it, and says loudly if it cannot. For the
     /// start of a program.
     ///
-    /// A connection is opened, which may take five seconds here. One unit is taken of a reserved key
-    /// (`{c.0}` under the prefix and the name) and given back, by the same calls as for any other: so
-    /// address, password, ACL and memory are as they should be. On a cluster this is done at each
-    /// primary. What the server [does when its memory is full](Checked::eviction) is looked up if the
-    /// ACL permits it. An attempt that it forbids is an entry in the server's `ACL LOG`.
+    /// A connection is opened, which may take five seconds here. One unit is taken of a reserved
+    /// key (`{c.0}` under the prefix and the name) and given back, by the same calls as for any
+    /// other: so address, password, ACL and memory are as they should be. On a cluster this is done
+    /// at each primary. What the server [does when its memory is full](Checked::eviction) is looked
+    /// up if the ACL permits it. An attempt that it forbids is an entry in the server's `ACL LOG`.
     ///
     /// It tells an event at `ERROR` where it fails, and at `WARN` where keys may be removed.
     ///
@@ -82,7 +82,8 @@ impl<A: Scripted, S: Source> Redis<A, S> {
     /// [`Unauthorized`](BackendErrorKind::Unauthorized): the user, the password or the ACL.
     /// [`Unreachable`](BackendErrorKind::Unreachable) and
     /// [`TimedOut`](BackendErrorKind::TimedOut): the address or the network.
-    /// [`StoreFull`](BackendErrorKind::StoreFull): the memory. The source says what the server said.
+    /// [`StoreFull`](BackendErrorKind::StoreFull): the memory. The source says what the server
+    /// said.
     ///
     /// # Cancel safety
     ///

@@ -38,6 +38,11 @@ pub(super) trait Carrier: Send + Sync + 'static {
         jobs: Vec<Self::Job>,
     ) -> impl Future<Output = Vec<Self::Reply>> + Send;
 
+    /// A job is asked for: its time begins.
+    fn begins(&self, job: &mut Self::Job) {
+        let _ = job;
+    }
+
     /// Whether `job` is done in one step with the job `ahead` of it, which costs as much as that alone.
     fn joins(&self, job: &Self::Job, ahead: &Self::Job) -> bool {
         let _ = (job, ahead);
@@ -162,11 +167,9 @@ impl<C: Carrier> Lane<C> {
     fn push(&mut self, carrier: &C, bounds: Bounds, job: C::Job, waker: Waker) -> Ticket<C::Reply> {
         if let Some(gathering) = self.waiting.back_mut() {
             let joins = gathering.jobs.last().is_some_and(|last| carrier.joins(&job, last));
-            let fits = if joins && bounds.batch > 1 {
-                gathering.jobs.len() < bounds.batch.saturating_mul(JOBS_OF_A_STEP)
-            } else {
-                gathering.steps < bounds.batch
-            };
+            let has_room = gathering.jobs.len() < bounds.batch.saturating_mul(JOBS_OF_A_STEP);
+            let shares = joins && bounds.batch > 1;
+            let fits = has_room && (shares || gathering.steps < bounds.batch);
             if fits {
                 gathering.steps += usize::from(!joins);
                 gathering.jobs.push(job);
@@ -264,8 +267,8 @@ impl Stage {
 }
 
 impl<C: Carrier> Drop for Seat<C> {
-    /// Leaves a seat whose task did not come to its end: its runtime has ended, and with it those who
-    /// waited there. With the last of them the lane goes; jobs of another runtime come anew.
+    /// Leaves a seat whose task did not come to its end: its runtime has ended. With the last of them the lane
+    /// goes, and all who wait in it, those of another runtime too: they are told, and may ask anew.
     fn drop(&mut self) {
         if self.stage == Stage::Left {
             return;
@@ -293,7 +296,8 @@ impl<C: Carrier> Future for Receipt<C> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<C::Reply>> {
         match &mut self.state {
             Progress::Idle { shared, lane, job } => {
-                let Some(job) = job.take() else { return Poll::Ready(None) };
+                let Some(mut job) = job.take() else { return Poll::Ready(None) };
+                shared.carrier.begins(&mut job);
                 let Some(ticket) = shared.send(*lane, job, context.waker().clone()) else {
                     return Poll::Ready(None);
                 };

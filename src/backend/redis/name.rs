@@ -74,9 +74,9 @@ impl Names {
         name
     }
 
-    /// The name of the mark that goes with the key of this name: of the same tag where keys are spread
-    /// over tags, otherwise one for all of the limit. No key has it: what follows a tag or a limit is a
-    /// colon or a brace for them.
+    /// The name of the mark that goes with the key of this name: of the same tag where keys are
+    /// spread over tags, otherwise one for all of the limit. No key has it: what follows a tag or a
+    /// limit is a colon or a brace for them.
     pub(super) fn mark(&self, name: &[u8]) -> Vec<u8> {
         let end = match self.tags {
             None => self.base.len(),
@@ -90,7 +90,8 @@ impl Names {
         format!("{}{{c.{number}}}", self.base).into_bytes()
     }
 
-    /// The name of what all keys have together. No key has it: theirs have a dot, or are one letter.
+    /// The name of what all keys have together. No key has it: theirs have a dot, or are one
+    /// letter.
     #[cfg(feature = "local")]
     pub(super) fn of_all(&self) -> Vec<u8> {
         format!("{}{{all}}", self.base).into_bytes()

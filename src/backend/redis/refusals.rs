@@ -32,8 +32,8 @@ pub(super) struct Refusals<A: Algorithm> {
     /// How long a refusal is remembered.
     lasts: Duration,
     begun: Instant,
-    /// Until when any is, in nanoseconds since it begun: as long as nobody is refused, nobody pays for
-    /// looking.
+    /// Until when any is, in nanoseconds since it begun: as long as nobody is refused, nobody pays
+    /// for looking.
     until: AtomicU64,
 }
 

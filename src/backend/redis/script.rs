@@ -45,8 +45,9 @@ pub mod sealed {
         /// The script.
         const SOURCE: &'static str;
 
-        /// The same limit in the form that the server carries out: in whole microseconds and numbers
-        /// below 2^53. Exact where the limit is exact in that, otherwise not above its rate.
+        /// The same limit in the form that the server carries out: in whole microseconds and
+        /// numbers below 2^53. Exact where the limit is exact in that, otherwise not above its
+        /// rate.
         fn on_server(&self) -> Self;
 
         /// The numbers of a job, sent at about `now`.
@@ -64,8 +65,8 @@ pub mod sealed {
             true
         }
 
-        /// Whether a demand for as many as there are is met as far as demands for one, one after the
-        /// other, would be: then it can travel in their place.
+        /// Whether a demand for as many as there are is met as far as demands for one, one after
+        /// the other, would be: then it can travel in their place.
         fn adds_up(&self) -> bool {
             self.is_sent_whole()
         }
@@ -154,8 +155,8 @@ pub(super) fn argument<A: Scripted>(algorithm: &A, job: &Job, now: Timestamp) ->
     numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
 }
 
-/// The argument behind those of the jobs, for a call that has its time from here. It is shorter than
-/// any job.
+/// The argument behind those of the jobs, for a call that has its time from here. It is shorter
+/// than any job.
 pub(super) fn given_time(now: Timestamp) -> Vec<u8> {
     micros(now).to_string().into_bytes()
 }
@@ -170,8 +171,8 @@ pub(super) struct Verdict<A: Algorithm> {
 }
 
 impl<A: Scripted> Verdict<A> {
-    /// The replies of a call are read in the order of its jobs, each for the key of a name: `None` for
-    /// a correction. An error in
+    /// The replies of a call are read in the order of its jobs, each for the key of a name: `None`
+    /// for a correction. An error in
     /// the place of one is that job's alone; `Err` is one of the whole reply.
     pub(super) fn read(
         limit: &A,

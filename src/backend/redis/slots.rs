@@ -195,20 +195,19 @@ struct SlotErrand {
     /// Whose slots they are, where all keys are under one name.
     key: Option<[u8; 16]>,
     ask: SlotAsk,
-    /// When whoever wants slots is to be told at the latest.
-    deadline: Instant,
+    /// When whoever wants slots is to be told at the latest. Known when it was polled.
+    deadline: Option<Instant>,
 }
 
 impl<S: Source> SlotServer for Slots<S> {
     fn ask(&self, key: &Key, ask: SlotAsk) -> SlotAnswer {
-        let SlotCaller { names, timeout, .. } = self.coalescer.carrier();
+        let SlotCaller { names, .. } = self.coalescer.carrier();
         let (name, key) = match ask.limits.total {
             None => (names.of(key), None),
             Some(_) => (names.of_all(), Some(names.digest(key))),
         };
         let slot = if S::HAS_SLOTS { name::slot(&name) } else { 0 };
-        let deadline = call::deadline(*timeout);
-        let receipt = self.coalescer.submit(slot, SlotErrand { name, key, ask, deadline });
+        let receipt = self.coalescer.submit(slot, SlotErrand { name, key, ask, deadline: None });
         async move { receipt.await.unwrap_or_else(|| Err(lost())) }.boxed()
     }
 
@@ -235,10 +234,12 @@ impl<S: Source> Carrier for SlotCaller<S> {
 
     async fn carry(&self, slot: u16, mut errands: Vec<SlotErrand>) -> Vec<Self::Reply> {
         let now = Instant::now();
-        let late: Vec<bool> = errands.iter().map(|errand| errand.left(now).is_none()).collect();
+        let timeout = self.timeout;
+        let is_late = |errand: &SlotErrand| errand.left(timeout, now).is_none();
+        let late: Vec<bool> = errands.iter().map(is_late).collect();
         let mut within = self.timeout;
         errands.retain(|errand| {
-            let left = errand.left(now);
+            let left = errand.left(timeout, now);
             within = left.map_or(within, |left| left.min(within));
             left.is_some()
         });
@@ -250,6 +251,10 @@ impl<S: Source> Carrier for SlotCaller<S> {
             Err(error) => errands.iter().map(|_| Err(error.clone())).collect(),
         };
         call::with_late(&late, standings)
+    }
+
+    fn begins(&self, errand: &mut SlotErrand) {
+        errand.deadline = Some(call::deadline(self.timeout));
     }
 }
 
@@ -288,13 +293,12 @@ impl<S: Source> SlotCaller<S> {
 }
 
 impl SlotErrand {
-    /// How much of its time is left, if any. What is kept or given back leaves all the same: somebody has it.
-    fn left(&self, now: Instant) -> Option<Duration> {
+    /// How much of its time is left, if it is enough to leave. What is kept or given back leaves all the same:
+    /// somebody has it.
+    fn left(&self, timeout: Duration, now: Instant) -> Option<Duration> {
         match self.ask.job {
-            SlotJob::Keep | SlotJob::Free | SlotJob::Reenter => Some(Duration::MAX),
-            SlotJob::Try | SlotJob::Join | SlotJob::Look => {
-                Some(self.deadline.saturating_duration_since(now)).filter(|left| !left.is_zero())
-            }
+            SlotJob::Keep | SlotJob::Free | SlotJob::Reenter => Some(timeout),
+            SlotJob::Try | SlotJob::Join | SlotJob::Look => call::left(self.deadline, timeout, now),
         }
     }
 

@@ -7,13 +7,14 @@
 //! | a pool of deadpool | taking one out: a `PING` (on a cluster one to every master) for each call | the pool opens anew |
 //!
 //! Take [`Server`], [`Sentinel`] or [`Cluster`]. They share one connection for all calls, because a
-//! multiplexed connection carries hundreds of thousands of calls a second, and a pool in front of it
-//! adds a round trip to each. Pools are there for those who have one already.
+//! multiplexed connection carries hundreds of thousands of calls a second, and a pool in front of
+//! it adds a round trip to each. Pools are there for those who have one already.
 //!
-//! [`Cluster`] opens its connections with `retries(0)`. Any other connection to a cluster, a pool's too,
-//! needs `ClusterClientBuilder::retries(0)` as well. Else redis-rs repeats by itself what may have been
-//! executed, and is charged twice for it; and it waits where the keys of a batch are apart because their
-//! slot is being moved: then that call fails at its time-out, while otherwise each key is decided alone.
+//! [`Cluster`] opens its connections with `retries(0)`. Any other connection to a cluster, a pool's
+//! too, needs `ClusterClientBuilder::retries(0)` as well. Else redis-rs repeats by itself what may
+//! have been executed, and is charged twice for it; and it waits where the keys of a batch are
+//! apart because their slot is being moved: then that call fails at its time-out, while otherwise
+//! each key is decided alone.
 
 #[cfg(feature = "redis-cluster")]
 mod cluster;
@@ -47,8 +48,8 @@ pub trait Source: Clone + Send + Sync + 'static {
     /// A connection for one call.
     fn connection(&self) -> impl Future<Output = RedisResult<Self::Connection>> + Send;
 
-    /// What tells this source's server from others, where the source has one connection for all: two
-    /// limits can then be decided on in one call.
+    /// What tells this source's server from others, where the source has one connection for all:
+    /// two limits can then be decided on in one call.
     fn id(&self) -> Option<usize> {
         None
     }
@@ -81,8 +82,8 @@ pub trait Source: Clone + Send + Sync + 'static {
         async { None }
     }
 
-    /// Opens a connection of its own on which the messages of a channel come; `None` where there can
-    /// be none. Then who would listen looks now and again.
+    /// Opens a connection of its own on which the messages of a channel come; `None` where there
+    /// can be none. Then who would listen looks now and again.
     fn listen(
         &self,
         channel: String,

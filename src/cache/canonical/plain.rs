@@ -6,8 +6,8 @@ pub(super) fn plain_length(text: &[u8]) -> usize {
     let (words, _) = text.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*word);
-        // The high bit of a byte that is zero, or less than a number: right for the first such byte,
-        // which is the lowest here.
+        // The high bit of a byte that is zero, or less than a number: right for the first such
+        // byte, which is the lowest here.
         let is_zero = |word: u64| word.wrapping_sub(ONES) & !word;
         let is_control = word.wrapping_sub(ONES * 0x20) & !word;
         let quote = is_zero(word ^ (ONES * u64::from(b'"')));

@@ -90,7 +90,10 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), form in 0..3_u8) {
+    fn no_bytes_make_it_panic(
+        bytes in prop::collection::vec(any::<u8>(), 0..300),
+        form in 0..3_u8,
+    ) {
         prop_assert!(Answer::decode(bytes.clone(), MUCH).is_err());
         let mut begun = b"TQA\x01".to_vec();
         begun.push(form);

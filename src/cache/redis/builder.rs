@@ -54,10 +54,11 @@ impl<S: Source> RedisStoreBuilder<S> {
         Self { prefix, ..self }
     }
 
-    /// Hashes keys, and tags answers, under `secret`, by HMAC-SHA-256. All instances must have the same.
+    /// Hashes keys, and tags answers, under `secret`, by HMAC-SHA-256. All instances must have the
+    /// same.
     ///
-    /// Without one whoever can read the server can try out tenants and questions until one fits, and
-    /// whoever can write to it can forge answers.
+    /// Without one whoever can read the server can try out tenants and questions until one fits,
+    /// and whoever can write to it can forge answers.
     pub fn hash_key(self, secret: impl AsRef<[u8]>) -> Self {
         Self { hash_key: Some(secret.as_ref().into()), ..self }
     }
@@ -67,8 +68,8 @@ impl<S: Source> RedisStoreBuilder<S> {
         Self { timeout: timeout.max(TICK), ..self }
     }
 
-    /// The largest answer that is kept and read, by its [weight](crate::cache::Answer::weight). What stands on the
-    /// server and is larger is not fetched.
+    /// The largest answer that is kept and read, by its [weight](crate::cache::Answer::weight).
+    /// What stands on the server and is larger is not fetched.
     pub fn max_answer_bytes(self, bytes: usize) -> Self {
         Self { max_answer_bytes: bytes, ..self }
     }
@@ -80,14 +81,14 @@ impl<S: Source> RedisStoreBuilder<S> {
         Self { is_packed: true, ..self }
     }
 
-    /// How long a turn to ask lasts without a sign of life of whoever has it: so long others wait after
-    /// its death. It is renewed three times in that time. At least 30 ms.
+    /// How long a turn to ask lasts without a sign of life of whoever has it: so long others wait
+    /// after its death. It is renewed three times in that time. At least 30 ms.
     pub fn lease(self, lease: Duration) -> Self {
         Self { lease: lease.max(SHORTEST_LEASE), ..self }
     }
 
-    /// How long a request waits at the most for another instance that asks the same; then it asks by
-    /// itself. Zero: instances do not wait for each other.
+    /// How long a request waits at the most for another instance that asks the same; then it asks
+    /// by itself. Zero: instances do not wait for each other.
     pub fn wait(self, wait: Duration) -> Self {
         Self { wait, ..self }
     }

@@ -10,7 +10,8 @@ use crate::{
     observe::outages::Outages,
 };
 
-/// Keeps callers from a server that fails: what it cannot say is a miss, and so nobody waits for it.
+/// Keeps callers from a server that fails: what it cannot say is a miss, and so nobody waits for
+/// it.
 #[derive(Clone, Debug)]
 pub(super) struct Guard {
     breaker: Arc<Breaker>,

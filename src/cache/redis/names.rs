@@ -50,7 +50,8 @@ impl Names {
         Keys { answer: answer.into_bytes(), turn: turn.into_bytes() }
     }
 
-    /// What says that `parts` stand under this name because somebody with the secret put them there.
+    /// What says that `parts` stand under this name because somebody with the secret put them
+    /// there.
     pub(super) fn tag(&self, name: &[u8], parts: [&[u8]; 2]) -> [u8; TAG] {
         let mut hash = self.hash.clone().chain_update(b"value");
         for part in [name, parts[0], parts[1]] {

@@ -141,8 +141,8 @@ impl<S: Source> Shared<S> {
     }
 }
 
-/// Sixteen random bytes. A hasher's keys are the only randomness in the standard library, and enough
-/// to tell one turn from another.
+/// Sixteen random bytes. A hasher's keys are the only randomness in the standard library, and
+/// enough to tell one turn from another.
 fn token() -> String {
     let mut token = String::with_capacity(32);
     for half in 0..2_u8 {

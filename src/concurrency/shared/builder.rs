@@ -28,8 +28,8 @@ impl<S: Source> SharedConcurrencyBuilder<S> {
     pub const DEFAULT_LEASE: Duration = Duration::from_secs(10);
     /// How many requests wait for one key's slots at most unless told otherwise.
     pub const DEFAULT_MAX_WAITING: u64 = 1_024;
-    /// How many requests wait for slots of all keys together at most unless told otherwise, where they have
-    /// a total.
+    /// How many requests wait for slots of all keys together at most unless told otherwise, where
+    /// they have a total.
     pub const DEFAULT_MAX_TOTAL_WAITING: u64 = 4_096;
     /// How often somebody who waits looks unless told otherwise.
     pub const DEFAULT_LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -59,9 +59,9 @@ impl<S: Source> SharedConcurrencyBuilder<S> {
         }
     }
 
-    /// For how long a slot is lent, from a hundred milliseconds to a day: so long it is not free when
-    /// its holder was killed, and so long a holder goes on without an answer of the server. It is renewed
-    /// after a third.
+    /// For how long a slot is lent, from a hundred milliseconds to a day: so long it is not free
+    /// when its holder was killed, and so long a holder goes on without an answer of the server. It
+    /// is renewed after a third.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.settings.lease = lease.clamp(Duration::from_millis(100), Duration::from_secs(86_400));
         self
@@ -73,13 +73,14 @@ impl<S: Source> SharedConcurrencyBuilder<S> {
         self
     }
 
-    /// Sets how many slots all keys together have, over all instances. By default there is no such limit.
+    /// Sets how many slots all keys together have, over all instances. By default there is no such
+    /// limit.
     ///
     /// All that share the slots must have a total, or none: with one, all keys are
-    /// [one value](SharedConcurrencyLimiter#cost) on the server. Those with a total and those without do
-    /// not see each other's slots: while a fleet that runs is given one, instance by instance, up to twice
-    /// `max_per_key` of a key are lent, and the total does not hold. Where that may not be, the old
-    /// instances must have ended before the first new one begins.
+    /// [one value](SharedConcurrencyLimiter#cost) on the server. Those with a total and those
+    /// without do not see each other's slots: while a fleet that runs is given one, instance by
+    /// instance, up to twice `max_per_key` of a key are lent, and the total does not hold. Where
+    /// that may not be, the old instances must have ended before the first new one begins.
     ///
     /// ```no_run
     /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -99,15 +100,15 @@ impl<S: Source> SharedConcurrencyBuilder<S> {
         self
     }
 
-    /// Sets how many requests of all instances wait for the slots of all keys together at most, where they
-    /// have a [total](Self::max_total): 4,096 by default.
+    /// Sets how many requests of all instances wait for the slots of all keys together at most,
+    /// where they have a [total](Self::max_total): 4,096 by default.
     pub fn max_total_waiting(mut self, max_waiting: u64) -> Self {
         self.settings.limits.total_waiting = max_waiting;
         self
     }
 
-    /// How often the first who waits at each key looks whether it has been served, where nobody tells it;
-    /// a tenth as often where somebody does. From one millisecond on.
+    /// How often the first who waits at each key looks whether it has been served, where nobody
+    /// tells it; a tenth as often where somebody does. From one millisecond on.
     pub fn look_every(mut self, time: Duration) -> Self {
         self.settings.look_every = time.max(Duration::from_millis(1));
         self
@@ -132,7 +133,8 @@ impl<S: Source> SharedConcurrencyBuilder<S> {
         self
     }
 
-    /// How long an answer of the server may take, from when it is asked for: a tenth of a second by default.
+    /// How long an answer of the server may take, from when it is asked for: a tenth of a second by
+    /// default.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.names.timeout = timeout;
         self.settings.timeout = timeout;

@@ -15,8 +15,8 @@ pub(crate) struct Holding {
     is_told: bool,
 }
 
-/// After a call that failed, a place is given back again so much later; and one whose call may be under
-/// way, so much after that has ended.
+/// After a call that failed, a place is given back again so much later; and one whose call may be
+/// under way, so much after that has ended.
 const PAUSE: Duration = Duration::from_millis(100);
 
 impl Holding {
@@ -77,7 +77,8 @@ impl Drop for Holding {
             let was_asked_for = place.is_asked_for();
             shared.free(&place).await;
             if was_asked_for {
-                // Calls can overtake each other, on the connections of a pool or when one is repeated.
+                // Calls can overtake each other, on the connections of a pool or when one is
+                // repeated.
                 sleep(shared.settings.timeout + PAUSE).await;
                 shared.free(&place).await;
             }

@@ -102,8 +102,8 @@ impl Shared {
             Some(SlotPlace::Held) => place.lend(asked, self.settings.lease),
             Some(SlotPlace::Gone) => match place.standing() {
                 Standing::Waiting(_) => place.stray(),
-                // It was forgotten there, and its loan has not ended here: it enters again, if nobody
-                // has its slots, whoever waits for them.
+                // It was forgotten there, and its loan has not ended here: it enters again, if
+                // nobody has its slots, whoever waits for them.
                 Standing::Held(_) => self.enter_again(place, asked).await,
                 Standing::Asked | Standing::Lost => {}
             },
@@ -131,8 +131,8 @@ impl Shared {
         }
     }
 
-    /// What the server says. After a failure it is asked again soon: a call that may take longer than a
-    /// third of the loan is not waited for that long, or there would be no second one.
+    /// What the server says. After a failure it is asked again soon: a call that may take longer
+    /// than a third of the loan is not waited for that long, or there would be no second one.
     async fn keep_up(&self, place: &Place, job: SlotJob) -> Option<SlotPlace> {
         let asked = self.ask(&place.key, job, place.weight, place.number);
         let answer = match timeout(self.settings.lease / 3, asked).await {

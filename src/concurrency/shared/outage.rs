@@ -112,8 +112,8 @@ impl Outage {
 }
 
 impl Share {
-    /// What is to be waited for, or what has no room. What the server has lent to this instance is part
-    /// of its share, and nobody is told here when it is given back.
+    /// What is to be waited for, or what has no room. What the server has lent to this instance is
+    /// part of its share, and nobody is told here when it is given back.
     fn take(
         &self,
         key: &Key,
@@ -192,7 +192,8 @@ impl Shared {
                     // It has left the server's line.
                     note(SlotEnd::Left);
                 }
-                // Told by what all instances have: more than the share is not more than there ever is.
+                // Told by what all instances have: more than the share is not more than there ever
+                // is.
                 taking.await.map_err(|busy| match busy.scope {
                     BusyScope::Key => refused(SlotPlace::Refused),
                     BusyScope::Total => refused(SlotPlace::RefusedByAll),

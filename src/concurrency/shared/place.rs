@@ -26,8 +26,8 @@ pub(super) struct Place {
 pub(super) enum Standing {
     /// The server has been asked, or is to be asked again: the line has forgotten it.
     Asked,
-    /// It waits in line until then, or longer if that is confirmed before: a server that is gone has
-    /// no line.
+    /// It waits in line until then, or longer if that is confirmed before: a server that is gone
+    /// has no line.
     Waiting(Instant),
     /// It has its slots until then, or longer if that is confirmed before.
     Held(Instant),

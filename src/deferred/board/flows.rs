@@ -134,8 +134,8 @@ impl Flows {
         self.change(owner, |flow, _| flow.start = flow.start.saturating_sub(flow.length()));
     }
 
-    /// Takes none of an owner's requests until then. Until when it was held before; `None` if that is
-    /// no earlier.
+    /// Takes none of an owner's requests until then. Until when it was held before; `None` if that
+    /// is no earlier.
     pub(super) fn hold(&mut self, owner: &Owner, until: u64) -> Option<u64> {
         let mut earlier = None;
         self.change(owner, |flow, _| {

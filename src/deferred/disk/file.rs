@@ -51,8 +51,8 @@ fn open_file(path: &Path) -> Result<File, StoreError> {
     let file = options.open(path).map_err(redb::Error::Io).map_err(failed)?;
     #[cfg(unix)]
     if let Some(folder) = path.parent() {
-        // Otherwise the file could be gone after a failure of power, with all that it has. One that is
-        // there may be of a process that ended before it came to this.
+        // Otherwise the file could be gone after a failure of power, with all that it has. One that
+        // is there may be of a process that ended before it came to this.
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         let synced = File::open(folder).and_then(|folder| folder.sync_all());
         synced.map_err(redb::Error::Io).map_err(failed)?;

@@ -3,8 +3,8 @@ use std::{future::Future, pin::Pin};
 use super::Ended;
 use crate::observe::deferrals::{CallbackEnd, Deferrals};
 
-/// What a [callback](super::Runner::on_end) says of itself, for metrics and events only: nothing, or
-/// whether it succeeded.
+/// What a [callback](super::Runner::on_end) says of itself, for metrics and events only: nothing,
+/// or whether it succeeded.
 pub trait CallbackOutcome {
     /// Whether it has done what it was to do.
     fn is_success(&self) -> bool;

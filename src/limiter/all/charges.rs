@@ -101,8 +101,7 @@ impl Charges {
 impl Drop for Charges {
     fn drop(&mut self) {
         if self.on_drop == OnDrop::GiveBack {
-            // Dropped at once, it goes on.
-            drop(SeenThrough::new(give_back(&self.asked, &self.taken), Withdrawn));
+            SeenThrough::new(give_back(&self.asked, &self.taken), Withdrawn).detach();
         }
     }
 }

@@ -24,7 +24,8 @@ use crate::{
 };
 
 impl<A: Algorithm, B: Backend<A>> AcquireProjection<'_, A, B> {
-    /// Notes when it came, now that it matters: who is admitted at once is spared a look at the clock.
+    /// Notes when it came, now that it matters: who is admitted at once is spared a look at the
+    /// clock.
     pub(super) fn arrive(&mut self) -> Instant {
         let now = timer_now();
         *self.came = Some(now);

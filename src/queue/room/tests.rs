@@ -91,8 +91,8 @@ fn a_flow_is_bounded_where_flows_are_told_apart_and_nowhere_else() {
 }
 
 proptest! {
-    /// A line of equals is never longer than it may be, and refuses a flow only if it would get more
-    /// than any other has.
+    /// A line of equals is never longer than it may be, and refuses a flow only if it would get
+    /// more than any other has.
     #[test]
     fn nobody_is_kept_out_by_those_who_have_more(
         waiters in 1..12_usize,
@@ -106,8 +106,8 @@ proptest! {
             }
             let before: Vec<usize> = (0..6).map(|flow| line.waiters_of(flow)).collect();
             let own = before[flow as usize] + 1;
-            let most = (0..6).filter(|&other| other != flow).map(|other| before[other as usize]).max();
-            let most = most.expect("five others");
+            let others = (0..6).filter(|&other| other != flow);
+            let most = others.map(|other| before[other as usize]).max().expect("five others");
             match line.come(flow, 1, 1) {
                 Ok(gone) => {
                     prop_assert!(line.schedule.len() <= waiters);

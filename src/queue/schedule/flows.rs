@@ -14,8 +14,8 @@ use crate::key::Key;
 /// *virtual time*, which is the start tag of whoever was served last.
 ///
 /// That alone lets an endless row of new flows, all starting at the same virtual time, pass the
-/// second waiter of an old one for ever. So the virtual time also moves with what was served, divided
-/// by the weights of all flows that wait, as it does in weighted fair queueing: after about
+/// second waiter of an old one for ever. So the virtual time also moves with what was served,
+/// divided by the weights of all flows that wait, as it does in weighted fair queueing: after about
 /// two rounds of all that wait, newcomers start behind.
 #[derive(Debug)]
 pub(super) struct Flows<T> {

@@ -13,7 +13,8 @@ use tokio::time::Sleep;
 use tonic::Status;
 
 pin_project! {
-    /// A body that fails if its end has not come in time, counted from when it was first waited for.
+    /// A body that fails if its end has not come in time, counted from when it was first waited
+    /// for.
     pub(super) struct Timely<B> {
         #[pin]
         body: B,

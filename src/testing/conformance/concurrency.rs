@@ -38,8 +38,9 @@ pub(super) async fn demands_on_many_keys_at_one_time_do_not_meet<A: Algorithm, H
     at_one_time(trial, &keys).await;
 }
 
-/// Many ask for the same at one time, every second of them for no more than a yes. In which order they
-/// are answered is not known, but as each asks for the same, the answers of any order are the same ones.
+/// Many ask for the same at one time, every second of them for no more than a yes. In which order
+/// they are answered is not known, but as each asks for the same, the answers of any order are the
+/// same ones.
 async fn at_one_time<A: Algorithm, H: Harness<A>>(trial: &mut Trial<'_, A, H>, keys: &[Key]) {
     let demand = Demand::exactly(trial.part((ASKING * TIMES / keys.len() / 2) as u64));
     let key_of = |asking: usize| &keys[asking % keys.len()];

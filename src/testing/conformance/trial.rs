@@ -46,7 +46,8 @@ impl<A: Algorithm> Kept<A> {
         Self { state, by, seen: Vec::new() }
     }
 
-    /// The same state, written at `now`. `None` where to take and to give back is not to do nothing.
+    /// The same state, written at `now`. `None` where to take and to give back is not to do
+    /// nothing.
     fn brought_up_to(&self, now: Timestamp) -> Option<Self> {
         let mut state = self.state.clone();
         self.by.take(&mut state, now, Cost::ONE);

@@ -1,7 +1,7 @@
 /// How long answers are, in tokens.
 ///
-/// The length of the n-th answer depends on the seed and n only. Where an OpenAI question has a `seed`,
-/// that is its n, whoever is answered before.
+/// The length of the n-th answer depends on the seed and n only. Where an OpenAI question has a
+/// `seed`, that is its n, whoever is answered before.
 #[derive(Clone, Copy, Debug)]
 pub struct Answers {
     shortest: u64,

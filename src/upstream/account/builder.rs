@@ -28,8 +28,8 @@ impl AccountBuilder {
     /// How differently long requests take to reach the provider, unless told otherwise.
     pub const DEFAULT_JITTER: Duration = Duration::from_millis(200);
 
-    /// How long a stop may be, unless told otherwise: as long as the longest day, so that none is cut that
-    /// ends at the provider's midnight.
+    /// How long a stop may be, unless told otherwise: as long as the longest day, so that none is
+    /// cut that ends at the provider's midnight.
     pub const DEFAULT_MAX_STOP: Duration = Duration::from_secs(25 * 3_600);
 
     pub(super) fn new(profile: Profile) -> Self {
@@ -60,12 +60,13 @@ impl AccountBuilder {
 impl<B> AccountBuilder<B> {
     /// Sets a limit of the profile by hand: until an answer tells another, and where none does.
     ///
-    /// Of a limit on requests in progress (`concurrency`) the quota's amount counts, whatever its period
-    /// is: so many are let through whose answers have not ended, and the others wait in line. They are
-    /// those of this account in this process. For a fleet put a
-    /// [`ConcurrencyLayer`](crate::concurrency::ConcurrencyLayer) with slots on a server outside of the
-    /// [`UpstreamLayer`](crate::upstream::UpstreamLayer): what holds a slot while it waits for another
-    /// limit does no harm, but what waits for a slot after it was counted comes later than it was counted.
+    /// Of a limit on requests in progress (`concurrency`) the quota's amount counts, whatever its
+    /// period is: so many are let through whose answers have not ended, and the others wait in
+    /// line. They are those of this account in this process. For a fleet put a
+    /// [`ConcurrencyLayer`](crate::concurrency::ConcurrencyLayer) with slots on a server outside of
+    /// the [`UpstreamLayer`](crate::upstream::UpstreamLayer): what holds a slot while it waits for
+    /// another limit does no harm, but what waits for a slot after it was counted comes later than
+    /// it was counted.
     ///
     /// ```
     /// use tower_quota::{Quota, upstream::{Account, Profile}};
@@ -150,10 +151,11 @@ impl<B> AccountBuilder<B> {
         self
     }
 
-    /// How long a stop may be that an answer tells; 25 hours unless told otherwise. A longer one is cut to
-    /// that, here and for all that share the [board](Self::board): a provider that says by mistake to come
-    /// back in a year stops the fleet for a day, and is asked again then. One that no waiting ends, and what is
-    /// [stopped by hand](Account::halt), is not cut.
+    /// How long a stop may be that an answer tells; 25 hours unless told otherwise. A longer one is
+    /// cut to that, here and for all that share the [board](Self::board): a provider that says by
+    /// mistake to come back in a year stops the fleet for a day, and is asked again then. So is one
+    /// whose cap of a week is used up: one call a day is refused, unless this is a week. One that
+    /// no waiting ends, and what is [stopped by hand](Account::halt), is not cut.
     pub fn max_stop(mut self, max_stop: Duration) -> Self {
         self.settings.max_stop = max_stop;
         self
@@ -172,9 +174,9 @@ impl<B> AccountBuilder<B> {
         self
     }
 
-    /// How many of one [flow](crate::queue::Ask::flow) may wait for a quota, under [`Order::Fair`]; other
-    /// orders do not tell flows apart, and this bounds nothing. Without a bound by default: then a flow may
-    /// fill the line, but gives way to others.
+    /// How many of one [flow](crate::queue::Ask::flow) may wait for a quota, under [`Order::Fair`];
+    /// other orders do not tell flows apart, and this bounds nothing. Without a bound by default:
+    /// then a flow may fill the line, but gives way to others.
     pub fn max_waiters_per_flow(mut self, max_waiters: usize) -> Self {
         self.settings.max_waiters_per_flow = max_waiters;
         self
@@ -192,8 +194,8 @@ impl<B: Backend<Plan>> AccountBuilder<B> {
     ///
     /// # Errors
     ///
-    /// A limit was set that the profile does not have or that does not bind ordinary requests, or it has
-    /// more than a [`Plan`] can hold.
+    /// A limit was set that the profile does not have or that does not bind ordinary requests, or
+    /// it has more than a [`Plan`] can hold.
     pub fn build(self) -> Result<Account<B>, ConfigError> {
         let Settings { profile, jitter, .. } = &self.settings;
         let ByHand { set, set_for, .. } = &self.by_hand;

@@ -19,8 +19,8 @@ pub(super) struct Expected {
 
 impl Expected {
     /// What to reserve: never less than the provider takes at admission. What was learned of other
-    /// calls makes no request larger than the limits ever are (`capacity`), or it would be refused for
-    /// good though it fits, and nothing would be sent any more from which to learn otherwise.
+    /// calls makes no request larger than the limits ever are (`capacity`), or it would be refused
+    /// for good though it fits, and nothing would be sent any more from which to learn otherwise.
     pub(super) fn cost(&self, profile: &Profile, estimate: &Estimate, capacity: Cost) -> Cost {
         let reserved = profile.reserved(estimate);
         if profile.usage().settles == Settles::Reserved {
@@ -38,8 +38,8 @@ impl Expected {
         })
     }
 
-    /// Learns what a call came to, and how far that goes beyond what was reserved. How far is forgotten by
-    /// and by, as other calls do not go so far.
+    /// Learns what a call came to, and how far that goes beyond what was reserved. How far is
+    /// forgotten by and by, as other calls do not go so far.
     pub(super) fn settled(&mut self, reserved: Cost, actual: Cost) {
         self.beyond = by_dimension(self.beyond, |dimension, held| {
             let beyond = actual.get(dimension).saturating_sub(reserved.get(dimension));

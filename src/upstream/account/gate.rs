@@ -47,13 +47,19 @@ struct Pace {
     in_progress: u64,
     /// How many of those there may be, where the provider limits them.
     most: Option<u64>,
-    /// Requests that were let through to the limits and have not begun yet, for as long as that should
+    /// Requests that were let through to the limits and are decided on, for as long as that should
     /// take: else a whole line would be let through where one may go.
     let_through: u32,
     let_through_at: Timestamp,
+    /// Those that were admitted then and have not begun yet.
+    coming: u32,
     /// When the last overload was told that was heard of.
     overload: Timestamp,
 }
+
+/// A request that was admitted: counted until it begins, or is given up.
+#[derive(Debug)]
+pub(super) struct Coming(Arc<Watch>);
 
 /// A request that is under way: counted until its answer is there.
 #[derive(Debug)]
@@ -76,6 +82,7 @@ impl Watch {
             most,
             let_through: 0,
             let_through_at: Timestamp::MIN,
+            coming: 0,
             overload: Timestamp::MIN,
         };
         Self { board, quota, pace: Mutex::new(pace) }
@@ -98,7 +105,7 @@ impl Watch {
             }));
         }
         let pace = *self.pace();
-        let is_full = pace.is_full(pace.coming(self.board.now()));
+        let is_full = pace.is_full(pace.decided_on(self.board.now()).saturating_add(pace.coming));
         is_full.then_some(RetryAfter::After(TRY_AGAIN))
     }
 
@@ -108,17 +115,24 @@ impl Watch {
         if wait.is_none() {
             let now = self.board.now();
             let mut pace = self.pace();
-            pace.let_through = pace.coming(now).saturating_add(1);
+            pace.let_through = pace.decided_on(now).saturating_add(1);
             pace.let_through_at = now;
         }
         wait
+    }
+
+    /// A request that was let through has what it asked for.
+    pub(super) fn comes(self: &Arc<Self>) -> Coming {
+        let mut pace = self.pace();
+        pace.let_through = pace.let_through.saturating_sub(1);
+        pace.coming = pace.coming.saturating_add(1);
+        Coming(Arc::clone(self))
     }
 
     /// Begins a request, unless nothing may be sent by now.
     pub(super) fn begin(self: &Arc<Self>) -> Option<(UnderWay, InProgress)> {
         let is_stopped = self.stop().is_some();
         let mut pace = self.pace();
-        pace.let_through = pace.let_through.saturating_sub(1);
         if is_stopped || pace.is_full(0) {
             return None;
         }
@@ -148,17 +162,26 @@ impl Watch {
         self.pace().window.is_some()
     }
 
-    /// The provider is overloaded: it is tried out again, as if nothing were known of it.
-    pub(super) fn slow_down(&self) {
+    /// It is tried out how much the provider bears, as if nothing were known of it.
+    pub(super) fn try_out(&self) {
         self.pace().try_out();
     }
 
-    /// Slows down if the provider was overloaded since it was last asked, whoever was told.
+    /// The provider is overloaded, as was told here: it is tried out again.
+    pub(super) fn slow_down(&self) {
+        let now = self.board.now();
+        let mut pace = self.pace();
+        pace.overload = now;
+        pace.try_out();
+    }
+
+    /// Slows down if the provider was overloaded since it was last asked, whoever was told. An
+    /// overload that is heard of again, from another instance or from a server, is the same one.
     pub(super) fn heed(&self) {
         let told = [&*self.quota, ALL].into_iter().filter_map(|quota| self.board.overload(quota));
         let Some(told) = told.max() else { return };
         let mut pace = self.pace();
-        if pace.overload < told {
+        if pace.overload.saturating_add(SAME_OVERLOAD) < told {
             pace.overload = told;
             pace.try_out();
         }
@@ -177,9 +200,9 @@ impl Pace {
             || self.most.is_some_and(|most| is_reached(most, self.in_progress))
     }
 
-    /// The requests that were let through and are about to begin. What became of one of some time ago,
+    /// The requests that were let through and are decided on. What became of one of some time ago,
     /// which a limit may have refused, nobody knows.
-    fn coming(&self, now: Timestamp) -> u32 {
+    fn decided_on(&self, now: Timestamp) -> u32 {
         let is_recent = now.saturating_since(self.let_through_at) < COMES;
         if is_recent { self.let_through } else { 0 }
     }
@@ -208,6 +231,13 @@ impl UnderWay {
             let mut pace = watch.pace();
             pace.in_flight = pace.in_flight.saturating_sub(1);
         }
+    }
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        let mut pace = self.0.pace();
+        pace.coming = pace.coming.saturating_sub(1);
     }
 }
 
@@ -268,5 +298,7 @@ impl<B: Backend<Plan>> Backend<Plan> for Gate<B> {
 const TRY_AGAIN: Duration = Duration::from_millis(200);
 /// How long it may take to decide on who was let through, before somebody else is.
 const COMES: Duration = Duration::from_millis(50);
+/// What is told so soon after an overload is that one, by another's clock or of another's request.
+const SAME_OVERLOAD: Duration = Duration::from_secs(2);
 /// So many at a time need not be tried out.
 const ENOUGH: u32 = 64;

@@ -24,8 +24,8 @@ use crate::{
 
 /// What is reserved for a request that may be sent.
 ///
-/// Dropped before the request is [sent](Self::send), it comes back. Dropped without an answer, it counts as
-/// reserved: nobody knows what became of the request.
+/// Dropped before the request is [sent](Self::send), it comes back. Dropped without an answer, it
+/// counts as reserved: nobody knows what became of the request.
 pub(in crate::upstream) struct Hold<B: Backend<Plan>> {
     ledger: Arc<Ledger<B>>,
     charge: Charge,

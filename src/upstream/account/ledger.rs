@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures::future::{Either, select};
-use tokio::time::Instant;
+use tokio::{task::JoinHandle, time::Instant};
 
 use super::{
     expected::Expected,
@@ -72,6 +72,15 @@ pub(super) struct Known {
     pub(super) version: u64,
 }
 
+/// What a request does where there is no room for it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::upstream) enum Line {
+    /// It waits in line, for as long as it may.
+    Joined,
+    /// It is refused at once.
+    Passed,
+}
+
 impl<B: Backend<Plan>> Ledger<B> {
     /// What to reserve for such a request.
     pub(in crate::upstream) fn cost(&self, estimate: &Estimate) -> Cost {
@@ -83,16 +92,23 @@ impl<B: Backend<Plan>> Ledger<B> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped while it waits it gives its place back, or what it is granted; so does a hold that is dropped
-    /// before its request is [sent](Hold::send). Later it counts as reserved.
+    /// Dropped while it waits it gives its place back, or what it is granted; so does a hold that
+    /// is dropped before its request is [sent](Hold::send). Later it counts as reserved.
     pub(in crate::upstream) async fn admit(
         self: &Arc<Self>,
         estimate: Estimate,
         ask: Ask,
         since: Instant,
+        line: Line,
     ) -> Result<Hold<B>, Rejection> {
         let max_wait = lock(&self.known).max_wait;
         let ask = ask.with_deadline(since, max_wait);
+        // Who is not to wait for room has its time for a turn all the same.
+        let latest = ask.its_deadline();
+        let ask = match line {
+            Line::Joined => ask,
+            Line::Passed => ask.max_wait(Duration::ZERO),
+        };
         self.board.current().await;
         let mut changes = self.board.changes();
         loop {
@@ -107,15 +123,13 @@ impl<B: Backend<Plan>> Ledger<B> {
             let admitted = admitted.map_err(|error| self.refused(error))?;
             self.note(&admitted);
             let taken = Taken::new(self, admitted.charge);
-            let turn = self.turn(&admitted, ask.its_deadline()).await;
-            if let Some(begun) = self.watch.begin() {
-                taken.keep();
+            let turn = self.turn(&admitted, latest).await;
+            // If not, a stop came while it was decided on.
+            if let Some(begun) = taken.begin().await {
                 let ticket = lock(&self.standing).send(self.board.now(), admitted.charge.cost);
                 self.observer.reserved(admitted.charge.cost, admitted.waited + turn);
                 return Ok(Hold::new(Arc::clone(self), admitted, estimate, ticket, begun));
             }
-            // A stop came while it was decided on.
-            drop(taken);
         }
     }
 
@@ -149,26 +163,30 @@ impl<B: Backend<Plan>> Ledger<B> {
         self.observer.settled(actual);
         self.allow_for(charge.cost, actual);
         if actual != charge.cost {
-            self.correct(charge, actual);
+            drop(self.correct(charge, actual));
         }
     }
 
     /// What was reserved is not used: its request was never sent.
     pub(super) fn withdraw(self: Arc<Self>, charge: Charge) {
         self.observer.settled(Cost::ZERO);
-        self.correct(charge, Cost::ZERO);
+        drop(self.correct(charge, Cost::ZERO));
     }
 
-    pub(super) fn correct(self: Arc<Self>, charge: Charge, actual: Cost) {
+    /// Corrects what was taken to what it came to. It is done whether what is returned is waited
+    /// for or not; `None`: it is done.
+    pub(super) fn correct(self: Arc<Self>, charge: Charge, actual: Cost) -> Option<JoinHandle<()>> {
         match self.limiter().settle(&self.key, &charge, actual).try_into_ready() {
-            Ok(_) => self.queue.rouse(&self.key),
+            Ok(_) => {
+                self.queue.rouse(&self.key);
+                None
+            }
             Err(settling) => {
-                if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-                    runtime.spawn(async move {
-                        drop(settling.await);
-                        self.queue.rouse(&self.key);
-                    });
-                }
+                let runtime = tokio::runtime::Handle::try_current().ok()?;
+                Some(runtime.spawn(async move {
+                    drop(settling.await);
+                    self.queue.rouse(&self.key);
+                }))
             }
         }
     }
@@ -188,8 +206,8 @@ impl<B: Backend<Plan>> Ledger<B> {
     }
 
     /// The most that the limits ever have. What is left for others' answers makes no request too large that
-    /// fits otherwise: it gives way, from the first such request on. One that fits in no case changes
-    /// nothing.
+    /// fits otherwise: it gives way, from the first such request on. One that fits in no case
+    /// changes nothing.
     fn capacity_for(&self, reserved: Cost) -> Cost {
         let mut known = lock(&self.known);
         let capacity = known.rules.plan.capacity();
@@ -255,7 +273,8 @@ impl<B: Backend<Plan>> Ledger<B> {
     fn renew(&self, known: &mut Known) -> bool {
         let Ok(rules) = Rules::new(&self.terms(known)) else { return false };
         self.watch.allow(rules.most);
-        if rules.plan != known.rules.plan {
+        // How many may be in progress is in no plan.
+        if (&rules.plan, rules.most) != (&known.rules.plan, known.rules.most) {
             for (name, limit) in rules.changes(&known.rules) {
                 // What a provider calls its own has no end.
                 let is_own = self.profile.limits().any(|(own, ..)| own == name);
@@ -266,7 +285,7 @@ impl<B: Backend<Plan>> Ledger<B> {
             match (known.rules.is_unknown(), rules.is_unknown()) {
                 (true, false) => self.watch.trust(),
                 // As little is known as of a new account.
-                (false, true) => self.watch.slow_down(),
+                (false, true) => self.watch.try_out(),
                 _ => {}
             }
             known.rules = Arc::new(rules);

@@ -66,8 +66,8 @@ impl Rules {
     /// The plan by what was set and what was told.
     ///
     /// A limit of the profile has its place whether it is known or not, so that what was used of it
-    /// stays used when it is told. What a provider calls its own limits stands behind them, in the places
-    /// that it had before: what was said of a place then is so now.
+    /// stays used when it is told. What a provider calls its own limits stands behind them, in the
+    /// places that it had before: what was said of a place then is so now.
     ///
     /// # Errors
     ///
@@ -169,9 +169,9 @@ impl Rules {
         Denial::new(denial.retry_after, snapshot, violated, Policies::new(policies.collect()))
     }
 
-    /// How much more of the limit at a place is counted as left here than the provider says there is, if
-    /// it is more. `snapshot` is the standing of the limit that was nearest to refusing when the request
-    /// was counted; of the others there was at least as large a part left.
+    /// How much more of the limit at a place is counted as left here than the provider says there
+    /// is, if it is more. `snapshot` is the standing of the limit that was nearest to refusing when
+    /// the request was counted; of the others there was at least as large a part left.
     pub(super) fn excess(&self, snapshot: &Snapshot, place: usize, remaining: u64) -> Option<u64> {
         let counted = if snapshot.policy == place {
             snapshot.remaining
@@ -194,8 +194,8 @@ impl Rules {
 struct Slack {
     /// By how much sooner or later than others a request may reach it.
     jitter: Duration,
-    /// What an answer may have beyond what was reserved for it: the provider counts it when it is there,
-    /// which is known here when it has come.
+    /// What an answer may have beyond what was reserved for it: the provider counts it when it is
+    /// there, which is known here when it has come.
     beyond: u64,
     /// What there has to be room for all the same.
     largest: u64,
@@ -215,14 +215,14 @@ fn rule(shape: &LimitShape, limit: u64, window: Duration, slack: Slack) -> Rule 
     windowed(limit, window, slack.jitter)
 }
 
-/// A bucket like the provider's, less the slack, which is missing once: what comes back is the same. One
-/// that holds less than two requests is spaced by the lateness instead.
+/// A bucket like the provider's, less the slack, which is missing once: what comes back is the
+/// same. One that holds less than two requests is spaced by the lateness instead.
 fn refilling(limit: u64, window: Duration, slack: Slack) -> Rule {
     let Slack { jitter, beyond, largest } = slack;
     let late = u128::from(limit) * jitter.as_nanos() / window.as_nanos().max(1) + 1;
     let late = u64::try_from(late).unwrap_or(u64::MAX);
-    // A small bucket has no room for a large answer: then it is better owed. What is next to nothing
-    // is no reason for another rule.
+    // A small bucket has no room for a large answer: then it is better owed. What is next to
+    // nothing is no reason for another rule.
     let step = (limit / NEXT_TO_NOTHING).max(1);
     let beyond = beyond.min(limit / MOST_BEYOND) / step * step;
     match limit.checked_sub(late) {
@@ -237,9 +237,9 @@ fn refilling(limit: u64, window: Duration, slack: Slack) -> Rule {
     }
 }
 
-/// Never more than the limit in any window, wherever the provider's begin. It is the same algorithm for
-/// every limit, as one leaves no state to another: a limit that rises, or that instances know otherwise
-/// for a while, would forget what was used.
+/// Never more than the limit in any window, wherever the provider's begin. It is the same algorithm
+/// for every limit, as one leaves no state to another: a limit that rises, or that instances know
+/// otherwise for a while, would forget what was used.
 fn windowed(limit: u64, window: Duration, jitter: Duration) -> Rule {
     let window = SlidingWindow::new(quota(limit, window.saturating_add(jitter)));
     window.segments(SlidingWindow::MAX_SEGMENTS).unwrap_or(window).into()
@@ -250,9 +250,10 @@ fn quota(limit: u64, window: Duration) -> Quota {
     Quota::new(limit.min(Quota::MAX_LIMIT), window).unwrap_or(Quota::CLOSED)
 }
 
-/// A limit that nobody knows yet here: so much that it never binds. Others may know it: what is used of a
-/// window counts with theirs. A bucket without a rate would let what they have used drain at once, and
-/// what is used of a day without a limit may be their debt for many, so these have names of their own.
+/// A limit that nobody knows yet here: so much that it never binds. Others may know it: what is
+/// used of a window counts with theirs. A bucket without a rate would let what they have used drain
+/// at once, and what is used of a day without a limit may be their debt for many, so these have
+/// names of their own.
 fn unknown(shape: &LimitShape, window: Option<Duration>, jitter: Duration) -> (PolicyName, Rule) {
     match window {
         Some(window) if !shape.refills && shape.midnight.is_none() => {
@@ -266,8 +267,9 @@ fn unbounded() -> Rule {
     TokenBucket::new(Quota::per_second(1_000_000_000)).into()
 }
 
-/// The name as a policy's: what a provider calls its own need not be one. It depends on nothing else, as
-/// all instances know by it what was used. Of two names that are spelled alike, a hash tells which it is.
+/// The name as a policy's: what a provider calls its own need not be one. It depends on nothing
+/// else, as all instances know by it what was used. Of two names that are spelled alike, a hash
+/// tells which it is.
 fn policy_name(name: &str) -> PolicyName {
     PolicyName::new(name).unwrap_or_else(|_| {
         let spelled = name.chars().take(MAX_SPELLED).map(|letter| match letter {

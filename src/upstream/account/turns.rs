@@ -1,15 +1,18 @@
 //! The turns that the requests of a fleet take while little of a limit is left.
 //!
-//! Should a provider refuse though there was room by all that was known, those are refused as well that are on
-//! their way to it then. So where that is likeliest, no two go close together: what is refused beside the first
-//! is no more than goes in the time that a refusal takes to be known. The line of the turns is kept where
-//! the quota is, and so is one for all who share it.
+//! Should a provider refuse though there was room by all that was known, those are refused as well
+//! that are on their way to it then. So where that is likeliest, no two go close together: what is
+//! refused beside the first is no more than goes in the time that a refusal takes to be known. The
+//! line of the turns is kept where the quota is, and so is one for all who share it.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
-use super::ledger::{Ledger, lock};
+use super::{
+    gate::{Coming, Gate, InProgress, UnderWay},
+    ledger::{Ledger, lock},
+};
 use crate::{
     algorithm::{LeakyBucket, Plan},
     backend::Backend,
@@ -26,37 +29,56 @@ use crate::{
 pub(super) struct Taken<'l, B: Backend<Plan>> {
     ledger: &'l Arc<Ledger<B>>,
     charge: Option<Charge>,
+    coming: Option<Coming>,
+}
+
+/// How requests go that go in turns.
+struct Turns {
+    apart: Duration,
+    /// The longest that one may be held up after it was counted.
+    longest: Option<Duration>,
 }
 
 impl<'l, B: Backend<Plan>> Taken<'l, B> {
-    pub(super) const fn new(ledger: &'l Arc<Ledger<B>>, charge: Charge) -> Self {
-        Self { ledger, charge: Some(charge) }
+    pub(super) fn new(ledger: &'l Arc<Ledger<B>>, charge: Charge) -> Self {
+        Self { ledger, charge: Some(charge), coming: Some(ledger.watch.comes()) }
     }
 
-    /// The request goes.
-    pub(super) fn keep(mut self) {
-        self.charge = None;
+    /// The request goes. If nothing may be sent by now, what was taken is given back.
+    pub(super) async fn begin(mut self) -> Option<(UnderWay, InProgress)> {
+        drop(self.coming.take());
+        let begun = self.ledger.watch.begin();
+        let charge = self.charge.take().filter(|_| begun.is_none());
+        if let Some(back) =
+            charge.and_then(|charge| Arc::clone(self.ledger).correct(charge, Cost::ZERO))
+        {
+            // Else the request would find that missing which it took itself.
+            drop(back.await);
+        }
+        begun
     }
 }
 
 impl<B: Backend<Plan>> Drop for Taken<'_, B> {
     fn drop(&mut self) {
         if let Some(charge) = self.charge.take() {
-            Arc::clone(self.ledger).correct(charge, Cost::ZERO);
+            drop(Arc::clone(self.ledger).correct(charge, Cost::ZERO));
         }
     }
 }
 
 impl<B: Backend<Plan>> Ledger<B> {
-    /// Waits for the turn of a request that was admitted, where such go in turns now, and says for how long.
-    /// Nobody is refused for it, nor held up beyond `latest`: who has no time left for a turn goes at once.
+    /// Waits for the turn of a request that was admitted, where such go in turns now, and says for
+    /// how long. Nobody is refused for it, nor held up beyond `latest`: who has no time left for a
+    /// turn goes at once.
     pub(super) async fn turn(&self, admitted: &Admitted, latest: Option<Instant>) -> Duration {
-        let Some(plan) = self.apart(admitted).and_then(|apart| turns(apart, latest)) else {
+        let Some(plan) = self.turns(admitted).and_then(|turns| turns.plan(latest)) else {
             return Duration::ZERO;
         };
         let key = Key::join([&self.key, &Key::from("turns")]);
-        let decision = self.limiter().backend().decide(&plan, &key, &Demand::exactly(Cost::ONE));
-        match decision.await {
+        // A turn is nothing that is sent: the request was let through already.
+        let Gate { backend, .. } = self.limiter().backend();
+        match backend.decide(&plan, &key, &Demand::exactly(Cost::ONE)).await {
             Ok(Decision::Allow { charge: Charge { delay, .. }, .. }) if !delay.is_zero() => {
                 sleep(delay).await;
                 delay
@@ -65,10 +87,10 @@ impl<B: Backend<Plan>> Ledger<B> {
         }
     }
 
-    /// How far apart requests go while little is left of the limit that is nearest to refusing: at twice the
-    /// rate at which there is room for such calls, so that all is used, and no further than a refusal
-    /// takes to come.
-    fn apart(&self, Admitted { snapshot, charge, .. }: &Admitted) -> Option<Duration> {
+    /// How far apart requests go while little is left of the limit that is nearest to refusing: at
+    /// twice the rate at which there is room for such calls, so that all is used, and no further
+    /// than a refusal takes to come.
+    fn turns(&self, Admitted { snapshot, charge, .. }: &Admitted) -> Option<Turns> {
         if snapshot.limit / LITTLE < snapshot.remaining {
             return None;
         }
@@ -81,24 +103,32 @@ impl<B: Backend<Plan>> Ledger<B> {
         }
         let nanos = placed.window.as_nanos() * u128::from(usual) / u128::from(limit) / 2;
         let apart = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        // What was counted leaves a window here when it did so in time at the provider, and jitter
+        // is all that is allowed for. A bucket has what comes back meanwhile.
+        let longest = (!placed.refills).then_some(self.jitter);
         // A shorter one would only cost what timers cost: an answer takes as long.
-        (LEAST_APART <= apart).then_some(apart.min(MOST_APART))
+        let turns = Turns { apart: apart.min(MOST_APART), longest };
+        (LEAST_APART <= apart).then_some(turns)
     }
 }
 
-/// A plan that lets one request go after the other, so far apart, if its turn comes in time.
-fn turns(apart: Duration, latest: Option<Instant>) -> Option<Plan> {
-    let bucket = LeakyBucket::new(Quota::new(1, apart).ok()?).depth(MOST_TURNS);
-    let bucket = match latest {
-        Some(latest) => bucket.max_wait(latest.saturating_duration_since(timer_now())),
-        None => bucket,
-    };
-    Plan::new().limit(PolicyName::from_static("turns"), bucket).build().ok()
+impl Turns {
+    /// A plan that lets one request go after the other, if its turn comes in time.
+    fn plan(&self, latest: Option<Instant>) -> Option<Plan> {
+        let bucket = LeakyBucket::new(Quota::new(1, self.apart).ok()?).depth(MOST_TURNS);
+        let left = latest.map(|latest| latest.saturating_duration_since(timer_now()));
+        let bucket = match left.into_iter().chain(self.longest).min() {
+            Some(longest) => bucket.max_wait(longest),
+            None => bucket,
+        };
+        Plan::new().limit(PolicyName::from_static("turns"), bucket).build().ok()
+    }
 }
 
 /// A part of a limit that is little.
 const LITTLE: u64 = 10;
-/// More than so many calls are not few, however small a part they are: they would be held up for long.
+/// More than so many calls are not few, however small a part they are: they would be held up for
+/// long.
 const FEW: u64 = 32;
 /// Nobody is held up for the sake of a shorter time,
 const LEAST_APART: Duration = Duration::from_millis(10);

@@ -37,8 +37,8 @@ pub struct KnownLimit {
     pub limit: u64,
     /// Its window; `None` if nobody has told it.
     pub window: Option<Duration>,
-    /// How it is known. [`Inferred`](Source::Inferred): by a refusal that what answers tell does not
-    /// explain.
+    /// How it is known. [`Inferred`](Source::Inferred): by a refusal that what answers tell does
+    /// not explain.
     pub source: Source,
     /// What answers tell instead, where it was inferred. If they go on with that, they are believed
     /// again after ten minutes.
@@ -128,5 +128,6 @@ impl Notice {
 
 /// Two ends of stops that are no further apart are the same.
 const SAME: Duration = Duration::from_millis(20);
-/// How long after its end an overload is a reason to begin slowly, for who has sent nothing meanwhile.
+/// How long after its end an overload is a reason to begin slowly, for who has sent nothing
+/// meanwhile.
 const RECENT: Duration = Duration::from_secs(60);

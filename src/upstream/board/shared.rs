@@ -31,15 +31,15 @@ impl Board {
     /// A board that all instances share which give it this name on this server. Give it the name of
     /// the account.
     ///
-    /// What is posted counts here at once, and a moment later everywhere: a message says that there is
-    /// something new. Without messages (from a [`Source`] that cannot [listen](Source::listen)) it is
-    /// read four times a second. While the server is away, what is known stays known, and what is
-    /// posted is kept and posted again when it is back.
+    /// What is posted counts here at once, and a moment later everywhere: a message says that there
+    /// is something new. Without messages (from a [`Source`] that cannot [listen](Source::listen))
+    /// it is read four times a second. While the server is away, what is known stays known, and
+    /// what is posted is kept and posted again when it is back.
     ///
     /// The instances' clocks need not agree. Nothing secret is in it. The key is `tq:`, the name and
     /// `:board`, and so is the channel: an ACL has to allow both, and beside what
-    /// [decisions](crate::guide::redis) need `+hget +hset +hdel +hkeys +hgetall +pttl +pexpire +publish
-    /// +subscribe`.
+    /// [decisions](crate::guide::redis) need `+hget +hset +hdel +hkeys +hgetall +pttl +pexpire
+    /// +publish +subscribe`.
     ///
     /// ```no_run
     /// # fn board() -> Result<tower_quota::upstream::Board, Box<dyn std::error::Error>> {
@@ -52,7 +52,8 @@ impl Board {
     ///
     /// # Its task
     ///
-    /// It lives in the Tokio runtime of the first request, and ends with the last clone of the board.
+    /// It lives in the Tokio runtime of the first request, and ends with the last clone of the
+    /// board.
     pub fn shared<S: Source>(source: S, name: PolicyName) -> Self {
         let clock = TimerClock::new();
         let (sender, posts) = mpsc::unbounded_channel();

@@ -7,8 +7,8 @@ use crate::upstream::observation::Source;
 
 /// All that was told of the limits of a quota, of each thing the last time.
 ///
-/// Two of them are one by what is in either: of what both have, the later. So it is the same in whatever
-/// order it came, however often, and through whomever. Which limit holds follows from it.
+/// Two of them are one by what is in either: of what both have, the later. So it is the same in
+/// whatever order it came, however often, and through whomever. Which limit holds follows from it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Testimony(Arc<Vec<KnownLimit>>);
 
@@ -47,7 +47,8 @@ fn is_later(one: &KnownLimit, other: &KnownLimit) -> bool {
     (one.told, &*one.by) > (other.told, &*other.by)
 }
 
-/// Forgets the oldest of what was told of a name that has too much, and names of which there are too many.
+/// Forgets the oldest of what was told of a name that has too much, and names of which there are
+/// too many.
 fn bound(all: &mut Vec<KnownLimit>) {
     let longest = all.chunk_by(|one, other| one.name == other.name).find(|of| of.len() > MAX_TOLD);
     if let Some(oldest) = longest.and_then(|of| of.iter().min_by_key(|told| told.told)).cloned() {
@@ -61,12 +62,12 @@ fn bound(all: &mut Vec<KnownLimit>) {
 
 /// The limit that follows from what was told of one name.
 ///
-/// - What was told [by hand](Source::Configured) is known, and since when: what was told before it says
-///   nothing.
-/// - What was [inferred](Source::Inferred) speaks against what answers told then: if they go on with that,
-///   they are believed again after ten minutes, or once they have told something else.
-/// - Whether an answer tells what was so when its request came or when it went, nobody knows: of those
-///   that were told with the last, or almost, the lowest holds.
+/// - What was told [by hand](Source::Configured) is known, and since when: what was told before it
+///   says nothing.
+/// - What was [inferred](Source::Inferred) speaks against what answers told then: if they go on
+///   with that, they are believed again after ten minutes, or once they have told something else.
+/// - Whether an answer tells what was so when its request came or when it went, nobody knows: of
+///   those that were told with the last, or almost, the lowest holds.
 fn holding(all: &[KnownLimit]) -> Option<KnownLimit> {
     let latest = |source: Source| {
         let of_it = all.iter().filter(move |told| told.source == source);
@@ -109,8 +110,8 @@ const DOUBT: Duration = Duration::from_secs(2);
 /// How long what was inferred goes before what answers go on to tell: who refused once for another
 /// reason is not held to it for ever.
 const BELIEVED: Duration = Duration::from_secs(600);
-/// The limits that are known of one quota: a provider may name its own. Which are kept depends on their names
-/// alone, as whoever hears of them in another order has to keep the same.
+/// The limits that are known of one quota: a provider may name its own. Which are kept depends on
+/// their names alone, as whoever hears of them in another order has to keep the same.
 const MAX_LIMITS: usize = 32;
 /// What is kept of one limit. What is older says nothing of what holds.
 const MAX_TOLD: usize = 16;

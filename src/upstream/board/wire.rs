@@ -98,7 +98,8 @@ impl Pending {
     }
 }
 
-/// What a server has, its time being `then` where it is `now` here. What cannot be read is passed over.
+/// What a server has, its time being `then` where it is `now` here. What cannot be read is passed
+/// over.
 pub(super) fn read(fields: &[Vec<u8>], then: i64, now: Timestamp) -> Vec<Post> {
     let values = fields.iter().skip(1).step_by(2);
     values.filter_map(|value| read_one(value, then, now)).collect()
@@ -161,8 +162,9 @@ fn field(post: &Post) -> String {
     }
 }
 
-/// A field for all that makes two limits one but for when they were told: of one field the later stays, and
-/// what holds follows from all of them. Whatever is in the names, two of them are two fields.
+/// A field for all that makes two limits one but for when they were told: of one field the later
+/// stays, and what holds follows from all of them. Whatever is in the names, two of them are two
+/// fields.
 fn limit_field(quota: &str, limit: &KnownLimit) -> String {
     let KnownLimit { name, dimension, limit, window, source, instead_of, .. } = limit;
     let number =

@@ -24,13 +24,15 @@ impl Health {
         self.state().rests_until.is_some_and(|until| now < until)
     }
 
-    /// A request is sent to it. If it failed before, this one tries it for all, and others wait for what
-    /// comes of that.
-    pub(super) fn asked(&self, now: Instant) {
+    /// Whether it takes a request now. If it failed before, and has rested, that one tries it for
+    /// all: it rests for the others until it is known what comes of that.
+    pub(super) fn takes(&self, now: Instant) -> bool {
         let mut state = self.state();
-        if state.failures > 0 {
+        let is_resting = state.rests_until.is_some_and(|until| now < until);
+        if !is_resting && state.failures > 0 {
             state.rests_until = Some(now + rest_after(state.failures));
         }
+        !is_resting
     }
 
     /// What was sent then failed.

@@ -125,8 +125,8 @@ pub(in crate::upstream) struct RuleShape {
     pub(in crate::upstream) limit: Option<String>,
 }
 
-/// Where an answer that began well has an error. It is read like the body of an answer with the status
-/// that it stands for.
+/// Where an answer that began well has an error. It is read like the body of an answer with the
+/// status that it stands for.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub(in crate::upstream) struct InsideShape {

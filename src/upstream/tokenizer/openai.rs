@@ -3,10 +3,11 @@ use std::fmt;
 use super::Tokenizer;
 
 /// Counts tokens as the models of OpenAI do: with the vocabulary `o200k_base` from GPT-4o on, with
-/// `cl100k_base` before it and for embeddings. Both are in the program; nothing is loaded from anywhere.
+/// `cl100k_base` before it and for embeddings. Both are in the program; nothing is loaded from
+/// anywhere.
 ///
-/// It knows a model by the beginning of its name, behind `ft:` or a provider's name and a slash too. Of
-/// other models the characters are counted.
+/// It knows a model by the beginning of its name, behind `ft:` or a provider's name and a slash
+/// too. Of other models the characters are counted.
 ///
 /// # Cost
 ///
@@ -23,9 +24,10 @@ use super::Tokenizer;
 ///
 /// # Right and wrong
 ///
-/// It says what a request will use, and so what is paid for. Whether that is what the provider takes
-/// from a *limit* when the request comes is another question: OpenAI was seen to take a quarter of the
-/// characters, and the profile `openai` does without a tokenizer what is right there.
+/// It says what a request will use, and so what is paid for. Whether that is what the provider
+/// takes from a *limit* when the request comes is another question: OpenAI was seen to take a
+/// quarter of the characters, and the profile `openai` does without a tokenizer what is right
+/// there.
 #[derive(Clone, Copy)]
 pub struct OpenAiTokenizer {
     o200k: &'static bpe_openai::Tokenizer,
@@ -33,8 +35,8 @@ pub struct OpenAiTokenizer {
 }
 
 impl OpenAiTokenizer {
-    /// Unpacks the vocabularies if that has not been done: a good tenth of a second once, so that no
-    /// request waits for it. Make it when the program starts.
+    /// Unpacks the vocabularies if that has not been done: a good tenth of a second once, so that
+    /// no request waits for it. Make it when the program starts.
     pub fn new() -> Self {
         Self { o200k: bpe_openai::o200k_base(), cl100k: bpe_openai::cl100k_base() }
     }

@@ -48,8 +48,9 @@ async fn a_limit_that_rises_by_what_answers_tell_is_used_by_the_whole_fleet_with
     }
 }
 
-/// Nothing was set: the first answers tell what there is, and what is left of it but for what comes back in a
-/// trip. Where all of it is used, that much may be refused until a refusal tells it to the token.
+/// Nothing was set: the first answers tell what there is, and what is left of it but for what comes
+/// back in a trip. Where all of it is used, that much may be refused until a refusal tells it to
+/// the token.
 #[tokio::test(start_paused = true)]
 async fn a_limit_that_nobody_has_set_is_learned_and_used() {
     for (seed, spread) in [(3, Spread::Even), (4, Spread::Skewed)] {

@@ -20,8 +20,8 @@ const RATE: u64 = 12;
 const FAILS: Duration = Duration::from_secs(20);
 const TIME: Duration = Duration::from_secs(60);
 
-/// One instance is told, and each has a line by the end of the stop: were only that one slow, the lines of
-/// the others would come down at once on a provider that is hardly well again.
+/// One instance is told, and each has a line by the end of the stop: were only that one slow, the
+/// lines of the others would come down at once on a provider that is hardly well again.
 #[tokio::test(start_paused = true)]
 async fn after_an_overload_that_one_instance_is_told_each_begins_with_one_call() {
     for seed in 1..=2 {

@@ -66,7 +66,7 @@ fn keys_that_meet_under_the_seed_of_one_store_do_not_under_that_of_another() {
     keys.iter().for_each(|key| take(&other, key));
     let (known, unknown) = (longest_search(&one), longest_search(&other));
     assert!(known > 200, "they do meet where the seed is known: {known}");
-    assert!(unknown < 100, "and a neighbor's seed does not help: {unknown}");
+    assert!(unknown < 120, "and a neighbor's seed does not help: {unknown}");
 }
 
 #[test]
@@ -111,4 +111,17 @@ fn what_is_shown_of_a_key_is_always_the_same_and_not_its_hash() {
     let other = table_of(keys, 1_000);
     let others = other.busiest(&bucket(), Stopped.now(), 100);
     assert!(others.iter().all(|usage| !shown().contains(&usage.id)), "another store's numbers");
+}
+
+#[test]
+fn the_order_in_which_keys_of_equal_use_are_shown_tells_nothing_of_where_they_are_kept() {
+    // In one shard, and in several.
+    for capacity in [1_000, 40_000] {
+        let table = table_of((0..500_u64).map(Key::from), capacity);
+        for count in [500, 20] {
+            let busiest = table.busiest(&bucket(), Stopped.now(), count);
+            assert_eq!(busiest.len(), count);
+            assert!(busiest.is_sorted_by_key(|usage| usage.id), "it is the order of the numbers");
+        }
+    }
 }

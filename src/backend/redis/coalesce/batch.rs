@@ -1,6 +1,7 @@
 //! Those who wait for one batch, and what they are told.
 //!
-//! What a batch needs is allocated once for all who are in it, and they are told and woken in one go.
+//! What a batch needs is allocated once for all who are in it, and they are told and woken in one
+//! go.
 
 use std::{
     mem,
@@ -52,7 +53,8 @@ impl<R> Batch<R> {
         Ticket { waiters: Arc::clone(&self.waiters), place, is_used: false }
     }
 
-    /// Leaves those of `jobs`, which are in the order of the places, to whom nobody listens any more.
+    /// Leaves those of `jobs`, which are in the order of the places, to whom nobody listens any
+    /// more.
     pub(super) fn leave_with<J>(&self, jobs: &mut Vec<J>) {
         let mut waiters = self.waiters.lock();
         if !waiters.iter().any(|waiter| matches!(waiter, Waiter::Gone)) {

@@ -118,8 +118,8 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime")
 }
 
-/// The task of the lane is dropped while its thread panics, and is none that broke down: it once took
-/// itself for one, and began anew in the runtime that was ending until the stack was used up.
+/// The task of the lane is dropped while its thread panics, and is none that broke down: it once
+/// took itself for one, and began anew in the runtime that was ending until the stack was used up.
 #[test]
 fn jobs_end_with_a_runtime_that_a_panic_ends() {
     let coalescer = coalescer(10, 1);

@@ -8,8 +8,8 @@
 -- time, and what is done instead of what the job says, and how many times (nil: as it says). It
 -- returns how many were granted (-1: it refuses), the state that it decided on ('' for a correction: what
 -- comes behind it in a batch is read at once behind its count), and where it has changed the new state and
--- the instant from which that is as good as none. Where a bucket refuses it is that instant for the state as
--- it is.
+-- the instant from which that is as good as none. Where a bucket refuses by a
+-- state of another limit it is that instant for the state as it is.
 --
 -- What is to be done is to take (0), to take as much as there is (1), to look (2), to settle a
 -- charge (3); to look at how much could be taken (4), to take all that the limit holds (5), and to

@@ -81,8 +81,8 @@ local function meter(state, job, from, now, as, as_count)
     end
   end
   if not parts then
-    -- A refusal changes nothing, but what is in use may drain more slowly than when it was written.
-    if result >= 0 or op == PEEK or op == COUNT then return result, before end
+    -- A refusal changes nothing, but what was written by another limit may drain more slowly by this one.
+    if result >= 0 or op == PEEK or op == COUNT or its_unit == unit then return result, before end
     return result, before, nil, (standing + math.ceil(used / drain)) * tick
   end
   local idle = (instant + math.ceil(parts / drain)) * tick

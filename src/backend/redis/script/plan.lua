@@ -79,7 +79,13 @@ local function plan(state, job, from, now, as, as_count)
   end
   if is_refused then count = -1 end
   local before = table.concat(seen)
-  if not changed then return count, before, nil, latest > 0 and latest or nil end
+  if not changed then
+    if latest == 0 then return count, before end
+    -- The key must outlive all of its parts.
+    for limit = 1, limits do latest = math.max(latest, idles[limit]) end
+    for _, its in pairs(kept) do latest = math.max(latest, its[2]) end
+    return count, before, nil, latest
+  end
 
   local written, idle = {}, 0
   local function write_part(kind, its_idle, name, part)

@@ -35,9 +35,9 @@ local function carry_out(decide, key, job, from, began, as)
     local rest = math.max(0, math.min(9007199254740991, idle - now))
     redis.call('SET', key, new, 'PX', math.ceil(rest / 1000) + margin)
   elseif idle and state then
-    -- The limit has fallen since the state was written: the key must not go before it is as good as none.
-    local rest = math.ceil(math.max(0, math.min(9007199254740991, idle - now)) / 1000)
-    if redis.call('PTTL', key) < rest then redis.call('PEXPIRE', key, rest + margin) end
+    -- Another limit wrote the state, of which this one has more to come back: the key must not go before.
+    local rest = math.max(0, math.min(9007199254740991, idle - now))
+    redis.call('SET', key, state, 'PX', math.ceil(rest / 1000) + margin)
   end
   return count, before
 end

@@ -53,13 +53,14 @@ impl Cluster {
         Self::of(nodes, addresses, |builder| builder)
     }
 
-    /// The same with certificates of an authority of your own, or one that a client shows. Nodes tell
-    /// their addresses as numbers unless their settings have a name for them: where certificates are for
-    /// names, `addresses` leads from one to the other. It may be empty.
+    /// The same with certificates of an authority of your own, or one that a client shows. Nodes
+    /// tell their addresses as numbers unless their settings have a name for them: where
+    /// certificates are for names, `addresses` leads from one to the other. It may be empty.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open), if a URL is not one of `rediss://`, and if the certificates are malformed.
+    /// As [`open`](Self::open), if a URL is not one of `rediss://`, and if the certificates are
+    /// malformed.
     #[cfg(feature = "redis-tls")]
     pub fn encrypted<T: IntoConnectionInfo>(
         urls: impl IntoIterator<Item = T>,

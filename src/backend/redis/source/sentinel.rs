@@ -29,10 +29,10 @@ pub struct Sentinel {
 impl Sentinel {
     /// The primary that the sentinels at `urls` know by the name `service`.
     ///
-    /// User, password and database of the *server* are those of `server`. A URL's user and password are
-    /// for its sentinel, and the same in all of them. If the sentinels are encrypted (`rediss://`, with the
-    /// feature `redis-tls`), so is the primary: then they have to name its encrypted port, which they do
-    /// with `tls-replication yes`.
+    /// User, password and database of the *server* are those of `server`. A URL's user and password
+    /// are for its sentinel, and the same in all of them. If the sentinels are encrypted
+    /// (`rediss://`, with the feature `redis-tls`), so is the primary: then they have to name its
+    /// encrypted port, which they do with `tls-replication yes`.
     ///
     /// ```
     /// use redis::RedisConnectionInfo;
@@ -61,9 +61,9 @@ impl Sentinel {
         sentinels.leading_to(service, server, encrypted, |builder| builder)
     }
 
-    /// The same where the primary is encrypted, whether its sentinels are or not, by the certificates of an
-    /// authority of your own, or with one that a client shows. They are for the sentinels too, if those are
-    /// encrypted.
+    /// The same where the primary is encrypted, whether its sentinels are or not, by the
+    /// certificates of an authority of your own, or with one that a client shows. They are for the
+    /// sentinels too, if those are encrypted.
     ///
     /// # Errors
     ///

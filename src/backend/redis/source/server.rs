@@ -14,8 +14,8 @@ use super::{
 
 /// One server, by one connection that all calls share.
 ///
-/// It is opened by the first call and again when it was lost, by one caller for all. If it cannot be opened
-/// the first time, an event at `ERROR` says so once, with the address; call
+/// It is opened by the first call and again when it was lost, by one caller for all. If it cannot
+/// be opened the first time, an event at `ERROR` says so once, with the address; call
 /// [`Redis::check`](crate::backend::redis::Redis::check) at the start, and it does so then.
 ///
 /// ```
@@ -34,8 +34,8 @@ pub struct Server {
 
 impl Server {
     /// The server at `url`: `redis://` or, with the feature `redis-tls`, `rediss://`. Nothing is
-    /// sent yet. An encrypted connection is made by the process's `rustls` provider; if it has none,
-    /// ring becomes it.
+    /// sent yet. An encrypted connection is made by the process's `rustls` provider; if it has
+    /// none, ring becomes it.
     ///
     /// # Errors
     ///

@@ -77,9 +77,9 @@ impl<B: Backend<Plan>> Ledger<B> {
         }
     }
 
-    /// Takes in what an error inside of an answer says. It is no news of what was sent before it, and comes
-    /// at any time after the request: what it tells is left is as of now, and nothing follows from what
-    /// was counted when the request was admitted.
+    /// Takes in what an error inside of an answer says. It is no news of what was sent before it,
+    /// and comes at any time after the request: what it tells is left is as of now, and nothing
+    /// follows from what was counted when the request was admitted.
     pub(in super::super) fn observe_inside(&self, observation: &Observation) {
         let told = self.told(None, observation);
         if let Some(stop) = &observation.stop {
@@ -137,9 +137,9 @@ impl<B: Backend<Plan>> Ledger<B> {
         self.limiter().backend().decide(&rules.plan, &self.key, &demand).detach();
     }
 
-    /// Infers a limit that is lower than all that was told of it, as nothing else explains the refusal:
-    /// in a bucket that refills, the missing part is what refills in the wait. A tenth is taken off for
-    /// what is counted here and not there.
+    /// Infers a limit that is lower than all that was told of it, as nothing else explains the
+    /// refusal: in a bucket that refills, the missing part is what refills in the wait. A tenth is
+    /// taken off for what is counted here and not there.
     fn infer(
         &self,
         cost: Cost,
