@@ -21,6 +21,8 @@ mod gate;
 mod hold;
 mod layer;
 mod limiter;
+#[cfg(all(test, shuttle))]
+mod model;
 mod service;
 #[cfg(feature = "redis")]
 mod shared;

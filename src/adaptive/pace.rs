@@ -1,3 +1,8 @@
+#[cfg(all(test, shuttle))]
+mod model;
+#[cfg(shuttle)]
+mod timers;
+
 use std::{
     collections::BTreeMap,
     future::Future,
@@ -7,14 +12,16 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
+#[cfg(not(shuttle))]
+use tokio::time::{Sleep, sleep_until};
 
+#[cfg(shuttle)]
+use self::timers::{Sleep, sleep_until, timer_now};
 use super::{bucket::AdaptiveBucket, classify::Outcome, rate::SendRate};
-use crate::{
-    rejection::Throttled,
-    time::{Timestamp, timer_now},
-};
+#[cfg(not(shuttle))]
+use crate::time::timer_now;
+use crate::{rejection::Throttled, sync::Mutex, time::Timestamp};
 
 /// A bucket and those that wait at it, first come, first served.
 ///
@@ -76,7 +83,7 @@ impl Pace {
         state.next_ticket += 1;
         state.waiters.insert(ticket, None);
         let deadline = now.saturating_add(patience.max_wait);
-        let sleep = Box::pin(tokio::time::sleep_until(self.instant(deadline)));
+        let sleep = Box::pin(sleep_until(self.instant(deadline)));
         Entry::Wait(Waiter { pace: Arc::clone(self), ticket, deadline, sleep })
     }
 

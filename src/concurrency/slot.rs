@@ -1,11 +1,14 @@
 use std::{fmt, future::pending, sync::Arc, task::Waker};
 
-use parking_lot::{Mutex, MutexGuard};
-
 #[cfg(feature = "redis")]
 use super::shared::Holding;
 use super::table::Table;
-use crate::{key::Key, name::PolicyName, observe::slots::SlotObserver};
+use crate::{
+    key::Key,
+    name::PolicyName,
+    observe::slots::SlotObserver,
+    sync::{Mutex, MutexGuard},
+};
 
 /// What limiters, slots and those that wait share.
 pub(super) type Shared = Arc<Watched>;
