@@ -177,8 +177,8 @@ mod tests {
     }
 
     fn in_every_order(check: impl Fn() + Send + Sync + 'static) {
-        let check = std::sync::Arc::new(check);
-        let random = std::sync::Arc::clone(&check);
+        let check = Arc::new(check);
+        let random = Arc::clone(&check);
         shuttle::check_random(move || random(), 5_000);
         shuttle::check_pct(move || check(), 5_000, 3);
     }
