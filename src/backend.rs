@@ -65,13 +65,13 @@ pub trait Backend<A: Algorithm>: Clone + Send + Sync + 'static {
     ///
     /// # Cancel safety
     ///
-    /// A pending decision begins when it is polled: one that is dropped before has taken nothing. When it is
-    /// dropped later, whether the key was charged is not known.
+    /// A pending decision begins when it is polled: one that is dropped before has taken nothing.
+    /// When it is dropped later, whether the key was charged is not known.
     fn decide(&self, algorithm: &A, key: &Key, demand: &Demand) -> MaybeReady<Self::Decide>;
 
-    /// Decides, and says of the usual answer no more than that it is the usual one: all that was to be
-    /// [taken](Demand::exactly) is, and there is nothing to wait for. For callers who neither report how
-    /// the key stands nor correct the charge.
+    /// Decides, and says of the usual answer no more than that it is the usual one: all that was to
+    /// be [taken](Demand::exactly) is, and there is nothing to wait for. For callers who neither
+    /// report how the key stands nor correct the charge.
     ///
     /// A decision is large. A backend that writes this too spares such callers what they would not
     /// look at.
@@ -110,8 +110,8 @@ pub trait Backend<A: Algorithm>: Clone + Send + Sync + 'static {
         actual: Cost,
     ) -> MaybeReady<Self::Settle>;
 
-    /// A demand for all of `cost`, to be decided on together with others, where the backend's server
-    /// can do that. `None`: it is decided on by itself.
+    /// A demand for all of `cost`, to be decided on together with others, where the backend's
+    /// server can do that. `None`: it is decided on by itself.
     fn joint(&self, algorithm: &A, key: &Key, cost: Cost) -> Option<Joint> {
         let _ = (algorithm, key, cost);
         None

@@ -13,15 +13,16 @@ pub enum ConfigError {
         /// The most that the limit ever holds.
         capacity: u64,
     },
-    /// The largest cost fits in what is given out ahead and not in the burst, so such a request starts with
-    /// more than the burst at once.
+    /// The largest cost fits in what is given out ahead and not in the burst, so such a request
+    /// starts with more than the burst at once.
     CostAboveBurst {
         /// The largest cost that the layer's cost says it has.
         cost: u64,
         /// The most that may start at once.
         burst: u64,
     },
-    /// A header that names the client's address is a key, without a proxy that is trusted to write it.
+    /// A header that names the client's address is a key, without a proxy that is trusted to write
+    /// it.
     ForgeableHeader {
         /// The header.
         header: String,
@@ -124,9 +125,9 @@ impl fmt::Display for ConfigError {
             ),
             Self::CostAboveBurst { cost, burst } => write!(
                 f,
-                "a request may cost {cost} but the burst is {burst}, and as turns are given out ahead it \
-                 would start with more than that at once: raise the burst (`.burst({cost})`) or lower the \
-                 cost"
+                "a request may cost {cost} but the burst is {burst}, and as turns are given out \
+                 ahead it would start with more than that at once: raise the burst \
+                 (`.burst({cost})`) or lower the cost"
             ),
             Self::ForgeableHeader { header } => write!(
                 f,

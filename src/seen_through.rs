@@ -15,14 +15,15 @@ pub(crate) trait Undo<T>: Send + 'static {
 
 /// A call whose output comes with what would have undone it.
 ///
-/// Dropped on its way, the call goes on in a task of the Tokio runtime, and what it comes to is undone: a
-/// server may have done by then what it was asked to, and has no other way to hear that it was for nothing.
-/// Where there is no runtime, or it ends before the call does, that is lost.
+/// Dropped on its way, the call goes on in a task of the Tokio runtime, and what it comes to is
+/// undone: a server may have done by then what it was asked to, and has no other way to hear that
+/// it was for nothing. Where there is no runtime, or it ends before the call does, that is lost.
 ///
-/// A call that was never polled has not begun: it goes with whoever dropped it, and nobody is asked in vain.
-/// What is to be done without anybody polling it is [`detached`](Self::detach).
+/// A call that was never polled has not begun: it goes with whoever dropped it, and nobody is asked
+/// in vain. What is to be done without anybody polling it is [`detached`](Self::detach).
 ///
-/// It costs an allocation, because a future that was polled can be moved into a task in no other way.
+/// It costs an allocation, because a future that was polled can be moved into a task in no other
+/// way.
 #[must_use = "futures do nothing unless polled"]
 pub(crate) struct SeenThrough<F: Call, U: Undo<F::Output>> {
     call: Option<(Pin<Box<F>>, U)>,
@@ -40,7 +41,8 @@ impl<F: Call, U: Undo<F::Output>> SeenThrough<F, U> {
         Self { call: Some((Box::pin(call), undo)), polled: false }
     }
 
-    /// Lets it go on in a task, whether it has begun or not: a correction, which is right whoever waits.
+    /// Lets it go on in a task, whether it has begun or not: a correction, which is right whoever
+    /// waits.
     pub(crate) fn detach(mut self) {
         self.go_on();
     }

@@ -1,4 +1,4 @@
-//! The floors of the house: a file uses only its own floor and those below.
+//! The floors of the house: a file uses only its own floor and those below. And its measures.
 
 use std::{fs, path::Path};
 
@@ -46,6 +46,45 @@ fn a_file_uses_only_its_own_floor_and_those_below() {
     });
     assert!(files > 50, "only {files} files were read");
     assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[test]
+fn files_have_400_lines_at_most_and_lines_100_columns() {
+    let mut wrong = Vec::new();
+    visit(Path::new("src"), &mut |path, text| {
+        let lines = text.lines().count();
+        if lines > 400 {
+            wrong.push(format!("{} has {lines} lines", path.display()));
+        }
+        for (number, line) in long_lines(text) {
+            wrong.push(format!("{}:{number}: {line}", path.display()));
+        }
+    });
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+/// Lines of more columns, but for what cannot be broken: a row of a table, an example, a text.
+fn long_lines(text: &str) -> Vec<(usize, &str)> {
+    let mut in_example = false;
+    let mut long = Vec::new();
+    for (line, number) in text.lines().zip(1..) {
+        let words = line.trim_start();
+        let comment =
+            words.starts_with("//").then(|| words.trim_start_matches(['/', '!']).trim_start());
+        match comment {
+            Some(fence) if fence.starts_with("```") => in_example = !in_example,
+            Some(_) => {}
+            None => in_example = false,
+        }
+        let whole = match comment {
+            Some(prose) => in_example || prose.starts_with('|'),
+            None => line.contains('"') || line.contains("` "),
+        };
+        if line.chars().count() > 100 && !whole {
+            long.push((number, line));
+        }
+    }
+    long
 }
 
 fn floor_of(module: &str) -> Option<usize> {

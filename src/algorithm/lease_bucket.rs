@@ -25,8 +25,8 @@ use crate::{
 /// are older, but not before the demand. Any interval of length `d` releases at most
 /// `burst + rate × d`.
 ///
-/// Before a [queue](crate::queue#one-limit-for-many-instances) it hands out turns, and nobody passes a large
-/// cost for ever.
+/// Before a [queue](crate::queue#one-limit-for-many-instances) it hands out turns, and nobody
+/// passes a large cost for ever.
 ///
 /// With nothing ahead, which is the default, it decides as a token bucket does. Their states are
 /// alike too, and each takes over the other's.
@@ -176,8 +176,8 @@ impl Algorithm for LeaseBucket {
         vec![QuotaPolicy::new(name.clone(), self.meter.capacity(), self.meter.period())]
     }
 
-    /// What comes in that time is ahead too, and the token that comes next: a waiter whose turn is near
-    /// need not ask for it again. With nothing ahead, there are no turns to be given out.
+    /// What comes in that time is ahead too, and the token that comes next: a waiter whose turn is
+    /// near need not ask for it again. With nothing ahead, there are no turns to be given out.
     fn after_waiting(&self, waited: Duration) -> Option<Self> {
         if self.units_ahead() == 0 {
             return None;

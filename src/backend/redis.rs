@@ -19,8 +19,8 @@
 //!
 //! A decision is one call of a script, and all of it happens there: the state is read, brought up
 //! to the server's time, decided on and written. The server does one script after the other, so of
-//! two instances one sees what the other took. No clock but the server's is read. The state that was
-//! decided on comes back, and with it everything that a caller is told.
+//! two instances one sees what the other took. No clock but the server's is read. The state that
+//! was decided on comes back, and with it everything that a caller is told.
 //!
 //! - Decisions that wait at the same moment travel in [one call](RedisBuilder::batch). The first is
 //!   never delayed for it. Demands for the same of one key are one step of the script.
@@ -125,8 +125,8 @@ impl<S: Source> RedisBuilder<S> {
     pub const DEFAULT_PREFIX: PolicyName = PolicyName::from_static("tq");
     /// How long a decision may take unless told otherwise.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(100);
-    /// The most steps in a call unless told otherwise: about a fifth of a millisecond of the server's
-    /// time, in which it does nothing else.
+    /// The most steps in a call unless told otherwise: about a fifth of a millisecond of the
+    /// server's time, in which it does nothing else.
     pub const DEFAULT_BATCH: usize = 64;
     /// The most calls under way at a time unless told otherwise.
     pub const DEFAULT_IN_FLIGHT: usize = 4;
@@ -173,11 +173,11 @@ impl<S: Source> RedisBuilder<S> {
         Self { tags: Some(tags), ..self }
     }
 
-    /// How long a decision may take, from when it is first polled. Nobody waits longer, whatever the server
-    /// does. One that is still behind others when half of that is over does not leave, and is
-    /// [`Unreachable`](BackendErrorKind::Unreachable): nothing was taken. A call has as long as the oldest of
-    /// those that it carries, so behind a server that hangs some are told sooner, but none before half of
-    /// its time. A correction leaves however long it has waited.
+    /// How long a decision may take, from when it is first polled. Nobody waits longer, whatever
+    /// the server does. One that is still behind others when half of that is over does not leave,
+    /// and is [`Unreachable`](BackendErrorKind::Unreachable): nothing was taken. A call has as long
+    /// as the oldest of those that it carries, so behind a server that hangs some are told sooner,
+    /// but none before half of its time. A correction leaves however long it has waited.
     ///
     /// A connection that takes longer to open goes on being opened, for the next.
     /// [`Guarded`](super::Guarded) has a time-out of its own.
@@ -185,17 +185,17 @@ impl<S: Source> RedisBuilder<S> {
         Self { timeout, ..self }
     }
 
-    /// How many steps a call has at most: a decision is one, and equal demands of one key that follow
-    /// each other are one together. So many decisions travel in one call at most, or eight times as many
-    /// where steps are shared. One: each travels alone.
+    /// How many steps a call has at most: a decision is one, and equal demands of one key that
+    /// follow each other are one together. So many decisions travel in one call at most, or eight
+    /// times as many where steps are shared. One: each travels alone.
     pub fn batch(self, batch: usize) -> Self {
         Self { batch, ..self }
     }
 
     /// How many calls are under way at a time at most. More keep the server busier, fewer make
-    /// larger batches. On a runtime of several threads, where eight decisions or more are under way,
-    /// another call leaves when it is full or has at least as many: the rest go with the next that
-    /// comes back.
+    /// larger batches. On a runtime of several threads, where eight decisions or more are under
+    /// way, another call leaves when it is full or has at least as many: the rest go with the next
+    /// that comes back.
     pub fn in_flight(self, calls: usize) -> Self {
         Self { in_flight: calls, ..self }
     }
@@ -212,14 +212,14 @@ impl<S: Source> RedisBuilder<S> {
     /// Takes a key that the server does not have for one that was used up when the limit began, not
     /// for a new one: after `FLUSHALL`, or a restart without its data, nobody has a full quota.
     ///
-    /// A mark in the server says since when the limit is kept there. It is set by the first call that
-    /// does not find it, and has no end. One that is no time, or lies ahead because the clock went
-    /// back, is set anew. So a limit that is new admits only what comes back from then
+    /// A mark in the server says since when the limit is kept there. It is set by the first call
+    /// that does not find it, and has no end. One that is no time, or lies ahead because the clock
+    /// went back, is set anew. So a limit that is new admits only what comes back from then
     /// on, as after a loss. That the server evicts single keys is not seen: see the
     /// [guide](crate::guide::redis) for `maxmemory-policy`.
     ///
-    /// On a cluster each tag has its own mark: keys are spread over 256 [tags](Self::tags) unless told
-    /// otherwise.
+    /// On a cluster each tag has its own mark: keys are spread over 256 [tags](Self::tags) unless
+    /// told otherwise.
     pub fn strict_start(self) -> Self {
         Self { strict_start: true, ..self }
     }
@@ -305,8 +305,8 @@ impl<A: Scripted, S: Source> Backend<A> for Redis<A, S> {
         MaybeReady::pending(Settle { receipt })
     }
 
-    /// With limits whose [source](Source::id) is the same, on a cluster where their keys have the same
-    /// slot too.
+    /// With limits whose [source](Source::id) is the same, on a cluster where their keys have the
+    /// same slot too.
     fn joint(&self, algorithm: &A, key: &Key, cost: Cost) -> Option<Joint> {
         self.jointly(algorithm, self.caller().names.of(key), cost)
     }

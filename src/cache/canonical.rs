@@ -3,10 +3,8 @@ mod plain;
 
 use std::{error::Error, fmt, ops::Range};
 
-use self::{
-    order::{Member, Order},
-    plain::plain_length,
-};
+use self::order::{Member, Order};
+use self::plain::plain_length;
 
 /// The canonical form of a JSON text: texts that mean the same have the same one.
 ///
@@ -25,14 +23,14 @@ use self::{
 ///
 /// # Cost
 ///
-/// Time in proportion to the text, times the logarithm of the number of its members. Memory of at most eight times
-/// the text's bytes, whatever it is, and of three times where objects are few.
+/// Time in proportion to the text, times the logarithm of the number of its members. Memory of at
+/// most eight times the text's bytes, whatever it is, and of three times where objects are few.
 ///
 /// # Errors
 ///
 /// [`NotCanonical`] if the text is no JSON (RFC 8259), an object has a name twice, a string has
-/// half of a surrogate pair, it is nested deeper than 128, an exponent has more than 18 digits, or it is
-/// longer than 2 GiB.
+/// half of a surrogate pair, it is nested deeper than 128, an exponent has more than 18 digits, or
+/// it is longer than 2 GiB.
 ///
 /// ```
 /// use tower_quota::cache::canonical_json;

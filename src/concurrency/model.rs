@@ -1,7 +1,8 @@
-//! Threads that take slots, wait for them, go away and give back, in every order that a scheduler finds.
+//! Threads that take slots, wait for them, go away and give back, in every order that a scheduler
+//! finds.
 //!
-//! A slot that is lost, or a wake-up, is a thread that waits for ever, which the scheduler tells. Run with
-//! `RUSTFLAGS="--cfg shuttle" cargo test --lib`.
+//! A slot that is lost, or a wake-up, is a thread that waits for ever, which the scheduler tells.
+//! Run with `RUSTFLAGS="--cfg shuttle" cargo test --lib`.
 
 use std::{
     future::Future,
@@ -167,8 +168,8 @@ fn who_goes_away_from_before_others_lets_them_pass() {
     });
 }
 
-/// Three come while a slot is held elsewhere; the second goes away at some time. Who comes later and
-/// does not wait gets no slot before them, although one is free.
+/// Three come while a slot is held elsewhere; the second goes away at some time. Who comes later
+/// and does not wait gets no slot before them, although one is free.
 #[test]
 fn those_who_wait_are_served_in_the_order_of_their_coming() {
     in_every_order(|| {

@@ -33,8 +33,9 @@ use crate::{
 /// # Memory and exactness
 ///
 /// 16 bytes an entry in the table, 20 to 39 bytes for each key in all, while its state fits in a
-/// word, which is nearly always. Exact at every rate from 1 in ten years to 10^9 a second and beyond;
-/// where a million units meet an odd rate like 1,000,003 a month, exact in steps of a microsecond.
+/// word, which is nearly always. Exact at every rate from 1 in ten years to 10^9 a second and
+/// beyond; where a million units meet an odd rate like 1,000,003 a month, exact in steps of a
+/// microsecond.
 ///
 /// # Example
 ///
@@ -99,19 +100,19 @@ impl<B: Backend<TokenBucket>, K, C, R, L> TokenBucketLayer<B, K, C, R, L> {
 }
 
 impl<K, C, R, L> TokenBucketLayer<Local<TokenBucket>, K, C, R, L> {
-    /// Gives out turns so much before they come: the layer for instances that wait for one limit on a
-    /// server. Say the backend after it.
+    /// Gives out turns so much before they come: the layer for instances that wait for one limit on
+    /// a server. Say the backend after it.
     ///
-    /// With [`wait`](Self::wait) alone, an instance that is refused sleeps until the server said and asks
-    /// again: one call after the other at each turn, and which instance is first is luck. With turns
-    /// ahead, the server's state has the order. Each request asks once, is told its instant, and starts
-    /// then: a [`LeaseBucket`] instead of a [`TokenBucket`]. Let `ahead` be more than a round trip, and hold
-    /// a turn for each who is usually waiting.
+    /// With [`wait`](Self::wait) alone, an instance that is refused sleeps until the server said
+    /// and asks again: one call after the other at each turn, and which instance is first is luck.
+    /// With turns ahead, the server's state has the order. Each request asks once, is told its
+    /// instant, and starts then: a [`LeaseBucket`] instead of a [`TokenBucket`]. Let `ahead` be
+    /// more than a round trip, and hold a turn for each who is usually waiting.
     ///
-    /// The starts of requests that cost up to the burst keep the bound of the token bucket. One that costs
-    /// more is not refused for ever, as there: it is admitted up to the burst and what is ahead, and starts as
-    /// one, with more than the burst at once. Say the [largest cost](Self::largest_cost), and
-    /// [`check`](QuotaLayer::check) finds it.
+    /// The starts of requests that cost up to the burst keep the bound of the token bucket. One
+    /// that costs more is not refused for ever, as there: it is admitted up to the burst and what
+    /// is ahead, and starts as one, with more than the burst at once. Say the [largest
+    /// cost](Self::largest_cost), and [`check`](QuotaLayer::check) finds it.
     ///
     /// ```no_run
     /// # fn layer() -> Result<(), Box<dyn std::error::Error>> {

@@ -77,8 +77,8 @@ impl LargestCost {
         Self { said, ..self }
     }
 
-    /// Whether a limit that holds `capacity` ever holds so much, and may let it start together. One that
-    /// holds nothing is closed on purpose.
+    /// Whether a limit that holds `capacity` ever holds so much, and may let it start together. One
+    /// that holds nothing is closed on purpose.
     pub(crate) fn check(self, capacity: Cost) -> Result<(), ConfigError> {
         for dimension in 0..Cost::DIMENSIONS {
             let cost = self.said.get(dimension).max(self.uniform.get(dimension));

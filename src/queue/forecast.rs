@@ -47,7 +47,8 @@ impl<S> Forecast<S> {
     {
         let (begin, began) = self.anchor;
         self.at = self.at.max(begin.saturating_add(now.saturating_duration_since(began)));
-        // An algorithm that keeps its word is asked twice at the most, and never waited for in vain.
+        // An algorithm that keeps its word is asked twice at the most, and never waited for in
+        // vain.
         for _ in 0..PATIENCE {
             match algorithm.decide(&mut self.state, self.at, cost) {
                 Decision::Allow { charge, .. } => {

@@ -35,7 +35,8 @@ pub(super) struct Line<A: Algorithm, D> {
     told: Option<Rank>,
     /// What fronts were told.
     pub(super) refusals: Refusals,
-    /// Whether a turn may be the [farther away](Algorithm::after_waiting) the longer it is waited for.
+    /// Whether a turn may be the [farther away](Algorithm::after_waiting) the longer it is waited
+    /// for.
     gains: bool,
     /// Whose decision is pending. Nobody else asks meanwhile.
     asking: Option<Rank>,
@@ -50,7 +51,8 @@ pub(super) struct Line<A: Algorithm, D> {
     pub(super) standing: Snapshot,
 }
 
-/// What fronts were told that were refused. Each tells of one of them, and not of who is the front after it.
+/// What fronts were told that were refused. Each tells of one of them, and not of who is the front
+/// after it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Refusals {
     last: Option<Refusal>,
@@ -76,8 +78,8 @@ pub(super) enum Outlook {
     Off { joins: usize },
 }
 
-/// Those to be woken once the lock is released; and wakers to be dropped then, for with the last waker
-/// of a task its future may go, and a place in this very line with it.
+/// Those to be woken once the lock is released; and wakers to be dropped then, for with the last
+/// waker of a task its future may go, and a place in this very line with it.
 #[derive(Debug, Default)]
 #[must_use = "whoever is not woken waits for ever"]
 pub(super) struct Wakes {
@@ -136,8 +138,8 @@ impl<A: Algorithm, D> Line<A, D> {
         self.refusal().map(|refusal| refusal.due)
     }
 
-    /// When `rank` is to ask again: it is the front, and was refused. Not while a decision on another is
-    /// on its way; whoever owns that wakes the front when it is there.
+    /// When `rank` is to ask again: it is the front, and was refused. Not while a decision on
+    /// another is on its way; whoever owns that wakes the front when it is there.
     pub(super) fn asks_again(&self, rank: Rank) -> Option<Instant> {
         if self.asking.is_some() || self.front() != Some(rank) {
             return None;
@@ -150,8 +152,8 @@ impl<A: Algorithm, D> Line<A, D> {
         if self.refusals.since.is_none_or(|(of, _)| of != rank) {
             self.refusals.since = Some((rank, now));
         }
-        // What it may take grows as fast as what is in use shrinks: they meet half-way. What it is given then
-        // is a turn that starts as late as if it had waited for all of it.
+        // What it may take grows as fast as what is in use shrinks: they meet half-way. What it is
+        // given then is a turn that starts as late as if it had waited for all of it.
         let asks_after = if self.gains { wait / 2 } else { wait };
         let (due, asks_at) = (later(now, wait), later(now, asks_after));
         self.refusals.last = Some(Refusal { of: rank, due, asks_at });
@@ -177,8 +179,8 @@ impl<A: Algorithm, D> Line<A, D> {
         }
     }
 
-    /// Whether `rank` has something to do here as soon as it has joined: it is the front, or the turn of
-    /// the front has come and nobody has seen to it.
+    /// Whether `rank` has something to do here as soon as it has joined: it is the front, or the
+    /// turn of the front has come and nobody has seen to it.
     pub(super) fn needs(&self, rank: Rank, now: Instant) -> bool {
         let Some(front) = self.front() else { return false };
         let may_ask = || self.refusal().is_none_or(|refusal| refusal.asks_at <= now);
@@ -199,8 +201,8 @@ impl<A: Algorithm, D> Line<A, D> {
         self.wake_front(None, wakes);
     }
 
-    /// Something was given back: the front may ask at once, even if it is refused by a decision that
-    /// is on its way.
+    /// Something was given back: the front may ask at once, even if it is refused by a decision
+    /// that is on its way.
     pub(super) fn rouse(&mut self, wakes: &mut Wakes) {
         self.roused = self.asking.is_some();
         self.refusals.last = None;
@@ -285,9 +287,9 @@ impl<A: Algorithm, D> Line<A, D> {
 }
 
 impl<A: Algorithm, D> Line<A, D> {
-    /// Asks for the front and those behind it, as far as their turns have come, and says for how long each
-    /// has been refused as the front. A decision on `who` that is pending is returned: its owner polls it,
-    /// and tells the [answer](Self::answered).
+    /// Asks for the front and those behind it, as far as their turns have come, and says for how
+    /// long each has been refused as the front. A decision on `who` that is pending is returned:
+    /// its owner polls it, and tells the [answer](Self::answered).
     pub(super) fn drive(
         &mut self,
         who: Rank,

@@ -50,7 +50,8 @@ pub(super) type Locked<'s, A, B> = MutexGuard<'s, Shard<A, Asking<A, B>>>;
 
 type LineOf<A, B> = Line<A, Asking<A, B>>;
 
-/// A decision that has to be waited for. It is seen through: what it grants to one who has gone comes back.
+/// A decision that has to be waited for. It is seen through: what it grants to one who has gone
+/// comes back.
 pub(super) type Asking<A, B> = SeenThrough<<B as Backend<A>>::Decide, Asker<A, B>>;
 
 /// For whom a decision is made.
@@ -118,8 +119,8 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         SeenThrough::new(decide, Asker::new(self, key, limit))
     }
 
-    /// Asks the backend for the front of a line, that was refused for so long. What waits for a limit is not
-    /// more than it ever holds: nobody has it by having waited.
+    /// Asks the backend for the front of a line, that was refused for so long. What waits for a
+    /// limit is not more than it ever holds: nobody has it by having waited.
     pub(super) fn ask_after(
         &self,
         key: &Key,
@@ -141,8 +142,8 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         own.map_or_else(|| self.limiter.limit(), Limit::clone)
     }
 
-    /// Lets a newcomer stand in line, if there is room and its turn comes in time. `refusal` is what
-    /// the backend told it, if it was asked.
+    /// Lets a newcomer stand in line, if there is room and its turn comes in time. `refusal` is
+    /// what the backend told it, if it was asked.
     pub(super) fn join(
         &self,
         shard: &mut Locked<'_, A, B>,
@@ -225,8 +226,8 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         Denial::new(retry_after, standing, violated, self.limit(limit).policies().clone())
     }
 
-    /// Gives back a charge that is not used, and lets the front know: when it has come back, where that has
-    /// to be waited for, or the front would be refused once more by what it does not know.
+    /// Gives back a charge that is not used, and lets the front know: when it has come back, where
+    /// that has to be waited for, or the front would be refused once more by what it does not know.
     pub(super) fn give_back(
         self: &Arc<Self>,
         key: &Key,
@@ -244,8 +245,8 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
     pub(super) fn rouse(&self, key: &Key) {
         let mut wakes = Wakes::default();
         let mut shard = self.lines.lock(key);
-        // Counted behind the lock: who joins a line sees it, or is there to be told. Whoever reads it
-        // before it asks sees what has come back.
+        // Counted behind the lock: who joins a line sees it, or is there to be told. Whoever reads
+        // it before it asks sees what has come back.
         self.returns.fetch_add(1, Ordering::Release);
         if let Some(line) = shard.get_mut(key) {
             line.rouse(&mut wakes);
@@ -310,7 +311,8 @@ impl<A: Algorithm, B: Backend<A>> Undo<Result<Decision, BackendError>> for Asker
     }
 }
 
-/// Something has come back, or nothing is known of it. There is nothing more to undo: the front is told.
+/// Something has come back, or nothing is known of it. There is nothing more to undo: the front is
+/// told.
 impl<A: Algorithm, B: Backend<A>> Undo<Result<(), BackendError>> for Asker<A, B> {
     async fn undo(self, _: Result<(), BackendError>) {
         self.shared.rouse(&self.key);

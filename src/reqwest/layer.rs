@@ -25,8 +25,8 @@ use crate::rejection::Rejection;
 ///
 /// It is how a client reserves what a request may cost and settles it by the response, with a
 /// [`ReserveLayer`](crate::reserve::ReserveLayer), and how it stays inside the limits of an
-/// [account](crate::upstream) that answers tell. Any layer will do that takes requests and responses of HTTP;
-/// it sees `http::Request<reqwest::Body>` and `http::Response<reqwest::Body>`.
+/// [account](crate::upstream) that answers tell. Any layer will do that takes requests and
+/// responses of HTTP; it sees `http::Request<reqwest::Body>` and `http::Response<reqwest::Body>`.
 ///
 /// ```no_run
 /// use http::{Request, Response};
@@ -44,14 +44,14 @@ use crate::rejection::Rejection;
 /// # let _ = client;
 /// ```
 ///
-/// A request that the layer refuses is not sent, and fails with a [`Rejection`] that can be told from an
-/// error of the network as with [`RateLimitMiddleware`](super::RateLimitMiddleware); unless the layer answers
-/// it otherwise. What is inside may be asked several times for one request, one after the other, as by an
-/// account that hands a request on to the next. Put it *inside* a middleware that retries: the other side
-/// counts attempts.
+/// A request that the layer refuses is not sent, and fails with a [`Rejection`] that can be told
+/// from an error of the network as with [`RateLimitMiddleware`](super::RateLimitMiddleware); unless
+/// the layer answers it otherwise. What is inside may be asked several times for one request, one
+/// after the other, as by an account that hands a request on to the next. Put it *inside* a
+/// middleware that retries: the other side counts attempts.
 ///
-/// The layer makes a service for each request, so what it limits by must be shared by its services, as it is
-/// by those of this crate.
+/// The layer makes a service for each request, so what it limits by must be shared by its services,
+/// as it is by those of this crate.
 ///
 /// # Cancel safety
 ///
@@ -89,8 +89,8 @@ where
         let mut service = self.layer.layer(Onward { calls });
         poll_fn(|context| service.poll_ready(context)).await.map_err(failed)?;
         let mut answering = pin!(service.call(request));
-        // What is called by the layer's service is sent from here, where the rest of the client is. The
-        // service goes on meanwhile: it may give up.
+        // What is called by the layer's service is sent from here, where the rest of the client is.
+        // The service goes on meanwhile: it may give up.
         let answer = loop {
             let Call { request, mut reply } =
                 match select(answering.as_mut(), pin!(called.recv())).await {
@@ -104,7 +104,8 @@ where
             }
             let sent = next.clone().run(request, extensions);
             let sending = async {
-                // Not longer than somebody waits for it: what comes next does not wait for what was given up.
+                // Not longer than somebody waits for it: what comes next does not wait for what was
+                // given up.
                 let response = match select(pin!(reply.closed()), sent).await {
                     Either::Left(_) => None,
                     Either::Right((response, _)) => Some(response),

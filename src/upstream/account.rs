@@ -47,10 +47,11 @@ use crate::{
 /// An account at a provider: what its limits are, what was used of them, and what its answers have
 /// said.
 ///
-/// The [profile](Profile) says what is limited and how to read the provider's answers. How much there
-/// is, is [set](AccountBuilder::limit) or learned from the answers; what they tell goes before what was
-/// set. What was used is in a [backend](AccountBuilder::backend): with a server's, a fleet has one
-/// ledger, and one [board](AccountBuilder::board) for what one of its instances was told.
+/// The [profile](Profile) says what is limited and how to read the provider's answers. How much
+/// there is, is [set](AccountBuilder::limit) or learned from the answers; what they tell goes
+/// before what was set. What was used is in a [backend](AccountBuilder::backend): with a server's,
+/// a fleet has one ledger, and one [board](AccountBuilder::board) for what one of its instances was
+/// told.
 ///
 /// ```
 /// use tower_quota::{Quota, upstream::{Account, Profile}};
@@ -71,8 +72,8 @@ use crate::{
 ///
 /// # What is not known yet
 ///
-/// Where no limit is known at the start, one request is sent, and one more at a time for each answer
-/// that comes, until an answer tells the limits or all is well with 64 at a time.
+/// Where no limit is known at the start, one request is sent, and one more at a time for each
+/// answer that comes, until an answer tells the limits or all is well with 64 at a time.
 ///
 /// # Clone
 ///
@@ -160,8 +161,8 @@ impl<B: Backend<Plan>> Account<B> {
         self.ledger(Some(quota)).outlook().1
     }
 
-    /// Ends a stop by hand, for the whole fleet. One without an end, as when a bill is not paid, is of
-    /// the whole account: its quota is `""`.
+    /// Ends a stop by hand, for the whole fleet. One without an end, as when a bill is not paid, is
+    /// of the whole account: its quota is `""`.
     pub fn resume(&self, quota: &str) {
         self.0.settings.board.resume(quota);
     }
@@ -172,20 +173,21 @@ impl<B: Backend<Plan>> Account<B> {
     }
 
     /// Tells the whole fleet of a limit, as one does who has asked the provider for it. It holds at
-    /// once, also in place of one that was inferred, until an answer to a later request tells another.
+    /// once, also in place of one that was inferred, until an answer to a later request tells
+    /// another.
     pub fn tell(&self, quota: &str, limit: KnownLimit) {
         let (told, source) = (self.0.settings.board.now(), Source::Configured);
         self.0.settings.board.post_limit(quota, KnownLimit { told, source, ..limit });
     }
 
-    /// Puts in force what was set for `other`: its limits, and how long anybody may wait. It is how a
-    /// program changes them while requests run: it builds an account as it shall be, which finds what is
-    /// wrong, and lets the one that is in use adopt it, which cannot fail.
+    /// Puts in force what was set for `other`: its limits, and how long anybody may wait. It is how
+    /// a program changes them while requests run: it builds an account as it shall be, which finds
+    /// what is wrong, and lets the one that is in use adopt it, which cannot fail.
     ///
-    /// All else stays: what was used and what is under way, what answers have told, the stops, who waits
-    /// in line and how estimates are corrected. A limit that was told goes before one that was set, as
-    /// always. Who waits is looked at anew. Whether limits are by model stays too, and limits that the
-    /// profile does not have are not taken over.
+    /// All else stays: what was used and what is under way, what answers have told, the stops, who
+    /// waits in line and how estimates are corrected. A limit that was told goes before one that
+    /// was set, as always. Who waits is looked at anew. Whether limits are by model stays too, and
+    /// limits that the profile does not have are not taken over.
     ///
     /// ```
     /// use tower_quota::{Quota, upstream::{Account, Profile}};
@@ -304,5 +306,6 @@ impl<B: Backend<Plan>> fmt::Debug for Account<B> {
     }
 }
 
-/// The models that are told apart beside those that have limits of their own; requests for more count as those without a model.
+/// The models that are told apart beside those that have limits of their own; requests for more
+/// count as those without a model.
 const MAX_QUOTAS: usize = 256;

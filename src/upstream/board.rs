@@ -30,11 +30,11 @@ use crate::time::{Clock, TimerClock, Timestamp};
 ///
 /// # What it promises
 ///
-/// A stop is never shortened, whoever posts, in whatever order: of two the longer holds. Of two limits
-/// the one that was told later holds, or the lower if that was in one moment; one that was told
-/// [by hand](super::Account::tell) holds from its moment on. So what is posted twice, late or again
-/// after an outage changes nothing. Which limit holds follows from all that was told of it, and is
-/// the same in whatever order that came.
+/// A stop is never shortened, whoever posts, in whatever order: of two the longer holds. Of two
+/// limits the one that was told later holds, or the lower if that was in one moment; one that was
+/// told [by hand](super::Account::tell) holds from its moment on. So what is posted twice, late or
+/// again after an outage changes nothing. Which limit holds follows from all that was told of it,
+/// and is the same in whatever order that came.
 ///
 /// ```
 /// use tower_quota::upstream::Board;

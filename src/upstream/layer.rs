@@ -19,13 +19,13 @@ use crate::{
 ///
 /// 1. It reads the body, up to a [bound](Self::max_peek), and [estimates](super::Profile::estimate)
 ///    what the call will cost. Longer bodies go on as they come, and are estimated by their length.
-/// 2. The request waits in line until the limits of its [account](super::Account) admit it and no stop
-///    holds. Whose turn comes too late is refused at once: see [`ask`](Self::ask).
-/// 3. The inner service is called. What the head of the answer says of the limits, and the body of a
-///    refusal, are told to all who share the account.
-/// 4. The body goes on frame by frame as it comes, and is read as it passes. An error inside of it is
-///    told to all who share the account, like that of any other answer. At its end what was reserved is
-///    settled to what was used.
+/// 2. The request waits in line until the limits of its [account](super::Account) admit it and no
+///    stop holds. Whose turn comes too late is refused at once: see [`ask`](Self::ask).
+/// 3. The inner service is called. What the head of the answer says of the limits, and the body of
+///    a refusal, are told to all who share the account.
+/// 4. The body goes on frame by frame as it comes, and is read as it passes. An error inside of it
+///    is told to all who share the account, like that of any other answer. At its end what was
+///    reserved is settled to what was used.
 ///
 /// | how the call ends | what counts |
 /// |---|---|
@@ -37,13 +37,13 @@ use crate::{
 /// | an error, a time-out, a caller that goes away | what was reserved |
 /// | it was refused here | nothing |
 ///
-/// An answer is given to the caller as it came, refusals too, byte for byte. Only where a [`Pool`] has
-/// another account that can send the request in time, a refusal is not the end of it.
+/// An answer is given to the caller as it came, refusals too, byte for byte. Only where a [`Pool`]
+/// has another account that can send the request in time, a refusal is not the end of it.
 ///
 /// # Where it stands
 ///
-/// As near to the provider as can be: inside retries, since the provider counts attempts, and directly
-/// around the client. What waits holds the readiness of what is inside.
+/// As near to the provider as can be: inside retries, since the provider counts attempts, and
+/// directly around the client. What waits holds the readiness of what is inside.
 ///
 /// # Right and wrong
 ///
@@ -100,8 +100,8 @@ impl<B: Backend<Plan>, R, W> UpstreamLayer<B, R, W> {
         Self { settings: Arc::new(settings) }
     }
 
-    /// Tells callers of a refusal by `answer`: by [`TooManyRequests`](crate::http::TooManyRequests) in
-    /// HTTP. By default a refusal is the service's error.
+    /// Tells callers of a refusal by `answer`: by [`TooManyRequests`](crate::http::TooManyRequests)
+    /// in HTTP. By default a refusal is the service's error.
     pub fn answer<R2>(self, answer: R2) -> UpstreamLayer<B, R2, W>
     where
         W: Clone,
@@ -110,10 +110,10 @@ impl<B: Backend<Plan>, R, W> UpstreamLayer<B, R, W> {
         self.with(answer, ask, |_| ())
     }
 
-    /// Asks for its turn as `ask` says: with a deadline, a priority, on the account of a tenant. It is
-    /// given the head of the request and the cost:
-    /// `|request: &http::request::Parts, cost: Cost| Ask::new(cost)`. By default every request waits as
-    /// long as its account lets it.
+    /// Asks for its turn as `ask` says: with a deadline, a priority, on the account of a tenant. It
+    /// is given the head of the request and the cost:
+    /// `|request: &http::request::Parts, cost: Cost| Ask::new(cost)`. By default every request
+    /// waits as long as its account lets it.
     pub fn ask<W2>(self, ask: W2) -> UpstreamLayer<B, R, W2>
     where
         R: Clone,
@@ -153,12 +153,13 @@ impl<B: Backend<Plan>, R, W> UpstreamLayer<B, R, W> {
         self.changed(|settings| settings.fails_over = true)
     }
 
-    /// Estimates the input of requests with a tokenizer, where it knows their model. By default, and of
-    /// other models, characters are counted.
+    /// Estimates the input of requests with a tokenizer, where it knows their model. By default,
+    /// and of other models, characters are counted.
     ///
-    /// A body of up to 16 KiB is counted where it is read; a longer one on a thread of Tokio's for work
-    /// that blocks, so that nobody else waits for it. A request that goes away meanwhile is counted to
-    /// its end all the same. More than [`max_peek`](Self::max_peek) bytes are never counted.
+    /// A body of up to 16 KiB is counted where it is read; a longer one on a thread of Tokio's for
+    /// work that blocks, so that nobody else waits for it. A request that goes away meanwhile is
+    /// counted to its end all the same. More than [`max_peek`](Self::max_peek) bytes are never
+    /// counted.
     ///
     /// As many long bodies are counted at a time as there are processors. Of those that come
     /// meanwhile characters are counted, and so of any on which the tokenizer panics.

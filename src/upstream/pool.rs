@@ -30,11 +30,11 @@ use crate::{
 
 /// Several accounts, keys or deployments that can answer the same requests.
 ///
-/// A request goes to the account that has most left of what is nearest to refusing, and to the next if
-/// it would have to wait there; if it has to wait everywhere, it waits where its turn comes first.
-/// When the account refuses, the request goes on to another, if its body was
-/// [short enough](super::UpstreamLayer::max_peek) to be sent again: never to another key of the same
-/// account, which has the same quota. Where its provider is down it does so if it is
+/// A request goes to the account that has most left of what is nearest to refusing, and to the next
+/// if it would have to wait there; if it has to wait everywhere, it waits where its turn comes
+/// first. When the account refuses, the request goes on to another, if its body was
+/// [short enough](super::UpstreamLayer::max_peek) to be sent again: never to another key of the
+/// same account, which has the same quota. Where its provider is down it does so if it is
 /// [told to](super::UpstreamLayer::fail_over).
 ///
 /// ```

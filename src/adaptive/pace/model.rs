@@ -1,8 +1,8 @@
-//! Threads that wait for a token, go away and learn while time passes, in every order that a scheduler
-//! finds.
+//! Threads that wait for a token, go away and learn while time passes, in every order that a
+//! scheduler finds.
 //!
-//! A token comes in two seconds, and patience ends after an hour: who is not sent in a few minutes was not
-//! woken. Run with `RUSTFLAGS="--cfg shuttle" cargo test --lib`.
+//! A token comes in two seconds, and patience ends after an hour: who is not sent in a few minutes
+//! was not woken. Run with `RUSTFLAGS="--cfg shuttle" cargo test --lib`.
 
 use shuttle::{future::block_on, rand::Rng, thread};
 
@@ -84,7 +84,8 @@ impl Model {
         }
     }
 
-    /// Looks for its turn a few times, and goes away wherever it stands then: it may have been woken.
+    /// Looks for its turn a few times, and goes away wherever it stands then: it may have been
+    /// woken.
     fn look_and_go(&self, mut waiter: Waiter) {
         let mut context = Context::from_waker(Waker::noop());
         for _ in 0..shuttle::rand::thread_rng().gen_range(0..4) {
@@ -168,8 +169,8 @@ fn nobody_is_forgotten_when_answers_come_meanwhile() {
     });
 }
 
-/// Three come one after the other; the second goes away at some time. A fourth comes while they wait, or
-/// when they have gone.
+/// Three come one after the other; the second goes away at some time. A fourth comes while they
+/// wait, or when they have gone.
 #[test]
 fn those_who_wait_are_sent_in_the_order_of_their_coming() {
     in_every_order(|| {

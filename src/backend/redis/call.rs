@@ -11,9 +11,9 @@
 //! | the connection broke, no answer in time | **perhaps** | never: it counts as charged |
 //! | no permission, no memory, a wrong type | no | an error: it would be the same again |
 //!
-//! On clusters all of it but the first row holds for connections without retries of their own only, as
-//! `Cluster` opens them. With them redis-rs waits for `TRYAGAIN` and follows `ASK` and `MOVED` by itself; it
-//! repeats what was perhaps executed, and has been seen to charge twice.
+//! On clusters all of it but the first row holds for connections without retries of their own only,
+//! as `Cluster` opens them. With them redis-rs waits for `TRYAGAIN` and follows `ASK` and `MOVED`
+//! by itself; it repeats what was perhaps executed, and has been seen to charge twice.
 
 use std::time::Duration;
 
@@ -78,9 +78,9 @@ pub(crate) async fn call<S: Source>(
     answer.ok_or_else(|| unreachable(None))
 }
 
-/// Calls `script` as [`call`] does, until an instant. If `parts`, keys that are apart are not waited
-/// for: `None` where one node has some of them and another the rest, since their slot is being moved.
-/// Then it was not executed.
+/// Calls `script` as [`call`] does, until an instant. If `parts`, keys that are apart are not
+/// waited for: `None` where one node has some of them and another the rest, since their slot is
+/// being moved. Then it was not executed.
 pub(super) async fn call_until<S: Source>(
     source: &S,
     script: &Script,
@@ -166,21 +166,22 @@ pub(super) async fn call_until<S: Source>(
     }
 }
 
-/// When so much time will be over. No call takes a year, and none is asked to wait longer than time lasts.
+/// When so much time will be over. No call takes a year, and none is asked to wait longer than time
+/// lasts.
 pub(super) fn deadline(within: Duration) -> Instant {
     const YEAR: Duration = Duration::from_secs(365 * 86_400);
     Instant::now() + within.min(YEAR)
 }
 
-/// What is left until `deadline`, if that is half of the time-out at least. Who has less does not leave: a
-/// call ends with the time of whoever has least, and charges all others for nothing.
+/// What is left until `deadline`, if that is half of the time-out at least. Who has less does not
+/// leave: a call ends with the time of whoever has least, and charges all others for nothing.
 pub(super) fn left(deadline: Option<Instant>, timeout: Duration, now: Instant) -> Option<Duration> {
     let left = deadline.map_or(timeout, |deadline| deadline.saturating_duration_since(now));
     (left > timeout / 2).then_some(left)
 }
 
-/// The replies to all who were to be carried: to those who were late that they are, and among them those
-/// that were `done`, in their order.
+/// The replies to all who were to be carried: to those who were late that they are, and among them
+/// those that were `done`, in their order.
 pub(super) fn with_late<R>(
     late: &[bool],
     done: Vec<Result<R, BackendError>>,
@@ -277,8 +278,8 @@ fn are_apart(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::TryAgain)
 }
 
-/// Whether a user may not do what a script does, by the words of Redis 7.0, and of its successors and
-/// Valkey; or may not choose a database, of which the client passes on the words alone.
+/// Whether a user may not do what a script does, by the words of Redis 7.0, and of its successors
+/// and Valkey; or may not choose a database, of which the client passes on the words alone.
 fn is_of_the_acl(detail: &str) -> bool {
     detail.starts_with("The user executing the script can't")
         || detail.starts_with("ACL failure in script")
@@ -315,12 +316,13 @@ impl<S: Source> Call<S> {
         self.run_in_slot_of(key, &[key], arguments, within).await
     }
 
-    /// Calls it for all keys whose names begin with `base`, a hash tag in it; `base` itself is none.
+    /// Calls it for all keys whose names begin with `base`, a hash tag in it; `base` itself is
+    /// none.
     ///
-    /// While their slot is being moved it is executed nowhere: some of them are at the old node then,
-    /// some at the new one. Two names of no key say so to the cluster. The old node, which has neither,
-    /// answers `ASK`; the new one `TRYAGAIN`, as it does for two keys of which it has not both, where
-    /// for one it would execute the script without those that have not come.
+    /// While their slot is being moved it is executed nowhere: some of them are at the old node
+    /// then, some at the new one. Two names of no key say so to the cluster. The old node, which
+    /// has neither, answers `ASK`; the new one `TRYAGAIN`, as it does for two keys of which it has
+    /// not both, where for one it would execute the script without those that have not come.
     #[cfg(feature = "deferred")]
     pub(crate) async fn run_under(
         &self,

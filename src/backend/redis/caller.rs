@@ -71,7 +71,8 @@ impl<A: Scripted, S: Source> Carrier for Caller<A, S> {
             Err(error) => errands.iter().map(|_| Err(error.clone())).collect(),
         };
         if let Some(refusals) = &self.refusals {
-            // Something has come back, or may have: what was refused before need not be refused now.
+            // Something has come back, or may have: what was refused before need not be refused
+            // now.
             let corrected = errands.iter().filter(|errand| matches!(errand.job, Job::Settle(..)));
             corrected.for_each(|errand| refusals.forget(&errand.name));
         }
@@ -88,8 +89,8 @@ impl<A: Scripted, S: Source> Carrier for Caller<A, S> {
 }
 
 impl<A: Scripted, S: Source> Caller<A, S> {
-    /// How much of its time is left, if it is enough to leave. A correction leaves all the same: somebody has
-    /// what it is about.
+    /// How much of its time is left, if it is enough to leave. A correction leaves all the same:
+    /// somebody has what it is about.
     fn left(&self, errand: &Errand<A>, now: Deadline) -> Option<Duration> {
         match errand.job {
             Job::Demand(_) => call::left(errand.deadline, self.timeout, now),
@@ -152,8 +153,8 @@ impl<A: Scripted, S: Source> Caller<A, S> {
         Ok(Some(heard))
     }
 
-    /// Asks for each job in a call of its own: for those of one key one after the other, and for no more
-    /// keys at a time than calls of a lane may be under way.
+    /// Asks for each job in a call of its own: for those of one key one after the other, and for no
+    /// more keys at a time than calls of a lane may be under way.
     async fn ask_key_by_key(
         &self,
         slot: u16,
@@ -334,8 +335,8 @@ impl<A: Scripted> Errand<A> {
         &self.name
     }
 
-    /// Whether this is the same demand of the same key as `other`, and one that can be made for many
-    /// if the algorithm allows.
+    /// Whether this is the same demand of the same key as `other`, and one that can be made for
+    /// many if the algorithm allows.
     fn is_like(&self, other: &Self) -> bool {
         let (Job::Demand(own), Job::Demand(others)) = (&self.job, &other.job) else { return false };
         own == others

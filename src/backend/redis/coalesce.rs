@@ -4,10 +4,10 @@
 //! and those that come while it is on its way go with the next call. So nobody is delayed for the
 //! sake of others, and the busier a lane is, the larger its batches are.
 //!
-//! Where several batches may be under way, another one leaves when it has at least as many jobs as all
-//! that are: many small calls would cost both ends more than they save anybody. While few are under
-//! way none waits for that. Nor does it for batches on a runtime of one thread, which may stand still
-//! when the one who runs it has what it wanted.
+//! Where several batches may be under way, another one leaves when it has at least as many jobs as
+//! all that are: many small calls would cost both ends more than they save anybody. While few are
+//! under way none waits for that. Nor does it for batches on a runtime of one thread, which may
+//! stand still when the one who runs it has what it wanted.
 
 mod batch;
 
@@ -43,7 +43,8 @@ pub(super) trait Carrier: Send + Sync + 'static {
         let _ = job;
     }
 
-    /// Whether `job` is done in one step with the job `ahead` of it, which costs as much as that alone.
+    /// Whether `job` is done in one step with the job `ahead` of it, which costs as much as that
+    /// alone.
     fn joins(&self, job: &Self::Job, ahead: &Self::Job) -> bool {
         let _ = (job, ahead);
         false
@@ -69,8 +70,8 @@ struct Bounds {
     in_flight: usize,
 }
 
-/// Where a batch has all its steps, a job that is none of its own is carried still, up to so many jobs for
-/// each step there may be.
+/// Where a batch has all its steps, a job that is none of its own is carried still, up to so many
+/// jobs for each step there may be.
 const JOBS_OF_A_STEP: usize = 8;
 
 /// While fewer jobs than this are under way, another one does not wait for company.
@@ -221,14 +222,15 @@ impl<C: Carrier> Seat<C> {
             // A carrier that breaks down loses its batch, and no other.
             let Ok(replies) = carrying.catch_unwind().await else { continue };
             batch.tell(replies);
-            // Those who were answered get to ask again before the next batch leaves, and go with it.
+            // Those who were answered get to ask again before the next batch leaves, and go with
+            // it.
             tokio::task::yield_now().await;
         }
     }
 
     /// The next batch, without the jobs that nobody waits for any more. If none is to leave now the
-    /// seat is left, under the same lock: whoever comes then finds it free, and whoever waits is taken
-    /// along by another.
+    /// seat is left, under the same lock: whoever comes then finds it free, and whoever waits is
+    /// taken along by another.
     fn next(&mut self) -> Option<Gathering<C>> {
         let mut lanes = self.shared.lanes();
         let Entry::Occupied(mut entry) = lanes.entry(self.lane) else { return None };
@@ -267,8 +269,9 @@ impl Stage {
 }
 
 impl<C: Carrier> Drop for Seat<C> {
-    /// Leaves a seat whose task did not come to its end: its runtime has ended. With the last of them the lane
-    /// goes, and all who wait in it, those of another runtime too: they are told, and may ask anew.
+    /// Leaves a seat whose task did not come to its end: its runtime has ended. With the last of
+    /// them the lane goes, and all who wait in it, those of another runtime too: they are told, and
+    /// may ask anew.
     fn drop(&mut self) {
         if self.stage == Stage::Left {
             return;

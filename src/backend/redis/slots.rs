@@ -59,8 +59,8 @@ pub(crate) struct SlotAsk {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct SlotLimits {
     pub(crate) per_key: u64,
-    /// Those of all keys together. `None`: there is no such limit, and keys have nothing to do with each
-    /// other.
+    /// Those of all keys together. `None`: there is no such limit, and keys have nothing to do with
+    /// each other.
     pub(crate) total: Option<u64>,
     pub(crate) waiting_per_key: u64,
     /// Where there is a total.
@@ -104,8 +104,8 @@ impl SlotStanding {
 /// The answer of a server.
 pub(crate) type SlotAnswer = BoxFuture<'static, Result<SlotStanding, BackendError>>;
 
-/// A server that keeps slots, whichever way it is reached. A call is a box more than it need be, where
-/// a round trip costs a hundred of them.
+/// A server that keeps slots, whichever way it is reached. A call is a box more than it need be,
+/// where a round trip costs a hundred of them.
 pub(crate) trait SlotServer: Send + Sync + 'static {
     /// Asks about the slots of `key`. Nothing is sent before the first poll.
     fn ask(&self, key: &Key, ask: SlotAsk) -> SlotAnswer;
@@ -293,8 +293,8 @@ impl<S: Source> SlotCaller<S> {
 }
 
 impl SlotErrand {
-    /// How much of its time is left, if it is enough to leave. What is kept or given back leaves all the same:
-    /// somebody has it.
+    /// How much of its time is left, if it is enough to leave. What is kept or given back leaves
+    /// all the same: somebody has it.
     fn left(&self, timeout: Duration, now: Instant) -> Option<Duration> {
         match self.ask.job {
             SlotJob::Keep | SlotJob::Free | SlotJob::Reenter => Some(timeout),
@@ -314,8 +314,8 @@ impl SlotErrand {
             SlotJob::Reenter => 5,
         };
         let lease = u64::try_from(lease.as_micros()).unwrap_or(MOST);
-        // Without a total, what is one key's is all that there is under its name, and its own line the
-        // only one.
+        // Without a total, what is one key's is all that there is under its name, and its own line
+        // the only one.
         let total_waiting = total.map_or(MOST, |_| total_waiting);
         let total = total.unwrap_or(per_key);
         let numbers = [op, per_key, total, weight, lease, waiting_per_key, total_waiting];

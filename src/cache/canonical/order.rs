@@ -14,12 +14,13 @@ impl Member {
     }
 }
 
-/// Which members stand in another place than they were read, of the objects where that is so. No tree: a text
-/// of many small values costs little more than its bytes.
+/// Which members stand in another place than they were read, of the objects where that is so. No
+/// tree: a text of many small values costs little more than its bytes.
 #[derive(Default)]
 pub(super) struct Order {
     objects: Vec<Object>,
-    /// Their members, from the start of the name to the end of the value, in the order that they are to have.
+    /// Their members, from the start of the name to the end of the value, in the order that they
+    /// are to have.
     members: Vec<(u32, u32)>,
 }
 

@@ -18,8 +18,8 @@ use crate::{
 };
 
 impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
-    /// When the turn of `rank` comes, who has just joined, if the leavers go and nobody else joins or
-    /// leaves; and the forecast for whoever comes behind it.
+    /// When the turn of `rank` comes, who has just joined, if the leavers go and nobody else joins
+    /// or leaves; and the forecast for whoever comes behind it.
     pub(super) fn foresee(
         &self,
         line: &mut LineOf<A, B>,
@@ -121,7 +121,8 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         turn
     }
 
-    /// When the front starts that was refused: when there is room for it, it has a turn, which may be to come.
+    /// When the front starts that was refused: when there is room for it, it has a turn, which may
+    /// be to come.
     fn start_of_front(&self, line: &LineOf<A, B>, now: Instant) -> Option<Instant> {
         let (due, (_, _, front)) = (line.due()?, line.schedule.front()?);
         let limit = self.limit(front.value.limit.as_ref());
@@ -129,8 +130,8 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         Some(later(due, forecast.delay_of(limit.algorithm(), front.value.cost)))
     }
 
-    /// The limit when the front is admitted, where the backend does not show its state: nothing is left
-    /// of what refused it.
+    /// The limit when the front is admitted, where the backend does not show its state: nothing is
+    /// left of what refused it.
     fn surmise(line: &LineOf<A, B>, limit: &Limit<A>, now: Instant) -> Forecast<A::State> {
         // The backend's clock is not known; where windows begin with the calendar, this is near it.
         let (due, at) = (line.due().unwrap_or(now), SystemClock.now());

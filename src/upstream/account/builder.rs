@@ -80,14 +80,16 @@ impl<B> AccountBuilder<B> {
         self
     }
 
-    /// Sets a limit of one model, in place of that of all. It makes limits [by model](Self::per_model).
+    /// Sets a limit of one model, in place of that of all. It makes limits [by
+    /// model](Self::per_model).
     pub fn model_limit(mut self, model: &str, name: &str, quota: Quota) -> Self {
         self.by_hand.set_for.push((model.into(), SetLimit { name: name.into(), quota }));
         self.per_model()
     }
 
     /// Each model has limits of its own, as with most providers. 256 models are told apart, and
-    /// those that have [limits of their own](Self::model_limit); by default all are counted together.
+    /// those that have [limits of their own](Self::model_limit); by default all are counted
+    /// together.
     pub fn per_model(mut self) -> Self {
         self.settings.per_model = true;
         self
@@ -161,8 +163,8 @@ impl<B> AccountBuilder<B> {
         self
     }
 
-    /// In which order those who wait are admitted. By default the [flows](crate::queue::Ask::flow) take
-    /// turns.
+    /// In which order those who wait are admitted. By default the [flows](crate::queue::Ask::flow)
+    /// take turns.
     pub fn order(mut self, order: Order) -> Self {
         self.settings.order = order;
         self

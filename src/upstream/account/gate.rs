@@ -38,8 +38,8 @@ pub(super) struct Watch {
 #[derive(Clone, Copy, Debug)]
 struct Pace {
     in_flight: u32,
-    /// While little is known of how much the provider bears, it is tried out: one more for each good
-    /// answer. `None`: it is known.
+    /// While little is known of how much the provider bears, it is tried out: one more for each
+    /// good answer. `None`: it is known.
     window: Option<u32>,
     /// How often it was begun to try it out: an answer to a request of before says nothing of it.
     trial: u32,

@@ -133,8 +133,8 @@ impl<B: Backend<Plan>> Ledger<B> {
         }
     }
 
-    /// How long a request would have to wait here, as far as it is known without asking, and how much
-    /// is left.
+    /// How long a request would have to wait here, as far as it is known without asking, and how
+    /// much is left.
     pub(in crate::upstream) fn outlook(&self) -> (RetryAfter, usize, u64) {
         let wait = self.watch.wait().unwrap_or(RetryAfter::After(Duration::ZERO));
         (wait, self.queue.stats(&self.key).depth, self.free.load(Ordering::Relaxed))
@@ -205,9 +205,9 @@ impl<B: Backend<Plan>> Ledger<B> {
         }
     }
 
-    /// The most that the limits ever have. What is left for others' answers makes no request too large that
-    /// fits otherwise: it gives way, from the first such request on. One that fits in no case
-    /// changes nothing.
+    /// The most that the limits ever have. What is left for others' answers makes no request too
+    /// large that fits otherwise: it gives way, from the first such request on. One that fits in no
+    /// case changes nothing.
     fn capacity_for(&self, reserved: Cost) -> Cost {
         let mut known = lock(&self.known);
         let capacity = known.rules.plan.capacity();

@@ -36,8 +36,8 @@ impl Board {
     /// it is read four times a second. While the server is away, what is known stays known, and
     /// what is posted is kept and posted again when it is back.
     ///
-    /// The instances' clocks need not agree. Nothing secret is in it. The key is `tq:`, the name and
-    /// `:board`, and so is the channel: an ACL has to allow both, and beside what
+    /// The instances' clocks need not agree. Nothing secret is in it. The key is `tq:`, the name
+    /// and `:board`, and so is the channel: an ACL has to allow both, and beside what
     /// [decisions](crate::guide::redis) need `+hget +hset +hdel +hkeys +hgetall +pttl +pexpire
     /// +publish +subscribe`.
     ///
