@@ -51,7 +51,7 @@ async fn main() {
     );
     println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|");
     let (mut shared, mut leased) = (String::new(), String::new());
-    for tasks in [1, 64, 256] {
+    for tasks in [1, 64, 256, 1_024] {
         let rows = compare(&server, tasks, time(4_000)).await;
         shared += &rows.shared;
         leased += &rows.leased;
