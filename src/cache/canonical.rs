@@ -1,10 +1,14 @@
+mod error;
 mod order;
 mod plain;
 
-use std::{error::Error, fmt, ops::Range};
+use std::ops::Range;
 
-use self::order::{Member, Order};
-use self::plain::plain_length;
+pub use self::error::NotCanonical;
+use self::{
+    order::{Member, Order},
+    plain::plain_length,
+};
 
 /// The canonical form of a JSON text: texts that mean the same have the same one.
 ///
@@ -72,27 +76,6 @@ pub(super) fn canonical_json_without(
     }
     Ok(parser.order.of(parser.out))
 }
-
-/// A text has no canonical form as JSON.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct NotCanonical {
-    at: usize,
-}
-
-impl NotCanonical {
-    /// The byte at which that was seen.
-    pub const fn offset(&self) -> usize {
-        self.at
-    }
-}
-
-impl fmt::Display for NotCanonical {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the text has no canonical form as JSON: see its byte {}", self.at)
-    }
-}
-
-impl Error for NotCanonical {}
 
 /// Writes what it reads at once: nothing is kept of a text but the places of members.
 struct Parser<'a> {

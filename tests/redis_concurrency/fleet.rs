@@ -15,7 +15,7 @@ use tower_quota::{Key, backend::redis::Source, concurrency::SharedConcurrencyLim
 
 use crate::{
     servers::{Cluster, Flavor, Standalone},
-    support::{cluster, server, slots, until_idle},
+    support::{cluster, server, slots, until, until_idle},
 };
 
 const SLOTS: u64 = 5;
@@ -213,8 +213,6 @@ pub(crate) async fn hold(counter: &mut Counter, weight: u64, millis: u64) {
 
 /// Until what was dropped is on its way.
 async fn until_idle_or_others(limiter: &SharedConcurrencyLimiter) {
-    while limiter.held_here() > 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    until("what was dropped", || limiter.held_here() == 0).await;
     let _answer = limiter.usage(&Key::GLOBAL).await;
 }
