@@ -1,4 +1,12 @@
-use std::{collections::BTreeSet, env, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    env,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -31,10 +39,15 @@ struct Answered {
     number: usize,
     tokens: u64,
     at: Duration,
-    /// It died with so many gateways before,
-    deaths: usize,
-    /// and was refused by so many.
-    refusals: usize,
+}
+
+/// What befell all calls, those too that are never answered.
+#[derive(Debug, Default)]
+struct Befell {
+    /// With a gateway that was killed.
+    deaths: AtomicUsize,
+    /// By a gateway that lives.
+    refusals: AtomicUsize,
 }
 
 /// What came of it, in which nothing was lost.
@@ -109,13 +122,14 @@ async fn run(load: Load) -> Outcome {
     let killing = tokio::spawn(kill_one_after_another(Arc::clone(&fleet), begun, time));
     let spending = tokio::spawn(spent(upstream.clone(), begun, time));
     let calls = arrivals(load, RATE, WINDOW, time);
+    let befell = Arc::new(Befell::default());
     let (mut asking, mut deferring) = (JoinSet::new(), JoinSet::new());
     for (number, call) in calls.iter().copied().enumerate() {
         sleep_until(begun + call.at).await;
         if call.is_deferred {
             deferring.spawn(defer(Arc::clone(&fleet), number, call));
         } else {
-            asking.spawn(ask(Arc::clone(&fleet), number, call, begun));
+            asking.spawn(ask(Arc::clone(&fleet), number, call, begun, Arc::clone(&befell)));
         }
     }
     let killed = killing.await.expect("it kills on");
@@ -143,8 +157,7 @@ async fn run(load: Load) -> Outcome {
     // A machine that stalls for longer than the jitter is late by more than it was asked to expect.
     let few = if is_judged() { 0 } else { calls.len() / 100 };
     assert!(refused <= few, "{refused} of {} calls are over the limit", calls.len());
-    let deaths: usize = answered.iter().map(|one| one.deaths).sum();
-    let refusals: usize = answered.iter().map(|one| one.refusals).sum();
+    let (deaths, refusals) = (befell.deaths.load(Relaxed), befell.refusals.load(Relaxed));
     assert!(refusals <= few, "{refusals} refusals reach callers");
     assert!(deaths > 0, "calls die with the killed");
     // Who went came to its question at least.
@@ -190,7 +203,13 @@ async fn spent(upstream: StrictUpstream, begun: Instant, time: Duration) -> (u64
 }
 
 /// Asks until it is answered in whole: elsewhere, if the gateway was killed that was asked.
-async fn ask(fleet: Arc<Fleet>, number: usize, call: Call, begun: Instant) -> Answered {
+async fn ask(
+    fleet: Arc<Fleet>,
+    number: usize,
+    call: Call,
+    begun: Instant,
+    befell: Arc<Befell>,
+) -> Answered {
     let body = json!({
         "model": "gpt",
         "stream": call.is_stream,
@@ -198,7 +217,7 @@ async fn ask(fleet: Arc<Fleet>, number: usize, call: Call, begun: Instant) -> An
         "messages": [{ "role": "user", "content": "x".repeat(call.characters) }],
     });
     let body = body.to_string();
-    let (mut deaths, mut refusals) = (0, 0);
+    let mut deaths = 0;
     loop {
         let instance = fleet.at(call.instance + deaths);
         let key = TENANTS[call.tenant].key;
@@ -210,15 +229,18 @@ async fn ask(fleet: Arc<Fleet>, number: usize, call: Call, begun: Instant) -> An
         };
         match answer.await {
             // How many of these there may be is judged in the end.
-            Ok((StatusCode::TOO_MANY_REQUESTS, _)) => refusals += 1,
+            Ok((StatusCode::TOO_MANY_REQUESTS, _)) => {
+                befell.refusals.fetch_add(1, Relaxed);
+            }
             Ok((status, text)) => {
                 assert_eq!(status, 200, "{text}");
                 let tokens = tokens_of(&text, call.is_stream);
-                return Answered { number, tokens, at: begun.elapsed(), deaths, refusals };
+                return Answered { number, tokens, at: begun.elapsed() };
             }
             Err(error) => {
                 assert!(instance.was_killed(), "it is lost without a death: {error:?}");
                 deaths += 1;
+                befell.deaths.fetch_add(1, Relaxed);
             }
         }
         // Its place has none for a moment.
