@@ -12,8 +12,10 @@
 //! | [`SlidingWindow`] | at most `limit` in any window of a period | a counter for each segment |
 //! | [`SlidingLog`] | at most `limit` in any window of a period, and not one fewer | an entry for each admission |
 //! | [`SlidingCounter`] | about `limit`; up to twice it in the worst case | 32 bytes |
+//! | [`Ahead`] | starts as many as its window admits, some of them promised ahead | its window's |
 //! | [`Plan`] | what each of its limits admits, all or nothing | the states of its limits |
 
+mod ahead;
 #[cfg(feature = "calendar")]
 mod calendar;
 mod fixed_window;
@@ -33,6 +35,8 @@ mod window;
 
 use std::{fmt::Debug, time::Duration};
 
+#[doc(hidden)]
+pub use self::ahead::sealed;
 #[cfg(feature = "calendar")]
 pub use self::calendar::Calendar;
 #[cfg(any(feature = "quota-service", feature = "remote"))]
@@ -40,6 +44,7 @@ pub(crate) use self::form::PlanForm;
 #[cfg(feature = "redis")]
 pub(crate) use self::meter::MeterNumbers;
 pub use self::{
+    ahead::{Ahead, Window},
     fixed_window::FixedWindow,
     leaky_bucket::LeakyBucket,
     lease_bucket::LeaseBucket,
@@ -76,6 +81,9 @@ use crate::{
 ///    limit takes to recover completely.
 /// 7. No cost and no instant overflows.
 /// 8. Costs taken one after another at one instant leave the state of their sum.
+///
+/// Where turns of windows are given out before they come ([`Ahead`]), the fourth and the last hold
+/// for what starts together.
 ///
 /// # Limits that change
 ///

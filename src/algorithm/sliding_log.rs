@@ -1,13 +1,15 @@
+mod turns;
+
 use std::{collections::VecDeque, time::Duration};
 
 #[cfg(feature = "redis")]
 use super::window::whole_micros;
-use super::{Algorithm, Portion, Share, times};
+use super::{Ahead, Algorithm, Portion, Share, ahead::sealed::Book};
 #[cfg(feature = "redis")]
 use crate::time::saturating_nanos;
 use crate::{
     cost::Cost,
-    decision::{Charge, Decision, PolicySet, RetryAfter, Snapshot},
+    decision::{Charge, Decision, Snapshot},
     name::{PolicyName, QuotaPolicy},
     quota::Quota,
     time::Timestamp,
@@ -54,6 +56,10 @@ pub struct SlidingLogState {
     entries: VecDeque<(Timestamp, u64)>,
     /// The units of all entries.
     sum: u64,
+    /// The last turn that was given out before it came, and when that was: nobody starts before
+    /// it. Both are the beginning of time where there is none.
+    turn: Timestamp,
+    given_at: Timestamp,
 }
 
 impl SlidingLog {
@@ -71,28 +77,51 @@ impl SlidingLog {
         Self { max_entries: if max_entries == 0 { 1 } else { max_entries }, ..self }
     }
 
-    fn standing(&self, state: &SlidingLogState, now: Timestamp) -> Standing {
-        // Entries are in order: a clock that went back waits at the newest.
-        let newest = state.entries.back().map_or(now, |(at, _)| *at);
-        if newest.saturating_since(now) > self.period {
-            // As if it had been set right.
-            return Standing { now, expired: 0, used: state.sum, full: self.max_entries <= 1 };
-        }
-        let now = now.max(newest);
-        let expired =
-            state.entries.partition_point(|(at, _)| now.saturating_since(*at) >= self.period);
-        let left = state.entries.range(..expired).fold(0_u64, |sum, (_, used)| sum + used);
-        let full = state.entries.len() - expired >= self.max_entries;
-        Standing { now, expired, used: state.sum - left, full }
+    /// The same log, whose places can be taken so much before they are free, to be waited for.
+    #[must_use]
+    pub const fn ahead(self, ahead: Duration) -> Ahead<Self> {
+        Ahead::new(self, ahead)
     }
 
-    /// Sets right what a clock has written that has since gone back by more than a period: its
-    /// entries would count until it comes there again.
-    fn set_right(&self, state: &mut SlidingLogState, now: Timestamp) {
+    fn standing(&self, state: &SlidingLogState, now: Timestamp) -> Standing {
+        if self.is_ahead_of(state, now) {
+            // As if it had been set right.
+            let full = self.max_entries <= 1;
+            return Standing { next: now, expired: 0, used: state.sum, full, is_ahead: false };
+        }
+        // Entries are in order: a clock that went back waits at the newest, and everybody at a
+        // turn that is to come.
         let newest = state.entries.back().map_or(now, |(at, _)| *at);
-        if newest.saturating_since(now) > self.period {
+        let is_ahead = state.turn > now;
+        self.standing_at(state, now.max(newest).max(state.turn), is_ahead)
+    }
+
+    /// What counts at `next`, which is not before the newest entry.
+    fn standing_at(&self, state: &SlidingLogState, next: Timestamp, is_ahead: bool) -> Standing {
+        let expired =
+            state.entries.partition_point(|(at, _)| next.saturating_since(*at) >= self.period);
+        let left = state.entries.range(..expired).fold(0_u64, |sum, (_, used)| sum + used);
+        let full = state.entries.len() - expired >= self.max_entries;
+        Standing { next, expired, used: state.sum - left, full, is_ahead }
+    }
+
+    /// Whether a clock has written it that has since gone back by more than a period.
+    fn is_ahead_of(&self, state: &SlidingLogState, now: Timestamp) -> bool {
+        let written = match state.entries.back() {
+            _ if state.turn > now => state.given_at,
+            Some((newest, _)) => *newest,
+            None => now,
+        };
+        written.saturating_since(now) > self.period
+    }
+
+    /// Sets right what such a clock has written: its entries would count until it comes there
+    /// again.
+    fn set_right(&self, state: &mut SlidingLogState, now: Timestamp) {
+        if self.is_ahead_of(state, now) {
             state.entries.clear();
             state.entries.push_back((now, state.sum));
+            (state.turn, state.given_at) = (Timestamp::MIN, Timestamp::MIN);
         }
     }
 
@@ -117,7 +146,8 @@ impl SlidingLog {
     fn snapshot(&self, state: &SlidingLogState, standing: &Standing, now: Timestamp) -> Snapshot {
         let newest = state.entries.back().filter(|_| standing.used > 0);
         let reset_at = newest.map_or(now, |(at, _)| self.leaves_at(*at));
-        let remaining = self.room(standing).unwrap_or(0);
+        let reset_at = if standing.is_ahead { reset_at.max(state.turn) } else { reset_at };
+        let remaining = self.room(standing).filter(|_| !standing.is_ahead).unwrap_or(0);
         Snapshot::new(self.limit, remaining, reset_at.saturating_since(now))
     }
 
@@ -149,9 +179,12 @@ impl SlidingLog {
 
 #[cfg(feature = "redis")]
 impl SlidingLogState {
-    /// The log of these admissions, oldest first.
-    pub(crate) fn of(admissions: impl Iterator<Item = (Timestamp, u64)>) -> Self {
-        let mut state = Self::default();
+    /// The log of these admissions, oldest first, with the last turn and when it was given out.
+    pub(crate) fn of(
+        admissions: impl Iterator<Item = (Timestamp, u64)>,
+        [turn, given_at]: [Timestamp; 2],
+    ) -> Self {
+        let mut state = Self { turn, given_at, ..Self::default() };
         admissions.for_each(|(at, units)| SlidingLog::add(&mut state, at, units));
         state
     }
@@ -162,13 +195,16 @@ impl SlidingLogState {
 }
 
 struct Standing {
-    /// The present, or the newest entry's instant if that is later.
-    now: Timestamp,
-    /// How many entries have left the window.
+    /// When the next one is admitted at the earliest: now, or at the newest entry's instant if
+    /// that is later.
+    next: Timestamp,
+    /// How many entries have left the window then.
     expired: usize,
     used: u64,
     /// Whether there is no place for another entry.
     full: bool,
+    /// Whether that is still to come, because turns were given out.
+    is_ahead: bool,
 }
 
 #[cfg(feature = "remote")]
@@ -187,38 +223,11 @@ impl Algorithm for SlidingLog {
     }
 
     fn decide(&self, state: &mut SlidingLogState, now: Timestamp, cost: Cost) -> Decision {
-        self.set_right(state, now);
-        let mut standing = self.standing(state, now);
-        let deny = |retry_after| Decision::Deny {
-            snapshot: self.snapshot(state, &standing, now),
-            retry_after,
-            violated: PolicySet::FIRST,
-        };
-        if cost.units() > self.limit {
-            return deny(RetryAfter::Never);
-        }
-        let room = self.limit - cost.units();
-        if standing.used > room || standing.full && cost.units() > 0 {
-            let mut excess = standing.used.saturating_sub(room);
-            let mut live = state.entries.range(standing.expired..);
-            let enough = live.find(|(_, used)| {
-                excess = excess.saturating_sub(*used);
-                excess == 0
-            });
-            let until = enough.map_or(now, |(at, _)| self.leaves_at(*at));
-            return deny(RetryAfter::After(until.saturating_since(now)));
-        }
-        if cost.units() > 0 {
-            Self::forget(state, &mut standing);
-            Self::add(state, standing.now, cost.units());
-            standing = self.standing(state, now);
-        }
-        let snapshot = self.snapshot(state, &standing, now);
-        Decision::Allow { snapshot, charge: Charge::new(standing.now, cost) }
+        self.book(state, now, cost, Duration::ZERO)
     }
 
     fn available(&self, state: &SlidingLogState, now: Timestamp, each: Cost) -> u64 {
-        times(self.room(&self.standing(state, now)), each)
+        self.bookable(state, now, each, Duration::ZERO)
     }
 
     fn take(&self, state: &mut SlidingLogState, now: Timestamp, cost: Cost) {
@@ -230,9 +239,12 @@ impl Algorithm for SlidingLog {
         Self::forget(state, &mut standing);
         if standing.full {
             // Use that cannot be refused joins the newest entry, and leaves with it.
-            standing.now = state.entries.back().map_or(standing.now, |(at, _)| *at);
+            standing.next = state.entries.back().map_or(standing.next, |(at, _)| *at);
         }
-        Self::add(state, standing.now, cost.units());
+        if !standing.is_ahead {
+            (state.turn, state.given_at) = (Timestamp::MIN, Timestamp::MIN);
+        }
+        Self::add(state, standing.next, cost.units());
     }
 
     /// Units come back to the admission that took them; when it has left the window, nowhere.
@@ -250,7 +262,8 @@ impl Algorithm for SlidingLog {
     }
 
     fn idle_at(&self, state: &SlidingLogState) -> Timestamp {
-        state.entries.back().map_or(Timestamp::MIN, |(at, _)| self.leaves_at(*at))
+        let newest = state.entries.back().map_or(Timestamp::MIN, |(at, _)| self.leaves_at(*at));
+        newest.max(state.turn)
     }
 
     fn policies(&self, name: &PolicyName) -> Vec<QuotaPolicy> {

@@ -1,11 +1,13 @@
+mod turns;
+
 use std::time::Duration;
 
 #[cfg(feature = "redis")]
 use super::window::whole_micros;
-use super::{Algorithm, Portion, Share, times, window::after};
+use super::{Ahead, Algorithm, Portion, Share, ahead::sealed::Book, window::after};
 use crate::{
     cost::Cost,
-    decision::{Charge, Decision, PolicySet, RetryAfter, Snapshot},
+    decision::{Charge, Decision, Snapshot},
     error::ConfigError,
     name::{PolicyName, QuotaPolicy},
     quota::Quota,
@@ -52,6 +54,9 @@ pub struct SlidingWindow {
 pub struct SlidingWindowState {
     /// The newest segment with use, counted from the epoch.
     newest: u64,
+    /// The segment that was the present one when it was written. The newest is a later one while
+    /// turns are given out that are to come: nobody starts before them.
+    written: u64,
     /// Nanoseconds in a segment of the window that wrote this.
     width: u64,
     /// The use of each segment, at the place of its number modulo their number.
@@ -77,6 +82,12 @@ impl SlidingWindow {
     pub fn segments(self, segments: u64) -> Result<Self, ConfigError> {
         ConfigError::check("the number of segments", segments, (1, Self::MAX_SEGMENTS))?;
         Ok(Self::with_segments(self.limit, self.period, segments))
+    }
+
+    /// The same window, whose places can be taken so much before they are free, to be waited for.
+    #[must_use]
+    pub const fn ahead(self, ahead: Duration) -> Ahead<Self> {
+        Ahead::new(self, ahead)
     }
 
     const fn with_segments(limit: u64, period: Duration, segments: u64) -> Self {
@@ -106,7 +117,7 @@ impl SlidingWindow {
     fn fits(&self, state: &SlidingWindowState, present: u64) -> bool {
         state.width == self.width
             && state.counts.len() as u64 == self.slots()
-            && state.newest <= present.saturating_add(self.slots())
+            && state.written <= present.saturating_add(self.slots())
     }
 
     /// The segments of `state` that count in segment `present`, oldest first, with their use.
@@ -127,38 +138,81 @@ impl SlidingWindow {
         present: u64,
     ) -> SlidingWindowState {
         let mut shaped = self.initial(now);
+        // Turns that are to come are not before the segment that counts them.
+        let first_turn = state.newest.saturating_mul(state.width) / self.width;
+        let is_ahead =
+            state.is_ahead() && state.is_of_time(now, self.width.saturating_mul(self.slots()));
+        if is_ahead {
+            shaped.newest = present.max(first_turn);
+        }
         let oldest =
             now.as_nanos().saturating_sub(self.width.saturating_mul(self.segments)) / state.width;
         let older = state.counts.len() as u64;
         let first = oldest.max(state.newest.saturating_sub(older - 1));
         let used = (first..=state.newest).map(|segment| state.counts[(segment % older) as usize]);
-        shaped.counts[self.place(present)] = used.fold(0, u64::saturating_add);
+        shaped.counts[self.place(shaped.newest)] = used.fold(0, u64::saturating_add);
         shaped
     }
 
     fn standing(&self, state: &SlidingWindowState, now: Timestamp) -> Standing {
         let present = now.as_nanos() / self.width;
-        // A clock that went back waits at the newest segment, if there is any use to wait for.
+        // A clock that went back waits at the newest segment, if there is any use to wait for. So
+        // does everybody if that is the segment of a turn to come.
         let used = total(self.live(state, present));
-        let present = if used > 0 { present.max(state.newest) } else { present };
-        Standing { present, used }
+        let is_ahead = state.is_ahead() && state.newest > present;
+        let next = if used > 0 || is_ahead { present.max(state.newest) } else { present };
+        Standing { present, next, used, is_ahead }
+    }
+
+    /// The segment in which `units`, at most the limit, find room that have none at once, and what
+    /// is in use there. `None` if they have.
+    fn turn(
+        &self,
+        state: &SlidingWindowState,
+        standing: &Standing,
+        units: u64,
+    ) -> Option<(u64, u64)> {
+        let mut used = standing.used;
+        let mut excess = used.saturating_sub(self.limit - units);
+        if excess == 0 {
+            // Who takes nothing does not wait for a turn of others.
+            return (standing.is_ahead && units > 0).then_some((standing.next, used));
+        }
+        let mut live = self.live(state, standing.next);
+        let enough = live.find(|(_, its)| {
+            excess = excess.saturating_sub(*its);
+            used = used.saturating_sub(*its);
+            excess == 0
+        });
+        Some(
+            enough
+                .map_or((u64::MAX, 0), |(segment, _)| (segment.saturating_add(self.slots()), used)),
+        )
+    }
+
+    /// When a segment begins.
+    const fn begins_at(&self, segment: u64) -> Timestamp {
+        Timestamp::from_nanos(segment.saturating_mul(self.width))
     }
 
     fn snapshot(&self, state: &SlidingWindowState, standing: Standing, now: Timestamp) -> Snapshot {
-        let newest = self.live(state, standing.present).rev().find(|(_, used)| *used > 0);
+        let newest = self.live(state, standing.next).rev().find(|(_, used)| *used > 0);
         let reset_at = newest.map_or(now, |(segment, _)| self.leaves_at(segment));
-        let remaining = self.limit.saturating_sub(standing.used);
+        let reset_at =
+            if standing.is_ahead { reset_at.max(self.begins_at(standing.next)) } else { reset_at };
+        let left = self.limit.saturating_sub(standing.used);
+        let remaining = if standing.is_ahead { 0 } else { left };
         Snapshot::new(self.limit, remaining, reset_at.saturating_since(now))
     }
 
-    /// Adds to the present segment.
-    fn add(&self, state: &mut SlidingWindowState, present: u64, units: u64) {
-        let stale = present.saturating_sub(state.newest).min(self.slots());
-        for segment in 0..stale {
-            state.counts[self.place(present - segment)] = 0;
+    /// Adds to a segment, which is then the newest.
+    fn add(&self, state: &mut SlidingWindowState, segment: u64, units: u64) {
+        let stale = segment.saturating_sub(state.newest).min(self.slots());
+        for stale in 0..stale {
+            state.counts[self.place(segment - stale)] = 0;
         }
-        state.newest = present;
-        let count = &mut state.counts[self.place(present)];
+        state.newest = segment;
+        let count = &mut state.counts[self.place(segment)];
         *count = count.saturating_add(units);
     }
 
@@ -180,7 +234,24 @@ impl SlidingWindow {
 #[derive(Clone, Copy)]
 struct Standing {
     present: u64,
+    /// The segment in which the next one is admitted at the earliest.
+    next: u64,
+    /// What is in use there.
     used: u64,
+    /// Whether that is still to come, because turns in it were given out.
+    is_ahead: bool,
+}
+
+impl SlidingWindowState {
+    /// Whether a turn was given out before it came.
+    const fn is_ahead(&self) -> bool {
+        self.newest > self.written
+    }
+
+    /// Whether the clock that wrote it was not ahead of `now` by more than so many nanoseconds.
+    const fn is_of_time(&self, now: Timestamp, nanos: u64) -> bool {
+        self.written.saturating_mul(self.width) <= now.as_nanos().saturating_add(nanos)
+    }
 }
 
 fn total(segments: impl Iterator<Item = (u64, u64)>) -> u64 {
@@ -202,8 +273,8 @@ impl SlidingWindow {
 #[cfg(feature = "redis")]
 impl SlidingWindowState {
     /// The state of such segments; `None` if there are none.
-    pub(crate) fn of(newest: u64, width: u64, counts: Box<[u64]>) -> Option<Self> {
-        (width > 0 && !counts.is_empty()).then_some(Self { newest, width, counts })
+    pub(crate) fn of(newest: u64, written: u64, width: u64, counts: Box<[u64]>) -> Option<Self> {
+        (width > 0 && !counts.is_empty()).then_some(Self { newest, written, width, counts })
     }
 }
 
@@ -219,54 +290,21 @@ impl Algorithm for SlidingWindow {
     type State = SlidingWindowState;
 
     fn initial(&self, now: Timestamp) -> SlidingWindowState {
+        let present = now.as_nanos() / self.width;
         SlidingWindowState {
-            newest: now.as_nanos() / self.width,
+            newest: present,
+            written: present,
             width: self.width,
             counts: vec![0; self.slots() as usize].into(),
         }
     }
 
     fn decide(&self, state: &mut SlidingWindowState, now: Timestamp, cost: Cost) -> Decision {
-        self.with_shaped(state, now, |state| {
-            let standing = self.standing(state, now);
-            let room = self.limit.checked_sub(cost.units());
-            match room {
-                Some(room) if standing.used <= room => {
-                    let mut standing = standing;
-                    if cost.units() > 0 {
-                        self.add(state, standing.present, cost.units());
-                        standing.used += cost.units();
-                    }
-                    let snapshot = self.snapshot(state, standing, now);
-                    Decision::Allow { snapshot, charge: Charge::new(now, cost) }
-                }
-                room => {
-                    let mut excess = room.map_or(u64::MAX, |room| standing.used - room);
-                    let enough = self.live(state, standing.present).find(|(_, used)| {
-                        excess = excess.saturating_sub(*used);
-                        excess == 0
-                    });
-                    let retry_after = match (room, enough) {
-                        (Some(_), Some((segment, _))) => {
-                            RetryAfter::After(self.leaves_at(segment).saturating_since(now))
-                        }
-                        _ => RetryAfter::Never,
-                    };
-                    let snapshot = self.snapshot(state, standing, now);
-                    Decision::Deny { snapshot, retry_after, violated: PolicySet::FIRST }
-                }
-            }
-        })
+        self.book(state, now, cost, Duration::ZERO)
     }
 
     fn available(&self, state: &SlidingWindowState, now: Timestamp, each: Cost) -> u64 {
-        let present = now.as_nanos() / self.width;
-        let standing = if self.fits(state, present) {
-            self.standing(state, now)
-        } else {
-            self.standing(&self.shaped(state, now, present), now)
-        };
-        times(self.limit.checked_sub(standing.used), each)
+        self.bookable(state, now, each, Duration::ZERO)
     }
 
     fn take(&self, state: &mut SlidingWindowState, now: Timestamp, cost: Cost) {
@@ -274,8 +312,9 @@ impl Algorithm for SlidingWindow {
             return;
         }
         self.with_shaped(state, now, |state| {
-            let present = self.standing(state, now).present;
-            self.add(state, present, cost.units());
+            let standing = self.standing(state, now);
+            self.add(state, standing.next, cost.units());
+            state.written = if standing.is_ahead { standing.present } else { standing.next };
         });
     }
 
@@ -285,7 +324,7 @@ impl Algorithm for SlidingWindow {
             return;
         }
         self.with_shaped(state, now, |state| {
-            let present = self.standing(state, now).present;
+            let present = self.standing(state, now).next;
             let charged = charge.at.as_nanos() / self.width;
             let oldest = present.saturating_sub(self.segments);
             if charged >= oldest
@@ -303,11 +342,18 @@ impl Algorithm for SlidingWindow {
         let segments = (0..slots).filter_map(|age| state.newest.checked_sub(age));
         let newest =
             segments.into_iter().find(|segment| state.counts[(segment % slots) as usize] > 0);
-        newest.map_or(Timestamp::MIN, |segment| {
+        let leaves = newest.map_or(Timestamp::MIN, |segment| {
             // Its end by the window that wrote it, and then the period of this one.
             let end = Timestamp::from_nanos(segment.saturating_add(1).saturating_mul(state.width));
             after(end, self.segments.saturating_mul(self.width))
-        })
+        });
+        if !state.is_ahead() {
+            return leaves;
+        }
+        // Nobody starts before the last turn, whether it was given back or not: what is older is
+        // not known any more.
+        let turn = state.newest.saturating_mul(state.width) / self.width;
+        leaves.max(self.leaves_at(turn))
     }
 
     fn policies(&self, name: &PolicyName) -> Vec<QuotaPolicy> {

@@ -68,6 +68,16 @@ impl Windows {
         }
     }
 
+    /// How many windows to come can be known everywhere, if that is bounded: those of a calendar are
+    /// sent to a server, and it has to know when the next one begins.
+    pub(super) const fn within_reach(&self) -> Option<u64> {
+        match self {
+            Self::Aligned { .. } | Self::FirstHit { .. } => None,
+            #[cfg(feature = "calendar")]
+            Self::Calendar(_) => Some(1),
+        }
+    }
+
     /// Whether `state` may be a window of this kind: then it runs to its own end.
     fn has(&self, state: &WindowState) -> bool {
         match self {

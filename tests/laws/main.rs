@@ -4,6 +4,7 @@
 //! arithmetic. It is slow, remembers too much and cannot drift: so where the two differ, the
 //! algorithm is wrong. All runs are the same: the random generator has a fixed seed.
 
+mod ahead;
 #[cfg(feature = "calendar")]
 mod calendar;
 mod clock;

@@ -10,8 +10,8 @@ use std::time::Duration;
 use tower_quota::{
     Charge, Cost, Decision, Demand, Key, PolicyName, Quota,
     algorithm::{
-        Algorithm, Calendar, FixedWindow, LeakyBucket, LeaseBucket, Plan, Rule, SlidingCounter,
-        SlidingLog, SlidingWindow, TokenBucket,
+        Ahead, Algorithm, Calendar, FixedWindow, LeakyBucket, LeaseBucket, Plan, Rule,
+        SlidingCounter, SlidingLog, SlidingWindow, TokenBucket,
     },
     backend::{
         Backend,
@@ -145,6 +145,41 @@ impl Drawn for SlidingLog {
     }
 }
 
+/// A time in which turns are given out, up to some periods: mostly within a few of them.
+fn ahead(random: &mut Random, period: Duration) -> Duration {
+    match random.below(4) {
+        0 => Duration::from_micros(random.any(10_000_000)),
+        1 => Duration::ZERO,
+        _ => {
+            let micros = u64::try_from(period.as_micros()).unwrap_or(u64::MAX);
+            Duration::from_micros(random.any(micros.saturating_mul(4).clamp(1, 1 << 45)))
+        }
+    }
+}
+
+/// The period that a window tells.
+fn period_of(window: &impl Algorithm) -> Duration {
+    window.policies(&PolicyName::from_static("window"))[0].window
+}
+
+macro_rules! drawn_ahead {
+    ($($window:ident)+) => {$(
+        impl Drawn for Ahead<$window> {
+            fn draw(random: &mut Random) -> Self {
+                let window = $window::draw(random);
+                let ahead = ahead(random, period_of(&window));
+                window.ahead(ahead)
+            }
+
+            fn may_become(&self, next: &Self) -> bool {
+                self.window().may_become(next.window())
+            }
+        }
+    )+};
+}
+
+drawn_ahead! { FixedWindow SlidingWindow SlidingLog }
+
 impl Drawn for Plan {
     /// What is left of its other limits when it changes is not said.
     fn may_become(&self, _: &Self) -> bool {
@@ -187,8 +222,10 @@ struct Trace<A: Scripted> {
 
 impl<A: Drawn> Trace<A> {
     fn begin(server: &Standalone, seed: u64) -> Self {
-        let name =
-            format!("d{}-{seed}", std::any::type_name::<A>().rsplit(':').next().expect("a name"));
+        let kind = std::any::type_name::<A>();
+        let turns = if kind.contains("Ahead") { "turns-" } else { "" };
+        let kind = kind.trim_end_matches('>').rsplit(':').next().expect("a name");
+        let name = format!("d{turns}{kind}-{seed}");
         let clock = ManualClock::new();
         let redis = RedisBuilder::new(
             Server::open(server.url()).expect("a URL"),
@@ -345,5 +382,8 @@ differ_nowhere! {
     sliding_windows_and_their_script_differ_nowhere: SlidingWindow;
     sliding_counters_and_their_script_differ_nowhere: SlidingCounter;
     sliding_logs_and_their_script_differ_nowhere: SlidingLog;
+    turns_of_fixed_windows_and_their_script_differ_nowhere: Ahead<FixedWindow>;
+    turns_of_sliding_windows_and_their_script_differ_nowhere: Ahead<SlidingWindow>;
+    turns_of_sliding_logs_and_their_script_differ_nowhere: Ahead<SlidingLog>;
     plans_and_their_script_differ_nowhere: Plan;
 }

@@ -8,6 +8,7 @@
 //! a caller is told has one source, a demand for many is told as many decisions, and a server that
 //! would decide otherwise than this crate is noticed at once.
 
+mod ahead;
 mod log;
 mod meter;
 mod plan;

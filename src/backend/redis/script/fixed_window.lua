@@ -1,15 +1,18 @@
 -- Fixed windows: see `FixedWindow` and `Windows`. The state is the window's start and end, and the
--- use in it. A calendar comes as the borders around the present.
+-- use in it. A calendar comes as the borders around the present. Turns of windows that begin within the
+-- time that is `ahead` are given out: what is used of those is in the use too, as debt is.
 local function fixed_window(state, job, from, now, as, as_count)
-  local PEEK, SETTLE, COUNT, FILL, MOST = 2, 3, 4, 5, 9007199254740991
+  local TAKE, TAKE_UP_TO, PEEK, SETTLE = 0, 1, 2, 3
+  local COUNT, FILL, LOWER, MOST = 4, 5, 6, 9007199254740991
   local ALIGNED, FIRST_HIT, CALENDAR, BORDERS = 0, 1, 2, 4
   local LONGEST = 2678400000000 + 7200000000
-  local op, units, count, at, limit, kind, length, first = struct.unpack('<dddddddd', job, from)
+  local op, units, count, at, limit, kind, length, first, ahead =
+    struct.unpack('<ddddddddd', job, from)
   op, count = as or op, as_count or count
   local is_look = op == PEEK or op == COUNT
   local pays = math.max(1, limit)
   local borders = nil
-  if kind == CALENDAR then borders = { struct.unpack('<dddd', job, from + 64) } end
+  if kind == CALENDAR then borders = { struct.unpack('<dddd', job, from + 72) } end
 
   -- The window that an instant lies in, if nothing has been used in it.
   local function at_(instant)
@@ -72,18 +75,26 @@ local function fixed_window(state, job, from, now, as, as_count)
   local before = state or struct.pack('<ddd', now, now, 0)
   if kind == CALENDAR then before = struct.pack('<ddd', start, end_, used) end
 
+  -- The usual: there is room. It takes none of the functions that follow.
+  if (op == TAKE or op == PEEK) and units * count <= limit and used <= limit - units * count then
+    used = used + units * count
+    if units * count == 0 or is_look then return count, before end
+    return count, before, struct.pack('<ddd', start, end_, used), end_
+  end
+
+  -- When so many windows have ended, the present one included: of a calendar at the latest.
+  local function end_of(windows)
+    local later = math.max(1, windows) - 1
+    if later == 0 then return end_ end
+    if kind == ALIGNED then
+      local _, next_ = at_(end_)
+      return next_ + length * (later - 1)
+    end
+    return end_ + later * (kind == FIRST_HIT and length or LONGEST)
+  end
   -- Until all of the use has been paid off.
   local function changed(count_, parts)
-    local idle, later = start, math.max(1, math.ceil(parts / pays)) - 1
-    if parts > 0 then
-      idle = end_
-      if later > 0 and kind == ALIGNED then
-        local _, next_ = at_(end_)
-        idle = next_ + length * (later - 1)
-      elseif later > 0 then
-        idle = end_ + later * (kind == FIRST_HIT and length or LONGEST)
-      end
-    end
+    local idle = parts > 0 and end_of(math.ceil(parts / pays)) or start
     return count_, before, struct.pack('<ddd', start, end_, parts), idle
   end
 
@@ -91,21 +102,54 @@ local function fixed_window(state, job, from, now, as, as_count)
   if op == SETTLE then
     before = ''
     if count > 0 then return changed(0, math.min(MOST, used + count)) end
-    if state and units > 0 and at >= start and at < end_ then
+    if not state or units == 0 then return 0, before end
+    if ahead == 0 then
+      if at < start or at >= end_ then return 0, before end
       return changed(0, math.max(0, used - units))
     end
-    return 0, before
+    -- To the window that the last turn is in, which has so many before it. Where those of a calendar
+    -- begin that are not the next one is not known; they have no turns.
+    if used == 0 then return 0, before end
+    local earlier = math.floor((used - 1) / pays)
+    local from_, to = start, end_
+    if earlier > 0 then
+      from_, to = end_of(earlier), end_of(earlier + 1)
+      if kind == CALENDAR and earlier > 1 then from_ = to end
+      if kind == CALENDAR and earlier == 1 then
+        for place = 1, BORDERS - 1 do
+          if borders[place] == end_ then to = borders[place + 1] end
+        end
+      end
+    end
+    if at < from_ or at >= to then return 0, before end
+    return changed(0, math.max(earlier * pays, used - units))
   end
 
-  count = granted(op, count, units, limit - used)
+  -- How many windows have to end until so many units find room, and whether that is near enough.
+  local function turn(parts)
+    local ending = math.ceil(math.max(0, used - (limit - parts)) / pays)
+    if ending == 0 then return 0, true end
+    local most = kind == CALENDAR and 1 or math.floor(MOST / pays) - 1
+    if ahead == 0 or op == LOWER or ending > most then return ending, false end
+    return ending, end_of(ending) - ahead <= now
+  end
+
+  if op == TAKE_UP_TO or op == COUNT then
+    local ending, is_near = turn(math.min(units, limit))
+    local there = limit - math.max(0, used - ending * limit)
+    count = granted(op, count, units, is_near and units <= limit and there or -1)
+  else
+    count = granted(op, count, units, limit - used)
+  end
   local total = units * count
   if total > limit then return -1, before end
-  if used > limit - total then
+  local ending, is_near = turn(total)
+  if not is_near then
     -- Should the window have moved, it must not move along with the present.
     local moved = now < old_end and (start ~= old_start or end_ ~= old_end)
     if moved and not is_look then return changed(-1, used) end
     return -1, before
   end
   if total == 0 or is_look then return count, before end
-  return changed(count, used + total)
+  return changed(count, math.max(used, ending * limit) + total)
 end

@@ -1,6 +1,8 @@
 //! Logs of admissions: one script. A log is too long to be sent back.
 
-use super::{Fields, Job, Numbers, begin, number, sealed::Steps};
+use std::time::Duration;
+
+use super::{Fields, Job, Numbers, ahead::WriteAhead, sealed::Steps};
 use crate::{
     algorithm::{SlidingLog, SlidingLogState},
     error::BackendError,
@@ -22,10 +24,8 @@ impl Steps for SlidingLog {
         self.in_micros()
     }
 
-    fn write(&self, job: &Job, _: Timestamp, numbers: &mut Numbers) {
-        begin(job, numbers);
-        let [limit, period, most_entries] = self.numbers();
-        numbers.extend([limit, period / 1_000, most_entries].map(number));
+    fn write(&self, job: &Job, now: Timestamp, numbers: &mut Numbers) {
+        self.write_ahead(Duration::ZERO, job, now, numbers);
     }
 
     /// A log of at most two entries that decides on the demand as the whole one did.
@@ -34,10 +34,11 @@ impl Steps for SlidingLog {
         fields: &mut Fields<'_>,
     ) -> Result<(Option<Self>, SlidingLogState), BackendError> {
         let places = usize::try_from(fields.number()?).unwrap_or(usize::MAX);
+        let turn = [fields.time()?, fields.time()?];
         let first = (fields.time()?, fields.number()?);
         let newest = (fields.time()?, fields.number()?);
         let entries = [first, newest].into_iter().filter(|(_, units)| *units > 0);
-        let state = SlidingLogState::of(entries);
+        let state = SlidingLogState::of(entries, turn);
         let limit = self.max_entries(state.entries().saturating_add(places));
         Ok((Some(limit), state))
     }

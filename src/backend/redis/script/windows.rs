@@ -1,6 +1,8 @@
 //! Windows: a script for fixed ones, one for sliding ones, one for counters of two.
 
-use super::{Fields, Job, Numbers, begin, malformed, micros, number, sealed::Steps};
+use std::time::Duration;
+
+use super::{Fields, Job, Numbers, ahead::WriteAhead, begin, malformed, number, sealed::Steps};
 use crate::{
     algorithm::{
         FixedWindow, SlidingCounter, SlidingCounterState, SlidingWindow, SlidingWindowState,
@@ -26,11 +28,7 @@ impl Steps for FixedWindow {
     }
 
     fn write(&self, job: &Job, now: Timestamp, numbers: &mut Numbers) {
-        begin(job, numbers);
-        let [limit, kind, length, first] = self.numbers();
-        numbers.extend([limit, kind, length / 1_000, first / 1_000].map(number));
-        let borders = self.borders_around(now).into_iter().flatten();
-        numbers.extend(borders.map(|border| number(micros(border))));
+        self.write_ahead(Duration::ZERO, job, now, numbers);
     }
 
     fn read(&self, fields: &mut Fields<'_>) -> Result<(Option<Self>, WindowState), BackendError> {
@@ -53,10 +51,8 @@ impl Steps for SlidingWindow {
         self.in_micros()
     }
 
-    fn write(&self, job: &Job, _: Timestamp, numbers: &mut Numbers) {
-        begin(job, numbers);
-        let [limit, width, segments] = self.numbers();
-        numbers.extend([limit, width / 1_000, segments].map(number));
+    fn write(&self, job: &Job, now: Timestamp, numbers: &mut Numbers) {
+        self.write_ahead(Duration::ZERO, job, now, numbers);
     }
 
     /// The state may be of another shape, which a window knows how to take over.
@@ -65,12 +61,12 @@ impl Steps for SlidingWindow {
         fields: &mut Fields<'_>,
     ) -> Result<(Option<Self>, SlidingWindowState), BackendError> {
         let slots = fields.number()?;
-        let (newest, width) = (fields.number()?, fields.number()?);
+        let (newest, written, width) = (fields.number()?, fields.number()?, fields.number()?);
         if slots > Self::MAX_SEGMENTS + 1 {
             return Err(malformed());
         }
         let counts = (0..slots).map(|_| fields.number()).collect::<Result<_, _>>()?;
-        let state = SlidingWindowState::of(newest, width.saturating_mul(1_000), counts);
+        let state = SlidingWindowState::of(newest, written, width.saturating_mul(1_000), counts);
         Ok((None, state.ok_or_else(malformed)?))
     }
 }
