@@ -141,6 +141,9 @@ impl<W: Window> Algorithm for Ahead<W> {
 
     /// Of what can be taken without a turn: what is to come is not there yet.
     fn lower(&self, state: &mut W::State, now: Timestamp, policy: usize, left: u64) -> Decision {
+        if policy > 0 {
+            return self.decide(&mut state.clone(), now, Cost::ZERO);
+        }
         self.window.lower(state, now, policy, left)
     }
 

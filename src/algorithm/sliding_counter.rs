@@ -19,6 +19,9 @@ use crate::{
 /// refused that had room. The error on mixed traffic is reported to be small; it is not bounded.
 /// For a promise, use [`SlidingWindow`](super::SlidingWindow).
 ///
+/// It gives out no turns before they come, as the other windows do
+/// ([`SlidingWindow::ahead`](super::SlidingWindow::ahead)): an estimate promises nothing.
+///
 /// When the quota changes, what was used in the period counts from that moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SlidingCounter {

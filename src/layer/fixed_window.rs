@@ -1,5 +1,8 @@
-use super::{shared::*, shared_layer_items};
-use crate::{algorithm::FixedWindow, quota::Quota};
+use super::{QuotaLayer, shared::*, shared_layer_items};
+use crate::{
+    algorithm::{Ahead, FixedWindow},
+    quota::Quota,
+};
 
 /// Admits so many in each window of time.
 ///
@@ -83,6 +86,42 @@ impl FixedWindowLayer {
             policy: Policy::default(),
             largest: LargestCost::default(),
         }
+    }
+}
+
+impl<K, C, R, L> FixedWindowLayer<Local<FixedWindow>, K, C, R, L> {
+    /// Gives out turns so much before they come: the layer for instances that wait for one limit on
+    /// a server. Say the backend after it.
+    ///
+    /// With [`wait`](Self::wait) alone an instance that is refused sleeps until the next window and
+    /// asks again, and so do all the others: which of them are served is luck. With turns
+    /// [ahead](Ahead) the server's state has the order. Each request asks once and is told the
+    /// window in which it starts. Let `ahead` be a window or more.
+    ///
+    /// ```no_run
+    /// # fn layer() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[cfg(feature = "redis")] {
+    /// use std::time::Duration;
+    /// use tower_quota::{FixedWindowLayer, PolicyName, Quota};
+    /// use tower_quota::backend::redis::{RedisBuilder, Server};
+    ///
+    /// let server = Server::open("redis://127.0.0.1:6379")?;
+    /// let layer = FixedWindowLayer::new(Quota::per_second(400))
+    ///     .ahead(Duration::from_secs(2))
+    ///     .backend(RedisBuilder::new(server, PolicyName::from_static("api")).build())
+    ///     .wait(Duration::from_secs(30));
+    /// # fn is_layer<L: tower::Layer<()>>(_: L) {}
+    /// # is_layer(layer);
+    /// # } Ok(()) }
+    /// ```
+    pub fn ahead(
+        self,
+        ahead: Duration,
+    ) -> QuotaLayer<Ahead<FixedWindow>, Local<Ahead<FixedWindow>>, K, C, R, L> {
+        let Self { limiter, policy, largest } = self;
+        let limit = limiter.limit();
+        let limit = Limit::new(limit.name().clone(), limit.algorithm().clone().ahead(ahead));
+        QuotaLayer::with(Limiter::of(limit, Local::new()), policy, largest)
     }
 }
 

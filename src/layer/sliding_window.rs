@@ -1,5 +1,9 @@
-use super::{shared::*, shared_layer_items};
-use crate::{algorithm::SlidingWindow, error::ConfigError, quota::Quota};
+use super::{QuotaLayer, shared::*, shared_layer_items};
+use crate::{
+    algorithm::{Ahead, SlidingWindow},
+    error::ConfigError,
+    quota::Quota,
+};
 
 /// Never admits more than the limit in any period, wherever it begins.
 ///
@@ -89,6 +93,22 @@ impl<B: Backend<SlidingWindow>, K, C, R, L> SlidingWindowLayer<B, K, C, R, L> {
     pub fn segments(self, segments: u64) -> Result<Self, ConfigError> {
         let window = self.limiter.limit().algorithm().segments(segments)?;
         Ok(self.with_algorithm(window))
+    }
+}
+
+impl<K, C, R, L> SlidingWindowLayer<Local<SlidingWindow>, K, C, R, L> {
+    /// Gives out turns so much before they come, as
+    /// [`FixedWindowLayer::ahead`](super::FixedWindowLayer::ahead) does. Say the backend after it.
+    ///
+    /// No period has more starts than the limit, those that were promised included.
+    pub fn ahead(
+        self,
+        ahead: Duration,
+    ) -> QuotaLayer<Ahead<SlidingWindow>, Local<Ahead<SlidingWindow>>, K, C, R, L> {
+        let Self { limiter, policy, largest } = self;
+        let limit = limiter.limit();
+        let limit = Limit::new(limit.name().clone(), limit.algorithm().ahead(ahead));
+        QuotaLayer::with(Limiter::of(limit, Local::new()), policy, largest)
     }
 }
 

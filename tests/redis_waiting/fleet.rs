@@ -11,9 +11,9 @@ use futures::future::BoxFuture;
 use tokio::task::JoinSet;
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_quota::{
-    BackendError, Charge, Cost, Decision, Demand, Key, LeakyBucketLayer, Limiter, MaybeReady,
-    Quota, TokenBucketLayer,
-    algorithm::LeaseBucket,
+    BackendError, Charge, Cost, Decision, Demand, FixedWindowLayer, Key, LeakyBucketLayer, Limiter,
+    MaybeReady, Quota, QuotaLayer, SlidingWindowLayer, TokenBucketLayer,
+    algorithm::{LeaseBucket, SlidingLog},
     backend::{
         Backend,
         redis::{Redis, Scripted, Server},
@@ -29,6 +29,8 @@ const PROCESSES: usize = 4;
 const TASKS: usize = 32;
 /// Turns are handed out so much before they come.
 const AHEAD: Duration = Duration::from_millis(500);
+/// Of the limits that are windows.
+const WINDOW: Duration = Duration::from_millis(250);
 const RUN: Duration = Duration::from_secs(6);
 /// The end of the run, in which it is looked at how much was used.
 const LOOKED_AT: Duration = Duration::from_secs(3);
@@ -85,16 +87,36 @@ enum Door {
     Queue,
     TokenBucketLayer,
     LeakyBucketLayer,
+    FixedWindowLayer,
+    SlidingWindowLayer,
+    SlidingLog,
 }
 
 impl Door {
-    const ALL: [Self; 3] = [Self::Queue, Self::TokenBucketLayer, Self::LeakyBucketLayer];
+    const ALL: [Self; 6] = [
+        Self::Queue,
+        Self::TokenBucketLayer,
+        Self::LeakyBucketLayer,
+        Self::FixedWindowLayer,
+        Self::SlidingWindowLayer,
+        Self::SlidingLog,
+    ];
 
-    /// How many may start at once.
-    const fn burst(self) -> u64 {
+    /// How many may start at once where it is a bucket.
+    const fn burst(self) -> Option<u64> {
         match self {
-            Self::Queue | Self::TokenBucketLayer => BURST,
-            Self::LeakyBucketLayer => 1,
+            Self::Queue | Self::TokenBucketLayer => Some(BURST),
+            Self::LeakyBucketLayer => Some(1),
+            Self::FixedWindowLayer | Self::SlidingWindowLayer | Self::SlidingLog => None,
+        }
+    }
+
+    /// How many can start in so many seconds. In a sliding window a unit counts for a segment longer
+    /// than the period.
+    const fn possible(self, seconds: u64) -> u64 {
+        match self {
+            Self::SlidingWindowLayer => seconds * RATE * 10 / 11,
+            _ => seconds * RATE,
         }
     }
 
@@ -122,8 +144,29 @@ impl Door {
                 let layer = LeakyBucketLayer::new(Quota::per_second(RATE)).depth(places);
                 through(layer.backend(noted(url, released)).layer(service_fn(answer)))
             }
+            Self::FixedWindowLayer => {
+                let layer = FixedWindowLayer::new(window()).ahead(AHEAD);
+                let layer = layer.backend(noted(url, released)).wait(Duration::from_secs(60));
+                through(layer.layer(service_fn(answer)))
+            }
+            Self::SlidingWindowLayer => {
+                let layer = SlidingWindowLayer::new(window()).ahead(AHEAD);
+                let layer = layer.backend(noted(url, released)).wait(Duration::from_secs(60));
+                through(layer.layer(service_fn(answer)))
+            }
+            Self::SlidingLog => {
+                let layer = QuotaLayer::new(SlidingLog::new(window()).ahead(AHEAD));
+                let layer = layer.backend(noted(url, released)).wait(Duration::from_secs(60));
+                through(layer.layer(service_fn(answer)))
+            }
         }
     }
+}
+
+/// The same rate in windows.
+fn window() -> Quota {
+    let limit = RATE * WINDOW.as_millis() as u64 / 1_000;
+    Quota::new(limit, WINDOW).expect("a quota")
 }
 
 fn noted<A: Scripted>(url: &str, released: &Arc<Mutex<Vec<u64>>>) -> Noted<A> {
@@ -203,7 +246,7 @@ async fn four_processes_share(door: Door) {
         told.started.iter().filter(|at| **at >= from).count() as u64
     };
     let counts: Vec<u64> = told.iter().map(recent).collect();
-    let possible = LOOKED_AT.as_secs() * RATE;
+    let possible = door.possible(LOOKED_AT.as_secs());
     let all: u64 = counts.iter().sum();
     assert!(all * 100 >= possible * 98, "{door:?}: {all} of {possible}: {counts:?}");
     let least = counts.iter().min().expect("four of them");
@@ -229,14 +272,28 @@ async fn four_processes_share(door: Door) {
 
 /// Whichever interval is looked at, it has no more than its bound.
 fn assert_within(door: Door, released: &[u64]) {
+    let Some(burst) = door.burst() else { return assert_windows_within(door, released) };
     for (first, from) in released.iter().enumerate() {
         for (last, to) in released.iter().enumerate().skip(first) {
             // What a server decides is exact to a microsecond.
             let time = u128::from(to - from + 1_000);
-            let bound = u128::from(door.burst()) + time * u128::from(RATE) / 1_000_000_000;
+            let bound = u128::from(burst) + time * u128::from(RATE) / 1_000_000_000;
             let count = last - first + 1;
             assert!(count as u128 <= bound, "{door:?}: {count} of {bound} in {} ns", to - from);
         }
+    }
+}
+
+/// No window has more than its limit: of those side by side, or of all there are.
+fn assert_windows_within(door: Door, released: &[u64]) {
+    let window = WINDOW.as_nanos() as u64;
+    for (first, from) in released.iter().enumerate() {
+        let is_in = |at: &u64| match door {
+            Door::FixedWindowLayer => at / window == from / window,
+            _ => at - from < window,
+        };
+        let count = released[first..].iter().take_while(|at| is_in(at)).count() as u64;
+        assert!(count <= window().limit(), "{door:?}: {count} from {from}");
     }
 }
 

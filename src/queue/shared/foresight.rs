@@ -6,6 +6,7 @@ use super::{LineOf, Newcomer, Shared};
 use crate::{
     algorithm::Algorithm,
     backend::Backend,
+    decision::Decision,
     key::Key,
     limiter::Limit,
     queue::{
@@ -134,10 +135,19 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
     /// left of what refused it.
     fn surmise(line: &LineOf<A, B>, limit: &Limit<A>, now: Instant) -> Forecast<A::State> {
         // The backend's clock is not known; where windows begin with the calendar, this is near it.
-        let (due, at) = (line.due().unwrap_or(now), SystemClock.now());
-        let mut state = limit.algorithm().initial(at);
+        let due = line.due().unwrap_or(now);
+        let at = SystemClock.now().saturating_add(due.saturating_duration_since(now));
+        let algorithm = limit.algorithm();
+        let mut state = algorithm.initial(at);
         // What it says of what is left, nobody needs.
-        let _standing = limit.algorithm().lower(&mut state, at, line.standing.policy, 0);
+        let _standing = algorithm.lower(&mut state, at, line.standing.policy, 0);
+        // Of windows that are given out ahead nothing is left either.
+        let windows =
+            (0..MOST_WINDOWS).map(|_| algorithm.decide(&mut state, at, algorithm.capacity()));
+        let _taken = windows.take_while(Decision::is_allowed).count();
         Forecast::new(state, at, due)
     }
 }
+
+/// A guess need not be better than that.
+const MOST_WINDOWS: usize = 64;
