@@ -135,6 +135,15 @@ pub trait Algorithm: Clone + Debug + PartialEq + Send + Sync + 'static {
         None
     }
 
+    /// The limit by which one is decided who leaves so much of it to others: it is refused where less
+    /// would be left after it. Both have one state. `None`, unless the limit can be asked so.
+    ///
+    /// So of several who wait in different places, who has had less has its turn first.
+    fn leaving(&self, left: Cost) -> Option<Self> {
+        let _ = left;
+        None
+    }
+
     /// Takes what is above `left` from the limit at the place `policy`. Of one that is not there
     /// nothing is taken.
     fn lower(&self, state: &mut Self::State, now: Timestamp, policy: usize, left: u64) -> Decision {

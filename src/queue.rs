@@ -15,6 +15,7 @@ mod room;
 mod schedule;
 mod seat;
 mod shared;
+pub(crate) mod shares;
 mod stats;
 
 use std::{fmt, sync::Arc};

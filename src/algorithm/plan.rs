@@ -354,6 +354,14 @@ impl Algorithm for Plan {
         self.limits.iter().flat_map(|limit| limit.rule.policies(&limit.name)).collect()
     }
 
+    fn leaving(&self, left: Cost) -> Option<Self> {
+        let limits = self.limits.iter().map(|limit| {
+            let rule = limit.rule.leaving(left.get(limit.dimension));
+            Limit { rule, ..limit.clone() }
+        });
+        Some(Self { limits: limits.collect() })
+    }
+
     fn capacity(&self) -> Cost {
         (0..Cost::DIMENSIONS).fold(Cost::ZERO, |capacity, dimension| {
             let counting = self.limits.iter().filter(|limit| limit.dimension == dimension);

@@ -143,6 +143,17 @@ macro_rules! rules {
             }
         }
 
+        impl Rule {
+            /// The same rule for who leaves so much to others. Where it cannot be asked so, itself.
+            pub(super) fn leaving(&self, left: u64) -> Self {
+                match self {
+                    Self::TokenBucket(bucket) => Self::TokenBucket(bucket.leaving(left)),
+                    Self::SlidingWindow(window) => Self::SlidingWindow(window.leaving(left)),
+                    other => other.clone(),
+                }
+            }
+        }
+
         impl Share for Rule {
             fn share(&self, portion: Portion) -> Self {
                 with_rule!(self, |rule| rule.share(portion).into())

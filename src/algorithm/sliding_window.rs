@@ -258,6 +258,13 @@ fn total(segments: impl Iterator<Item = (u64, u64)>) -> u64 {
     segments.fold(0, |sum, (_, used)| sum.saturating_add(used))
 }
 
+impl SlidingWindow {
+    /// The same window for who leaves so much of it.
+    pub(super) const fn leaving(&self, left: u64) -> Self {
+        Self { limit: self.limit.saturating_sub(left), ..*self }
+    }
+}
+
 #[cfg(feature = "redis")]
 impl SlidingWindow {
     /// The same window in segments of whole microseconds, as a server carries it out.

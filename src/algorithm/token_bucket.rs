@@ -87,6 +87,13 @@ impl TokenBucket {
     }
 }
 
+impl TokenBucket {
+    /// The same bucket for who leaves so much of it.
+    pub(super) fn leaving(&self, left: u64) -> Self {
+        self.burst(self.meter.capacity().saturating_sub(left).max(1))
+    }
+}
+
 #[cfg(feature = "local")]
 impl TokenBucket {
     /// The rate at which it refills.

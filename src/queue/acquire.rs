@@ -17,9 +17,9 @@ use super::{
     admitted::Admitted,
     ask::Ask,
     error::QueueError,
-    line::Wakes,
+    line::{Front, Wakes},
     lines::retire,
-    seat::{Outcome, Seat},
+    seat::Outcome,
     shared::{Asking, Joined, Newcomer, Shared, until},
 };
 use crate::{
@@ -109,12 +109,13 @@ impl<A: Algorithm, B: Backend<A>> Future for Acquire<A, B> {
             // The common case: nobody waits, and there is enough. It takes no lock, no look at the
             // clock and no step in between.
             *this.returns = this.shared.returns();
-            let asked = this.shared.ask(this.key, this.limit.as_ref(), this.ask.cost);
+            let asked = this.shared.ask_at_once(this.key, this.limit.as_ref(), this.ask);
             // Looked at where it is: to move it takes longer than all the rest.
             if let Some(Ok(Decision::Allow { snapshot, charge })) = asked.as_ready()
                 && charge.delay.is_zero()
             {
                 *this.stage = Stage::Done;
+                this.shared.count_admitted(this.ask);
                 this.shared.ended(QueueEnd::AtOnce, None);
                 return Poll::Ready(Ok(Admitted::at_once(*snapshot, *charge)));
             }
@@ -199,7 +200,7 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
         }
         *this.returns = shared.returns();
         drop(shard);
-        let asked = shared.ask(this.key, this.limit.as_ref(), this.ask.cost);
+        let asked = shared.ask_at_once(this.key, this.limit.as_ref(), this.ask);
         this.asked(asked.try_into_ready(), waker)
     }
 
@@ -243,9 +244,10 @@ impl<A: Algorithm, B: Backend<A>> Acquire<A, B> {
             }
             wakes.discard(seat.listen(context.waker()));
             let own = this.limit.as_ref();
-            let ask = |seat: &Seat<A>, refused_for| {
-                let asked = shared.ask_after(this.key, seat, refused_for).try_into_ready();
-                asked.map_err(|decide| shared.see_through(this.key, seat.limit.as_ref(), decide))
+            let ask = |front: Front<'_, A>| {
+                let asked = shared.ask_after(this.key, &front).try_into_ready();
+                let limit = front.seat.limit.as_ref();
+                asked.map_err(|decide| shared.see_through(this.key, limit, decide))
             };
             let pending = line.drive(rank, now, ask, &mut wakes);
             let outcome = seat.fetch();

@@ -1,6 +1,6 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::{Queue, order::Order, room::Bounds, shared::Shared};
+use super::{Queue, order::Order, room::Bounds, shared::Shared, shares::Shares};
 use crate::{algorithm::Algorithm, backend::Backend, limiter::Limiter};
 
 /// The settings of a [`Queue`].
@@ -9,6 +9,7 @@ use crate::{algorithm::Algorithm, backend::Backend, limiter::Limiter};
 pub struct QueueBuilder<A: Algorithm, B> {
     limiter: Limiter<A, B>,
     settings: Settings,
+    shares: Option<Arc<Shares>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +35,7 @@ impl<A: Algorithm, B: Backend<A>> QueueBuilder<A, B> {
             },
             max_wait: None,
         };
-        Self { limiter, settings }
+        Self { limiter, settings, shares: None }
     }
 
     /// In which order the waiters of a key are admitted.
@@ -102,7 +103,14 @@ impl<A: Algorithm, B: Backend<A>> QueueBuilder<A, B> {
 
     /// The queue.
     pub fn build(self) -> Queue<A, B> {
-        Queue::of(Shared::new(self.limiter, self.settings))
+        Queue::of(Shared::new(self.limiter, self.settings, self.shares))
+    }
+
+    /// It is one of several queues, in processes of their own, that wait for the same limit of one
+    /// key: with [`Order::Fair`] flows have their shares of all that these let through.
+    #[cfg(all(feature = "upstream", feature = "redis"))]
+    pub(crate) fn sharing(self, shares: Option<Arc<Shares>>) -> Self {
+        Self { shares, ..self }
     }
 
     fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {

@@ -7,6 +7,7 @@ use super::{
     order::Order,
     schedule::{Entry, Rank, Schedule},
     seat::{Outcome, Seat},
+    shares::Shares,
     stats::LineStats,
 };
 use crate::{
@@ -49,6 +50,15 @@ pub(super) struct Line<A: Algorithm, D> {
     pub(super) outlook: Outlook,
     /// The standing at the last refusal.
     pub(super) standing: Snapshot,
+}
+
+/// Who is next.
+pub(super) struct Front<'f, A> {
+    pub(super) seat: &'f Seat<A>,
+    pub(super) flow: &'f Key,
+    pub(super) weight: NonZeroU32,
+    /// For how long it was refused as the front.
+    pub(super) refused_for: Duration,
 }
 
 /// What fronts were told that were refused. Each tells of one of them, and not of who is the front
@@ -94,9 +104,9 @@ const BATCH: usize = 32;
 const FEW: usize = 64;
 
 impl<A: Algorithm, D> Line<A, D> {
-    pub(super) fn new(order: Order, algorithm: &A) -> Self {
+    pub(super) fn new(order: Order, shares: Option<Arc<Shares>>, algorithm: &A) -> Self {
         Self {
-            schedule: Schedule::new(order),
+            schedule: Schedule::sharing(order, shares),
             told: None,
             refusals: Refusals::default(),
             gains: algorithm.after_waiting(Duration::ZERO).is_some(),
@@ -294,9 +304,10 @@ impl<A: Algorithm, D> Line<A, D> {
         &mut self,
         who: Rank,
         now: Instant,
-        ask: impl Fn(&Seat<A>, Duration) -> Result<Result<Decision, BackendError>, D>,
+        ask: impl Fn(Front<'_, A>) -> Result<Result<Decision, BackendError>, D>,
         wakes: &mut Wakes,
     ) -> Option<D> {
+        self.schedule.align();
         let mut left = BATCH;
         while self.asking.is_none()
             && let Some((rank, flow, entry)) = self.schedule.front()
@@ -320,7 +331,9 @@ impl<A: Algorithm, D> Line<A, D> {
                 _ => {
                     let since = self.refusals.since.filter(|(of, _)| *of == rank);
                     let refused_for = since.map(|(_, since)| now.saturating_duration_since(since));
-                    ask(&entry.value, refused_for.unwrap_or_default())
+                    let (seat, weight) = (&*entry.value, entry.weight);
+                    let refused_for = refused_for.unwrap_or_default();
+                    ask(Front { seat, flow: &flow, weight, refused_for })
                 }
             };
             match asked {

@@ -5,11 +5,11 @@ mod lane;
 #[cfg(test)]
 mod tests;
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, sync::Arc};
 
 use self::flows::Flows;
 pub(super) use self::lane::Lane;
-use super::order::Order;
+use super::{order::Order, shares::Shares};
 use crate::key::Key;
 
 /// The place of a waiter in its order, by which it is also known: no two are equal.
@@ -73,12 +73,25 @@ impl Part {
 }
 
 impl<T> Schedule<T> {
+    #[cfg(test)]
     pub(super) fn new(order: Order) -> Self {
+        Self::sharing(order, None)
+    }
+
+    /// A line, or where flows have shares one of several.
+    pub(super) fn sharing(order: Order, shares: Option<Arc<Shares>>) -> Self {
         let lanes = match order {
             Order::Fifo | Order::NewestFirst => Lanes::One(Lane::new()),
-            Order::Fair => Lanes::Fair(Flows::new()),
+            Order::Fair => Lanes::Fair(Flows::new(shares)),
         };
         Self { lanes, all: Part::default() }
+    }
+
+    /// Takes over what flows have had elsewhere.
+    pub(super) fn align(&mut self) {
+        if let Lanes::Fair(flows) = &mut self.lanes {
+            flows.align();
+        }
     }
 
     /// What all together make up.

@@ -1,6 +1,6 @@
 mod foresight;
 
-use std::{sync::Arc, task::Waker, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, task::Waker, time::Duration};
 
 use tokio::time::Instant;
 
@@ -9,10 +9,11 @@ use super::{
     builder::Settings,
     error::QueueError,
     forecast::{Turn, later, time_of},
-    line::{Line, Wakes, size_of_cost},
+    line::{Front, Line, Wakes, size_of_cost},
     lines::{Lines, Shard, retire},
     room::{Claim, Leaver},
     seat::Seat,
+    shares::Shares,
     stats::{Counters, count, uncount},
 };
 use crate::{
@@ -36,6 +37,8 @@ use crate::{
 pub(super) struct Shared<A: Algorithm, B: Backend<A>> {
     pub(super) limiter: Limiter<A, B>,
     pub(super) settings: Settings,
+    /// Where this is one of several queues before the same limit of one key.
+    pub(super) shares: Option<Arc<Shares>>,
     pub(super) lines: Lines<A, Asking<A, B>>,
     pub(super) counters: Counters,
     observer: QueueObserver,
@@ -81,10 +84,15 @@ pub(super) struct Joined<A> {
 }
 
 impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
-    pub(super) fn new(limiter: Limiter<A, B>, settings: Settings) -> Self {
+    pub(super) fn new(
+        limiter: Limiter<A, B>,
+        settings: Settings,
+        shares: Option<Arc<Shares>>,
+    ) -> Self {
         Self {
             limiter,
             settings,
+            shares,
             lines: Lines::new(),
             counters: Counters::default(),
             observer: QueueObserver::default(),
@@ -109,6 +117,46 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         }
     }
 
+    /// Asks for one who has come, while nobody waits here.
+    #[inline]
+    pub(super) fn ask_at_once(
+        &self,
+        key: &Key,
+        limit: Option<&Limit<A>>,
+        ask: &Ask,
+    ) -> MaybeReady<B::Decide> {
+        if let Some(decision) = self.ask_leaving(key, limit, (ask.its_flow(), ask.weight), ask.cost)
+        {
+            return decision;
+        }
+        self.ask(key, limit, ask.cost)
+    }
+
+    /// Asks for one whose flow is ahead of others that wait elsewhere, if it is: they are left what
+    /// they ask for.
+    #[inline]
+    fn ask_leaving(
+        &self,
+        key: &Key,
+        limit: Option<&Limit<A>>,
+        (flow, weight): (&Key, NonZeroU32),
+        cost: Cost,
+    ) -> Option<MaybeReady<B::Decide>> {
+        let ahead = self.shares.as_ref()?.ahead(flow, weight)?;
+        let limit = self.limit(limit);
+        let left = ahead.leaves(cost, limit.algorithm().capacity());
+        let limit = limit.algorithm().leaving(left)?;
+        Some(self.limiter.backend().decide(&limit, key, &Demand::exactly(cost)))
+    }
+
+    /// One was let through who did not wait.
+    #[inline]
+    pub(super) fn count_admitted(&self, ask: &Ask) {
+        if let Some(shares) = &self.shares {
+            shares.admitted(ask.its_flow(), ask.weight, size_of_cost(ask.cost));
+        }
+    }
+
     /// Has a decision that is pending seen through.
     pub(super) fn see_through(
         self: &Arc<Self>,
@@ -121,12 +169,13 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
 
     /// Asks the backend for the front of a line, that was refused for so long. What waits for a
     /// limit is not more than it ever holds: nobody has it by having waited.
-    pub(super) fn ask_after(
-        &self,
-        key: &Key,
-        seat: &Seat<A>,
-        refused_for: Duration,
-    ) -> MaybeReady<B::Decide> {
+    pub(super) fn ask_after(&self, key: &Key, front: &Front<'_, A>) -> MaybeReady<B::Decide> {
+        let Front { seat, flow, weight, refused_for } = *front;
+        if let Some(decision) =
+            self.ask_leaving(key, seat.limit.as_ref(), (flow, weight), seat.cost)
+        {
+            return decision;
+        }
         if !refused_for.is_zero()
             && let limit = self.limit(seat.limit.as_ref())
             && is_ever_there(seat.cost, limit.algorithm().capacity())
@@ -158,7 +207,8 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         let rank = order.rank(came.saturating_duration_since(self.made), ask.priority, turn);
         if !shard.contains_key(key) {
             let limit = limit.unwrap_or_else(|| self.limiter.known_limit());
-            shard.insert(key.clone(), Box::new(Line::new(order, limit.algorithm())));
+            let line = Line::new(order, self.shares.clone(), limit.algorithm());
+            shard.insert(key.clone(), Box::new(line));
         }
         let line = shard.get_mut(key).expect("a line that was just made");
         let (flow, weight, size) = (ask.its_flow(), ask.weight, size_of_cost(ask.cost));

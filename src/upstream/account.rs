@@ -252,6 +252,8 @@ impl<B: Backend<Plan>> Settings<B> {
             .order(self.order)
             .max_waiters(self.max_waiters)
             .max_waiters_per_flow(self.max_waiters_per_flow);
+        #[cfg(feature = "redis")]
+        let queue = queue.sharing(self.board.shares(quota));
         let key = match quota {
             "" => self.key.clone(),
             quota => Key::join([&self.key, &Key::from(quota)]),

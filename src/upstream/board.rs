@@ -1,6 +1,8 @@
 mod notice;
 #[cfg(feature = "redis")]
 mod shared;
+#[cfg(feature = "redis")]
+mod shares;
 mod testimony;
 #[cfg(feature = "redis")]
 mod wire;
@@ -58,6 +60,9 @@ struct Inner {
     /// Whether what others have posted was read once, or somebody has waited long enough for it.
     is_current: watch::Sender<bool>,
     link: Option<Link>,
+    /// What tenants have had of each quota, where other instances are told.
+    #[cfg(feature = "redis")]
+    shares: Option<shares::Table>,
 }
 
 /// How what is posted gets to other instances.
@@ -110,7 +115,15 @@ impl Board {
     fn of(clock: TimerClock, link: Option<Link>, is_current: bool) -> Self {
         let (notices, is_current) = (watch::Sender::default(), watch::Sender::new(is_current));
         let version = AtomicU64::new(0);
-        Self(Arc::new(Inner { clock, notices, version, is_current, link }))
+        Self(Arc::new(Inner {
+            clock,
+            notices,
+            version,
+            is_current,
+            #[cfg(feature = "redis")]
+            shares: link.is_some().then(shares::Table::default),
+            link,
+        }))
     }
 
     /// What is known of a quota: of an account without limits by model, the quota is `""`.

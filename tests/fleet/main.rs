@@ -13,5 +13,6 @@ mod optimum;
 mod overload;
 #[path = "../support/servers/mod.rs"]
 mod servers;
+mod shares;
 mod simulated;
 mod use_of_quota;

@@ -38,6 +38,8 @@ pub(crate) enum Load {
     Heavy,
     /// A little more than there is, and four of ten calls come to the first instance.
     Skewed,
+    /// As much as with a heavy load, and nine of ten calls of the tenant that has most come to one instance.
+    Apart,
 }
 
 impl Load {
@@ -45,8 +47,8 @@ impl Load {
     fn excess(self, tenant: usize, time: Duration) -> (u64, u64) {
         let is_greedy = tenant == TENANTS.len() - 1;
         match (self, is_greedy) {
-            (Self::Heavy, false) => (8, (time.as_secs() * 3 / 5).min(20)),
-            (Self::Heavy, true) => (8, (time.as_secs() * 2).min(30)),
+            (Self::Heavy | Self::Apart, false) => (8, (time.as_secs() * 3 / 5).min(20)),
+            (Self::Heavy | Self::Apart, true) => (8, (time.as_secs() * 2).min(30)),
             (Self::Skewed, false) => (3, 2),
             (Self::Skewed, true) => (3, 12),
         }
@@ -83,6 +85,7 @@ pub(crate) fn arrivals(load: Load, rate: u64, window: Duration, time: Duration) 
 fn call(random: &mut Random, load: Load, at: Duration, tenant: usize) -> Call {
     let instance = match (load, random.below(10)) {
         (Load::Skewed, 0..4) => 0,
+        (Load::Apart, 0..9) if tenant == 0 => 0,
         _ => random.below(INSTANCES as u64) as usize,
     };
     let characters = random.heavy_tailed(4 * LEAST_PROMPT, 4 * MOST_PROMPT) as usize;

@@ -62,6 +62,19 @@ async fn tenants_that_wait_at_each_instance_have_their_shares_while_one_is_kille
  {
     let Outcome { part, by_tenant } = run(Load::Heavy).await;
     assert!(part >= enough(), "{part} thousandths of what could be spent were");
+    judge_shares(by_tenant);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "shares are judged in a long run only"]
+async fn tenants_have_their_shares_though_one_waits_at_one_instance_and_others_at_all() {
+    let Outcome { part, by_tenant } = run(Load::Apart).await;
+    assert!(part >= enough(), "{part} thousandths of what could be spent were");
+    judge_shares(by_tenant);
+}
+
+/// Whether each had of what was spent what its weight promises.
+fn judge_shares(by_tenant: [u64; TENANTS.len()]) {
     if !is_judged() {
         return;
     }
@@ -73,7 +86,7 @@ async fn tenants_that_wait_at_each_instance_have_their_shares_while_one_is_kille
     }
 }
 
-/// Shares are not judged here: weights hold among those who wait at one instance.
+/// Shares are not judged here: those who ask for no more than theirs have what they ask for.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "in a short run it sees no more than the other"]
 async fn all_is_used_and_nothing_lost_where_one_of_eight_is_asked_most_and_one_killed_every_few_seconds()
@@ -134,7 +147,7 @@ async fn run(load: Load) -> Outcome {
     }
     let killed = killing.await.expect("it kills on");
     let (spent, took) = spending.await.expect("it looks");
-    if matches!(load, Load::Heavy) {
+    if matches!(load, Load::Heavy | Load::Apart) {
         // Who waits still may go.
         asking.abort_all();
     }

@@ -41,6 +41,7 @@ impl<A: Algorithm, B: Backend<A>> AcquireProjection<'_, A, B> {
     ) -> Step<A> {
         match asked {
             Ok(Ok(Decision::Allow { snapshot, charge })) if charge.delay.is_zero() => {
+                self.shared.count_admitted(self.ask);
                 self.shared.ended(QueueEnd::AtOnce, None);
                 Ok(Next::Admitted(Admitted::at_once(snapshot, charge)))
             }
@@ -154,6 +155,9 @@ impl<A: Algorithm, B: Backend<A>> AcquireProjection<'_, A, B> {
                     self.shared.give_back(self.key, own, &charge);
                     let denial = self.shared.denial(own, until(start, timer_now()), snapshot);
                     return Err(QueueError::TooLate(denial));
+                }
+                if promised.is_none() {
+                    self.shared.count_admitted(self.ask);
                 }
                 Ok(Next::Turn(Turn { snapshot, charge, start, promised }))
             }

@@ -2,10 +2,14 @@ use std::{
     cmp::{Ordering, Reverse},
     collections::{BTreeMap, BinaryHeap, HashMap},
     num::NonZeroU32,
+    sync::Arc,
 };
 
 use super::{Entry, Part, Rank, lane::Lane};
-use crate::key::Key;
+use crate::{
+    key::Key,
+    queue::shares::{self, PARTS_BITS, Shares},
+};
 
 /// Flows that share a line by their weights: start-time fair queueing (Goyal, Vin and Cheng, 1996).
 ///
@@ -17,6 +21,9 @@ use crate::key::Key;
 /// second waiter of an old one for ever. So the virtual time also moves with what was served,
 /// divided by the weights of all flows that wait, as it does in weighted fair queueing: after about
 /// two rounds of all that wait, newcomers start behind.
+///
+/// Where flows have [shares](Shares) of what several lines wait for, start tags are those that are
+/// counted there, and the virtual time too.
 #[derive(Debug)]
 pub(super) struct Flows<T> {
     flows: HashMap<Key, Flow<T>, foldhash::quality::RandomState>,
@@ -29,6 +36,9 @@ pub(super) struct Flows<T> {
     weights: u64,
     /// The flows at which those without a claim are forgotten.
     crowd: usize,
+    shares: Option<Arc<Shares>>,
+    /// What of them is known here.
+    version: u64,
 }
 
 #[derive(Debug)]
@@ -54,7 +64,8 @@ const SCALE: u32 = 32;
 const FEW: usize = 16;
 
 impl<T> Flows<T> {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(shares: Option<Arc<Shares>>) -> Self {
+        let version = shares.as_ref().map_or(0, |shares| shares.version());
         Self {
             flows: HashMap::default(),
             heads: BTreeMap::new(),
@@ -62,14 +73,38 @@ impl<T> Flows<T> {
             progress: 0,
             weights: 0,
             crowd: FEW,
+            shares,
+            version,
+        }
+    }
+
+    /// Takes over what flows have had elsewhere.
+    pub(super) fn align(&mut self) {
+        let Some(shares) = self.shares.clone() else { return };
+        let version = shares.version();
+        if std::mem::replace(&mut self.version, version) == version {
+            return;
+        }
+        let waiting: Vec<Key> = self.heads.values().map(|head| head.flow.clone()).collect();
+        for key in waiting {
+            if let Some(start) = shares.start_of(&key) {
+                self.change(&key, |flow| flow.start = tag_of(start));
+            }
         }
     }
 
     pub(super) fn push(&mut self, rank: Rank, flow: &Key, entry: Entry<T>) {
         self.forget_those_without_a_claim();
+        self.align();
         let now = self.virtual_time;
+        let shared = self.shares.as_ref().map(|shares| {
+            let least = self.heads.first_key_value().map(|((start, _), _)| share_of(*start));
+            shares.joined(flow, entry.size, least)
+        });
         self.change(flow, |known| {
-            if known.lane.is_empty() {
+            if let Some(start) = shared {
+                known.start = tag_of(start);
+            } else if known.lane.is_empty() {
                 known.start = known.start.max(now);
             }
             known.part = known.part.with(entry.size);
@@ -85,9 +120,13 @@ impl<T> Flows<T> {
 
     pub(super) fn serve(&mut self, rank: Rank, flow: &Key) -> Option<Entry<T>> {
         let weights = self.weights.max(1);
-        let (start, entry) = self.change(flow, |flow| {
-            let (start, entry) = (flow.start, flow.remove(rank)?);
-            flow.start = start.saturating_add(length(&entry));
+        let shares = self.shares.clone();
+        let (start, entry) = self.change(flow, |known| {
+            let (start, entry) = (known.start, known.remove(rank)?);
+            known.start = match shares {
+                Some(shares) => tag_of(shares.served(flow, entry.weight, entry.size)),
+                None => start.saturating_add(length(&entry)),
+            };
             Some((start, entry))
         })?;
         self.virtual_time = self.virtual_time.saturating_add(self.progress).max(start);
@@ -96,7 +135,11 @@ impl<T> Flows<T> {
     }
 
     pub(super) fn remove(&mut self, rank: Rank, flow: &Key) -> Option<Entry<T>> {
-        self.change(flow, |flow| flow.remove(rank))
+        let removed = self.change(flow, |flow| flow.remove(rank))?;
+        if let Some(shares) = &self.shares {
+            shares.left(flow);
+        }
+        Some(removed)
     }
 
     pub(super) fn part_of(&self, flow: &Key) -> Part {
@@ -195,4 +238,13 @@ impl<T> Ord for Next<'_, T> {
 /// How far behind its start an entry ends. One that takes nothing still takes a turn.
 fn length<T>(entry: &Entry<T>) -> Tag {
     (u128::from(entry.size.max(1)) << SCALE) / u128::from(entry.weight.get())
+}
+
+/// A tag of what is shared as one of these.
+fn tag_of(start: shares::Tag) -> Tag {
+    Tag::from(start) << (SCALE - PARTS_BITS)
+}
+
+fn share_of(start: Tag) -> shares::Tag {
+    shares::Tag::try_from(start >> (SCALE - PARTS_BITS)).unwrap_or(shares::Tag::MAX)
 }

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    Board, Inner, Link, Post,
+    Board, Inner, Link, Post, shares,
     wire::{Pending, read},
 };
 use crate::{
@@ -41,6 +41,11 @@ impl Board {
     /// [decisions](crate::guide::redis) need `+hget +hset +hdel +hkeys +hgetall +pttl +pexpire
     /// +publish +subscribe`.
     ///
+    /// Beside it stands what tenants have had of the account, by which they have their
+    /// [shares](crate::queue::Order::Fair) wherever they wait: under `tq:`, the name and `:shares`,
+    /// with hashes in place of who they are. An instance tells and asks ten times a second at the
+    /// most, and only while there are calls; for that `+hlen` is needed too.
+    ///
     /// ```no_run
     /// # fn board() -> Result<tower_quota::upstream::Board, Box<dyn std::error::Error>> {
     /// use tower_quota::{PolicyName, backend::redis::Server, upstream::Board};
@@ -57,7 +62,9 @@ impl Board {
     pub fn shared<S: Source>(source: S, name: PolicyName) -> Self {
         let clock = TimerClock::new();
         let (sender, posts) = mpsc::unbounded_channel();
+        let shares: Arc<str> = format!("tq:{name}:shares").into();
         let name: Arc<str> = format!("tq:{name}:board").into();
+        let sharing = Call::new(source.clone(), include_str!("shares.lua"));
         let call = Call::new(source, include_str!("merge.lua"));
         let waiting = Mutex::new(Some(posts));
         let starter = Box::new(move |inner: &Arc<Inner>| {
@@ -73,6 +80,8 @@ impl Board {
                     clock,
                 };
                 runtime.spawn(keeper.run());
+                let (inner, call, name) = (Arc::downgrade(inner), sharing.clone(), shares.clone());
+                runtime.spawn(shares::Keeper { inner, call, name }.run());
             }
             true
         });
