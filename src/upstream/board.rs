@@ -3,6 +3,7 @@ mod notice;
 mod shared;
 #[cfg(feature = "redis")]
 mod shares;
+mod stops;
 mod testimony;
 #[cfg(feature = "redis")]
 mod wire;
@@ -21,6 +22,7 @@ use std::{
 use tokio::sync::{mpsc, watch};
 
 pub use self::notice::{KnownLimit, Notice};
+use self::stops::ToldStop;
 use super::observation::{Class, Stop};
 use crate::time::{Clock, TimerClock, Timestamp};
 
@@ -32,10 +34,11 @@ use crate::time::{Clock, TimerClock, Timestamp};
 ///
 /// # What it promises
 ///
-/// A stop is never shortened, whoever posts, in whatever order: of two the longer holds. Of two
-/// limits the one that was told later holds, or the lower if that was in one moment; one that was
-/// told [by hand](super::Account::tell) holds from its moment on. So what is posted twice, late or
-/// again after an outage changes nothing. Which limit holds follows from all that was told of it,
+/// A stop is never shortened, whoever posts, in whatever order: of those that were told since
+/// somebody [ended](Self::resume) them by hand the longest holds. Of two limits the one that was
+/// told later holds, or the lower if that was in one moment; one that was told
+/// [by hand](super::Account::tell) holds from its moment on. So what is posted twice, late or again
+/// after an outage changes nothing. Which stop and which limit hold follows from all that was told,
 /// and is the same in whatever order that came.
 ///
 /// ```
@@ -81,7 +84,7 @@ pub(super) type Notices = BTreeMap<Box<str>, Notice>;
 /// Something that is posted of a quota.
 #[derive(Clone, Debug)]
 pub(super) enum Post {
-    Stop { quota: Box<str>, stop: Stop, told: Timestamp },
+    Stop { quota: Box<str>, stop: ToldStop },
     Limit { quota: Box<str>, limit: KnownLimit },
     Resume { quota: Box<str>, at: Timestamp },
 }
@@ -140,7 +143,8 @@ impl Board {
     /// about one request.
     pub fn post_stop(&self, quota: &str, stop: Stop) {
         if stop.class != Class::NeverAdmissible {
-            self.post(Post::Stop { quota: quota.into(), stop, told: self.now() });
+            let stop = ToldStop::new(stop, self.now());
+            self.post(Post::Stop { quota: quota.into(), stop });
         }
     }
 
@@ -201,8 +205,8 @@ impl Board {
     }
 
     fn post(&self, post: Post) {
-        let is_news = self.0.merge([post.clone()]);
-        if is_news && let Some(link) = &self.0.link {
+        let is_new = self.0.merge([post.clone()]);
+        if is_new && let Some(link) = &self.0.link {
             self.start();
             // The task that reads this ends with the board.
             drop(link.posts.send(post));
@@ -222,21 +226,25 @@ impl Board {
 impl Inner {
     /// Takes in what was posted, and says whether anything of it is new.
     fn merge(&self, posts: impl IntoIterator<Item = Post>) -> bool {
+        let mut is_new = false;
         self.notices.send_if_modified(|notices| {
-            let mut is_news = false;
+            let mut is_change = false;
             for post in posts {
                 let quota = post.quota();
                 let notice = match notices.get_mut(quota) {
                     Some(notice) => notice,
                     None => notices.entry(quota.into()).or_default(),
                 };
-                is_news |= notice.merge(post);
+                let news = notice.merge(post);
+                is_new |= news.is_new;
+                is_change |= news.is_change;
             }
-            if is_news {
+            if is_change {
                 self.version.fetch_add(1, Ordering::Release);
             }
-            is_news
-        })
+            is_change
+        });
+        is_new
     }
 }
 

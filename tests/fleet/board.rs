@@ -76,6 +76,44 @@ async fn a_stop_after_a_longer_one_that_was_ended_by_hand_comes_to_all() {
     assert!(there.notice("b").stop.expect("it holds").until.is_some());
 }
 
+/// One that is told of the end by hand of a longer stop only after a shorter one was told, which came later
+/// than that: it is the shorter one that holds, as for those who heard of all of it in time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_holds_that_was_told_after_a_longer_one_was_ended_by_hand_whoever_knew_of_that() {
+    let server = Standalone::start();
+    let proxy = Proxy::start(server.addr());
+    let name = PolicyName::from_static("account");
+    let here = Board::shared(Server::open(proxy.url()).expect("a URL"), name.clone());
+    let there = Board::shared(Server::open(server.url()).expect("a URL"), name.clone());
+    here.post_stop("a b", for_good());
+    until(|| there.notice("a b").stop.is_some()).await;
+
+    proxy.refuse();
+    proxy.cut();
+    sleep(APART).await;
+    here.resume("a b");
+    sleep(APART).await;
+    for secs in [600, 60] {
+        // The longer of the two was told first, and is not ended.
+        there.post_stop("a b", stop(secs));
+    }
+    assert_eq!(
+        there.notice("a b").stop.expect("it holds").until,
+        None,
+        "nobody has told of the end"
+    );
+    proxy.pass();
+    let holds = |board: &Board| board.notice("a b").stop.is_some_and(|stop| stop.until.is_some());
+    until(|| holds(&here) && holds(&there)).await;
+    // Who comes later has it from the server.
+    let later = Board::shared(Server::open(server.url()).expect("a URL"), name);
+    until(|| holds(&later)).await;
+    let soon = SystemClock.now().saturating_add(Duration::from_secs(300));
+    for board in [here, there, later] {
+        assert!(board.notice("a b").stop.expect("it holds").until > Some(soon));
+    }
+}
+
 /// A server that is away holds up only those who come first.
 #[tokio::test(start_paused = true)]
 async fn who_comes_after_the_first_does_not_wait_for_a_server_that_is_away() {

@@ -97,14 +97,16 @@ async fn spread_the_news(boards: Vec<Board>) {
     let mut known = Vec::new();
     loop {
         sleep(NEWS).await;
-        let notices: Vec<_> = boards.iter().map(|board| board.notice("")).collect();
+        // When a stop was told is no news: it is told anew with each post.
+        let notices = boards.iter().map(|board| board.notice(""));
+        let notices: Vec<_> = notices.map(|notice| (notice.stop, notice.limits)).collect();
         if notices == known {
             continue;
         }
-        for notice in &notices {
+        for (stop, limits) in &notices {
             for board in &boards {
-                notice.stop.iter().for_each(|stop| board.post_stop("", stop.clone()));
-                notice.limits.iter().for_each(|limit| board.post_limit("", limit.clone()));
+                stop.iter().for_each(|stop| board.post_stop("", stop.clone()));
+                limits.iter().for_each(|limit| board.post_limit("", limit.clone()));
             }
         }
         known = notices;

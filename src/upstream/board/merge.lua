@@ -1,9 +1,10 @@
 -- Merges what is posted into a board, and returns all of it. KEYS[1] is the board: a hash whose
--- fields begin with the number by which two of them are compared, the larger staying. ARGV has how
--- long to keep it, then four for each post: its field, that number and when it was told, both as
--- milliseconds from now, and the rest of the field; of two with one number the larger rest stays. A stop
--- that was told before its quota was resumed holds no more, however long it is: a shorter one takes its
--- place. All that is new is said on the channel of the board's name.
+-- fields begin with two numbers, by which two of them are compared and when it was told. ARGV has how
+-- long to keep it, then four for each post: its field, those numbers, both as milliseconds from now, and
+-- the rest of the field. Of one field that with the larger number stays, or else with the larger rest.
+-- Of a quota's stops, which have fields of their own, those stay that may come to hold: that are longer
+-- than those told after them, and were told after the quota was last resumed. All that is new is said
+-- on the channel of the board's name.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local keep, is_news = tonumber(ARGV[1]), false
@@ -13,25 +14,51 @@ local function numbers(field)
   local order, told, rest = string.match(held, '^(%-?%d+) (%-?%d+) (.*)')
   return tonumber(order), tonumber(told), rest
 end
--- Of the fields of one limit as many are kept as an instance keeps: those that were told last.
-local function bound(field)
-  local limit = string.match(field, '^(limit .+ )%S+ %S+ %S+ %S+ %S+$')
-  if not limit then
-    return
-  end
-  local oldest, least, count = nil, nil, 0
-  for _, other in ipairs(redis.call('HKEYS', KEYS[1])) do
-    if string.match(other, '^(limit .+ )%S+ %S+ %S+ %S+ %S+$') == limit then
-      local order = numbers(other)
-      count = count + 1
-      if not least or order < least then
-        oldest, least = other, order
-      end
+-- All fields that are alike but for their ends.
+local function alike(pattern, beginning)
+  local fields = {}
+  for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+    if string.match(field, pattern) == beginning then
+      fields[#fields + 1] = field
     end
   end
-  if count > 16 then
+  return fields
+end
+-- As many are kept as an instance keeps: those with the largest numbers.
+local function bound(pattern, beginning)
+  local fields, oldest, least = alike(pattern, beginning), nil, nil
+  for _, field in ipairs(fields) do
+    local order = numbers(field)
+    if not least or order < least then
+      oldest, least = field, order
+    end
+  end
+  if #fields > 16 then
     redis.call('HDEL', KEYS[1], oldest)
   end
+end
+local STOP, LIMIT = '^(stop .* )%x+$', '^(limit .+ )%S+ %S+ %S+ %S+ %S+$'
+-- Whether a stop may come to hold beside the others. Those that may not beside it are deleted.
+local function may_hold(field, stops, order, told)
+  local resumed = numbers('resume ' .. string.sub(stops, 6, -2))
+  if resumed and told <= resumed or redis.call('HEXISTS', KEYS[1], field) == 1 then
+    return false
+  end
+  for _, other in ipairs(alike(STOP, stops)) do
+    local its_order, its_told = numbers(other)
+    local is_same = its_order == order and its_told == told
+    if is_same and field < other or not is_same and order <= its_order and told <= its_told then
+      return false
+    elseif its_order <= order and its_told <= told then
+      redis.call('HDEL', KEYS[1], other)
+    end
+  end
+  return true
+end
+-- Whether this is new beside what its field has.
+local function is_later(field, order, rest)
+  local held, _, held_rest = numbers(field)
+  return not held or held < order or held == order and held_rest < rest
 end
 for i = 2, #ARGV, 4 do
   local field, order, rest = ARGV[i], 9007199254740991, ARGV[i + 3]
@@ -40,21 +67,28 @@ for i = 2, #ARGV, 4 do
     keep = math.max(keep, order - now + tonumber(ARGV[1]))
   end
   local told = now + tonumber(ARGV[i + 2])
-  local held_order, held_told, held_rest = numbers(field)
-  local resumed
-  if string.sub(field, 1, 5) == 'stop ' then
-    resumed = numbers('resume ' .. string.sub(field, 6))
+  local stops, is_new = string.match(field, STOP), nil
+  if stops then
+    is_new = may_hold(field, stops, order, told)
+  else
+    is_new = is_later(field, order, rest)
   end
-  if resumed and held_told and held_told <= resumed then
-    held_order = nil
-  end
-  local is_over = resumed and told <= resumed
-  local is_later = not held_order or held_order < order
-    or (held_order == order and held_rest < rest)
-  if not is_over and is_later then
+  if is_new then
     redis.call('HSET', KEYS[1], field, string.format('%.0f %.0f %s', order, told, rest))
     is_news = true
-    bound(field)
+    local limit = string.match(field, LIMIT)
+    if stops then
+      bound(STOP, stops)
+    elseif limit then
+      bound(LIMIT, limit)
+    elseif string.sub(field, 1, 7) == 'resume ' then
+      for _, stop in ipairs(alike(STOP, 'stop ' .. string.sub(field, 8) .. ' ')) do
+        local _, its_told = numbers(stop)
+        if its_told <= order then
+          redis.call('HDEL', KEYS[1], stop)
+        end
+      end
+    end
   end
 end
 if is_news then

@@ -1,6 +1,10 @@
 use std::{sync::Arc, time::Duration};
 
-use super::{Post, testimony::Testimony};
+use super::{
+    Post,
+    stops::{Stops, ToldStop},
+    testimony::Testimony,
+};
 use crate::{
     time::Timestamp,
     upstream::{
@@ -19,10 +23,17 @@ pub struct Notice {
     pub limits: Vec<KnownLimit>,
     /// What those follow from.
     testimony: Testimony,
-    /// When the stop was told.
-    told: Timestamp,
-    /// Stops that were told before do not hold.
-    resumed: Timestamp,
+    /// What the stop follows from.
+    stops: Stops,
+}
+
+/// What a post was to a notice.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct News {
+    /// Others may not know it.
+    pub(super) is_new: bool,
+    /// Who uses the quota may have to do otherwise.
+    pub(super) is_change: bool,
 }
 
 /// A limit as an answer has told it.
@@ -68,17 +79,15 @@ impl KnownLimit {
 impl Notice {
     /// The stop that holds at this time.
     pub(super) fn holding(&self, now: Timestamp) -> Option<&Stop> {
-        self.stop
-            .as_ref()
-            .filter(|stop| self.resumed < self.told && stop.until.is_none_or(|until| now < until))
+        self.stop.as_ref().filter(|stop| stop.until.is_none_or(|until| now < until))
     }
 
     /// When the overload was told that still is a reason to send little at this time.
     pub(super) fn overload(&self, now: Timestamp) -> Option<Timestamp> {
         let is_recent = |until: Timestamp| now < until.saturating_add(RECENT);
-        let stop = self.stop.as_ref().filter(|_| self.resumed < self.told)?;
+        let ToldStop { stop, told, .. } = self.stops.longest()?;
         let is_it = stop.class == Class::Overloaded && stop.until.is_none_or(is_recent);
-        is_it.then_some(self.told)
+        is_it.then_some(*told)
     }
 
     /// What holds at this time.
@@ -87,27 +96,16 @@ impl Notice {
         self
     }
 
-    /// Takes in what was posted, and says whether it is new.
-    pub(super) fn merge(&mut self, post: Post) -> bool {
+    /// Takes in what was posted.
+    pub(super) fn merge(&mut self, post: Post) -> News {
         match post {
-            Post::Stop { stop, told, .. } => {
-                let end = |stop: &Stop| stop.until.unwrap_or(Timestamp::MAX);
-                let held = self.stop.as_ref().filter(|_| self.resumed < self.told).map(end);
-                if told <= self.resumed {
-                    return false;
-                }
-                // By another's clock the same stop is some moments longer or shorter.
-                if held.is_some_and(|held| end(&stop) <= held.saturating_add(SAME)) {
-                    return false;
-                }
-                self.told = told;
-                self.stop = Some(stop);
-                true
+            Post::Stop { stop, .. } => {
+                let is_new = self.stops.add(stop);
+                self.follow_stops(is_new)
             }
             Post::Resume { at, .. } => {
-                let is_news = self.resumed < at;
-                self.resumed = self.resumed.max(at);
-                is_news
+                let is_new = self.stops.resume(at);
+                self.follow_stops(is_new)
             }
             Post::Limit { limit, .. } => {
                 let is_new = self.testimony.add(limit);
@@ -117,16 +115,34 @@ impl Notice {
                 };
                 let before = std::mem::replace(&mut self.limits, limits);
                 // That it was told again is no news, but it may be what makes another limit hold.
-                is_new || before.len() != self.limits.len() || {
+                let is_new = is_new || before.len() != self.limits.len() || {
                     let mut both = before.iter().zip(&self.limits);
                     both.any(|(one, other)| !is_like(one, other))
-                }
+                };
+                News { is_new, is_change: is_new }
             }
         }
     }
+
+    /// Lets the longest stop hold.
+    fn follow_stops(&mut self, is_new: bool) -> News {
+        let longest = self.stops.longest().map(|told| &told.stop);
+        let end = |stop: &Stop| stop.until.unwrap_or(Timestamp::MAX);
+        let is_change = match (&self.stop, longest) {
+            (Some(held), Some(longest)) => {
+                let (held, longest) = (end(held), end(longest));
+                held.saturating_since(longest).max(longest.saturating_since(held)) > SAME
+            }
+            (held, longest) => held.is_some() || longest.is_some(),
+        };
+        if is_new {
+            self.stop = longest.cloned();
+        }
+        News { is_new, is_change }
+    }
 }
 
-/// Two ends of stops that are no further apart are the same.
+/// Nobody is woken for an end that is no further away from the one before.
 const SAME: Duration = Duration::from_millis(20);
 /// How long after its end an overload is a reason to begin slowly, for who has sent nothing
 /// meanwhile.

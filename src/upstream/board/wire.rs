@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{KnownLimit, Post};
+use super::{
+    KnownLimit, Post,
+    stops::{MAX_STOPS, ToldStop},
+};
 use crate::{
     time::Timestamp,
     upstream::{
@@ -13,7 +16,8 @@ use crate::{
     },
 };
 
-/// What is still to be posted, by field: of one field only the last matters.
+/// What is still to be posted, by field: of one field only the last matters, and of stops those that
+/// may come to hold.
 #[derive(Debug, Default)]
 pub(super) struct Pending(BTreeMap<String, Post>);
 
@@ -25,6 +29,7 @@ enum Wire {
         class: Class,
         limit: Option<String>,
         source: Source,
+        id: u64,
     },
     Limit {
         quota: Box<str>,
@@ -43,31 +48,51 @@ enum Wire {
 
 impl Pending {
     pub(super) fn add(&mut self, post: Post) {
-        // Of two stops the longer holds, whichever was posted last.
-        let end = |post: &Post| match post {
-            Post::Stop { stop, .. } => stop.until.unwrap_or(Timestamp::MAX),
-            Post::Limit { limit, .. } => limit.told,
-            Post::Resume { at, .. } => *at,
-        };
-        let field = field(&post);
-        // Nor does a stop hold that was told before its quota was resumed.
         match &post {
-            Post::Stop { quota, told, .. } => {
-                let resume = self.0.get(&resume_field(quota));
-                if matches!(resume, Some(Post::Resume { at, .. }) if told <= at) {
+            Post::Stop { quota, stop } => {
+                let resumed = match self.0.get(&resume_field(quota)) {
+                    Some(Post::Resume { at, .. }) => *at,
+                    _ => Timestamp::MIN,
+                };
+                let is_over = stop.told <= resumed;
+                if is_over || self.stops(quota).any(|(_, held)| held.covers(stop)) {
                     return;
                 }
+                self.forget_stops(quota, |held| stop.covers(held));
+                self.bound_stops(quota);
             }
-            Post::Resume { quota, at } => {
-                let stop = stop_field(quota);
-                if matches!(self.0.get(&stop), Some(Post::Stop { told, .. }) if told <= at) {
-                    self.0.remove(&stop);
-                }
-            }
+            Post::Resume { quota, at } => self.forget_stops(quota, |held| held.told <= *at),
             Post::Limit { .. } => {}
         }
-        if self.0.get(&field).is_none_or(|held| end(held) <= end(&post)) {
+        let field = field(&post);
+        if self.0.get(&field).is_none_or(|held| last(held) <= last(&post)) {
             self.0.insert(field, post);
+        }
+    }
+
+    /// The stops of a quota.
+    fn stops(&self, quota: &str) -> impl Iterator<Item = (&String, &ToldStop)> {
+        let all = self.0.iter();
+        all.filter_map(move |(field, post)| match post {
+            Post::Stop { quota: of, stop } if **of == *quota => Some((field, stop)),
+            _ => None,
+        })
+    }
+
+    /// Forgets these stops of a quota.
+    fn forget_stops(&mut self, quota: &str, is_over: impl Fn(&ToldStop) -> bool) {
+        let over = self.stops(quota).filter(|(_, stop)| is_over(stop));
+        let over: Vec<String> = over.map(|(field, _)| field.clone()).collect();
+        for field in over {
+            self.0.remove(&field);
+        }
+    }
+
+    /// Forgets the shortest stop of a quota that has too many.
+    fn bound_stops(&mut self, quota: &str) {
+        if self.stops(quota).count() >= MAX_STOPS {
+            let shortest = self.stops(quota).map(|(_, stop)| stop.end()).min();
+            self.forget_stops(quota, |stop| Some(stop.end()) == shortest);
         }
     }
 
@@ -86,7 +111,7 @@ impl Pending {
         for (field, post) in &self.0 {
             let Ok(rest) = serde_json::to_vec(&Wire::of(post)) else { continue };
             let (order, told) = match post {
-                Post::Stop { stop, told, .. } => (stop.until, *told),
+                Post::Stop { stop, .. } => (stop.stop.until, stop.told),
                 Post::Limit { limit, .. } => (Some(limit.told), limit.told),
                 Post::Resume { at, .. } => (Some(*at), *at),
             };
@@ -115,10 +140,10 @@ fn read_one(value: &[u8], then: i64, now: Timestamp) -> Option<Post> {
     };
     let told = here(told)?;
     Some(match serde_json::from_str(rest).ok()? {
-        Wire::Stop { quota, class, limit, source } => {
+        Wire::Stop { quota, class, limit, source, id } => {
             let until = if order == NEVER { None } else { Some(here(order)?) };
-            let limit = limit.map(Into::into);
-            Post::Stop { quota, stop: Stop { class, until, limit, source }, told }
+            let stop = Stop { class, until, limit: limit.map(Into::into), source };
+            Post::Stop { quota, stop: ToldStop { stop, told, id } }
         }
         Wire::Limit { quota, name, dimension, limit, nanos, source, instead_of, by } => {
             let window = nanos.map(Duration::from_nanos);
@@ -133,11 +158,12 @@ fn read_one(value: &[u8], then: i64, now: Timestamp) -> Option<Post> {
 impl Wire {
     fn of(post: &Post) -> Self {
         match post.clone() {
-            Post::Stop { quota, stop, .. } => Self::Stop {
+            Post::Stop { quota, stop: ToldStop { stop, id, .. } } => Self::Stop {
                 quota,
                 class: stop.class,
                 limit: stop.limit.map(Into::into),
                 source: stop.source,
+                id,
             },
             Post::Limit { quota, limit } => Self::Limit {
                 quota,
@@ -156,7 +182,8 @@ impl Wire {
 
 fn field(post: &Post) -> String {
     match post {
-        Post::Stop { quota, .. } => stop_field(quota),
+        // Each has its own: a shorter one may hold when a longer one was ended by hand.
+        Post::Stop { quota, stop } => format!("stop {quota} {:016x}", stop.id),
         Post::Limit { quota, limit } => limit_field(quota, limit),
         Post::Resume { quota, .. } => resume_field(quota),
     }
@@ -177,8 +204,13 @@ fn limit_field(quota: &str, limit: &KnownLimit) -> String {
     )
 }
 
-fn stop_field(quota: &str) -> String {
-    format!("stop {quota}")
+/// By which of two posts of one field the later is known.
+fn last(post: &Post) -> Timestamp {
+    match post {
+        Post::Stop { stop, .. } => stop.end(),
+        Post::Limit { limit, .. } => limit.told,
+        Post::Resume { at, .. } => *at,
+    }
 }
 
 fn resume_field(quota: &str) -> String {
