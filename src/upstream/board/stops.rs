@@ -9,7 +9,7 @@ use crate::{time::Timestamp, upstream::observation::Stop};
 
 /// A stop as it was told.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct ToldStop {
+pub(in crate::upstream) struct ToldStop {
     pub(super) stop: Stop,
     pub(super) told: Timestamp,
     /// By which it is known again when it is read back: by another's clock it is some moments off.
