@@ -2,6 +2,7 @@
 
 mod acquire;
 mod admitted;
+mod all;
 mod ask;
 mod builder;
 mod error;
@@ -23,6 +24,7 @@ use self::shared::Shared;
 pub use self::{
     acquire::Acquire,
     admitted::Admitted,
+    all::AllQueue,
     ask::Ask,
     builder::QueueBuilder,
     error::{Bound, QueueError},
