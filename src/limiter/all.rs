@@ -13,6 +13,8 @@ use self::{
     charges::Withdrawn,
 };
 use super::{Limiter, OnDrop, permit::Held};
+#[cfg(feature = "local")]
+use crate::name::PolicyName;
 use crate::{
     algorithm::Algorithm,
     backend::{Backend, Carried, Joint},
@@ -20,7 +22,6 @@ use crate::{
     decision::{Charge, Decision, Demand, RetryAfter},
     error::BackendError,
     key::Key,
-    name::PolicyName,
     rejection::Denial,
     seen_through::{SeenThrough, Undo},
 };
