@@ -216,11 +216,11 @@ async fn front(mut seat: Seat, latest: Option<Instant>) -> Result<Seat, QueueErr
     if let Some(latest) = latest {
         // The front has its turn before it.
         let (denial, again) = seat.last_told();
-        if latest < again || tokio::time::timeout_at(latest, seat.to_front()).await.is_err() {
+        if latest < again || tokio::time::timeout_at(latest, seat.come_to_front()).await.is_err() {
             return Err(QueueError::TooLate(denied_until(denial, seat.last_told().1)));
         }
     } else {
-        seat.to_front().await;
+        seat.come_to_front().await;
     }
     Ok(seat)
 }

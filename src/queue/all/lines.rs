@@ -110,7 +110,7 @@ impl Seat {
     }
 
     /// Waits until it is the front. Who is polled first came first.
-    pub(super) async fn to_front(&mut self) {
+    pub(super) async fn come_to_front(&mut self) {
         let front = Arc::clone(&self.turn).acquire_owned().await;
         self.front = Some(front.expect("nobody closes it"));
     }
