@@ -7,10 +7,12 @@
 //! | [`FixedWindowLayer`] | so many in each window | the quota is one of the calendar, or is sold so |
 //! | [`SlidingWindowLayer`] | never more than so many in any period | somebody else counts |
 //! | [`QuotaLayer`] | what its algorithm says | it is a [`Plan`](crate::algorithm::Plan), or yours |
+//! | [`AllLayer`] | what several limits on several keys say | users, teams and everybody have limits |
 //!
-//! All have the same settings for whom to count, at what cost and how to answer, and all make the
-//! same service, [`RateLimit`](crate::RateLimit).
+//! All but the last have the same settings for whom to count, at what cost and how to answer, and all make the
+//! same service, [`RateLimit`](crate::RateLimit). The last says all of it in one closure.
 
+mod all;
 mod fixed_window;
 mod leaky_bucket;
 mod quota;
@@ -18,8 +20,12 @@ mod sliding_window;
 mod token_bucket;
 
 pub use self::{
-    fixed_window::FixedWindowLayer, leaky_bucket::LeakyBucketLayer, quota::QuotaLayer,
-    sliding_window::SlidingWindowLayer, token_bucket::TokenBucketLayer,
+    all::{AllLayer, AllLimits, AllLimitsFuture},
+    fixed_window::FixedWindowLayer,
+    leaky_bucket::LeakyBucketLayer,
+    quota::QuotaLayer,
+    sliding_window::SlidingWindowLayer,
+    token_bucket::TokenBucketLayer,
 };
 
 /// What all layers have in common: the settings that do not depend on the algorithm, and `Layer`.

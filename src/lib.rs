@@ -60,7 +60,7 @@ pub mod upstream;
 
 #[cfg(feature = "local")]
 pub use self::layer::{
-    FixedWindowLayer, LeakyBucketLayer, QuotaLayer, SlidingWindowLayer, TokenBucketLayer,
+    AllLayer, FixedWindowLayer, LeakyBucketLayer, QuotaLayer, SlidingWindowLayer, TokenBucketLayer,
 };
 pub use self::{
     cost::Cost,

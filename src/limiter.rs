@@ -10,6 +10,8 @@ mod permit;
 
 use std::sync::{Arc, PoisonError};
 
+#[cfg(feature = "local")]
+pub(crate) use self::all::Place;
 pub(crate) use self::permit::Held;
 pub use self::{
     all::{All, AllDecision, Charges, Standing},

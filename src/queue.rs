@@ -2,6 +2,7 @@
 
 mod acquire;
 mod admitted;
+mod all;
 mod ask;
 mod builder;
 mod error;
@@ -24,6 +25,7 @@ use self::shared::Shared;
 pub use self::{
     acquire::Acquire,
     admitted::Admitted,
+    all::AllQueue,
     ask::Ask,
     builder::QueueBuilder,
     error::{Bound, QueueError},

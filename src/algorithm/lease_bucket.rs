@@ -26,7 +26,10 @@ use crate::{
 /// `burst + rate × d`.
 ///
 /// Before a [queue](crate::queue#one-limit-for-many-instances) it hands out turns, and nobody
-/// passes a large cost for ever.
+/// passes a large cost for ever. Turns are fair by request, not by unit: each is as good as another
+/// in its place, so among instances that all want more than there is, one that asks for twenty
+/// units at a time has more of the rate than one that asks for one. To share by unit, give each its
+/// own limit beside this one, or ask in equal parts.
 ///
 /// With nothing ahead, which is the default, it decides as a token bucket does. Their states are
 /// alike too, and each takes over the other's.

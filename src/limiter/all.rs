@@ -5,12 +5,16 @@ use std::fmt;
 
 use futures::future::try_join_all;
 
+#[cfg(feature = "local")]
+pub(crate) use self::asked::Place;
 pub use self::{asked::Standing, charges::Charges};
 use self::{
     asked::{Asked, One, all_of, give_back},
     charges::Withdrawn,
 };
 use super::{Limiter, OnDrop, permit::Held};
+#[cfg(feature = "local")]
+use crate::name::PolicyName;
 use crate::{
     algorithm::Algorithm,
     backend::{Backend, Carried, Joint},
@@ -24,6 +28,9 @@ use crate::{
 
 /// Limits on several keys that a request has to meet together: per user, per team, for everybody;
 /// requests here, model tokens there. All of them are charged, or none.
+///
+/// To wait instead of being refused, give it to an [`AllQueue`](crate::queue::AllQueue); for services
+/// there is [`AllLayer`](crate::AllLayer).
 ///
 /// (Several limits on *one* key are a [`Plan`](crate::algorithm::Plan), which is one step.)
 ///
@@ -113,6 +120,18 @@ impl All {
         let held = Held { backend, limit, key: key.clone() };
         self.asked.push(Box::new(One { held, cost: cost.into() }));
         self
+    }
+
+    /// The names of the limits, in their order.
+    #[cfg(feature = "local")]
+    pub(crate) fn names(&self) -> impl Iterator<Item = &PolicyName> {
+        self.asked.iter().map(|one| one.name())
+    }
+
+    /// What can be waited for: each limit, for its key.
+    #[cfg(feature = "local")]
+    pub(crate) fn places(&self) -> impl Iterator<Item = Place> {
+        self.asked.iter().map(|one| one.place())
     }
 
     /// Takes what was asked for from all limits, or nothing from any.
@@ -225,6 +244,13 @@ impl AllDecision {
     /// Whether the request may go on.
     pub const fn is_allowed(&self) -> bool {
         matches!(self, Self::Allow(_))
+    }
+}
+
+/// The same limits, asked for the same.
+impl Clone for All {
+    fn clone(&self) -> Self {
+        Self { asked: self.asked.iter().map(|one| one.again()).collect() }
     }
 }
 

@@ -286,11 +286,11 @@ fn assert_within(door: Door, released: &[u64]) {
 
 /// No window has more than its limit: of those side by side, or of all there are.
 fn assert_windows_within(door: Door, released: &[u64]) {
-    let window = WINDOW.as_nanos() as u64;
+    let length = WINDOW.as_nanos() as u64;
     for (first, from) in released.iter().enumerate() {
         let is_in = |at: &u64| match door {
-            Door::FixedWindowLayer => at / window == from / window,
-            _ => at - from < window,
+            Door::FixedWindowLayer => at / length == from / length,
+            _ => at - from < length,
         };
         let count = released[first..].iter().take_while(|at| is_in(at)).count() as u64;
         assert!(count <= window().limit(), "{door:?}: {count} from {from}");

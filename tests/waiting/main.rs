@@ -3,6 +3,7 @@
 #[path = "../service/support.rs"]
 mod support;
 
+mod all;
 mod client;
 
 use std::{future::poll_fn, time::Duration};
@@ -13,9 +14,9 @@ use http_body_util::Full;
 use tokio::time::Instant;
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_quota::{
-    Cost, FixedWindowLayer, Key, LeakyBucketLayer, Limit, Quota, Rejection, RetryAfter,
+    Cost, FixedWindowLayer, Key, LeakyBucketLayer, Limit, Quota, QuotaLayer, Rejection, RetryAfter,
     SlidingWindowLayer, TokenBucketLayer,
-    algorithm::TokenBucket,
+    algorithm::{SlidingLog, TokenBucket},
     http::TooManyRequests,
     policy::{AsyncKey, OnBackendError},
     queue::{Ask, Order},
@@ -59,6 +60,22 @@ async fn every_layer_lets_requests_wait_their_turn() {
 
     let layer = SlidingWindowLayer::new(quota).backend(paused()).wait(10 * SECOND);
     assert_eq!(starts(layer.layer(service_fn(echo)), 5).await, [0, 0, 1_100, 1_100, 2_200]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn turns_ahead_come_when_those_without_would() {
+    let quota = Quota::per_second(2);
+    for ahead in [SECOND / 3, SECOND, 5 * SECOND] {
+        let layer = FixedWindowLayer::new(quota).ahead(ahead).backend(paused()).wait(10 * SECOND);
+        assert_eq!(starts(layer.layer(service_fn(echo)), 5).await, [0, 0, 1_000, 1_000, 2_000]);
+
+        let layer = SlidingWindowLayer::new(quota).ahead(ahead).backend(paused()).wait(10 * SECOND);
+        assert_eq!(starts(layer.layer(service_fn(echo)), 5).await, [0, 0, 1_100, 1_100, 2_200]);
+
+        let log = SlidingLog::new(quota).ahead(ahead);
+        let layer = QuotaLayer::new(log).backend(paused()).wait(10 * SECOND);
+        assert_eq!(starts(layer.layer(service_fn(echo)), 5).await, [0, 0, 1_000, 1_000, 2_000]);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,7 @@
 use futures::future::{BoxFuture, FutureExt, join_all};
 
+#[cfg(feature = "local")]
+use crate::key::Key;
 use crate::{
     algorithm::Algorithm,
     backend::{Backend, Joint},
@@ -37,6 +39,21 @@ pub(super) trait Asked: Send + Sync {
     -> BoxFuture<'static, Result<(), BackendError>>;
 
     fn standing(&self, decision: Decision) -> Standing;
+
+    /// The same, to be asked once more.
+    fn again(&self) -> Box<dyn Asked>;
+
+    #[cfg(feature = "local")]
+    fn place(&self) -> Place;
+}
+
+/// What somebody waits for: a limit, for a key. Limits that have one name are one here, and
+/// those who wait for them wait for each other.
+#[cfg(feature = "local")]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct Place {
+    name: PolicyName,
+    key: Key,
 }
 
 pub(super) struct One<A, B> {
@@ -74,6 +91,17 @@ impl<A: Algorithm, B: Backend<A>> Asked for One<A, B> {
         let limit = &self.held.limit;
         let (name, policies) = (limit.name().clone(), limit.policies().clone());
         Standing { name, policies, decision }
+    }
+
+    fn again(&self) -> Box<dyn Asked> {
+        let Held { backend, limit, key } = &self.held;
+        let held = Held { backend: backend.clone(), limit: limit.clone(), key: key.clone() };
+        Box::new(Self { held, cost: self.cost })
+    }
+
+    #[cfg(feature = "local")]
+    fn place(&self) -> Place {
+        Place { name: self.name().clone(), key: self.held.key.clone() }
     }
 }
 

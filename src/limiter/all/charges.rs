@@ -8,6 +8,11 @@ use crate::{
     limiter::OnDrop,
     seen_through::{SeenThrough, Undo},
 };
+#[cfg(feature = "local")]
+use crate::{
+    decision::{PolicySet, RetryAfter, Snapshot},
+    rejection::Denial,
+};
 
 /// What was taken from each limit, in the order in which they were named.
 ///
@@ -59,6 +64,28 @@ impl Charges {
     /// How long to wait before going on: not at all, unless one of the algorithms shapes traffic.
     pub fn delay(&self) -> Duration {
         self.taken.iter().map(|charge| charge.delay).max().unwrap_or_default()
+    }
+
+    /// The standing of the limit that is nearest to refusing.
+    #[cfg(feature = "local")]
+    pub(crate) fn nearest(&self) -> Option<&Standing> {
+        // A fraction of each limit, in steps that nobody tells apart.
+        let left = |standing: &&Standing| {
+            let Snapshot { limit, remaining, .. } = standing.decision.snapshot();
+            (u128::from(remaining) << 64) / u128::from(limit.max(1))
+        };
+        self.standings.iter().min_by_key(left)
+    }
+
+    /// The refusal of a request that starts too late, by the limit that delays it most.
+    #[cfg(feature = "local")]
+    pub(crate) fn too_late(&self) -> Option<Denial> {
+        let delayed = self.taken.iter().zip(&self.standings);
+        let (charge, standing) = delayed.max_by_key(|(charge, _)| charge.delay)?;
+        let snapshot = standing.decision.snapshot();
+        let violated = PolicySet::EMPTY.with(snapshot.policy);
+        let retry_after = RetryAfter::After(charge.delay);
+        Some(Denial::new(retry_after, snapshot, violated, standing.policies.clone()))
     }
 
     /// Corrects each to what was in fact used, in the order in which the limits were named. Those
