@@ -244,9 +244,14 @@ impl BackendErrorKind {
         Self::Unreachable,
     ];
 
-    /// Its name in metrics and events.
-    #[cfg(all(feature = "local", any(feature = "metrics", feature = "tracing")))]
-    pub(crate) const fn name(self) -> &'static str {
+    /// Its name in metrics and events, and on a page.
+    ///
+    /// ```
+    /// use tower_quota::BackendErrorKind;
+    ///
+    /// assert_eq!(BackendErrorKind::Unauthorized.name(), "unauthorized");
+    /// ```
+    pub const fn name(self) -> &'static str {
         match self {
             Self::CircuitOpen => "circuit_open",
             Self::Malformed => "malformed",

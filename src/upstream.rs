@@ -91,7 +91,7 @@ mod window;
 pub use self::tokenizer::OpenAiTokenizer;
 pub use self::{
     account::{Account, AccountBuilder},
-    board::{Board, KnownLimit, Notice},
+    board::{Board, KnownLimit, Notice, Outage},
     dimension::Dimension,
     estimate::Estimate,
     form::Form,

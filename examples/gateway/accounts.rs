@@ -157,6 +157,7 @@ impl Accounts {
             upstream: Arc::new(Upstream {
                 name,
                 account: kept.account.clone(),
+                board: kept.board.clone(),
                 quotas: Vec::new(),
                 target: Target::new(provider.base_url.get_ref()).ok_or("no base URL")?,
                 profile,

@@ -8,15 +8,14 @@ use std::{
 use axum::{
     Router,
     body::Body,
-    extract::State,
+    extract::{Path, State},
     routing::{any, get, post},
 };
 use http::{
     HeaderMap, HeaderValue, Request, Response, StatusCode,
-    header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE},
+    header::{CACHE_CONTROL, CONTENT_LENGTH},
 };
 use serde::Deserialize;
-use serde_json::json;
 use tower::ServiceExt as _;
 use tower_quota::{
     http::RetryHint,
@@ -30,6 +29,7 @@ use crate::{
     deferral::Line,
     fields, health,
     live::{Gateway, Live},
+    models,
     numbers::Outcome,
     refusal::Refusal,
     tenants::{Tenant, key_hash},
@@ -42,8 +42,11 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .route("/v1/completions", post(openai))
         .route("/v1/embeddings", post(openai))
         .route("/v1/responses", post(openai))
+        .route("/v1/responses/input_tokens", post(openai))
         .route("/v1/messages", post(anthropic))
+        .route("/v1/messages/count_tokens", post(anthropic))
         .route("/v1/models", get(models))
+        .route("/v1/models/{*model}", get(model))
         .route("/deferred/{*id}", any(later))
         .merge(health::router(Arc::clone(&gateway)))
         .fallback(|request: Request<Body>| async move {
@@ -72,19 +75,23 @@ async fn anthropic(State(gateway): State<Arc<Gateway>>, request: Request<Body>) 
 }
 
 async fn models(State(gateway): State<Arc<Gateway>>, request: Request<Body>) -> Response<Body> {
-    let live = gateway.live();
-    let tenant = match tenant(&live, request.headers()) {
-        Ok(tenant) => tenant,
-        Err(refusal) => return refusal.respond(Wire::OpenAi),
-    };
-    let own = live.routes.keys().filter(|model| tenant.may_use(model));
-    let data: Vec<_> = own
-        .map(|id| json!({ "id": id, "object": "model", "created": 0, "owned_by": "gateway" }))
-        .collect();
-    let body = json!({ "object": "list", "data": data }).to_string();
-    let mut response = Response::new(Body::from(body));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+    let (live, wire) = (gateway.live(), wire_of_head(request.headers()));
+    match tenant(&live, request.headers()) {
+        Ok(tenant) => models::all(&live, &tenant, wire),
+        Err(refusal) => refusal.respond(wire),
+    }
+}
+
+async fn model(
+    State(gateway): State<Arc<Gateway>>,
+    Path(model): Path<String>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let (live, wire) = (gateway.live(), wire_of_head(request.headers()));
+    match tenant(&live, request.headers()).and_then(|own| models::one(&live, &own, &model, wire)) {
+        Ok(response) => response,
+        Err(refusal) => refusal.respond(wire),
+    }
 }
 
 async fn answer(gateway: &Gateway, wire: Wire, request: Request<Body>) -> Response<Body> {
@@ -217,14 +224,12 @@ pub(crate) async fn prepare(
         .map_err(|error| Refusal::bad(format!("The body is not understood: {error}.")))?;
     let route = live.routes.get(&head.model);
     let route = route.filter(|route| route.wire == wire && tenant.may_use(&route.model));
-    // Whether it is unknown or another's: both are told the same.
-    let route = route.cloned().ok_or_else(|| {
-        let message = "There is no such model at this endpoint, or it is not yours.";
-        Refusal::new(StatusCode::NOT_FOUND, "not_found_error", message)
-    })?;
+    let route = route.cloned().ok_or_else(Refusal::no_such_model)?;
+    let counts_only = matches!(parts.uri.path(), COUNT_ANTHROPIC | COUNT_OPENAI);
     let estimate = route.profile.estimate(&body);
     let priority = fields::priority(&parts.headers).unwrap_or(tenant.plan.priority);
     let call = Call::new(tenant, route, estimate, priority, Arc::clone(&gateway.numbers.all));
+    let call = if counts_only { call.counting_only() } else { call };
     parts.extensions.clear();
     Line::of_model(&call.route().model).own(call.tenant(), &mut parts.extensions);
     parts.extensions.insert(call.clone());
@@ -244,8 +249,17 @@ fn is_from_memory(headers: &HeaderMap) -> bool {
 }
 
 pub(crate) fn wire_of(path: &str) -> Wire {
-    if path == "/v1/messages" { Wire::Anthropic } else { Wire::OpenAi }
+    if matches!(path, "/v1/messages" | COUNT_ANTHROPIC) { Wire::Anthropic } else { Wire::OpenAi }
 }
+
+/// Whose language a caller speaks where both have the same path.
+fn wire_of_head(headers: &HeaderMap) -> Wire {
+    if headers.contains_key("anthropic-version") { Wire::Anthropic } else { Wire::OpenAi }
+}
+
+/// Where it is asked how many tokens a question has.
+const COUNT_ANTHROPIC: &str = "/v1/messages/count_tokens";
+const COUNT_OPENAI: &str = "/v1/responses/input_tokens";
 
 /// As JSON readers have it.
 const DEEPEST: usize = 127;

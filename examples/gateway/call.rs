@@ -33,6 +33,8 @@ struct Inner {
     priority: Priority,
     begun: Instant,
     all: Arc<Tally>,
+    /// It asks how many tokens a question has, and spends none.
+    counts_only: AtomicBool,
     /// Nobody holds a connection for it.
     takes_its_time: AtomicBool,
     /// Nothing once it was sent.
@@ -57,6 +59,7 @@ impl Call {
             priority,
             begun: Instant::now(),
             all,
+            counts_only: AtomicBool::new(false),
             takes_its_time: AtomicBool::new(false),
             waiting: Mutex::default(),
         }))
@@ -68,6 +71,17 @@ impl Call {
 
     pub(crate) fn route(&self) -> &Arc<Route> {
         &self.0.route
+    }
+
+    /// It asks how many tokens a question has: that has a limit of its own at the provider, and takes
+    /// nothing of the account.
+    pub(crate) fn counting_only(self) -> Self {
+        self.0.counts_only.store(true, Relaxed);
+        self
+    }
+
+    pub(crate) fn counts_only(&self) -> bool {
+        self.0.counts_only.load(Relaxed)
     }
 
     /// It came to so many tokens.
@@ -83,6 +97,9 @@ impl Call {
 
     /// What is reserved for it in its tenant's plan: a request, and tokens.
     pub(crate) fn reserve(&self) -> Cost {
+        if self.counts_only() {
+            return Cost::new(1);
+        }
         let Estimate { input, output_cap, .. } = self.0.estimate;
         let output = output_cap.map_or(USUAL_OUTPUT, |cap| cap.min(MOST_RESERVED));
         Cost::new(1).with(1, input.saturating_add(output))

@@ -79,6 +79,8 @@ pub(crate) struct Route {
     pub(crate) wire: Wire,
     pub(crate) profile: Profile,
     pub(crate) service: Next,
+    /// The way of those that only count a question's tokens: it has limits of its own.
+    pub(crate) counting: Next,
 }
 
 impl Gateway {
@@ -162,7 +164,7 @@ impl Gateway {
         for model in &config.models {
             let name = model.name.get_ref().clone();
             let mut pool = Pool::new();
-            let mut first = None;
+            let (mut first, mut vias) = (None, Vec::new());
             for account in &model.accounts {
                 let upstream = upstreams.iter().find(|own| own.name == *account.get_ref());
                 let upstream = upstream.ok_or("a model without its account")?;
@@ -174,6 +176,7 @@ impl Gateway {
                     let (upstream, standing) = (Arc::clone(upstream), Arc::clone(&standing));
                     let account = upstream.account.clone();
                     let via = Via { upstream, standing, key: key.clone() };
+                    vias.push(via.clone());
                     pool = pool.member(account, move |parts: &mut Parts| {
                         parts.extensions.insert(via.clone());
                     });
@@ -194,10 +197,13 @@ impl Gateway {
                     upstream::send(client.clone(), Arc::clone(&numbers), request)
                 }));
             let mut service = BoxCloneSyncService::new(service);
+            let mut counting = upstream::counting(self.client.clone(), vias);
             if let Some(model) = &model.upstream {
                 service = under_its_name(Arc::from(model.as_str()), service);
+                counting = under_its_name(Arc::from(model.as_str()), counting);
             }
-            routes.insert(name.clone(), Arc::new(Route { model: name, wire, profile, service }));
+            let route = Route { model: name.clone(), wire, profile, service, counting };
+            routes.insert(name, Arc::new(route));
         }
         Ok(routes)
     }

@@ -127,6 +127,12 @@ fn accounts(page: &mut Page, status: &Value) {
     for account in accounts {
         page.line("gateway_account_waiting", &labels(account), &account["waiting"]);
     }
+    let help = "1 while what other instances are told of an account is not read.";
+    page.head("gateway_account_untold", "gauge", help);
+    for account in accounts {
+        let is_untold = u8::from(!account["board_away_since"].is_null());
+        page.line("gateway_account_untold", &labels(account), &is_untold.into());
+    }
     page.head("gateway_account_stopped", "gauge", "1 while a provider lets nothing in.");
     for account in accounts {
         let is_stopped = u8::from(!account["stop"].is_null());

@@ -1,11 +1,12 @@
 //! What operators see: the page, and the same numbers for machines.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     Router,
     body::Body,
     extract::{Path, State},
+    middleware,
     routing::{get, post},
 };
 use futures::{StreamExt as _, stream};
@@ -13,11 +14,12 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde_json::json;
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tower_quota::{
+    BackendErrorKind,
     time::{Clock as _, SystemClock},
     upstream::Notice,
 };
 
-use crate::{health, live::Gateway, metrics, status};
+use crate::{health, hosts, live::Gateway, metrics, status};
 
 /// The operators' side. `ticks` changes each second, and ends with the server.
 pub(crate) fn router(gateway: Arc<Gateway>, ticks: watch::Receiver<Arc<str>>) -> Router {
@@ -31,6 +33,7 @@ pub(crate) fn router(gateway: Arc<Gateway>, ticks: watch::Receiver<Arc<str>>) ->
         .route("/status", get(status_json))
         .route("/metrics", get(metrics_text))
         .route("/accounts/{name}/resume", post(resume))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&gateway), hosts::known))
         .merge(health::router(Arc::clone(&gateway)))
         .with_state(gateway)
 }
@@ -39,10 +42,11 @@ pub(crate) fn router(gateway: Arc<Gateway>, ticks: watch::Receiver<Arc<str>>) ->
 pub(crate) async fn look(gateway: Arc<Gateway>, ticks: watch::Sender<Arc<str>>) {
     let mut second = tokio::time::interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let mut known: Vec<(String, Notice)> = Vec::new();
+    let (mut known, mut away): (Vec<(String, Notice)>, _) = (Vec::new(), BTreeMap::new());
     loop {
         second.tick().await;
         note_news(&gateway, &mut known);
+        note_outages(&gateway, &mut away);
         if let Some(news) = gateway.home.store.news(SystemClock.now()) {
             eprintln!("{news}");
             gateway.numbers.learn("", "store", news);
@@ -77,6 +81,26 @@ fn note_news(gateway: &Gateway, known: &mut Vec<(String, Notice)>) {
             gateway.numbers.learn(&name, kind, what);
         }
         known[place].1 = notice;
+    }
+}
+
+/// Notes whose boards are not read any more, or again. `away` has those that were not.
+fn note_outages(gateway: &Gateway, away: &mut BTreeMap<String, BackendErrorKind>) {
+    for upstream in &gateway.live().upstreams {
+        let outage = upstream.board.outage().map(|outage| outage.kind);
+        let before = match outage {
+            Some(kind) => away.insert(upstream.name.clone(), kind),
+            None => away.remove(&upstream.name),
+        };
+        let news = match outage {
+            Some(kind) if before != outage => {
+                format!("what others are told is not read: {}", kind.name())
+            }
+            None if before.is_some() => "what others are told is read again".into(),
+            _ => continue,
+        };
+        eprintln!("{}: {news}", upstream.name);
+        gateway.numbers.learn(&upstream.name, "store", news);
     }
 }
 

@@ -49,7 +49,9 @@ pub(crate) fn limited(limiter: Limiter<Plan, DynBackend<Plan>>) -> Next {
         let call =
             request.extensions().get::<Call>().cloned().ok_or("a call without its caller")?;
         call.waits();
-        let answer = call.route().service.clone().oneshot(request).await;
+        let route = call.route();
+        let service = if call.counts_only() { &route.counting } else { &route.service };
+        let answer = service.clone().oneshot(request).await;
         call.ended();
         let mut answer = answer?;
         answer.extensions_mut().insert(call);
@@ -80,6 +82,7 @@ impl Spent {
     fn of(response: &Response<Body>) -> Self {
         let call = response.extensions().get::<Call>().cloned();
         let answered = call.as_ref().filter(|_| response.status().is_success());
+        let answered = answered.filter(|call| !call.counts_only());
         let reading = answered.map(|call| {
             let reading = UsageReading::of(&call.route().profile, response.headers());
             reading.estimated(&call.estimate())

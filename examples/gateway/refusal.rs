@@ -31,6 +31,12 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, "not_found_error", "There is no such endpoint.")
     }
 
+    /// Whether it is unknown or another's: both are told the same.
+    pub(crate) fn no_such_model() -> Self {
+        let message = "There is no such model at this endpoint, or it is not yours.";
+        Self::new(StatusCode::NOT_FOUND, "not_found_error", message)
+    }
+
     /// There are as many connections as there may be.
     pub(crate) fn full() -> Self {
         let message = "There are too many connections for now.";

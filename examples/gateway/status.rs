@@ -100,6 +100,7 @@ pub(crate) fn instance(live: &Live) -> String {
 /// An account, by what is counted apart of it.
 fn accounts(upstream: &Upstream, now: Timestamp) -> Vec<Value> {
     let all = upstream.account.notice("");
+    let outage = upstream.board.outage();
     let quotas = upstream.quotas.iter().map(|Quota { model, .. }| {
         // What stops all of it goes first: it has mostly no end.
         let stop = all.stop.clone().or_else(|| upstream.account.notice(model).stop);
@@ -108,6 +109,8 @@ fn accounts(upstream: &Upstream, now: Timestamp) -> Vec<Value> {
             "model": model,
             "profile": upstream.profile.name(),
             "waiting": upstream.account.waiting(model),
+            "board_away_since": outage.map(|outage| millis(outage.since)),
+            "board_error": outage.map(|outage| outage.kind.name()),
             "stop": stop.as_ref().map(|stop| stop_json(stop, now)),
         })
     });

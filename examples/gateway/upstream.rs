@@ -1,7 +1,10 @@
 //! The way to the providers: accounts, what is known of them, and the client that sends.
 
 use std::{
-    sync::{Arc, Mutex, atomic::Ordering::Relaxed},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -9,8 +12,10 @@ use axum::body::Body;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri,
     header::AUTHORIZATION,
+    request::Parts,
     uri::{Authority, Scheme},
 };
+use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, builderstates::WantsSchemes};
 use hyper_util::{
     client::legacy::{Client as HyperClient, connect::HttpConnector},
@@ -18,13 +23,13 @@ use hyper_util::{
 };
 use rustls::{ClientConfig, RootCertStore};
 use sha2::{Digest as _, Sha256};
-use tower::BoxError;
+use tower::{BoxError, service_fn, util::BoxCloneSyncService};
 use tower_quota::{
     Cost,
     algorithm::Plan,
     backend::DynBackend,
     time::{Clock as _, SystemClock, Timestamp},
-    upstream::{Account, Answer, Observation, Profile, Standing, Ticket},
+    upstream::{Account, Answer, Board, Observation, Profile, Standing, Ticket},
 };
 
 use crate::{
@@ -32,6 +37,7 @@ use crate::{
     call::Call,
     config::{Secret, Wire},
     fields,
+    live::Next,
     numbers::{Numbers, lock},
 };
 
@@ -42,6 +48,8 @@ pub(crate) type Client = HyperClient<HttpsConnector<HttpConnector>, Body>;
 pub(crate) struct Upstream {
     pub(crate) name: String,
     pub(crate) account: Account<DynBackend<Plan>>,
+    /// What instances tell each other of it.
+    pub(crate) board: Board,
     /// What is counted apart: its models, or all of them together. Never none.
     pub(crate) quotas: Vec<Quota>,
     pub(crate) profile: Profile,
@@ -140,27 +148,14 @@ pub(crate) async fn send(
     let Via { upstream, standing, key } =
         parts.extensions.get::<Via>().cloned().ok_or("a call without its account")?;
     call.sent();
-    let mut request = Request::new(body);
-    *request.method_mut() = parts.method;
-    *request.uri_mut() = upstream.target.uri(parts.uri.path())?;
-    *request.headers_mut() = fields::to_provider(&parts.headers);
-    if let Some(key) = parts.headers.get(IDEMPOTENCY_KEY) {
-        // One tenant's keys are not another's, though both use one account.
-        let hash = Sha256::new().chain_update(&call.tenant().name).chain_update([0]);
-        let hash = hash.chain_update(key).finalize();
-        let key: String = hash[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-        request.headers_mut().insert(IDEMPOTENCY_KEY, HeaderValue::try_from(key)?);
-    }
-    authorize(upstream.wire, &key, request.headers_mut())?;
+    let request = addressed(&call, &upstream, &key, &parts, body)?;
 
     let sent = SystemClock.now();
     let unanswered = {
         let cost = upstream.profile.reserved(&call.estimate());
         Unanswered::new(&standing, sent, cost)
     };
-    let client = upstream.client.as_ref().unwrap_or(&client);
-    let mut response = tokio::time::timeout(upstream.timeout, client.request(request)).await??;
-    fields::not_ours(response.headers_mut());
+    let response = ask(&client, &upstream, request).await?;
     let observation = upstream.profile.observe(&Answer {
         status: response.status(),
         headers: response.headers(),
@@ -174,6 +169,60 @@ pub(crate) async fn send(
         numbers.learn(&upstream.name, "429", String::from("the provider refused a call"));
     }
     Ok(response.map(|body| Body::new(Lively::new(body, upstream.idle_timeout))))
+}
+
+/// Asks how many tokens questions have, by one key after the other. A refusal is of that alone: it stops no
+/// account, and nothing is learned from it.
+pub(crate) fn counting(client: Client, vias: Vec<Via>) -> Next {
+    let (vias, turn) = (Arc::<[Via]>::from(vias), Arc::new(AtomicUsize::new(0)));
+    BoxCloneSyncService::new(service_fn(move |request: Request<Body>| {
+        let (client, vias) = (client.clone(), Arc::clone(&vias));
+        let turn = turn.fetch_add(1, Relaxed);
+        async move {
+            let (parts, body) = request.into_parts();
+            let call = parts.extensions.get::<Call>().ok_or("a call without its caller")?.clone();
+            let via = vias.get(turn % vias.len().max(1)).ok_or("a model without an account")?;
+            call.sent();
+            let upstream = &via.upstream;
+            let request = addressed(&call, upstream, &via.key, &parts, body)?;
+            let response = ask(&client, upstream, request).await?;
+            Ok(response.map(|body| Body::new(Lively::new(body, upstream.idle_timeout))))
+        }
+    }))
+}
+
+/// The request as a provider gets it.
+fn addressed(
+    call: &Call,
+    upstream: &Upstream,
+    key: &Secret,
+    parts: &Parts,
+    body: Body,
+) -> Result<Request<Body>, BoxError> {
+    let mut request = Request::new(body);
+    request.method_mut().clone_from(&parts.method);
+    *request.uri_mut() = upstream.target.uri(parts.uri.path())?;
+    *request.headers_mut() = fields::to_provider(&parts.headers);
+    if let Some(key) = parts.headers.get(IDEMPOTENCY_KEY) {
+        // One tenant's keys are not another's, though both use one account.
+        let hash = Sha256::new().chain_update(&call.tenant().name).chain_update([0]);
+        let hash = hash.chain_update(key).finalize();
+        let key: String = hash[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        request.headers_mut().insert(IDEMPOTENCY_KEY, HeaderValue::try_from(key)?);
+    }
+    authorize(upstream.wire, key, request.headers_mut())?;
+    Ok(request)
+}
+
+async fn ask(
+    client: &Client,
+    upstream: &Upstream,
+    request: Request<Body>,
+) -> Result<Response<Incoming>, BoxError> {
+    let client = upstream.client.as_ref().unwrap_or(client);
+    let mut response = tokio::time::timeout(upstream.timeout, client.request(request)).await??;
+    fields::not_ours(response.headers_mut());
+    Ok(response)
 }
 
 /// A call whose answer has not begun. Dropped, none will come: an error, a time-out, a caller who left.

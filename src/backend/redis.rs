@@ -65,6 +65,8 @@ pub use redis::RedisError;
 
 #[cfg(any(feature = "deferred", feature = "upstream"))]
 pub(crate) use self::call::Call;
+#[cfg(feature = "upstream")]
+pub(crate) use self::call::failure;
 #[cfg(feature = "redis-cluster")]
 pub use self::source::Cluster;
 #[cfg(feature = "redis-sentinel")]

@@ -28,6 +28,9 @@ pub enum Order {
     /// its waiters is [displaced](super::QueueError::Displaced) instead of the newcomer, unless the
     /// newcomer's flow would then have as much. So a flood fills the line and keeps nobody out of
     /// it. A flow that waits keeps one waiter at the least.
+    ///
+    /// Shares are of what this queue lets through. Those of an account with a [shared
+    /// board](crate::guide::upstream) are of what all its instances do.
     Fair,
 }
 

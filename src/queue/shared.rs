@@ -145,7 +145,7 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
         let ahead = self.shares.as_ref()?.ahead(flow, weight)?;
         let limit = self.limit(limit);
         let left = ahead.leaves(cost, limit.algorithm().capacity());
-        let limit = limit.algorithm().leaving(left)?;
+        let limit = limit.algorithm().leaving(left).filter(|_| !left.is_zero())?;
         Some(self.limiter.backend().decide(&limit, key, &Demand::exactly(cost)))
     }
 

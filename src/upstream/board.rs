@@ -13,7 +13,7 @@ use std::{
     fmt,
     future::Future,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -24,7 +24,10 @@ use tokio::sync::{mpsc, watch};
 pub use self::notice::{KnownLimit, Notice};
 use self::stops::ToldStop;
 use super::observation::{Class, Stop};
-use crate::time::{Clock, TimerClock, Timestamp};
+use crate::{
+    error::BackendErrorKind,
+    time::{Clock, TimerClock, Timestamp},
+};
 
 /// What everybody must know who uses an account: that the provider said to stop, and how its limits
 /// have changed.
@@ -62,10 +65,22 @@ struct Inner {
     version: AtomicU64,
     /// Whether what others have posted was read once, or somebody has waited long enough for it.
     is_current: watch::Sender<bool>,
+    /// Since when the server is not read, if it is not.
+    outage: Mutex<Option<Outage>>,
     link: Option<Link>,
     /// What tenants have had of each quota, where other instances are told.
     #[cfg(feature = "redis")]
     shares: Option<shares::Table>,
+}
+
+/// That a board does not hear of what others post, nor they of what is posted here.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Outage {
+    /// Since when.
+    pub since: Timestamp,
+    /// What the server, or the way to it, says last.
+    pub kind: BackendErrorKind,
 }
 
 /// How what is posted gets to other instances.
@@ -123,6 +138,7 @@ impl Board {
             notices,
             version,
             is_current,
+            outage: Mutex::default(),
             #[cfg(feature = "redis")]
             shares: link.is_some().then(shares::Table::default),
             link,
@@ -156,6 +172,19 @@ impl Board {
     /// Ends a stop by hand, as after a bill was paid. A stop that is told later holds again.
     pub fn resume(&self, quota: &str) {
         self.post(Post::Resume { quota: quota.into(), at: self.now() });
+    }
+
+    /// Whether it is cut off from the other instances, and since when: the server is away, or does
+    /// not let it read. What is known stays known then, and what is posted here is posted there
+    /// when it is back. `None` of a board of this process.
+    ///
+    /// ```
+    /// use tower_quota::upstream::Board;
+    ///
+    /// assert_eq!(Board::new().outage(), None);
+    /// ```
+    pub fn outage(&self) -> Option<Outage> {
+        *self.0.outage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The board's time.
@@ -224,6 +253,14 @@ impl Board {
 }
 
 impl Inner {
+    /// Notes that the server was read, or what it or the way to it said.
+    #[cfg(feature = "redis")]
+    fn note(&self, read: Result<(), BackendErrorKind>) {
+        let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = outage.map_or_else(|| self.clock.now(), |outage| outage.since);
+        *outage = read.err().map(|kind| Outage { since, kind });
+    }
+
     /// Takes in what was posted, and says whether anything of it is new.
     fn merge(&self, posts: impl IntoIterator<Item = Post>) -> bool {
         let mut is_new = false;

@@ -1,6 +1,7 @@
 //! Eight instances that share one account by a server, before an API that is strict.
 
 mod board;
+#[path = "../support/distant.rs"]
 mod distant;
 mod faults;
 mod fleet;
@@ -11,6 +12,7 @@ mod named;
 mod network;
 mod optimum;
 mod overload;
+mod paused;
 #[path = "../support/servers/mod.rs"]
 mod servers;
 mod shares;

@@ -12,14 +12,16 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tower_quota::{
     Quota,
+    backend::LocalBuilder,
     testing::strict_upstream::{Answers, ProviderLimit, StrictUpstream},
     upstream::{AccountBuilder, Board},
 };
 
 use crate::{
-    distant::{Distant, Paused},
+    distant::Distant,
     fleet::{Fleet, Setup},
     network::Network,
+    paused::Paused,
 };
 
 /// One way to the ledger: a server in the same region.
@@ -39,7 +41,7 @@ const NEWS: Duration = Duration::from_millis(5);
 struct Simulation {
     upstream: StrictUpstream,
     network: Network,
-    fleet: Fleet<Distant>,
+    fleet: Fleet<Distant<Paused>>,
     answers: Answers,
 }
 
@@ -66,7 +68,8 @@ impl Simulation {
             .build();
         let setup = Setup { limits: known, jitter: AccountBuilder::DEFAULT_JITTER };
         let network = Network::new(&upstream, seed, way);
-        let ledger = Distant::new(TO_THE_LEDGER);
+        let ledger = LocalBuilder::new().build_with_clock(Paused::new());
+        let ledger = Distant::new(ledger, TO_THE_LEDGER);
         let mut boards = Vec::new();
         let fleet = Fleet::of(&network, &setup, || {
             boards.push(Board::starting_at(Paused::START));

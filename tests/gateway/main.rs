@@ -3,6 +3,7 @@
 mod answers;
 mod capture;
 mod configuration;
+mod counting;
 mod deferred;
 mod encrypted;
 mod ending;
@@ -15,6 +16,7 @@ mod keys;
 mod limits;
 mod memory;
 mod moody;
+mod names;
 mod page;
 mod reload;
 mod sdks;

@@ -41,6 +41,9 @@ pub(crate) async fn on_a_socket(upstream: &StrictUpstream) -> SocketAddr {
                 StatusCode::OK
             }),
         )
+        // The limits of these are apart.
+        .route("/v1/messages/count_tokens", post(|| async { COUNTED.into_response() }))
+        .route("/v1/responses/input_tokens", post(|| async { COUNTED.into_response() }))
         .fallback(move |request: Request<Body>| async move {
             if calls.swap(false, SeqCst) {
                 let is_anthropic = request.uri().path() == "/v1/messages";
@@ -56,6 +59,7 @@ pub(crate) async fn on_a_socket(upstream: &StrictUpstream) -> SocketAddr {
     address
 }
 
+const COUNTED: &str = r#"{"input_tokens":7}"#;
 /// How each provider tells in a stream that it cannot go on.
 const OPENAI: &str = r#"data: {"id":"1","object":"chat.completion.chunk","created":1,"model":"gpt","choices":[{"index":0,"delta":{"role":"assistant","content":"Hel"},"finish_reason":null}]}
 

@@ -227,6 +227,8 @@ async fn an_outage_is_on_the_page_which_is_legible_in_the_light_in_the_dark_and_
         drop(gateway.chat(SECRETS[3], "gpt", "Hello").await);
     }
     until(|| async { browser.text("#tenants").await.contains("0 of 2") }).await;
+    // When it is back is there to read, and not only for who points at it.
+    assert!(browser.text("#tenants .quota small").await.starts_with("all of it is back in "));
     assert_eq!(browser.run("document.querySelector('#away').checkVisibility()").await, false);
     upstream.inject(Fault::OutOfMoney);
     drop(gateway.chat(SECRETS[2], "gpt", "Hello").await);
@@ -238,6 +240,16 @@ async fn an_outage_is_on_the_page_which_is_legible_in_the_light_in_the_dark_and_
     assert_eq!(browser.run("document.querySelector('#away-since').role").await, "alert");
     assert_eq!(browser.run("document.querySelector('#away').checkVisibility()").await, true);
     until(|| async { browser.text("#news").await.contains("decides by its part") }).await;
+    // Nor does it hear of what the other instances are told.
+    until(|| async { browser.text("#untold-since").await.contains("is not shared since ") }).await;
+    assert_eq!(browser.run("document.querySelector('#untold').checkVisibility()").await, true);
+    assert!(browser.text("#accounts").await.contains("not told by other instances since "));
+    assert!(
+        gateway
+            .at_page("/metrics")
+            .await
+            .contains("gateway_account_untold{account=\"one\",model=\"gpt\"} 1")
+    );
     for scheme in ["light", "dark"] {
         let wanted = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
         browser.emulate("setEmulatedMedia", wanted).await;
@@ -254,5 +266,7 @@ async fn an_outage_is_on_the_page_which_is_legible_in_the_light_in_the_dark_and_
 
     server.restart(Data::Lost);
     let visible = "document.querySelector('#away').checkVisibility()";
+    until(|| async { browser.run(visible).await == false }).await;
+    let visible = "document.querySelector('#untold').checkVisibility()";
     until(|| async { browser.run(visible).await == false }).await;
 }

@@ -38,6 +38,9 @@ answer = ask(client)
 assert answer.usage.completion_tokens == 12, answer
 assert answer.choices[0].message.content
 assert [model.id for model in client.models.list()] == ["claude", "gpt", "gpt-secret"]
+assert client.models.retrieve("gpt").id == "gpt"
+raises(openai.NotFoundError, lambda: client.models.retrieve("none"))
+assert client.responses.input_tokens.count(model="gpt", input="Hello").input_tokens == 7
 chunks = list(ask(client, stream=True, stream_options={"include_usage": True}))
 assert chunks[-1].usage.completion_tokens == 12, chunks[-1]
 assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
@@ -90,6 +93,11 @@ assert (answer.usage.output_tokens, answer.stop_reason) == (12, "end_turn"), ans
 with client.messages.stream(model="claude", max_tokens=50, messages=messages) as stream:
     assert "".join(stream.text_stream)
     assert stream.get_final_message().usage.output_tokens == 12
+
+assert client.messages.count_tokens(model="claude", messages=messages).input_tokens == 7
+assert [model.id for model in client.models.list()] == ["claude", "gpt", "gpt-secret"]
+assert client.models.retrieve("claude").type == "model"
+raises(anthropic.NotFoundError, lambda: client.models.retrieve("none"))
 
 raises(
     anthropic.NotFoundError,

@@ -104,7 +104,8 @@ async fn a_request_that_is_dropped_while_it_is_tried_out_lets_the_next_go() {
 /// A caller that hung up inside the round trip cost the account what was reserved for it.
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_dropped_while_it_is_decided_on_gives_back_what_it_is_granted() {
-    let store = Distant(LocalBuilder::new().build_with_clock(Paused::new()));
+    let store = LocalBuilder::new().build_with_clock(Paused::new());
+    let store = Distant::deciding_at_once(store, millis(5));
     let account = Account::builder(profile("openai")).backend(store).jitter(Duration::ZERO);
     let account = account.limit("tokens", Quota::per_hour(1_001)).build().expect("an account");
     let provider = Provider::new([Answer::new(400, "{}")]);

@@ -178,7 +178,8 @@ async fn who_waits_for_an_account_that_fails_meanwhile_goes_to_another() {
 #[tokio::test(start_paused = true)]
 async fn one_request_tries_an_account_again_whose_limit_takes_a_while_to_answer() {
     let of = |tokens| {
-        let store = Distant(LocalBuilder::new().build_with_clock(Paused::new()));
+        let store = LocalBuilder::new().build_with_clock(Paused::new());
+        let store = Distant::deciding_at_once(store, millis(5));
         let account = Account::builder(profile("openai")).backend(store).jitter(Duration::ZERO);
         account.limit("tokens", Quota::per_hour(tokens)).build().expect("an account")
     };

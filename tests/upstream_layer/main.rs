@@ -5,6 +5,7 @@ mod bodies;
 mod cancellation;
 mod cuts;
 mod days;
+#[path = "../support/distant.rs"]
 mod distant;
 mod failing;
 mod in_progress;

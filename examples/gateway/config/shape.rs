@@ -44,6 +44,8 @@ pub(crate) struct Config {
 pub(crate) struct Server {
     pub(crate) listen: SocketAddr,
     pub(crate) page: SocketAddr,
+    /// Under which operators may ask for the page, beside addresses.
+    pub(crate) page_names: Vec<String>,
     #[serde(deserialize_with = "text::number")]
     pub(crate) max_connections: NonZeroUsize,
     pub(crate) max_body_bytes: usize,
@@ -279,6 +281,7 @@ impl Default for Server {
         Self {
             listen: ([127, 0, 0, 1], 8080).into(),
             page: ([127, 0, 0, 1], 8081).into(),
+            page_names: Vec::new(),
             max_connections: NonZeroUsize::new(1_024).unwrap_or(NonZeroUsize::MIN),
             max_body_bytes: 8 << 20,
             read_timeout: Duration::from_secs(10),

@@ -216,7 +216,7 @@ async fn again(deadline: Instant) -> bool {
 }
 
 /// What an error says of a command that is not a script's, and need not be repeated.
-pub(super) fn failure(error: RedisError) -> BackendError {
+pub(crate) fn failure(error: RedisError) -> BackendError {
     let kind = match fate(&error) {
         Fate::Refused(kind) => kind,
         Fate::Unknown => BackendErrorKind::TimedOut,

@@ -22,7 +22,8 @@ use super::{
     wire::{Pending, read},
 };
 use crate::{
-    backend::redis::{Call, Source},
+    backend::redis::{Call, Source, failure},
+    error::BackendErrorKind,
     name::PolicyName,
     time::{Clock, TimerClock},
 };
@@ -110,7 +111,8 @@ impl<S: Source> Keeper<S> {
             let heard = match timeout(PATIENCE, listening).await {
                 Ok(Ok(Some(messages))) => self.follow(messages.map(drop).boxed(), REFRESH).await,
                 Ok(Ok(None)) => self.follow(futures::stream::pending().boxed(), POLL).await,
-                Ok(Err(_)) | Err(_) => Ok(()),
+                Ok(Err(error)) => self.note(Err(failure(error).kind())),
+                Err(_) => self.note(Err(BackendErrorKind::TimedOut)),
             };
             if heard.is_err() || self.rest(PAUSE).await.is_err() {
                 return;
@@ -140,6 +142,12 @@ impl<S: Source> Keeper<S> {
         }
     }
 
+    /// Notes how it went.
+    fn note(&self, read: Result<(), BackendErrorKind>) -> Result<(), Gone> {
+        self.inner.upgrade().ok_or(Gone)?.note(read);
+        Ok(())
+    }
+
     /// Waits a while, but not for what is posted meanwhile.
     async fn rest(&mut self, time: Duration) -> Result<(), Gone> {
         sleep(time).await;
@@ -162,7 +170,10 @@ impl<S: Source> Keeper<S> {
         let pending = self.pending.take();
         let arguments = pending.arguments(self.clock.now());
         let reply = self.call.run(self.name.as_bytes(), &arguments, PATIENCE).await;
-        let Some((then, fields)) = reply.ok().and_then(parts) else {
+        let told = reply.map_err(|error| error.kind());
+        let told = told.and_then(|reply| parts(reply).ok_or(BackendErrorKind::Malformed));
+        self.note(told.as_ref().map(drop).map_err(|kind| *kind))?;
+        let Ok((then, fields)) = told else {
             // It may have been posted: once more changes nothing.
             self.pending.put_back(pending);
             return Ok(false);

@@ -79,6 +79,7 @@ impl<S: Source> Keeper<S> {
                             shares.unheard(report);
                         }
                         sleep(PAUSE).await;
+                        return true;
                     }
                 }
                 goes_on |= shares.is_contended(Instant::now());

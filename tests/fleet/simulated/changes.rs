@@ -7,9 +7,9 @@ use tower_quota::testing::strict_upstream::{ProviderLimit, StrictUpstream, Told}
 
 use super::{Simulation, TOKENS, WINDOW};
 use crate::{
-    distant::Paused,
     fleet::run,
     load::{Spread, arrivals},
+    paused::Paused,
 };
 
 const RISES: Duration = Duration::from_secs(60);

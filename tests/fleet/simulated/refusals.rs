@@ -14,10 +14,10 @@ use tower_quota::{
 
 use super::{NEWS, Simulation, TO_THE_LEDGER, TO_THE_PROVIDER, TOKENS, seeds};
 use crate::{
-    distant::Paused,
     fleet::{Call, run},
     load::{Spread, arrivals},
     network::Exchange,
+    paused::Paused,
 };
 
 /// The bucket is empty when the limit falls: twice as much is asked for as there is.
