@@ -7,6 +7,7 @@ mod cuts;
 mod days;
 mod distant;
 mod failing;
+mod gemini;
 mod in_progress;
 mod inside;
 mod limits;
