@@ -30,9 +30,9 @@ fn main() {
     let (rounds, time) =
         if is_quick { (1, Duration::from_millis(5)) } else { (31, Duration::from_millis(100)) };
     println!(
-        "| a stream of | bytes a chunk | bare, ns | watched, ns | ns a byte | allocations a chunk |"
+        "| a stream of | bytes a chunk | watched beside bare | ns a byte | allocations a chunk |"
     );
-    println!("|---|---:|---:|---:|---:|---:|");
+    println!("|---|---:|---:|---:|---:|");
     for form in &FORMS {
         print(form, rounds, time);
     }
@@ -50,8 +50,9 @@ fn print(form: &Form, rounds: usize, time: Duration) {
     }
     let (bare, seen) = (median(bare), median(seen));
     println!(
-        "| {} | {length} | {bare:.1} | {seen:.0} | {:.2} | {:.3} |",
+        "| {} | {length} | ×{:.0} | {:.2} | {:.3} |",
         form.profile,
+        seen / bare,
         (seen - bare) / length as f64,
         allocations(&watched),
     );

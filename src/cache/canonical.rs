@@ -336,10 +336,10 @@ impl Parser<'_> {
         let digits = self.digits()?;
         let mut exponent = 0_i64;
         for &digit in &self.text[digits] {
-            exponent = exponent * 10 + i64::from(digit - b'0');
-            if exponent >= LARGEST_EXPONENT {
+            if exponent >= LARGEST_EXPONENT / 10 {
                 return Err(self.error());
             }
+            exponent = exponent * 10 + i64::from(digit - b'0');
         }
         Ok(if is_negative { -exponent } else { exponent })
     }

@@ -1,8 +1,9 @@
 //! A large-model API that holds its callers to their limits, and counts what they do wrong.
 //!
 //! [`StrictUpstream`] speaks as OpenAI (`/v1/chat/completions`, plain and streaming, and
-//! `/v1/models`) and as Anthropic (`/v1/messages`, plain and streaming), with the headers and
-//! bodies of the real ones. It is an axum [`Router`]: a Tower service for tests in
+//! `/v1/models`), as Anthropic (`/v1/messages`, plain and streaming) and as Gemini
+//! (`/v1beta/models/m:generateContent`, `:streamGenerateContent` with `alt=sse`, and
+//! `/v1beta/models`), with the headers and bodies of the real ones. It is an axum [`Router`]: a Tower service for tests in
 //! process, with tokio's time paused if they like, and a server for all others.
 //!
 //! It is a judge, so its books are kept in the plainest way that is exact, and share no code with
@@ -12,6 +13,7 @@ mod answers;
 mod anthropic;
 mod builder;
 mod fault;
+mod gemini;
 mod ledger;
 mod limit;
 mod openai;

@@ -101,7 +101,8 @@ struct Settings<B> {
     board: Board,
     per_model: bool,
     jitter: Duration,
-    max_stop: Duration,
+    /// As long as the profile says unless it was set.
+    max_stop: Option<Duration>,
     order: Order,
     max_waiters: usize,
     max_waiters_per_flow: usize,
@@ -236,6 +237,11 @@ impl<B: Backend<Plan>> Account<B> {
 }
 
 impl<B: Backend<Plan>> Settings<B> {
+    fn max_stop(&self) -> Duration {
+        let usual = AccountBuilder::DEFAULT_MAX_STOP;
+        self.max_stop.or_else(|| self.profile.longest_stop()).unwrap_or(usual)
+    }
+
     fn ledger(&self, quota: &str, by_hand: &ByHand) -> Ledger<B> {
         let set = by_hand.of(quota);
         let (told, before, beyond, largest) = (&[], &[], Cost::ZERO, Cost::ZERO);
@@ -266,7 +272,7 @@ impl<B: Backend<Plan>> Settings<B> {
             watch,
             board: self.board.clone(),
             jitter: self.jitter,
-            max_stop: self.max_stop,
+            max_stop: self.max_stop(),
             known: Mutex::new(Known {
                 rules: Arc::new(rules),
                 set,

@@ -98,7 +98,7 @@ pub(super) type Notices = BTreeMap<Box<str>, Notice>;
 
 /// Something that is posted of a quota.
 #[derive(Clone, Debug)]
-pub(super) enum Post {
+enum Post {
     Stop { quota: Box<str>, stop: ToldStop },
     Limit { quota: Box<str>, limit: KnownLimit },
     Resume { quota: Box<str>, at: Timestamp },

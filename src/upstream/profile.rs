@@ -52,6 +52,7 @@ struct Inner {
     shape: Shape,
     dimensions: Vec<Dimension>,
     windows: Vec<Option<Duration>>,
+    longest_stop: Option<Duration>,
     refusal_paths: Paths,
     reading_paths: Paths,
     estimate_paths: Paths,
@@ -136,6 +137,11 @@ impl Profile {
 
     pub(super) fn window(&self, limit: usize) -> Option<Duration> {
         self.inner.windows.get(limit).copied().flatten()
+    }
+
+    /// The longest stop that the provider is believed, where the profile says it.
+    pub(super) fn longest_stop(&self) -> Option<Duration> {
+        self.inner.longest_stop
     }
 
     pub(super) fn has_ietf_fields(&self) -> bool {

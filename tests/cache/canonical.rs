@@ -208,6 +208,9 @@ fn texts_that_could_be_read_in_two_ways_have_no_form() {
         "NaN",
         "Infinity",
         "1e1000000000000000000",
+        // So long that it is a small one again in 64 bits.
+        "1e9254740200000000993",
+        "1e-18446744073709551617",
         "'a'",
         "[1,]",
         "{,}",

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use tower_quota::{
     Quota,
     testing::strict_upstream::{Answers, ProviderLimit, StrictUpstream},
+    upstream::AccountBuilder,
 };
 
 use crate::{
@@ -17,19 +18,46 @@ use crate::{
     servers::Standalone,
 };
 
-const TOKENS: u64 = 15_000;
-const WINDOW: Duration = Duration::from_secs(6);
+/// What there is in a second.
+const REQUESTS: u64 = 500;
+const TOKENS: u64 = 2_500;
 const FIRST_TOKEN: Duration = Duration::from_millis(30);
 const EACH_TOKEN: Duration = Duration::from_micros(200);
-const JITTER: Duration = Duration::from_millis(400);
 /// Calls a second: more than twice as much is asked for as there is.
 const RATE: u64 = 50;
+
+/// How long it is watched, and in what windows the quota is.
+#[derive(Clone, Copy)]
+struct Scale {
+    time: Duration,
+    window: Duration,
+    jitter: Duration,
+}
+
+impl Scale {
+    /// Where figures are read, a quota of a minute, as those of providers are, and what is left for
+    /// jitter by default. Else all of it in a tenth of the time, and twice the jitter, since a machine
+    /// that runs all tests at once stalls for longer: that is a fifteenth of this bucket, and would be
+    /// a hundred-and-fiftieth of a minute's.
+    fn new() -> Self {
+        let longer = std::env::var("FLEET_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
+        // What is steady begins behind the first window.
+        let [time, window] = match longer {
+            Some(seconds) => [u64::max(seconds, 120), 60].map(Duration::from_secs),
+            None => [12, 6].map(Duration::from_secs),
+        };
+        let jitter = AccountBuilder::DEFAULT_JITTER * if longer.is_some() { 1 } else { 2 };
+        Self { time, window, jitter }
+    }
+}
 
 #[expect(clippy::print_stdout, reason = "the figures of BENCHMARKS.md are read here")]
 async fn is_used_and_not_exceeded(spread: Spread, seed: u64) {
     let server = Standalone::start();
+    let Scale { time, window, jitter } = Scale::new();
+    let [requests, tokens] = [REQUESTS, TOKENS].map(|units| units * window.as_secs());
     let limits =
-        [ProviderLimit::requests(3_000).per(WINDOW), ProviderLimit::tokens(TOKENS).per(WINDOW)];
+        [ProviderLimit::requests(requests).per(window), ProviderLimit::tokens(tokens).per(window)];
     let answers = Answers::heavy_tailed(10, 300, seed);
     let upstream = StrictUpstream::builder()
         .account("org", ["sk-a"], limits)
@@ -38,18 +66,15 @@ async fn is_used_and_not_exceeded(spread: Spread, seed: u64) {
         .build();
     let setup = Setup {
         limits: vec![
-            ("requests", Quota::new(3_000, WINDOW).expect("a window")),
-            ("tokens", Quota::new(TOKENS, WINDOW).expect("a window")),
+            ("requests", Quota::new(requests, window).expect("a window")),
+            ("tokens", Quota::new(tokens, window).expect("a window")),
         ],
-        // The default is half of it: a machine that runs all tests at once stalls for longer. It is a
-        // fifteenth of this bucket, and would be a hundred-and-fiftieth of a minute's.
-        jitter: JITTER,
+        jitter,
     };
     let fleet = Fleet::start(&server.url(), &Network::none(&upstream), &setup);
-    let time = time();
     let (watched, begun) = (upstream.clone(), Instant::now());
     let settled = tokio::spawn(async move {
-        tokio::time::sleep(WINDOW).await;
+        tokio::time::sleep(window).await;
         (used_without_debt(&watched.record().limits[1]), begun.elapsed())
     });
     let (came, took) = run(&fleet, &arrivals(seed, spread, RATE, time), time).await;
@@ -58,16 +83,16 @@ async fn is_used_and_not_exceeded(spread: Spread, seed: u64) {
     assert_eq!(record.refused, []);
     let takes = |number| FIRST_TOKEN + EACH_TOKEN * answers.length(number) as u32;
     let demands = demands(&came, &answers, takes);
-    let best = best_use(&demands, TOKENS, WINDOW, took);
+    let best = best_use(&demands, tokens, window, took);
     let part = used_without_debt(&record.limits[1]) * 1_000 / best;
     let (first, then) = settled.await.expect("it is watched");
-    let back = u128::from(TOKENS) * (took - then).as_millis() / WINDOW.as_millis();
+    let back = u128::from(tokens) * (took - then).as_millis() / window.as_millis();
     let steady = u128::from(used_without_debt(&record.limits[1]) - first) * 1_000 / back;
     // What is missing by design, once: what is left for jitter, and for answers beyond what is
     // reserved.
-    let left = (u128::from(TOKENS) * JITTER.as_millis() / WINDOW.as_millis()) as u64 + TOKENS / 32;
+    let left = TOKENS * jitter.as_millis() as u64 / 1_000 + tokens / 32;
     println!(
-        "{spread:?}: {part} thousandths of the best use in {took:?}, {} of them left once by design; \
+        "{spread:?}: {part} thousandths of the best use in {took:?}, up to {} left once by design; \
          {steady} thousandths of what came back behind the first window",
         left * 1_000 / best
     );
@@ -76,13 +101,6 @@ async fn is_used_and_not_exceeded(spread: Spread, seed: u64) {
     // static split between the instances reaches 600 where one is asked most. What a fleet reaches
     // where nothing is busy, the simulated one says exactly.
     assert!(part >= 850, "{part} thousandths of the best use: {:?}", record.limits[1]);
-}
-
-/// Twelve seconds, or as long as it takes to see what does not depend on the beginning.
-fn time() -> Duration {
-    let longer = std::env::var("FLEET_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
-    // What is steady begins behind the first window.
-    Duration::from_secs(longer.unwrap_or(12)).max(2 * WINDOW)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,5 +4,6 @@
 mod anthropic;
 mod books;
 mod faults;
+mod gemini;
 mod openai;
 mod support;

@@ -200,6 +200,9 @@ fn a_sentence_says_when_a_cap_of_use_begins_anew() {
     let text = "name = \"x\"\nlike = \"zhipu\"\n[wait]\nutc-offset = \"Beijing\"";
     let error = text.parse::<Profile>().expect_err("it is no offset");
     assert!(error.to_string().contains("wait.utc-offset"), "{error}");
+    let text = "name = \"x\"\nlike = \"zhipu\"\n[wait]\nlongest = \"0h\"";
+    let error = text.parse::<Profile>().expect_err("it is no time to wait");
+    assert!(error.to_string().contains("wait.longest"), "{error}");
 }
 
 /// OpenRouter's `GET /api/v1/key`: limits of a key in a form of its own. It is data that somebody

@@ -101,3 +101,51 @@ async fn what_is_known_of_a_day_is_kept_without_a_refusal_and_is_there_anew_at_m
         assert!((end..end + millis(1_000)).contains(&last), "{last:?} of {hours} hours");
     }
 }
+
+/// Calls of which two are under way when the day is over sooner than was known are both refused.
+#[tokio::test(start_paused = true)]
+async fn where_little_is_left_of_a_day_calls_go_in_turns_but_none_beyond_its_end() {
+    let (midnight, hours) = DAYS[1];
+    let end = midnight + hours * 3_600;
+    // At noon, and two seconds before the end.
+    for (start, apart) in [(midnight + 43_200, 500), (end - 2, 0)] {
+        let provider = Provider::default();
+        let account =
+            account(Timestamp::from_secs(start), 100).build().expect("the profile has them");
+        let client = provider.by(account);
+        for _ in 0..90 {
+            ask_all(&client, question(10)).await;
+        }
+        let begun = Instant::now();
+        futures::future::join_all((0..8).map(|_| ask_all(&client, question(10)))).await;
+        let went: Vec<_> = provider.asked()[90..].iter().map(|asked| asked.at - begun).collect();
+        assert!(went[7] <= millis(2_000) || apart > 0, "none is left for the next day: {went:?}");
+        for pair in went.windows(2) {
+            assert!(pair[1] - pair[0] >= millis(apart), "{went:?}");
+        }
+    }
+}
+
+/// What is held up after it was counted comes later than that: the window here is longer by as much.
+#[tokio::test(start_paused = true)]
+async fn where_little_is_left_of_a_long_window_calls_go_in_turns() {
+    let start = Timestamp::from_secs(1_790_000_000);
+    let store = LocalBuilder::new().build_with_clock(Paused::starting_at(start));
+    let account = Account::builder(profile("cerebras"))
+        .backend(store)
+        .board(Board::starting_at(start))
+        .limit("requests-day", Quota::per_day(100))
+        .build()
+        .expect("the profile has it");
+    let provider = Provider::default();
+    let client = provider.by(account);
+    for _ in 0..90 {
+        ask_all(&client, question(10)).await;
+    }
+    let begun = Instant::now();
+    futures::future::join_all((0..8).map(|_| ask_all(&client, question(10)))).await;
+    let went: Vec<_> = provider.asked()[90..].iter().map(|asked| asked.at - begun).collect();
+    for pair in went.windows(2) {
+        assert!(pair[1] - pair[0] >= millis(500), "{went:?}");
+    }
+}

@@ -8,6 +8,7 @@ mod days;
 #[path = "../support/distant.rs"]
 mod distant;
 mod failing;
+mod gemini;
 mod in_progress;
 mod inside;
 mod limits;

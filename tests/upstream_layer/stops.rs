@@ -3,10 +3,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tower_quota::{
     Quota, Rejection, RetryAfter,
-    upstream::{AccountBuilder, Board, Class},
+    backend::LocalBuilder,
+    time::Timestamp,
+    upstream::{Account, AccountBuilder, Board, Class},
 };
 
-use crate::support::{Answer, Provider, account, ask, ask_all, millis, question, with_tokens};
+use crate::support::{
+    Answer, Paused, Provider, account, ask, ask_all, millis, profile, question, with_tokens,
+};
 
 fn stop(secs: &str) -> Answer {
     Answer::refused("slow down").header("retry-after", secs)
@@ -162,6 +166,31 @@ async fn a_stop_that_is_longer_than_any_may_be_is_cut_for_all() {
             let waited = later.at - begun;
             assert!((longest..longest + millis(1_000)).contains(&waited), "{waited:?}");
         }
+    }
+}
+
+/// A cap of a week or a month is a stop of that length where the profile says so, unless it was set
+/// how long one may be.
+#[tokio::test(start_paused = true)]
+async fn a_cap_of_a_week_stops_until_it_begins_anew_and_is_refused_once() {
+    let start = Timestamp::from_secs(1_775_044_800);
+    let body = r#"{"error":{"code":"1310","message":"Weekly/Monthly Limit Exhausted. Your limit will reset at 2026-04-08 00:00:00"}}"#;
+    for (max_stop, until) in [(None, 532_800), (Some(Duration::from_secs(86_400)), 86_400)] {
+        let store = LocalBuilder::new().build_with_clock(Paused::starting_at(start));
+        let account = Account::builder(profile("zhipu"))
+            .backend(store)
+            .board(Board::starting_at(start))
+            .max_wait(Duration::from_secs(30 * 86_400));
+        let account = max_stop.into_iter().fold(account, AccountBuilder::max_stop);
+        let account = account.build().expect("an account");
+        let provider = Provider::new([Answer::new(429, body)]);
+        let client = provider.by(account);
+        let begun = Instant::now();
+        assert_eq!(ask_all(&client, question(10)).await.0, 429);
+        assert_eq!(ask_all(&client, question(10)).await.0, 200);
+        let waited = provider.asked()[1].at - begun;
+        let until = Duration::from_secs(until);
+        assert!((until..until + millis(1_000)).contains(&waited), "{waited:?}");
     }
 }
 

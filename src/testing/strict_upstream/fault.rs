@@ -9,7 +9,7 @@ pub enum Fault {
     /// The provider broke: 500. Nothing is charged.
     Broken,
     /// The account is out of money: 429 with `insufficient_quota`, or 400 where Anthropic is
-    /// spoken. Nothing is charged, and waiting does not help.
+    /// spoken, or 403 where Gemini is. Nothing is charged, and waiting does not help.
     OutOfMoney,
     /// The answer's body ends with an error after as many bytes. The call is charged.
     CutAt(usize),

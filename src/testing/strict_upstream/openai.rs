@@ -57,6 +57,13 @@ pub(super) fn headers(said: &[Said]) -> HeaderMap {
     headers
 }
 
+pub(super) fn models(names: &[String]) -> Value {
+    let models = names
+        .iter()
+        .map(|id| json!({ "id": id, "object": "model", "created": 0, "owned_by": "strict" }));
+    json!({ "object": "list", "data": models.collect::<Vec<_>>() })
+}
+
 pub(super) fn answer(reply: &Reply) -> Value {
     json!({
         "id": format!("chatcmpl-{}", reply.number),

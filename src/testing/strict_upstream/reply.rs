@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     answers::Answers,
-    anthropic, openai,
+    anthropic, gemini, openai,
     state::{Refusal, Said},
 };
 use crate::{decision::ceil_secs, time::Timestamp};
@@ -17,6 +17,7 @@ use crate::{decision::ceil_secs, time::Timestamp};
 pub(super) enum Shape {
     OpenAi,
     Anthropic,
+    Gemini,
 }
 
 /// What is asked.
@@ -91,10 +92,26 @@ impl Reply {
 }
 
 impl Shape {
-    pub(super) fn question(self, body: &Value) -> Result<Question, &'static str> {
+    /// The language of a path.
+    pub(super) fn of(path: &str) -> Self {
+        match path {
+            "/v1/messages" => Self::Anthropic,
+            _ if path.starts_with(gemini::MODELS) => Self::Gemini,
+            _ => Self::OpenAi,
+        }
+    }
+
+    /// Whether a question may be sent to a path.
+    pub(super) fn answers(path: &str) -> bool {
+        let is_fixed = matches!(path, "/v1/chat/completions" | "/v1/messages");
+        is_fixed || gemini::Method::of(path).is_some()
+    }
+
+    pub(super) fn question(self, path: &str, body: &Value) -> Result<Question, &'static str> {
         match self {
             Self::OpenAi => openai::question(body),
             Self::Anthropic => anthropic::question(body),
+            Self::Gemini => gemini::Method::of(path).ok_or("no such method")?.question(body),
         }
     }
 
@@ -102,6 +119,7 @@ impl Shape {
         match self {
             Self::OpenAi => openai::headers(said),
             Self::Anthropic => anthropic::headers(said, now),
+            Self::Gemini => HeaderMap::new(),
         }
     }
 
@@ -109,6 +127,7 @@ impl Shape {
         match self {
             Self::OpenAi => openai::answer(reply),
             Self::Anthropic => anthropic::answer(reply),
+            Self::Gemini => gemini::answer(reply),
         }
     }
 
@@ -117,6 +136,7 @@ impl Shape {
         match self {
             Self::OpenAi => openai::frame(reply, index),
             Self::Anthropic => anthropic::frame(reply, index),
+            Self::Gemini => gemini::frame(reply, index),
         }
     }
 
@@ -124,6 +144,7 @@ impl Shape {
         match self {
             Self::OpenAi => openai::refusal(model, refusal),
             Self::Anthropic => anthropic::refusal(refusal),
+            Self::Gemini => gemini::refusal(model, refusal),
         }
     }
 
@@ -131,6 +152,7 @@ impl Shape {
         match self {
             Self::OpenAi => openai::error(kind),
             Self::Anthropic => anthropic::error(kind),
+            Self::Gemini => gemini::error(kind),
         }
     }
 
@@ -143,6 +165,23 @@ impl Shape {
                 vec![seconds, ("retry-after-ms", millis)]
             }
             Self::Anthropic => vec![seconds],
+            Self::Gemini => Vec::new(),
+        }
+    }
+
+    /// The fields that name an answer and whose it is.
+    pub(super) const fn names(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::OpenAi => Some(("x-request-id", "openai-organization")),
+            Self::Anthropic => Some(("request-id", "anthropic-organization-id")),
+            Self::Gemini => None,
+        }
+    }
+
+    pub(super) fn models(self, names: &[String]) -> Value {
+        match self {
+            Self::Gemini => gemini::models(names),
+            Self::OpenAi | Self::Anthropic => openai::models(names),
         }
     }
 }

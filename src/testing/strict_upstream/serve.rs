@@ -4,11 +4,11 @@ use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use ::axum::{
     body::{Body, to_bytes},
-    http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts},
 };
 use bytes::Bytes;
 use futures::stream;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     Shared,
@@ -55,15 +55,17 @@ pub(super) async fn serve(
 ) -> Result<Response<Body>, Infallible> {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
-    let shape = if path == "/v1/messages" { Shape::Anthropic } else { Shape::OpenAi };
-    let Some(account) = key(&parts.headers).and_then(|key| shared.state().account_of(key)) else {
+    let shape = Shape::of(path);
+    let Some(account) = key(&parts).and_then(|key| shared.state().account_of(key)) else {
         return Ok(invalid(&shared, shape, ErrorKind::Key));
     };
     Ok(match (&parts.method, path) {
-        (&Method::GET, "/v1/models") => models(&shared),
-        (&Method::POST, "/v1/chat/completions" | "/v1/messages") => {
+        (&Method::GET, "/v1/models" | "/v1beta/models") => {
+            json_response(StatusCode::OK, &shape.models(&shared.settings.models))
+        }
+        (&Method::POST, path) if Shape::answers(path) => {
             match to_bytes(body, LARGEST_QUESTION).await {
-                Ok(body) => answer(shared, shape, account, &body).await,
+                Ok(body) => answer(shared, shape, account, path, &body).await,
                 Err(_) => invalid(&shared, shape, ErrorKind::Invalid("the body is too large")),
             }
         }
@@ -71,7 +73,13 @@ pub(super) async fn serve(
     })
 }
 
-async fn answer(shared: Arc<Shared>, shape: Shape, account: usize, body: &[u8]) -> Response<Body> {
+async fn answer(
+    shared: Arc<Shared>,
+    shape: Shape,
+    account: usize,
+    path: &str,
+    body: &[u8],
+) -> Response<Body> {
     let settings = &shared.settings;
     let fault = {
         let mut state = shared.state();
@@ -90,7 +98,7 @@ async fn answer(shared: Arc<Shared>, shape: Shape, account: usize, body: &[u8]) 
         return error(shape, ErrorKind::Overloaded);
     }
     let question = match serde_json::from_slice::<Value>(body) {
-        Ok(body) => shape.question(&body),
+        Ok(body) => shape.question(path, &body),
         Err(_) => Err("We could not parse the JSON body of your request."),
     };
     // A question that is not understood costs a request all the same.
@@ -142,12 +150,10 @@ async fn answer(shared: Arc<Shared>, shape: Shape, account: usize, body: &[u8]) 
     };
     let headers = response.headers_mut();
     headers.extend(shape.headers(&said, now));
-    let (id, organization) = match shape {
-        Shape::OpenAi => ("x-request-id", "openai-organization"),
-        Shape::Anthropic => ("request-id", "anthropic-organization-id"),
-    };
-    insert(headers, id, &format!("req_{number}"));
-    insert(headers, organization, shared.state().name_of(account));
+    if let Some((id, organization)) = shape.names() {
+        insert(headers, id, &format!("req_{number}"));
+        insert(headers, organization, shared.state().name_of(account));
+    }
     response
 }
 
@@ -209,22 +215,15 @@ fn stream_response(call: Call, cut: Option<usize>) -> Response<Body> {
     typed(StatusCode::OK, "text/event-stream; charset=utf-8", Body::from_stream(frames))
 }
 
-/// The key of an account, from where either language has it.
-fn key(headers: &HeaderMap) -> Option<&str> {
-    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    bearer
+/// The key of an account, from where any of the languages has it.
+fn key(parts: &Parts) -> Option<&str> {
+    let field = |name| parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let mut query = parts.uri.query().into_iter().flat_map(|query| query.split('&'));
+    field("authorization")
         .and_then(|value| value.strip_prefix("Bearer "))
-        .or_else(|| headers.get("x-api-key").and_then(|value| value.to_str().ok()))
-}
-
-fn models(shared: &Shared) -> Response<Body> {
-    let models: Vec<_> = shared
-        .settings
-        .models
-        .iter()
-        .map(|id| json!({ "id": id, "object": "model", "created": 0, "owned_by": "strict" }))
-        .collect();
-    json_response(StatusCode::OK, &json!({ "object": "list", "data": models }))
+        .or_else(|| field("x-api-key"))
+        .or_else(|| field("x-goog-api-key"))
+        .or_else(|| query.find_map(|pair| pair.strip_prefix("key=")))
 }
 
 fn invalid(shared: &Shared, shape: Shape, kind: ErrorKind) -> Response<Body> {

@@ -13,7 +13,7 @@ pub(super) struct Expected {
     output: Learned,
     /// The most by which a call went beyond what was reserved, of those that were not long ago.
     beyond: Cost,
-    /// What calls came to of late, times [`FEW`].
+    /// What calls came to of late, times [`MANY`].
     usual: Option<Cost>,
 }
 
@@ -47,15 +47,15 @@ impl Expected {
         });
         let usual = self
             .usual
-            .unwrap_or_else(|| by_dimension(actual, |_, actual| actual.saturating_mul(FEW)));
+            .unwrap_or_else(|| by_dimension(actual, |_, actual| actual.saturating_mul(MANY)));
         self.usual = Some(by_dimension(usual, |dimension, held| {
-            (held - held / FEW).saturating_add(actual.get(dimension))
+            (held - held / MANY).saturating_add(actual.get(dimension))
         }));
     }
 
     /// What calls came to of late, on average.
     pub(super) fn usual(&self) -> Option<Cost> {
-        self.usual.map(|usual| by_dimension(usual, |_, sum| sum / FEW))
+        self.usual.map(|usual| by_dimension(usual, |_, sum| sum / MANY))
     }
 
     /// How far a call may go beyond what is reserved, as far as is known.
@@ -83,6 +83,6 @@ fn by_dimension(cost: Cost, number: impl Fn(usize, u64) -> u64) -> Cost {
 /// Each call makes so small a part of what others have gone beyond forgotten.
 const FORGOTTEN: u64 = 256;
 /// The average is that of about so many calls.
-const FEW: u64 = 16;
+const MANY: u64 = 64;
 /// The tokens that an answer has before any was seen.
 const USUAL_OUTPUT: u64 = 256;

@@ -59,7 +59,19 @@ pub(super) struct Placed {
     /// How much there is in a window, if it is known.
     pub(super) limit: Option<u64>,
     pub(super) window: Duration,
-    pub(super) refills: bool,
+    pub(super) back: Back,
+}
+
+/// How what was used of a limit comes back, and so for how long a request that was counted may be held
+/// up before it goes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Back {
+    /// By and by: there is more of it meanwhile.
+    Refills,
+    /// All at once, for everybody: until then it is counted where it was.
+    Midnight,
+    /// When its window is over, which is counted as so much longer than the provider's.
+    Window(Duration),
 }
 
 impl Rules {
@@ -110,6 +122,11 @@ impl Rules {
                 .or_else(|| profile.window(index))
                 .or_else(|| set.map(|set| set.quota.period()))
                 .unwrap_or(ASSUMED_WINDOW);
+            let back = match shape.refills {
+                true => Back::Refills,
+                false if calendar(shape, 0).is_some() => Back::Midnight,
+                false => Back::Window(lateness(window, jitter)),
+            };
             let (policy, rule) = match limit {
                 Some(limit) => {
                     let (beyond, largest) = (beyond.get(dimension), largest.get(dimension));
@@ -119,8 +136,7 @@ impl Rules {
                 None => unknown(shape, profile.window(index), jitter),
             };
             builder = builder.limit_on(dimension, policy, rule);
-            let (name, refills) = (shape.name().into(), shape.refills);
-            limits.push(Placed { name, dimension, limit, window, refills });
+            limits.push(Placed { name: shape.name().into(), dimension, limit, window, back });
         }
         for known in further {
             let Some(dimension) = place_of(known.dimension) else { continue };
@@ -129,12 +145,13 @@ impl Rules {
             let rule = windowed(known.limit, window, jitter);
             builder = builder.limit_on(dimension, name, rule);
             let (name, limit) = (known.name.clone(), Some(known.limit));
-            limits.push(Placed { name, dimension, limit, window, refills: false });
+            let back = Back::Window(lateness(window, jitter));
+            limits.push(Placed { name, dimension, limit, window, back });
         }
         if limits.is_empty() {
             builder = builder.limit(PolicyName::from_static("unknown"), unbounded());
-            let (limit, window) = (None, ASSUMED_WINDOW);
-            limits.push(Placed { name: "".into(), dimension: 0, limit, window, refills: true });
+            let (limit, window, back) = (None, ASSUMED_WINDOW, Back::Refills);
+            limits.push(Placed { name: "".into(), dimension: 0, limit, window, back });
         }
         Ok(Self { plan: builder.build()?, limits, most })
     }
@@ -206,13 +223,19 @@ fn rule(shape: &LimitShape, limit: u64, window: Duration, slack: Slack) -> Rule 
     if shape.refills {
         return refilling(limit, window, slack);
     }
-    #[cfg(feature = "calendar")]
-    if let Some(zone) = &shape.midnight
-        && let Ok(days) = crate::algorithm::Calendar::days(zone)
-    {
-        return crate::algorithm::FixedWindow::calendar(limit, days).into();
-    }
-    windowed(limit, window, slack.jitter)
+    calendar(shape, limit).unwrap_or_else(|| windowed(limit, window, slack.jitter))
+}
+
+/// The rule of a limit that begins anew at a midnight.
+#[cfg(feature = "calendar")]
+fn calendar(shape: &LimitShape, limit: u64) -> Option<Rule> {
+    let days = crate::algorithm::Calendar::days(shape.midnight.as_deref()?).ok()?;
+    Some(crate::algorithm::FixedWindow::calendar(limit, days).into())
+}
+
+#[cfg(not(feature = "calendar"))]
+const fn calendar(_: &LimitShape, _: u64) -> Option<Rule> {
+    None
 }
 
 /// A bucket like the provider's, less the slack, which is missing once: what comes back is the
@@ -241,8 +264,15 @@ fn refilling(limit: u64, window: Duration, slack: Slack) -> Rule {
 /// for every limit, as one leaves no state to another: a limit that rises, or that instances know
 /// otherwise for a while, would forget what was used.
 fn windowed(limit: u64, window: Duration, jitter: Duration) -> Rule {
-    let window = SlidingWindow::new(quota(limit, window.saturating_add(jitter)));
+    let longer = window.saturating_add(lateness(window, jitter));
+    let window = SlidingWindow::new(quota(limit, longer));
     window.segments(SlidingWindow::MAX_SEGMENTS).unwrap_or(window).into()
+}
+
+/// How much later a request may reach the provider than it was counted, so that its window is longer here.
+/// Of a long one a small part is time enough for turns.
+fn lateness(window: Duration, jitter: Duration) -> Duration {
+    jitter.saturating_add(window / HELD_UP)
 }
 
 fn quota(limit: u64, window: Duration) -> Quota {
@@ -294,6 +324,8 @@ fn fnv(text: &str) -> u64 {
 const MAX_SPELLED: usize = 32;
 /// The window of a limit of which nobody says it.
 const ASSUMED_WINDOW: Duration = Duration::from_secs(60);
+/// The part of a window for which a request may be held up: 42 seconds of a day.
+const HELD_UP: u32 = 2_048;
 /// The part of a bucket that is left for answers that go beyond what was reserved.
 const MOST_BEYOND: u64 = 32;
 const NEXT_TO_NOTHING: u64 = 1_024;

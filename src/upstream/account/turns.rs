@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     gate::{Coming, Gate, InProgress, UnderWay},
     ledger::{Ledger, lock},
+    rules::Back,
 };
 use crate::{
     algorithm::{LeakyBucket, Plan},
@@ -87,9 +88,9 @@ impl<B: Backend<Plan>> Ledger<B> {
         }
     }
 
-    /// How far apart requests go while little is left of the limit that is nearest to refusing: at
-    /// twice the rate at which there is room for such calls, so that all is used, and no further
-    /// than a refusal takes to come.
+    /// How far apart requests go while little is left of the limit that is nearest to refusing: a third
+    /// faster than there is room for such calls, so that all is used, and no further than a
+    /// refusal takes to come.
     fn turns(&self, Admitted { snapshot, charge, .. }: &Admitted) -> Option<Turns> {
         if snapshot.limit / LITTLE < snapshot.remaining {
             return None;
@@ -101,11 +102,13 @@ impl<B: Backend<Plan>> Ledger<B> {
         if usual.saturating_mul(FEW) < snapshot.remaining {
             return None;
         }
-        let nanos = placed.window.as_nanos() * u128::from(usual) / u128::from(limit) / 2;
+        let nanos = placed.window.as_nanos() * u128::from(usual) / u128::from(limit) * 3 / 4;
         let apart = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-        // What was counted leaves a window here when it did so in time at the provider, and jitter
-        // is all that is allowed for. A bucket has what comes back meanwhile.
-        let longest = (!placed.refills).then_some(self.jitter);
+        let longest = match placed.back {
+            Back::Refills => None,
+            Back::Midnight => Some(snapshot.reset_after.saturating_sub(self.jitter)),
+            Back::Window(lateness) => Some(lateness),
+        };
         // A shorter one would only cost what timers cost: an answer takes as long.
         let turns = Turns { apart: apart.min(MOST_APART), longest };
         (LEAST_APART <= apart).then_some(turns)

@@ -46,6 +46,10 @@ pub(super) fn check(shape: Shape) -> Result<Inner, ProfileError> {
     {
         return wrong("wait.utc-offset".into(), "write hours and minutes, as in `+08:00`");
     }
+    let longest_stop = match &shape.wait.longest {
+        Some(longest) => Some(above_zero("wait.longest", longest)?),
+        None => None,
+    };
     if let Some((kind, _)) =
         shape.inside.statuses.iter().find(|(_, status)| !(400..600).contains(*status))
     {
@@ -62,7 +66,15 @@ pub(super) fn check(shape: Shape) -> Result<Inner, ProfileError> {
     let mut reading_paths = paths(UsageTarget::paths(&shape.usage));
     inside::paths(&shape).for_each(|(path, target)| reading_paths.add(&path, target));
     let estimate_paths = paths(EstimateTarget::paths(&shape.estimate));
-    Ok(Inner { shape, dimensions, windows, refusal_paths, reading_paths, estimate_paths })
+    Ok(Inner {
+        shape,
+        dimensions,
+        windows,
+        longest_stop,
+        refusal_paths,
+        reading_paths,
+        estimate_paths,
+    })
 }
 
 fn check_limit(index: usize, limit: &LimitShape) -> Result<Option<Duration>, ProfileError> {
@@ -86,11 +98,13 @@ fn check_limit(index: usize, limit: &LimitShape) -> Result<Option<Duration>, Pro
         );
     }
     let Some(window) = &limit.window else { return Ok(None) };
-    match duration(window.as_bytes()).filter(|window| !window.is_zero()) {
-        Some(window) => Ok(Some(window)),
-        None => {
-            wrong(format!("limit[{index}].window"), "write a time above zero, as in `1m` or `24h`")
-        }
+    above_zero(&format!("limit[{index}].window"), window).map(Some)
+}
+
+fn above_zero(key: &str, time: &str) -> Result<Duration, ProfileError> {
+    match duration(time.as_bytes()).filter(|time| !time.is_zero()) {
+        Some(time) => Ok(time),
+        None => wrong(key.into(), "write a time above zero, as in `1m` or `24h`"),
     }
 }
 

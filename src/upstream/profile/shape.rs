@@ -99,6 +99,8 @@ pub(in crate::upstream) struct WaitShape {
     pub(in crate::upstream) before_used: Option<String>,
     /// The path to the limit.
     pub(in crate::upstream) limit: Option<String>,
+    /// The longest that it tells, where that is longer than a day.
+    pub(in crate::upstream) longest: Option<String>,
     /// The path to an object with header fields.
     pub(in crate::upstream) body_headers: Option<String>,
 }

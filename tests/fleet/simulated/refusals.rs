@@ -12,7 +12,7 @@ use tower_quota::{
     upstream::Class,
 };
 
-use super::{NEWS, Simulation, TO_THE_LEDGER, TO_THE_PROVIDER, TOKENS, seeds};
+use super::{LONGEST, NEWS, Simulation, TO_THE_LEDGER, TO_THE_PROVIDER, TOKENS, seeds};
 use crate::{
     fleet::{Call, run},
     load::{Spread, arrivals},
@@ -74,6 +74,8 @@ enum Kind {
     /// Calls of which six a second have room, and ways there and back of up to three tenths of a
     /// second.
     Small,
+    /// The same, and a tenth of a second there and back.
+    Near,
     /// As it is with most: calls of which one a second has room, and a tenth of a second there and
     /// back.
     Large,
@@ -82,7 +84,9 @@ enum Kind {
 impl Kind {
     fn simulation(self, seed: u64) -> Simulation {
         match self {
-            Self::Small => Simulation::with_tokens(seed),
+            Self::Small | Self::Near => {
+                Simulation::of_tokens(seed, self.way(), Answers::heavy_tailed(20, LONGEST, seed))
+            }
             Self::Large => {
                 Simulation::of_tokens(seed, self.way(), Answers::heavy_tailed(300, 2_000, seed))
             }
@@ -92,14 +96,14 @@ impl Kind {
     const fn way(self) -> (Duration, Duration) {
         match self {
             Self::Small => TO_THE_PROVIDER,
-            Self::Large => (Duration::from_millis(10), Duration::from_millis(50)),
+            Self::Near | Self::Large => (Duration::from_millis(10), Duration::from_millis(50)),
         }
     }
 
     /// Twice as many as have room.
     const fn rate(self) -> u64 {
         match self {
-            Self::Small => RATE,
+            Self::Small | Self::Near => RATE,
             Self::Large => 2,
         }
     }
@@ -108,8 +112,8 @@ impl Kind {
     /// known. In turns, those are none where calls are further apart than that.
     const fn refused(self) -> usize {
         match self {
-            Self::Small => 3,
-            Self::Large => 1,
+            Self::Small => 2,
+            Self::Near | Self::Large => 1,
         }
     }
 }
@@ -137,8 +141,10 @@ async fn halved(kind: Kind, told: Told, spread: Spread, seed: u64) {
 
 async fn halved_in_all_ways(told: Told) {
     for seed in seeds(2) {
-        halved(Kind::Small, told, Spread::Even, seed).await;
-        halved(Kind::Small, told, Spread::Skewed, seed).await;
+        for kind in [Kind::Small, Kind::Near] {
+            halved(kind, told, Spread::Even, seed).await;
+            halved(kind, told, Spread::Skewed, seed).await;
+        }
     }
     // With these arrivals little is left when the limit falls. A burst into a bucket that has room
     // is another case: all of it is under way at once.

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use super::{
-    super::{gate::UnderWay, rules::Rules},
+    super::{
+        gate::UnderWay,
+        rules::{Back, Rules},
+    },
     Ledger, lock,
 };
 use crate::{
@@ -66,7 +69,7 @@ impl<B: Backend<Plan>> Ledger<B> {
                 let is_it = stop.limit.as_ref().is_none_or(|name| **name == *placed.name);
                 let is_told =
                     told.iter().any(|told| told.remaining.is_some() && *told.name == *placed.name);
-                if is_it && !is_told && placed.refills && placed.limit.is_some() {
+                if is_it && !is_told && placed.back == Back::Refills && placed.limit.is_some() {
                     self.lower(&rules, place, 0);
                 }
             }
@@ -149,7 +152,10 @@ impl<B: Backend<Plan>> Ledger<B> {
         stop: &Stop,
     ) {
         let place = snapshot.policy;
-        let Some(placed) = rules.limits.get(place).filter(|placed| placed.refills) else { return };
+        let Some(placed) = rules.limits.get(place).filter(|placed| placed.back == Back::Refills)
+        else {
+            return;
+        };
         let (Some(limit), Some(until), Source::Told) = (placed.limit, stop.until, stop.source)
         else {
             return;
