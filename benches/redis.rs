@@ -151,7 +151,7 @@ fn deciding<B: Backend<TokenBucket>>(backend: B, keys: u64) -> Deciding {
 
 fn redis(server: &Standalone, name: &'static str) -> RedisBuilder<Server> {
     let source = Server::open(server.url()).expect("a URL");
-    RedisBuilder::new(source, PolicyName::from_static(name)).timeout(Duration::from_secs(5))
+    RedisBuilder::new(source, PolicyName::from_static(name)).timeout(Duration::from_secs(60))
 }
 
 fn print_row(way: &str, tasks: u64, rounds: &Rounds, incr: &Rounds) {

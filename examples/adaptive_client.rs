@@ -68,7 +68,8 @@ async fn main() -> Result<(), BoxError> {
     let (accepted, refused_there) = server.take_counts();
     println!("ClientThrottleLayer, of 250 requests in a hurry:");
     println!("  {accepted:>3} accepted, {refused_there:>3} refused there, {refused_here:>3} here");
-    assert!(refused_here > refused_there / 2, "most of what is too much is not even sent");
+    // On a machine so slow that nothing is too much, none is refused at all.
+    assert!(refused_here >= refused_there / 2, "most of what is too much is not even sent");
 
     // Wait for a turn: at first there is little to do, then there are eight callers that call again
     // as soon as they have an answer.
@@ -90,9 +91,10 @@ async fn main() -> Result<(), BoxError> {
         result?;
     }
     let (accepted, refused_there) = server.take_counts();
-    let rate = layer.rate().ok_or("it was throttled")?;
+    // Without a refusal there is no rate: this machine is slower than the server.
+    let rate = layer.rate().map_or_else(|| "at any rate".to_owned(), |rate| format!("at {rate}"));
     println!("AdaptiveLayer, half a quiet second, and a busy one:");
-    println!("  {accepted:>3} accepted, {refused_there:>3} refused there, going on at {rate}");
+    println!("  {accepted:>3} accepted, {refused_there:>3} refused there, going on {rate}");
     assert!(accepted > 2 * refused_there, "most of what is sent is taken");
     Ok(())
 }

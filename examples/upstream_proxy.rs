@@ -70,13 +70,15 @@ async fn main() -> Result<(), BoxError> {
         return Ok(axum::serve(TcpListener::bind(address).await?, app).await?);
     }
 
-    // Four requests, and then one in half a second.
+    // Four requests, and then one in half a second. Half of them are left for those that are late by as much as a
+    // busy machine stalls; the default is a fifth of a second.
     let limit = ProviderLimit::requests(4).per(Duration::from_secs(2));
     let strict = StrictUpstream::builder().account("ours", ["sk-ours"], [limit]).build();
     let base = serve(strict.router()).await?;
     let openai = Profile::ready("openai").ok_or("it is ready-made")?;
     let account = Account::builder(openai)
         .limit("requests", tower_quota::Quota::new(4, Duration::from_secs(2))?)
+        .jitter(Duration::from_millis(900))
         .build()?;
     let proxy = serve(proxy(account, &base, "sk-ours")?).await?;
 

@@ -8,7 +8,7 @@ use tower_quota::{PolicyName, backend::redis::Server, cache::redis::RedisStoreBu
 
 use crate::{
     Extent, median, quantile,
-    servers::Standalone,
+    servers::{Standalone, patient},
     ways::{answer, cached, question},
 };
 
@@ -44,8 +44,10 @@ pub(crate) fn print(extent: Extent) {
 
 async fn compare(server: &Standalone, name: &str, length: usize, extent: Extent) {
     let client = Client::open(server.url()).expect("a URL");
-    let mut connection =
-        client.get_multiplexed_async_connection().await.expect("a server that listens");
+    let mut connection = client
+        .get_multiplexed_async_connection_with_config(&patient())
+        .await
+        .expect("a server that listens");
     let () = connection.set("bare", &answer(length)[..]).await.expect("it is set");
     let bare = move || {
         let mut connection = connection.clone();
@@ -57,7 +59,7 @@ async fn compare(server: &Standalone, name: &str, length: usize, extent: Extent)
     let ours = async |name, is_packed| {
         let source = Server::open(server.url()).expect("a URL");
         let builder = RedisStoreBuilder::new(source, PolicyName::from_static(name))
-            .timeout(Duration::from_secs(10));
+            .timeout(Duration::from_secs(60));
         let builder = if is_packed { builder.packed() } else { builder };
         cached(builder.build(), question(256), true, answer(length)).await
     };

@@ -7,7 +7,7 @@ use crate::{
     AT_ONCE, BODY, Extent, Table,
     disk::BOUNDS,
     load::{layer, load, run, send},
-    servers::{Flavor, Standalone},
+    servers::{Flavor, PATIENCE, Standalone, patient},
 };
 
 pub(crate) async fn print(extent: Extent) {
@@ -26,7 +26,10 @@ pub(crate) async fn print(extent: Extent) {
 
 async fn of(extent: Extent, url: &str) {
     let client = redis::Client::open(url).expect("a URL");
-    let connection = client.get_multiplexed_async_connection().await.expect("a connection");
+    let connection = client
+        .get_multiplexed_async_connection_with_config(&patient())
+        .await
+        .expect("a connection");
     let group = cmd("XGROUP").arg(&["CREATE", "queue", "group", "$", "MKSTREAM"]).to_owned();
     let () = group.query_async(&mut connection.clone()).await.expect("a group");
     let add = {
@@ -36,7 +39,7 @@ async fn of(extent: Extent, url: &str) {
     let through = move || bare_through(connection.clone());
     let store = |name: &str| {
         let name = PolicyName::new(name).expect("a name");
-        RedisStore::new(Server::open(url).expect("a URL"), name, BOUNDS)
+        RedisStore::new(Server::open(url).expect("a URL"), name, BOUNDS).timeout(PATIENCE)
     };
     let running = layer(store("running"));
     let runner = run(&running);

@@ -28,7 +28,7 @@ pub(crate) async fn print(extent: Extent) {
         let builder = |kind: &str, per_key| {
             let source = Server::open(server.url()).expect("a URL");
             let name = PolicyName::new(format!("{kind}-{name}")).expect("a name");
-            SharedConcurrencyBuilder::new(source, name, per_key).timeout(Duration::from_secs(5))
+            SharedConcurrencyBuilder::new(source, name, per_key).timeout(Duration::from_secs(60))
         };
         let mut ways = vec![
             ("bare `INCR` and `DECR`, which bound nothing", counter(&server).await),

@@ -19,9 +19,9 @@ use super::{Error, INSTANCES, LIMIT};
 /// The limit is named by the run: what an earlier one used does not count.
 pub(super) async fn serve(url: &str, leased: bool, run: &str) -> Result<(), Error> {
     let name = PolicyName::new(format!("{run}-{}", if leased { "leased" } else { "each" }))?;
-    // In production leave the time-outs short. Here all processes and the server may share one busy
-    // processor, and a decision by a share would spoil the total.
-    let patience = Duration::from_secs(5);
+    // In production leave the time-outs short, and hold leases for a tenth of a second. Here all processes and the
+    // server may share one busy processor, and a decision by a share would spoil the total.
+    let (patience, hold) = (Duration::from_secs(30), Duration::from_secs(2));
     let redis = RedisBuilder::new(Server::open(url)?, name).timeout(patience);
     // If the server should fail, each process decides by its share of the limit.
     let share = Fallback::LocalShare(Portion::of(INSTANCES as u32)?);
@@ -32,7 +32,7 @@ pub(super) async fn serve(url: &str, leased: bool, run: &str) -> Result<(), Erro
 
     // A limiter that is to share says at its start if it cannot.
     let app = if leased {
-        let backend = guarded.build(Leased::new(redis.build(), Duration::from_millis(50)));
+        let backend = guarded.build(Leased::new(redis.build(), hold));
         backend.check(&bucket).await?;
         Router::new().route("/", hello).layer(limit.backend(backend))
     } else {

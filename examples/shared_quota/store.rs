@@ -35,7 +35,7 @@ impl Store {
                 )
             })?;
         let store = Self { url: format!("redis://127.0.0.1:{port}"), own: Some(child) };
-        for _ in 0..500 {
+        for _ in 0..6_000 {
             if tokio::net::TcpStream::connect(format!("127.0.0.1:{port}")).await.is_ok() {
                 return Ok(store);
             }

@@ -1,6 +1,9 @@
 use std::time::Duration;
 
-use proptest::prelude::*;
+use proptest::{
+    prelude::*,
+    test_runner::{Config, RngSeed},
+};
 use tower_quota::{
     adaptive::{AdaptiveBucket, Outcome, SendRate},
     time::Timestamp,
@@ -104,7 +107,14 @@ fn outcome() -> impl Strategy<Value = Outcome> {
     ]
 }
 
+/// The same cases each time, and no file of old failures: they become tests of their own.
+fn cases() -> Config {
+    Config { rng_seed: RngSeed::Fixed(0x71AE), failure_persistence: None, ..Config::default() }
+}
+
 proptest! {
+    #![proptest_config(cases())]
+
     #[test]
     fn a_bucket_follows_the_rule_of_the_sdks(
         steps in prop::collection::vec((0_u64..400, 0_u64..300, outcome()), 1..300),

@@ -1,6 +1,9 @@
 use std::time::Duration;
 
-use proptest::prelude::*;
+use proptest::{
+    prelude::*,
+    test_runner::{Config, RngSeed},
+};
 use tower_quota::{ConfigError, adaptive::AcceptWindow, time::Timestamp};
 
 use crate::server::Random;
@@ -39,7 +42,14 @@ impl Model {
     }
 }
 
+/// The same cases each time, and no file of old failures: they become tests of their own.
+fn cases() -> Config {
+    Config { rng_seed: RngSeed::Fixed(0x71AE), failure_persistence: None, ..Config::default() }
+}
+
 proptest! {
+    #![proptest_config(cases())]
+
     #[test]
     fn a_window_counts_and_decides_as_the_book_says(
         segments in 1_u32..8,

@@ -32,16 +32,23 @@ async fn without_a_server_all_is_a_miss_and_soon_nobody_asks_it() {
     for call in 1..=10 {
         assert_eq!(read(&asked, json(&call.to_string())).await, format!("answer {call}"));
     }
-    assert_eq!(store.state(), BreakerState::Open);
-    let error = store.check().await.expect_err("it is not asked");
-    assert_eq!(error.kind(), BackendErrorKind::CircuitOpen);
+    // It is tried again after half a second, which may be over: then it opens again.
+    let is_open = async {
+        while store.state() != BreakerState::Open
+            || store.check().await.expect_err("there is none").kind()
+                != BackendErrorKind::CircuitOpen
+        {
+            read(&asked, json("{}")).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, is_open).await.expect("it is not asked");
 }
 
 #[tokio::test]
 async fn a_server_that_hangs_costs_a_few_requests_its_time_out_and_comes_back() {
     let server = Standalone::start();
     let proxy = Proxy::start(server.addr());
-    let timeout = Duration::from_millis(200);
+    let timeout = Duration::from_millis(500);
     let store = RedisStoreBuilder::new(server_of(&proxy.url()), unique_name()).timeout(timeout);
     let store = store.build();
     let upstream = Upstream::numbered();
@@ -51,8 +58,8 @@ async fn a_server_that_hangs_costs_a_few_requests_its_time_out_and_comes_back() 
     for call in 1..=100 {
         assert_eq!(read(&asked, json(&call.to_string())).await, format!("answer {call}"));
     }
-    // Five calls and their time-outs, and a probe now and then; without a breaker forty seconds.
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    // Five calls and their time-outs, and a probe now and then; without a breaker a hundred seconds.
+    assert!(begun.elapsed() < Duration::from_secs(50), "{:?}", begun.elapsed());
     proxy.pass();
     let back = async {
         while !status(&ask(&asked, json("{}")).await).contains("hit") {

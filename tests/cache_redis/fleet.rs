@@ -90,7 +90,8 @@ async fn fifty_that_ask_for_one_stream_have_it_whole_and_in_its_frames() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_turn_is_renewed_for_as_long_as_the_answer_comes() {
     let upstream = Upstream::numbered().gated();
-    let lease = Duration::from_secs(2);
+    // Longer than a machine stalls.
+    let lease = Duration::from_secs(8);
     let fleet = fleet(&upstream, 2, lease);
     let tasks = spawn(&fleet, 2);
     called(&upstream, 1).await;

@@ -13,8 +13,8 @@ use crate::{
     cache_support::Body,
     servers::{Flavor, Server, Standalone},
     support::{
-        Asked, Upstream, ask, broken, builder, cache, json, kept, layer_of, parts, read, send,
-        status, stream, text, unique_name, with,
+        Asked, PATIENCE, Upstream, ask, broken, builder, cache, json, kept, layer_of, parts, read,
+        send, status, stream, text, unique_name, with,
     },
 };
 
@@ -116,7 +116,7 @@ impl<'s> Kept<'s> {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), healed).await.expect("it is kept again");
+        tokio::time::timeout(2 * PATIENCE, healed).await.expect("it is kept again");
         assert!(self.upstream.calls() <= before + 2, "{what}");
     }
 }

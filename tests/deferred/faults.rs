@@ -17,9 +17,12 @@ use tower_quota::{
 };
 
 use crate::{
-    servers::{Cluster, Data, Flavor, Standalone},
+    servers::{Cluster, Data, Flavor, PATIENCE, Standalone},
     support::{Folder, Site, answering, deferring, upstream},
 };
+
+/// How long a server that is away is waited for: for longer than this machine stalls.
+const SHORT: Duration = Duration::from_secs(3);
 
 /// The disk is full when a file may not be longer: `ulimit -f`, in a process of its own.
 #[tokio::test(flavor = "multi_thread")]
@@ -142,7 +145,7 @@ async fn a_server_that_is_away_is_told_and_comes_back_with_all() {
     let server = Standalone::start_with(Flavor::Redis, &durable);
     let name = PolicyName::from_static("away");
     let source = Server::open(server.url()).expect("a URL");
-    let store = RedisStore::new(source, name, Bounds::DEFAULT).timeout(Duration::from_millis(500));
+    let store = RedisStore::new(source, name, Bounds::DEFAULT).timeout(SHORT);
     let layer = DeferredLayer::new(store, header("x-api-key"));
     let site = Site::new(&layer);
     let (service, seen) = answering(&[(200, &[])]);
@@ -174,7 +177,7 @@ async fn who_waits_goes_on_waiting_while_the_server_is_away() {
     let server = Standalone::start_with(Flavor::Redis, &durable);
     let name = PolicyName::from_static("away");
     let source = Server::open(server.url()).expect("a URL");
-    let store = RedisStore::new(source, name, Bounds::DEFAULT).timeout(Duration::from_millis(500));
+    let store = RedisStore::new(source, name, Bounds::DEFAULT).timeout(SHORT);
     let layer = DeferredLayer::new(store, header("x-api-key")).max_wait(Duration::from_secs(600));
     let site = Site::new(&layer);
     let gate = Arc::new(Semaphore::new(0));
@@ -195,7 +198,7 @@ async fn who_waits_goes_on_waiting_while_the_server_is_away() {
         }
         server.kill();
         // It looks some times in vain.
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        tokio::time::sleep(3 * SHORT).await;
         server.restart(Data::Lost);
         gate.add_permits(1);
     };
@@ -207,7 +210,8 @@ async fn who_waits_goes_on_waiting_while_the_server_is_away() {
 async fn a_server_without_memory_is_told_and_keeps_what_it_has() {
     let server = Standalone::start_with(Flavor::Redis, &["--maxmemory-policy", "noeviction"]);
     let name = PolicyName::from_static("memory");
-    let store = RedisStore::new(Server::open(server.url()).expect("a URL"), name, Bounds::DEFAULT);
+    let source = Server::open(server.url()).expect("a URL");
+    let store = RedisStore::new(source, name, Bounds::DEFAULT).timeout(PATIENCE);
     let layer = DeferredLayer::new(store, header("x-api-key"));
     let site = Site::new(&layer);
     let id = site.defer("alice", "a body").await;
@@ -216,10 +220,10 @@ async fn a_server_without_memory_is_told_and_keeps_what_it_has() {
     assert_eq!(site.state("alice", &id).await, "waiting");
     // It takes longer than a lease.
     let (service, seen) = upstream(|_| async {
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        tokio::time::sleep(Duration::from_secs(9)).await;
         Response::new("an answer")
     });
-    tokio::spawn(layer.runner(service).lease(Duration::from_millis(900)).run());
+    tokio::spawn(layer.runner(service).lease(Duration::from_secs(6)).run());
     site.until_ended(1).await;
     assert_eq!((site.state("alice", &id).await.as_str(), seen.len()), ("done", 1));
     assert_eq!(site.send(deferring("alice", "another")).await.status, 507);
@@ -230,7 +234,7 @@ async fn a_slot_that_is_being_moved_is_away_and_comes_back_with_all() {
     let cluster = Cluster::start(2, 0);
     let name = PolicyName::from_static("moved");
     let source = tower_quota::backend::redis::Cluster::open(cluster.urls()).expect("URLs");
-    let store = RedisStore::new(source, name, Bounds::DEFAULT).timeout(Duration::from_millis(300));
+    let store = RedisStore::new(source, name, Bounds::DEFAULT).timeout(SHORT);
     let layer = DeferredLayer::new(store, header("x-api-key"));
     let site = Site::new(&layer);
     let id = site.defer("alice", "a body").await;

@@ -32,8 +32,10 @@ use crate::{
 const REQUESTS: u32 = 10_000;
 /// How many a worker runs at a time.
 const CONCURRENCY: usize = 32;
-/// For how long a request is a worker's, after which it is another's.
-const LEASE: Duration = Duration::from_secs(2);
+/// For how long a request is a worker's, after which it is another's: for longer than a worker stalls that lives.
+const LEASE: Duration = Duration::from_secs(8);
+/// How long a call to the server may take.
+const TIMEOUT: Duration = Duration::from_secs(20);
 const NAME: PolicyName = PolicyName::from_static("kill");
 const BOUNDS: Bounds = Bounds::DEFAULT.per_owner(100_000, 1 << 30);
 
@@ -64,7 +66,8 @@ async fn nothing_is_lost_and_nothing_ends_twice_over_redis() {
             }
         })
         .await;
-    let store = RedisStore::new(Server::open(server.url()).expect("a URL"), NAME, BOUNDS);
+    let store =
+        RedisStore::new(Server::open(server.url()).expect("a URL"), NAME, BOUNDS).timeout(TIMEOUT);
     // A server that is away may be so until the leases of all are over.
     judge(store, &ledger, kills * 3 * CONCURRENCY as u64).await;
 }

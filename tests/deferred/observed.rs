@@ -113,7 +113,7 @@ async fn requests() {
         .runner(service)
         .concurrency(std::num::NonZeroUsize::MIN)
         .backoff(SOON, SOON)
-        .lease(Duration::from_millis(90))
+        .lease(Duration::from_secs(5))
         .on_end(move |_| {
             let call = calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
             async move {
@@ -212,7 +212,7 @@ fn the_age_of_the_oldest_is_told_while_it_waits() {
                 tokio::time::sleep(SOON).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), told).await.expect("it is told");
+        tokio::time::timeout(Duration::from_secs(60), told).await.expect("it is told");
         running.abort();
     };
     metrics::with_local_recorder(&recorder, || {

@@ -17,7 +17,7 @@ use tower_quota::{
 };
 
 use crate::{
-    servers::{Cluster, Flavor, Standalone, unique_prefix},
+    servers::{Cluster, Flavor, PATIENCE, Standalone, unique_prefix},
     support::{Site, answering},
 };
 
@@ -31,7 +31,9 @@ struct OnServer {
 impl OnServer {
     fn open(&self, store: u32, bounds: Bounds) -> RedisStore<Server> {
         let name = PolicyName::new(format!("{}-{store}", self.prefix)).expect("a name");
-        RedisStore::new(self.server.clone(), name, bounds).clock(self.clock.clone())
+        RedisStore::new(self.server.clone(), name, bounds)
+            .clock(self.clock.clone())
+            .timeout(PATIENCE)
     }
 }
 
@@ -78,7 +80,7 @@ async fn the_store_on_valkey_conforms() {
 async fn no_more_is_taken_together_than_comes_in_time() {
     let server = Server::open(Standalone::shared(Flavor::Redis).url()).expect("a URL");
     let name = PolicyName::new(unique_prefix()).expect("a name");
-    let store = RedisStore::new(server, name, Bounds::DEFAULT);
+    let store = RedisStore::new(server, name, Bounds::DEFAULT).timeout(PATIENCE);
     let site = Site::new(&DeferredLayer::new(store.clone(), header("x-api-key")));
     let body: &'static str = "x".repeat(1_000_000).leak();
     for _ in 0..7 {
@@ -99,7 +101,7 @@ async fn an_owner_that_had_enough_goes_on_when_its_bound_is_raised() {
         let name = PolicyName::new(unique_prefix()).expect("a name");
         let store = |bytes| {
             let bounds = Bounds::DEFAULT.per_owner(100, bytes);
-            RedisStore::new(server.clone(), name.clone(), bounds)
+            RedisStore::new(server.clone(), name.clone(), bounds).timeout(PATIENCE)
         };
         let submit = async |store: &RedisStore<Server>, number| {
             let id = RequestId::from_bytes([number; 16]);
@@ -139,7 +141,7 @@ async fn a_store_on_a_cluster_is_in_one_slot() {
     let cluster = Cluster::shared(Flavor::Redis);
     let source = tower_quota::backend::redis::Cluster::open(cluster.urls()).expect("URLs");
     let name = PolicyName::new(unique_prefix()).expect("a name");
-    let store = RedisStore::new(source, name, Bounds::DEFAULT);
+    let store = RedisStore::new(source, name, Bounds::DEFAULT).timeout(PATIENCE);
     let layer = DeferredLayer::new(store, header("x-api-key"));
     let site = Site::new(&layer);
     let (service, _) = answering(&[(429, &[("retry-after", "0")]), (503, &[]), (200, &[])]);

@@ -325,7 +325,7 @@ async fn a_service_that_panics_costs_its_request_an_attempt() {
         assert!(request.into_body().into_bytes() != "bad", "a panic that a test wants");
         Ok::<_, BoxError>(Response::new(Full::<Bytes>::default()))
     });
-    tokio::spawn(layer.runner(service).lease(Duration::from_millis(30)).run());
+    tokio::spawn(layer.runner(service).lease(Duration::from_secs(2)).run());
     let bad = site.defer("alice", "bad").await;
     let good = site.defer("alice", "good").await;
     site.until_ended(2).await;

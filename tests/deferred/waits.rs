@@ -13,7 +13,7 @@ use tower_quota::{
 };
 
 use crate::{
-    servers::{Flavor, Standalone, unique_prefix},
+    servers::{Flavor, PATIENCE, Standalone, unique_prefix},
     support::{Site, Told, answering, deferring, layer, upstream},
 };
 
@@ -177,7 +177,7 @@ async fn who_goes_while_it_waits_has_its_answer_later() {
 async fn an_end_elsewhere_is_seen_too() {
     let server = Server::open(Standalone::shared(Flavor::Redis).url()).expect("a URL");
     let name = PolicyName::new(unique_prefix()).expect("a name");
-    let store = || RedisStore::new(server.clone(), name.clone(), Bounds::DEFAULT);
+    let store = || RedisStore::new(server.clone(), name.clone(), Bounds::DEFAULT).timeout(PATIENCE);
     let layer = DeferredLayer::new(store(), header("x-api-key")).max_wait(LONG);
     let (service, _) = answering(&[(200, &[])]);
     let elsewhere = DeferredLayer::new(store(), header("x-api-key"));

@@ -1,8 +1,11 @@
-use std::{net::TcpListener, time::Duration};
+use std::time::Duration;
 
 use axum::body::Body;
 use http::{HeaderMap, Request, Response, StatusCode, header::RETRY_AFTER};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    net::TcpSocket,
+    time::{Instant, sleep},
+};
 use tower::{BoxError, Layer as _, ServiceExt as _, service_fn};
 use tower_quota::{
     PolicyName, Quota,
@@ -117,8 +120,11 @@ async fn a_stop_holds_that_was_told_after_a_longer_one_was_ended_by_hand_whoever
 /// A server that is away holds up only those who come first.
 #[tokio::test(start_paused = true)]
 async fn who_comes_after_the_first_does_not_wait_for_a_server_that_is_away() {
-    let gone = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
-    let server = Server::open(format!("redis://{gone}").as_str()).expect("a URL");
+    // It is bound and does not listen, so that nobody else does.
+    let gone = TcpSocket::new_v4().expect("a socket");
+    gone.bind(([127, 0, 0, 1], 0).into()).expect("a port");
+    let address = gone.local_addr().expect("an address");
+    let server = Server::open(format!("redis://{address}").as_str()).expect("a URL");
     let profile = Profile::ready("openai").expect("it is ready-made");
     let account = Account::builder(profile)
         .limit("requests", Quota::per_minute(600))

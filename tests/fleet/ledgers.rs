@@ -22,7 +22,7 @@ use crate::{fleet::OnRedis, servers::Standalone};
 fn instance(server: &Standalone, requests: Option<u64>) -> Account<OnRedis> {
     let server = Server::open(server.url()).expect("a URL");
     let redis = RedisBuilder::new(server, PolicyName::from_static("account"));
-    let redis = redis.timeout(Duration::from_secs(5)).build::<Plan>();
+    let redis = redis.timeout(Duration::from_secs(60)).build::<Plan>();
     let profile = Profile::ready("mistral").expect("it is ready-made");
     let account = Account::builder(profile).backend(redis).board(Board::new());
     let quota = requests.map(Quota::per_minute);

@@ -22,7 +22,7 @@ fn instance(
     let source = Server::open(url).expect("a URL");
     let redis = RedisBuilder::new(source, PolicyName::from_static("account"));
     let account = Account::builder(Profile::ready("ietf").expect("it is ready-made"))
-        .backend(redis.timeout(Duration::from_secs(5)).build::<Plan>())
+        .backend(redis.timeout(Duration::from_secs(60)).build::<Plan>())
         .board(Board::new())
         .jitter(Duration::ZERO)
         .max_wait(Duration::from_millis(500))

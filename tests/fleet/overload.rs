@@ -39,7 +39,7 @@ async fn an_overload_that_one_instance_is_told_slows_down_the_others() {
     let (here, there) = (instance(&server), instance(&server));
     let overloaded = service_fn(|_| async {
         let answer = Response::builder().status(StatusCode::SERVICE_UNAVAILABLE);
-        let answer = answer.header(RETRY_AFTER, 3).body(Body::empty());
+        let answer = answer.header(RETRY_AFTER, 10).body(Body::empty());
         Ok::<_, Infallible>(answer.expect("an answer"))
     });
     let told = UpstreamLayer::new(here.clone()).answer(TooManyRequests::new()).layer(overloaded);

@@ -17,8 +17,8 @@ fn what_is_wrong_is_told_with_its_line_and_a_remedy() {
         ("\"TENANT_BOB\"", "\"TENANT_BOBBY\"", "export TENANT_BOBBY=... before the start"),
         ("\"TENANT_BOB\"", "\"TENANT_ALICE\"", "another tenant has the same key"),
         ("2 per hour", "2 per fortnight", "is no limit; write one like"),
-        ("read_timeout = \"2s\"", "read_timeout = \"2 s\"", "is no duration; write one like"),
-        ("read_timeout = \"2s\"", "read_timeout = \"0s\"", "nothing is done within no time"),
+        ("read_timeout = \"60s\"", "read_timeout = \"2 s\"", "is no duration; write one like"),
+        ("read_timeout = \"60s\"", "read_timeout = \"0s\"", "nothing is done within no time"),
         (
             "max_body_bytes = 100000",
             "max_connections = 4000000000000000000",

@@ -116,7 +116,7 @@ async fn is_written_before_the_end(cache: &str) {
     // Nothing to speak of comes back while the test runs: neither of the plan nor of the day.
     let profile = std::env::temp_dir().join(format!("{}.toml", unique_prefix()));
     fs::write(&profile, HOUSE).expect("a folder that can be written to");
-    let more = format!("[state]\nredis_env = \"REDIS_URL\"\ntimeout = \"20s\"\n{cache}");
+    let more = format!("[state]\nredis_env = \"REDIS_URL\"\ntimeout = \"60s\"\n{cache}");
     let text = configuration(on_a_socket(&upstream).await, &more)
         .replacen("profile = \"openai\"", &format!("profile = \"{}\"", profile.display()), 1)
         .replace(
@@ -151,18 +151,21 @@ async fn is_written_before_the_end(cache: &str) {
         .limit_on(1, PolicyName::from_static("tokens"), TokenBucket::new(of_tokens))
         .build()
         .expect("a plan");
-    let redis = RedisBuilder::new(url.clone(), PolicyName::from_static("tenants")).build();
-    let limiter = Limiter::of(Limit::new(PolicyName::from_static("large"), plan), redis);
+    let redis = RedisBuilder::new(url.clone(), PolicyName::from_static("tenants"));
+    let limiter = Limiter::of(
+        Limit::new(PolicyName::from_static("large"), plan),
+        redis.timeout(PATIENCE).build(),
+    );
     let ledger = limiter.peek(&Key::from("alice"), Cost::ZERO).await.expect("it answers");
     let left = 100_000_u64.checked_sub(tokens);
     assert_eq!(left, Some(ledger.snapshot().remaining), "{:?}", ledger.snapshot());
     // And that of the account.
     let hash = Sha256::digest("open\0house");
     let name = format!("account-one-{:02x}{:02x}{:02x}", hash[0], hash[1], hash[2]);
-    let redis = RedisBuilder::new(url, PolicyName::new(name).expect("a name")).build();
+    let redis = RedisBuilder::new(url, PolicyName::new(name).expect("a name"));
     let account = Account::builder(HOUSE.parse().expect("a profile"))
         .key(Key::from("one"))
-        .backend(redis)
+        .backend(redis.timeout(PATIENCE).build())
         .limit("tokens-day", Quota::per_day(100_000))
         .build()
         .expect("an account");

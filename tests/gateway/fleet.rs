@@ -4,7 +4,7 @@ use tower_quota::testing::strict_upstream::{ProviderLimit, StrictUpstream, Told}
 
 use crate::{
     servers::Standalone,
-    support::{Gateway, SECRETS, configuration, on_a_socket, provider, until},
+    support::{Gateway, SECRETS, configuration, on_a_server, on_a_socket, provider, until},
 };
 
 const ALICE: &str = SECRETS[2];
@@ -22,8 +22,7 @@ async fn fleet(size: usize, configuration: &str, server: &Standalone) -> Vec<Gat
 #[tokio::test]
 async fn instances_share_plans_and_deferred_calls() {
     let (server, upstream) = (Standalone::start(), provider().build());
-    let state = "[state]\nredis_env = \"REDIS_URL\"\ninstances = 2";
-    let text = configuration(on_a_socket(&upstream).await, state);
+    let text = configuration(on_a_socket(&upstream).await, &on_a_server(2));
     let fleet = fleet(2, &text, &server).await;
     // Two an hour, wherever they come.
     assert_eq!(fleet[0].chat(BOB, "gpt", "Hello").await.status(), 200);
@@ -44,11 +43,11 @@ async fn instances_share_plans_and_deferred_calls() {
 #[tokio::test]
 async fn what_is_asked_of_several_instances_at_once_is_asked_of_the_provider_once() {
     let server = Standalone::start();
-    // So that all have come before the first is answered.
+    // Its answer is kept, so who comes later than others has it all the same.
     let upstream = provider().latency(Duration::from_secs(2), Duration::ZERO).build();
-    let sections = "[state]\nredis_env = \"REDIS_URL\"\ninstances = 2\ntimeout = \"5s\"\n\n\
-                    [cache]\nttl = \"5m\"\nshared = true\nsecret_env = \"REDIS_URL\"";
-    let text = configuration(on_a_socket(&upstream).await, sections);
+    let sections =
+        on_a_server(2) + "[cache]\nttl = \"5m\"\nshared = true\nsecret_env = \"REDIS_URL\"";
+    let text = configuration(on_a_socket(&upstream).await, &sections);
     let fleet = fleet(2, &text, &server).await;
     let asked = (0..40).map(|number| fleet[number % 2].chat(ALICE, "gpt", "Hello"));
     let mut texts = Vec::new();
@@ -68,13 +67,12 @@ async fn instances_stay_inside_one_account_together() {
     let server = Standalone::start();
     let limit = ProviderLimit::requests(60);
     let upstream = StrictUpstream::builder().account("one", ["sk-account-one"], [limit]).build();
-    let state = "[state]\nredis_env = \"REDIS_URL\"\ninstances = 4";
-    let text = configuration(on_a_socket(&upstream).await, state).replace(
+    let text = configuration(on_a_socket(&upstream).await, &on_a_server(4)).replace(
         "key_env = \"ACCOUNT_ONE\"",
         "key_env = \"ACCOUNT_ONE\"\nlimits = { requests = \"60 per minute\" }",
     );
     let fleet = fleet(4, &text, &server).await;
-    let calls = (0..64).map(|number| {
+    let calls = (0..60).map(|number| {
         let gateway = &fleet[number % 4];
         async move {
             // Not all in one moment, and not the same at each.
@@ -85,15 +83,14 @@ async fn instances_stay_inside_one_account_together() {
     for status in futures::future::join_all(calls).await {
         assert_eq!(status, 200);
     }
-    assert_eq!(upstream.record().admitted, 64);
+    assert_eq!(upstream.record().admitted, 60);
     assert_eq!(upstream.record().refused, []);
 }
 
 #[tokio::test]
 async fn an_account_that_is_given_to_another_provider_has_nothing_of_the_first() {
     let (server, first, second) = (Standalone::start(), provider().build(), provider().build());
-    let state = "[state]\nredis_env = \"REDIS_URL\"\ninstances = 2";
-    let text = configuration(on_a_socket(&first).await, state);
+    let text = configuration(on_a_socket(&first).await, &on_a_server(2));
     let fleet = fleet(2, &text, &server).await;
     // A stop, and a limit of nothing: all of it is told to both.
     first.change_limit("one", 0, 0, Told::AtOnce);

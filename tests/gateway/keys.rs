@@ -34,6 +34,7 @@ async fn an_account_with_several_keys_uses_all_of_them() {
 
 #[tokio::test]
 async fn the_limits_of_an_account_with_several_keys_are_counted_once() {
+    // Half of it is left for calls that are late.
     let limit = ProviderLimit::requests(10).per(Duration::from_secs(10));
     let keys = ["sk-account-one", "sk-account-two"];
     let upstream = StrictUpstream::builder().account("one", keys, [limit]).build();
@@ -46,5 +47,5 @@ async fn the_limits_of_an_account_with_several_keys_are_counted_once() {
         assert_eq!(answer.status(), 200);
     }
     assert_eq!(upstream.record().refused, []);
-    assert!(begun.elapsed() >= Duration::from_secs(2), "three wait for a second each");
+    assert!(begun.elapsed() >= Duration::from_secs(2), "they wait for a second each");
 }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use http::StatusCode;
 use serde_json::json;
 use tower_quota::testing::strict_upstream::{ProviderLimit, StrictUpstream};
@@ -21,10 +23,14 @@ fn two_models(text: &str, account: &str) -> String {
     .replace("name = \"large\"", "name = \"large\"\nmax_wait = \"0s\"")
 }
 
+/// Nothing of it comes back while a test runs.
+fn of_an_hour(requests: u64) -> ProviderLimit {
+    ProviderLimit::requests(requests).per(Duration::from_secs(3_600))
+}
+
 #[tokio::test]
 async fn each_model_of_an_account_has_the_limits_that_are_set_for_it() {
-    let limits =
-        [ProviderLimit::requests(3).model("gpt"), ProviderLimit::requests(1).model("gpt-small")];
+    let limits = [of_an_hour(3).model("gpt"), of_an_hour(1).model("gpt-small")];
     let upstream = StrictUpstream::builder().account("one", ["sk-account-one"], limits).build();
     // Its answers tell no limits.
     let text = configuration(on_a_socket(&upstream).await, "").replacen(
@@ -32,8 +38,8 @@ async fn each_model_of_an_account_has_the_limits_that_are_set_for_it() {
         "profile = \"gemini\"",
         1,
     );
-    let own = "limits = { requests = \"3 per minute\" }\n\
-               model_limits = { gpt-small = { requests = \"1 per minute\" } }";
+    let own = "limits = { requests = \"3 per hour\" }\n\
+               model_limits = { gpt-small = { requests = \"1 per hour\" } }";
     let gateway = Gateway::start(&two_models(&text, own)).await;
     for (model, expected) in [
         ("gpt", 200),
@@ -58,8 +64,7 @@ async fn each_model_of_an_account_has_the_limits_that_are_set_for_it() {
 
 #[tokio::test]
 async fn each_model_of_an_account_has_the_limits_that_its_answers_tell() {
-    let limits =
-        [ProviderLimit::requests(6).model("gpt"), ProviderLimit::requests(3).model("gpt-small")];
+    let limits = [of_an_hour(6).model("gpt"), of_an_hour(3).model("gpt-small")];
     let upstream = StrictUpstream::builder().account("one", ["sk-account-one"], limits).build();
     let text = configuration(on_a_socket(&upstream).await, "");
     let gateway = Gateway::start(&two_models(&text, "")).await;

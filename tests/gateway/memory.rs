@@ -5,7 +5,7 @@ use http::StatusCode;
 
 use crate::{
     capture::Capture,
-    support::{Gateway, SECRETS, configuration, on_a_socket, provider},
+    support::{Gateway, PATIENCE, SECRETS, configuration, on_a_socket, provider},
 };
 
 const ALICE: &str = SECRETS[2];
@@ -38,7 +38,9 @@ async fn a_question_costs_a_small_multiple_of_its_bytes_whatever_they_are() {
             let body = format!(
                 r#"{{"messages":[{{"role":"user","content":"Hello"}}],"x":[{items}0],"model":"{model}"}}"#
             );
-            let answer = gateway.ask(ALICE, "/v1/chat/completions", body).send().await;
+            // Without optimization it is much to read.
+            let request = gateway.ask(ALICE, "/v1/chat/completions", body).timeout(10 * PATIENCE);
+            let answer = request.send().await;
             assert_eq!(answer.expect("an answer").status(), StatusCode::OK);
             let took = most_memory(&gateway) - before;
             assert!(took < 12 * SIZE, "{} MiB for {item} to {model}", took >> 20);

@@ -9,7 +9,7 @@ use tower_quota::testing::strict_upstream::Answers;
 
 use crate::{
     servers::Standalone,
-    support::{Gateway, SECRETS, configuration, on_a_socket, provider, until},
+    support::{Gateway, SECRETS, configuration, on_a_server, on_a_socket, provider, until},
 };
 
 const ALICE: &str = SECRETS[2];
@@ -44,8 +44,8 @@ async fn a_change_is_put_in_force_and_nothing_is_forgotten() {
 async fn a_budget_that_is_taken_away_and_comes_back_is_not_a_new_one() {
     let (server, upstream) = (Standalone::start(), provider().build());
     let address = on_a_socket(&upstream).await;
-    for state in ["", "[state]\nredis_env = \"REDIS_URL\""] {
-        let with = configuration(address, state);
+    for state in [String::new(), on_a_server(1)] {
+        let with = configuration(address, &state);
         let without = with.replace("requests = \"2 per hour\"", "");
         // Not alone: what is limited besides is another limit.
         let other = with.replace("requests = \"2 per hour\"", "budget = \"1_000_000 per day\"");
@@ -262,9 +262,9 @@ async fn who_waits_goes_by_the_new_limit_and_what_needs_a_restart_of_an_account_
     let calls = join_all((0..5).map(|_| gateway.chat(ALICE, "gpt", "Hello")));
     let change = async {
         until(|| async { waiting(&gateway).await == 3 }).await;
-        let more =
-            "jitter = \"1s\"\nmax_waiting = 500\nmax_waiting_per_tenant = 50\nper_model = false";
-        gateway.reload(&with_limit(&text, 5, more)).await;
+        let more = "max_waiting = 500\nmax_waiting_per_tenant = 50\nper_model = false";
+        let more = with_limit(&text, 5, more);
+        gateway.reload(&more.replacen("jitter = \"5s\"", "jitter = \"1s\"", 1)).await;
     };
     let (answers, ()) = tokio::join!(calls, change);
     assert!(answers.iter().all(|answer| answer.status() == 200));

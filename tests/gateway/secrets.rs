@@ -6,7 +6,7 @@ use tower_quota::testing::strict_upstream::{Fault, StrictUpstream, Told};
 use crate::{
     capture::Capture,
     servers::Standalone,
-    support::{Gateway, SECRETS, configuration, on_a_socket, provider, until},
+    support::{Gateway, SECRETS, configuration, on_a_server, on_a_socket, provider, until},
 };
 
 #[tokio::test]
@@ -70,8 +70,8 @@ async fn no_secret_is_in_anything_that_comes_out_of_it() {
     server.acl_set_user("gate", &format!("on >{PASSWORD} ~* &* +@all"));
     let monitor = server.monitor();
     let upstream = provider().build();
-    let more = "[state]\nredis_env = \"REDIS_URL\"\n[cache]\nttl = \"5m\"";
-    let text = configuration(on_a_socket(&upstream).await, more);
+    let more = on_a_server(1) + "[cache]\nttl = \"5m\"";
+    let text = configuration(on_a_socket(&upstream).await, &more);
     let url = server.url_of("gate", PASSWORD);
     let mut gateway = Gateway::start_with(&text, &[("REDIS_URL", &url)]).await;
     let events = gateway.client.get(format!("http://{}/events", gateway.page));

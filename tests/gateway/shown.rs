@@ -5,7 +5,9 @@ use tower_quota::testing::strict_upstream::{ProviderLimit, StrictUpstream};
 
 use crate::{
     servers::{Data, Standalone},
-    support::{Gateway, PATIENCE, SECRETS, configuration, on_a_socket, provider, until},
+    support::{
+        Gateway, PATIENCE, SECRETS, configuration, on_a_server, on_a_socket, provider, until,
+    },
 };
 
 const ALICE: &str = SECRETS[2];
@@ -186,8 +188,9 @@ async fn each_number_of_the_status_is_in_the_metrics() {
 #[tokio::test]
 async fn an_outage_of_the_server_is_told_and_its_end() {
     let (server, upstream) = (Standalone::start(), provider().build());
-    let state = "[state]\nredis_env = \"REDIS_URL\"\ninstances = 1";
-    let text = configuration(on_a_socket(&upstream).await, state);
+    // It is noticed soon that it is away, and yet no moment is taken for that in which the machine stalls.
+    let state = on_a_server(1).replace("60s", "3s");
+    let text = configuration(on_a_socket(&upstream).await, &state);
     let gateway = Gateway::start_with(&text, &[("REDIS_URL", &server.url())]).await;
     assert_eq!(gateway.chat(ALICE, "gpt", "Hello").await.status(), 200);
     until(async || gateway.status().await["store"]["state"] == "reached").await;
@@ -207,7 +210,7 @@ async fn an_outage_of_the_server_is_told_and_its_end() {
     for _ in 0..6 {
         assert_eq!(gateway.chat(ALICE, "gpt", "Hello").await.status(), 200);
     }
-    assert!(gateway.status().await["store"]["errors"].as_u64() > Some(5));
+    until(async || gateway.status().await["store"]["errors"].as_u64() > Some(5)).await;
 
     server.restart(Data::Lost);
     // Nor for its end, though what nobody calls is tried by nobody.

@@ -23,6 +23,8 @@ use tower_quota::testing::strict_upstream::{
     Answers, ProviderLimit, StrictUpstream, StrictUpstreamBuilder,
 };
 
+use crate::servers;
+
 /// Keys that must be seen nowhere.
 pub(crate) const SECRETS: [&str; 5] =
     ["sk-account-one", "sk-account-two", "sk-tenant-alice", "sk-tenant-bob", "sk-tenant-carol"];
@@ -46,7 +48,13 @@ pub(crate) async fn on_a_socket(upstream: &StrictUpstream) -> SocketAddr {
     address
 }
 
-/// A configuration with three tenants before a provider; `more` goes before its tables.
+/// Counts on a server, and takes none for failed that has stalled with the machine.
+pub(crate) fn on_a_server(instances: usize) -> String {
+    format!("[state]\nredis_env = \"REDIS_URL\"\ninstances = {instances}\ntimeout = \"60s\"\n")
+}
+
+/// A configuration with three tenants before a provider; `more` goes before its tables. It waits for callers, and
+/// leaves room at the accounts for calls that are late, for longer than a busy machine stalls.
 pub(crate) fn configuration(provider: SocketAddr, more: &str) -> String {
     format!(
         r#"
@@ -54,7 +62,7 @@ pub(crate) fn configuration(provider: SocketAddr, more: &str) -> String {
 listen = "127.0.0.1:0"
 page = "127.0.0.1:0"
 max_body_bytes = 100000
-read_timeout = "2s"
+read_timeout = "60s"
 drain_delay = "0s"
 drain = "30s"
 
@@ -76,11 +84,13 @@ base_url = "http://{provider}"
 name = "one"
 provider = "open"
 key_env = "ACCOUNT_ONE"
+jitter = "5s"
 
 [[account]]
 name = "two"
 provider = "anth"
 key_env = "ACCOUNT_TWO"
+jitter = "5s"
 
 [[model]]
 name = "gpt"
@@ -120,6 +130,14 @@ key_env = "TENANT_CAROL"
 models = ["gpt"]
 "#
     )
+}
+
+/// The configuration with ports that no outgoing connection is given while the gateway is gone.
+pub(crate) fn ports_of_its_own(configuration: &str) -> String {
+    let address = || format!("\"127.0.0.1:{}\"", servers::free_port());
+    configuration
+        .replace("listen = \"127.0.0.1:0\"", &format!("listen = {}", address()))
+        .replace("page = \"127.0.0.1:0\"", &format!("page = {}", address()))
 }
 
 /// A gateway that runs as a process of its own. Dropped, it is killed.
@@ -164,12 +182,9 @@ impl Gateway {
         Self { child, tenants, page, file, folder, said, client: client() }
     }
 
-    /// One that comes back at the addresses of another that is gone.
+    /// One that comes back at the addresses of another that is gone, if these are [its own](ports_of_its_own).
     pub(crate) async fn start_again(&mut self, configuration: &str) {
-        let configuration = configuration
-            .replace("listen = \"127.0.0.1:0\"", &format!("listen = \"{}\"", self.tenants))
-            .replace("page = \"127.0.0.1:0\"", &format!("page = \"{}\"", self.page));
-        *self = Self::start(&configuration).await;
+        *self = Self::start(configuration).await;
     }
 
     pub(crate) fn ask(

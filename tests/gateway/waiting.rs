@@ -62,9 +62,21 @@ async fn a_tenant_has_no_more_of_a_line_than_it_may() {
     a_quiet_tenant_beside_a_flood("max_waiting_per_tenant = 3").await;
 }
 
-/// A call comes back every five seconds.
 #[tokio::test]
 async fn an_urgent_call_of_a_tenant_goes_before_its_others() {
+    // A machine that is so slow that one of the four goes before the last has come shows nothing.
+    for _ in 0..5 {
+        if let Some(order) = order_of_urgencies().await {
+            assert_eq!(order[order.len() - 4], "i, u=0", "{order:?}");
+            return;
+        }
+    }
+    panic!("four calls never wait at a time");
+}
+
+/// The order in which calls are answered, if the last four of them waited together. One comes back every five
+/// seconds.
+async fn order_of_urgencies() -> Option<Vec<&'static str>> {
     let limit = ProviderLimit::requests(12);
     let upstream = StrictUpstream::builder().account("one", ["sk-account-one"], [limit]).build();
     let account = "key_env = \"ACCOUNT_ONE\"\nlimits = { requests = \"12 per minute\" }";
@@ -74,8 +86,9 @@ async fn an_urgent_call_of_a_tenant_goes_before_its_others() {
     let order = Arc::new(Mutex::new(Vec::new()));
     let mut asked = JoinSet::new();
     // One too many, so that somebody waits before those that are looked at.
-    let fill = ["u=2"; 13];
+    let fill = ["u=2"; 12];
     let looked_at = ["u=7", "", "u=9, x", "i, u=0"];
+    let mut sent = 0;
     for (count, urgency) in fill.into_iter().chain(looked_at).enumerate() {
         let (gateway, order) = (Arc::clone(&gateway), Arc::clone(&order));
         let ask = Arc::clone(&gateway);
@@ -86,14 +99,18 @@ async fn an_urgent_call_of_a_tenant_goes_before_its_others() {
             assert_eq!(answer.status(), 200);
             order.lock().expect("no panic").push(urgency);
         });
-        crate::support::until(async || {
+        loop {
             let totals = gateway.status().await["totals"].clone();
             let of = |name: &str| totals[name].as_u64().unwrap_or(0);
-            of("waiting") + of("sent") > count as u64
-        })
-        .await;
+            sent = of("sent");
+            if of("waiting") + sent > count as u64 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
+    // One of the others is to go before the four: it may be on its way.
+    let is_good = sent < fill.len() as u64;
     asked.join_all().await;
-    let order = order.lock().expect("no panic").clone();
-    assert_eq!(order[order.len() - 4], "i, u=0", "{order:?}");
+    is_good.then(|| order.lock().expect("no panic").clone())
 }

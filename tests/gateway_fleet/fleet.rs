@@ -4,12 +4,18 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
 
-use crate::{load::TENANTS, servers::Standalone, support::Gateway};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    load::TENANTS,
+    servers::Standalone,
+    support::{Gateway, PATIENCE},
+};
 
 /// What callers find gateways by, as a load balancer's list.
 pub(crate) struct Fleet {
@@ -22,6 +28,8 @@ pub(crate) struct Fleet {
 pub(crate) struct Instance {
     pub(crate) gateway: Gateway,
     was_killed: AtomicBool,
+    /// The calls that are asked of it and have no answer.
+    pub(crate) under_way: AtomicUsize,
 }
 
 impl Instance {
@@ -45,9 +53,13 @@ impl Fleet {
         Arc::clone(&place.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Kills the one at this place with its calls, and starts another.
+    /// Kills the one at this place with its calls, and starts another. On a machine that stalls it can be the time
+    /// for it before there are any.
     pub(crate) async fn replace(&self, place: usize) {
-        let old = self.at(place);
+        let (old, begun) = (self.at(place), Instant::now());
+        while old.under_way.load(SeqCst) == 0 && begun.elapsed() < PATIENCE {
+            sleep(Duration::from_millis(1)).await;
+        }
         // Before it is so: who sees a connection die must know why.
         old.was_killed.store(true, SeqCst);
         old.gateway.signal("-KILL");
@@ -64,13 +76,22 @@ impl Fleet {
             runtime.block_on(Gateway::start_with(&configuration, &[("REDIS_URL", &redis)]))
         });
         let gateway = starting.await.expect("the gateway starts");
-        Arc::new(Instance { gateway, was_killed: AtomicBool::new(false) })
+        Arc::new(Instance {
+            gateway,
+            was_killed: AtomicBool::default(),
+            under_way: AtomicUsize::default(),
+        })
     }
 }
 
 /// One account for all, and tenants with weights.
-pub(crate) fn configuration(provider: SocketAddr, tokens: u64, window: Duration) -> String {
-    let seconds = window.as_secs();
+pub(crate) fn configuration(
+    provider: SocketAddr,
+    tokens: u64,
+    window: Duration,
+    jitter: Duration,
+) -> String {
+    let (seconds, jitter) = (window.as_secs(), jitter.as_millis());
     let mut text = format!(
         r#"
 [server]
@@ -81,7 +102,7 @@ page = "127.0.0.1:0"
 redis_env = "REDIS_URL"
 instances = 8
 # A machine that runs other tests too stalls, and its server has not failed.
-timeout = "5s"
+timeout = "60s"
 
 [deferred]
 lease = "5s"
@@ -96,8 +117,7 @@ base_url = "http://{provider}"
 name = "one"
 provider = "open"
 key_env = "ACCOUNT_ONE"
-# By default it is half of it: a machine that runs all tests at once stalls for longer.
-jitter = "400ms"
+jitter = "{jitter}ms"
 limits = {{ requests = "10_000 per {seconds}s", tokens = "{tokens} per {seconds}s" }}
 
 [[model]]

@@ -86,4 +86,4 @@ async fn look(fleet: &Fleet, place: usize, call: &Accepted, more: &str) -> Value
 }
 
 /// How long all of them may take that wait still when the load ends.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);

@@ -384,7 +384,9 @@ async fn a_peek_takes_nothing_and_a_cost_of_nothing_reports() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_many_threads_no_more_is_admitted_than_was_drawn() {
     let (far, limiter) = limiter();
-    limiter.set_algorithm(TokenBucket::new(Quota::per_hour(3_600)).burst(5_000));
+    // Nothing comes back while it runs.
+    let quota = Quota::per_day(10);
+    limiter.set_algorithm(TokenBucket::new(quota).burst(5_000));
     let tasks = (0..16).map(|_| {
         let limiter = limiter.clone();
         tokio::spawn(async move {
@@ -394,17 +396,21 @@ async fn on_many_threads_no_more_is_admitted_than_was_drawn() {
                 let decision = limiter.decide(&key, 1);
                 let given_up = Duration::from_micros(turn % 7 * 3_000);
                 let Ok(decision) = tokio::time::timeout(given_up, decision).await else { continue };
-                admitted += u64::from(decision.unwrap().is_allowed());
+                match decision {
+                    Ok(decision) => admitted += u64::from(decision.is_allowed()),
+                    // What was drawn for it came when it was over: this machine is busy.
+                    Err(error) => assert_eq!(error.kind(), BackendErrorKind::TimedOut),
+                }
             }
             admitted
         })
     });
     let admitted: u64 =
         futures::future::join_all(tasks).await.into_iter().map(|it| it.unwrap()).sum();
-    let bucket = LeaseBucket::new(Quota::per_hour(3_600), 5_000);
+    let bucket = LeaseBucket::new(quota, 5_000);
     let drawn = far.used(&bucket, &KEY) + far.used(&bucket, &Key::from("one"));
-    assert!(admitted > 1_000, "{admitted}");
-    assert!(admitted <= drawn + 10, "{admitted} of {drawn}");
+    assert!(admitted > 0, "nobody is admitted");
+    assert!(admitted <= drawn, "{admitted} of {drawn}");
 }
 
 struct NotLeased(ManualClock);

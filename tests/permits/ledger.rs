@@ -203,7 +203,7 @@ async fn a_permit_of_a_server_that_is_dropped_comes_back_by_itself() {
             break;
         }
         assert_eq!(left, 60);
-        assert!(begun.elapsed() < Duration::from_secs(10), "it does not come back");
+        assert!(begun.elapsed() < Duration::from_secs(60), "it does not come back");
         tokio::task::yield_now().await;
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     env, fs,
     io::Write as _,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -19,7 +19,10 @@ use tower_quota::{
     quota_service::{BearerTokens, QuotaService, envoy::RateLimitServer},
 };
 
-use crate::support::{serve, service};
+use crate::{
+    shared::servers,
+    support::{serve, service},
+};
 
 const RULES: &str = r#"
     response_headers = "ietf"
@@ -88,7 +91,8 @@ impl Envoy {
     }
 
     async fn wait_until_up(&self) {
-        for _ in 0..4_000 {
+        let begun = tokio::time::Instant::now();
+        while begun.elapsed() < servers::PATIENCE {
             // Without the field there is nothing to ask the quota service about.
             if reqwest::get(format!("http://{}/", self.closed)).await.is_ok() {
                 return;
@@ -139,9 +143,9 @@ fn program() -> PathBuf {
         .expect("envoy is missing: `bash tests/install-servers` installs it under target/servers")
 }
 
+/// None of those that outgoing connections get: by the time Envoy has started, one of them may have it.
 fn free_port() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address")
+    ([127, 0, 0, 1], servers::free_port()).into()
 }
 
 fn listener(address: SocketAddr, deny: bool) -> String {
@@ -169,7 +173,7 @@ fn listener(address: SocketAddr, deny: bool) -> String {
             typed_config:
               "@type": type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimit
               domain: edge
-              timeout: 20s
+              timeout: 60s
               failure_mode_deny: {deny}
               enable_x_ratelimit_headers: DRAFT_VERSION_03
               rate_limit_service:

@@ -1,7 +1,7 @@
 //! Several quota servers over one Redis.
 
 #[path = "../support/servers/mod.rs"]
-mod servers;
+pub(crate) mod servers;
 
 use tower_quota::{
     PolicyName,
@@ -47,8 +47,9 @@ async fn two_servers_admit_what_one_does() {
     for asked in asked {
         admitted += usize::from(asked.await.expect("an answer") == Code::Ok);
     }
-    // Those that lose a race are given back, so at most the smallest limit, and nearly that.
-    assert!((20..=30).contains(&admitted), "{admitted} were admitted");
+    // At most the smallest limit. Those that lose a race for one limit are given back what they have of the
+    // others: 40 have one of hers and 30 one of the team's, so that 10 of the 60 have both, whoever comes first.
+    assert!((10..=30).contains(&admitted), "{admitted} were admitted");
     let look = [("user", 40), ("team", 30), ("all", 1_000)].map(|(key, limit)| {
         let value = ["alice", "red", ""][usize::from(limit != 40) + usize::from(limit == 1_000)];
         with_hits(descriptor(&[(key, value)]), 0)

@@ -35,7 +35,7 @@ impl<A: tower_quota::backend::remote::Portable> Harness<A> for OverHttp {
 
     fn backend(&self) -> Remote {
         let name = format!("store-{}", self.made.fetch_add(1, Ordering::Relaxed));
-        remote(self.address, &name).timeout(Duration::from_secs(60)).build()
+        remote(self.address, &name).build()
     }
 
     fn set_time(&self, now: Timestamp) {
@@ -43,9 +43,19 @@ impl<A: tower_quota::backend::remote::Portable> Harness<A> for OverHttp {
     }
 }
 
+/// One that is patient: a machine that stalls has not failed.
 fn remote(address: SocketAddr, name: &str) -> RemoteBuilder {
     let name = PolicyName::new(name).expect("a name");
-    RemoteBuilder::new(&format!("http://{address}"), name).expect("a URL")
+    let builder = RemoteBuilder::new(&format!("http://{address}"), name).expect("a URL");
+    builder.timeout(Duration::from_secs(60))
+}
+
+/// An address that refuses connections for as long as the value is there: nobody else can have it.
+fn gone() -> (tokio::net::TcpSocket, SocketAddr) {
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.bind(([127, 0, 0, 1], 0).into()).expect("a port");
+    let address = socket.local_addr().expect("an address");
+    (socket, address)
 }
 
 async fn store() -> OverHttp {
@@ -103,9 +113,7 @@ async fn a_server_that_fails_counts_as_perhaps_charged_and_one_that_is_gone_as_n
     let address = serve_http(QuotaRouter::new(broken).store(true)).await;
     assert_eq!(failure(remote(address, "login")).await, BackendErrorKind::TimedOut);
 
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = gone.local_addr().expect("an address");
-    drop(gone);
+    let (_gone, address) = gone();
     assert_eq!(failure(remote(address, "login")).await, BackendErrorKind::Unreachable);
 
     // One that takes connections and says nothing.
@@ -117,13 +125,11 @@ async fn a_server_that_fails_counts_as_perhaps_charged_and_one_that_is_gone_as_n
 
 #[tokio::test]
 async fn while_the_server_is_gone_each_instance_decides_by_its_share() {
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = gone.local_addr().expect("an address");
-    drop(gone);
+    let (_gone, address) = gone();
     let share = Fallback::LocalShare(Portion::of(4).expect("a portion"));
     let guarded = GuardedBuilder::new(share)
-        .timeout(Duration::from_secs(60))
-        .build(remote(address, "login").timeout(Duration::from_secs(30)).build());
+        .timeout(Duration::from_secs(120))
+        .build(remote(address, "login").build());
     let limiter = Limiter::new(TokenBucket::new(Quota::per_hour(8)), guarded);
     let mut admitted = 0;
     for _ in 0..8 {

@@ -41,7 +41,7 @@ async fn a_layer_refuses_what_another_instance_has() {
 async fn a_request_that_is_dropped_gives_back_what_it_has_and_what_it_waits_for() {
     let running = Standalone::start();
     let limiter = slots(server(&running.url()), 1).build();
-    let layer = ConcurrencyLayer::of(limiter.clone()).max_wait(Duration::from_secs(20));
+    let layer = ConcurrencyLayer::of(limiter.clone()).max_wait(Duration::from_secs(60));
     let service = layer.layer(service_fn(|_: ()| pending::<Result<(), BoxError>>()));
     let [runs, waits] = [0; 2].map(|_| tokio::spawn(service.clone().oneshot(())));
     usage_when(&limiter, &Key::GLOBAL, |usage| usage.in_use == 1 && usage.waiting == 1).await;

@@ -4,6 +4,8 @@
 mod events;
 #[path = "../support/servers/mod.rs"]
 mod servers;
+#[path = "../support/together.rs"]
+mod together;
 
 mod costs;
 mod faults;

@@ -8,14 +8,16 @@ use tower_quota::{
     concurrency::{SharedConcurrencyBuilder, SharedConcurrencyLimiter, Slot, SlotUsage},
 };
 
+use crate::servers::PATIENCE;
+
 pub(crate) const NAME: PolicyName = PolicyName::from_static("slots");
 
 /// Slots that are lent for so long that none is lost because the machine is busy, by calls that may take
-/// five seconds. Where a loan is to end or to be renewed, a test says for how long it is.
+/// ten seconds. Where a loan is to end or to be renewed, a test says for how long it is.
 pub(crate) fn slots<S: Source>(source: S, max_per_key: u64) -> SharedConcurrencyBuilder<S> {
     SharedConcurrencyBuilder::new(source, NAME, max_per_key)
-        .lease(Duration::from_secs(20))
-        .timeout(Duration::from_secs(5))
+        .lease(Duration::from_secs(120))
+        .timeout(Duration::from_secs(10))
 }
 
 /// What a refusal for want of slots says.
@@ -34,7 +36,7 @@ pub(crate) fn cluster(urls: Vec<String>) -> Cluster {
     Cluster::open(urls).expect("URLs")
 }
 
-/// What the server says once `is_meant` is true of it, within twenty seconds.
+/// What the server says once `is_meant` is true of it.
 pub(crate) async fn usage_when(
     limiter: &SharedConcurrencyLimiter,
     key: &Key,
@@ -49,17 +51,17 @@ pub(crate) async fn usage_when(
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), looking).await.expect("it comes to that")
+    tokio::time::timeout(PATIENCE, looking).await.expect("it comes to that")
 }
 
-/// Waits until something is so, within twenty seconds.
+/// Waits until something is so.
 pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let looking = async {
         while !is_so() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    let in_time = tokio::time::timeout(Duration::from_secs(20), looking).await;
+    let in_time = tokio::time::timeout(PATIENCE, looking).await;
     in_time.unwrap_or_else(|_| panic!("{what} does not come to pass"));
 }
 

@@ -11,7 +11,7 @@ use tower_quota::{
 };
 
 use crate::{
-    servers::Standalone,
+    servers::{PATIENCE, Standalone},
     support::{busy, server, slots, until_idle, usage_when},
 };
 
@@ -176,7 +176,7 @@ async fn what_is_given_back_together_is_handed_out_without_another_call() {
     drop(held);
     let mut slots = Vec::new();
     for turn in staying {
-        let turn = tokio::time::timeout(Duration::from_secs(20), turn).await;
+        let turn = tokio::time::timeout(PATIENCE, turn).await;
         slots.push(turn.expect("it is told").expect("it runs").expect("its turn comes"));
     }
     let usage = one.usage(&key(30)).await.expect("it answers");
@@ -192,7 +192,7 @@ async fn listening(running: &Standalone, many: usize) {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), listening).await.expect("they listen");
+    tokio::time::timeout(PATIENCE, listening).await.expect("they listen");
 }
 
 /// A server that forgot a holder, and by the time that enters again somebody waits: for the slots of all,
@@ -228,7 +228,7 @@ async fn without_the_server_the_share_is_of_both() {
     let running = Standalone::start();
     let portion = Portion::of(2).expect("two instances");
     let limiter = limited(&running, 4, 6).on_failure(Fallback::LocalShare(portion));
-    let limiter = limiter.timeout(Duration::from_millis(100)).lease(Duration::from_secs(60));
+    let limiter = limiter.timeout(Duration::from_secs(3)).lease(Duration::from_secs(120));
     let limiter = limiter.build();
     let [alice, bob] = ["alice", "bob"].map(Key::from);
     let lent = limiter.acquire(&alice, 1).await.expect("there are six");

@@ -16,7 +16,7 @@ use tower_quota::{
 
 use crate::{
     differential::Random,
-    servers::{Flavor, Standalone},
+    servers::{Flavor, Standalone, patient},
 };
 
 /// Some of four limits in some order. Two are of one kind, and one is now of this kind and then of that.
@@ -82,7 +82,10 @@ async fn a_plans_state_has_no_more_parts_than_a_plan() {
     let redis: Redis<Plan, Server> = redis.build();
     let mut sizes = Vec::new();
     let client = redis::Client::open(server.url()).expect("a URL");
-    let mut connection = client.get_multiplexed_async_connection().await.expect("a connection");
+    let mut connection = client
+        .get_multiplexed_async_connection_with_config(&patient())
+        .await
+        .expect("a connection");
     for number in 0..200 {
         let name = PolicyName::new(format!("limit-{number:03}")).expect("a name");
         let plan = Plan::new().limit(name, TokenBucket::new(Quota::per_day(10))).build();
@@ -103,7 +106,10 @@ async fn a_plans_state_has_no_more_parts_than_a_plan() {
 async fn what_was_used_is_kept_until_it_has_drained_at_the_rate_to_which_a_limit_has_fallen() {
     let server = Standalone::shared(Flavor::Redis);
     let client = redis::Client::open(server.url()).expect("a URL");
-    let mut connection = client.get_multiplexed_async_connection().await.expect("a connection");
+    let mut connection = client
+        .get_multiplexed_async_connection_with_config(&patient())
+        .await
+        .expect("a connection");
     let name = PolicyName::from_static("by-name-fallen");
     let source = Server::open(server.url()).expect("a URL");
     let redis = RedisBuilder::new(source, name).timeout(Duration::from_secs(10));

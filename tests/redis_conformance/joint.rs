@@ -281,7 +281,9 @@ fn guarded<A: Scripted + Share>(
 ) -> Limiter<A, DynBackend<A>> {
     let redis: Redis<A, Server> = backend(source, "tq", name).build();
     let fallback = Fallback::LocalShare(Portion::of(2).expect("two"));
-    let guarded: Guarded<A, _> = GuardedBuilder::new(fallback).failures(1).build(redis);
+    // A machine that stalls has not failed.
+    let guard = GuardedBuilder::new(fallback).failures(1).timeout(Duration::from_secs(60));
+    let guarded: Guarded<A, _> = guard.build(redis);
     Limiter::new(algorithm, DynBackend::new(guarded))
 }
 

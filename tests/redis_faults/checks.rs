@@ -19,7 +19,7 @@ use super::{
 
 fn backend<A: Scripted, S: Source>(source: S) -> Redis<A, S> {
     RedisBuilder::new(source, PolicyName::from_static("checks"))
-        .timeout(Duration::from_secs(5))
+        .timeout(Duration::from_secs(10))
         .build()
 }
 

@@ -1,6 +1,6 @@
 //! Callers that go away while their decisions wait, or travel with those of others.
 
-use std::{future::Future, time::Duration};
+use std::future::Future;
 
 use tokio::{task::JoinHandle, time::Instant};
 use tower::{BoxError, Layer, ServiceExt, service_fn};
@@ -10,7 +10,10 @@ use tower_quota::{
     algorithm::TokenBucket, limiter::All, queue::Queue, reserve::ReserveLayer,
 };
 
-use super::{bucket, keys, servers::Standalone};
+use super::{
+    bucket, keys,
+    servers::{PATIENCE, Standalone},
+};
 
 type Asked = JoinHandle<Result<Decision, BackendError>>;
 
@@ -82,7 +85,7 @@ async fn hang_up<F: Future<Output: Send> + Send + 'static>(
     server.cont();
     let begun = Instant::now();
     while server.calls_of("evalsha") < before + calls {
-        assert!(begun.elapsed() < Duration::from_secs(10), "nothing comes back");
+        assert!(begun.elapsed() < PATIENCE, "nothing comes back");
         turn().await;
     }
 }
@@ -95,7 +98,7 @@ async fn what_is_granted_to_one_who_has_hung_up_comes_back() {
     let source = Server::open(server.url()).expect("a URL");
     let named = |name| {
         let redis = RedisBuilder::new(source.clone(), PolicyName::from_static(name))
-            .timeout(Duration::from_secs(5))
+            .timeout(PATIENCE)
             .build();
         Limiter::new(bucket(), redis)
     };

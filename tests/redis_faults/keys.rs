@@ -20,7 +20,7 @@ pub(crate) fn limiter<A: Scripted>(
 ) -> Limiter<A, tower_quota::backend::redis::Redis<A, Server>> {
     let source = Server::open(server.url()).expect("a URL");
     let redis = RedisBuilder::new(source, PolicyName::from_static("keys"))
-        .timeout(Duration::from_secs(5))
+        .timeout(Duration::from_secs(60))
         .in_flight(1)
         .build();
     Limiter::new(algorithm, redis)

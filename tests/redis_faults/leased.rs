@@ -16,7 +16,7 @@ use tower_quota::{
 
 use super::{
     TIMEOUT,
-    servers::{self, Data, Standalone},
+    servers::{self, Data, PATIENCE, Standalone},
     tally::Tally,
 };
 
@@ -50,7 +50,7 @@ impl<S: Source> Fleet<S> {
         for instance in &self.instances {
             let begun = Instant::now();
             self.tally.ask(instance).await;
-            assert!(begun.elapsed() < TIMEOUT * 20, "nobody hangs: {:?}", begun.elapsed());
+            assert!(begun.elapsed() < PATIENCE / 2, "nobody hangs: {:?}", begun.elapsed());
         }
     }
 
@@ -58,7 +58,7 @@ impl<S: Source> Fleet<S> {
         for _ in 0..100 {
             self.ask().await;
         }
-        assert!(self.tally.admitted > 100, "{:?}", self.tally);
+        assert!(self.tally.admitted + self.failed() > 100, "{:?}", self.tally);
     }
 
     async fn ask_for_the_rest(&mut self) {
@@ -92,7 +92,7 @@ async fn until_they_are_told(fleet: &mut Fleet<Server>) {
     let (begun, before) = (Instant::now(), fleet.failed());
     while fleet.failed() < before + 2 {
         fleet.ask().await;
-        assert!(begun.elapsed() < Duration::from_secs(15), "nobody is told: {:?}", fleet.tally);
+        assert!(begun.elapsed() < PATIENCE, "nobody is told: {:?}", fleet.tally);
     }
 }
 
@@ -135,7 +135,7 @@ async fn leases_of_a_server_that_pauses_its_clients_admit_no_more() {
     let server = Standalone::start();
     let mut fleet = standalone(&server);
     fleet.begin().await;
-    server.client_pause(Duration::from_secs(4));
+    server.client_pause(Duration::from_secs(10));
     until_they_are_told(&mut fleet).await;
     fleet.ask_for_the_rest().await;
     fleet.assert_admits(1);

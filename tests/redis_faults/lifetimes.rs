@@ -63,7 +63,7 @@ async fn lives<A: Scripted>(
     let source = Server::open(server.url()).expect("a URL");
     let redis = RedisBuilder::new(source, PolicyName::from_static("lives"))
         .remember_refusals(Duration::ZERO)
-        .timeout(Duration::from_secs(5))
+        .timeout(Duration::from_secs(60))
         .build();
     let limiter = Limiter::new(algorithm, redis);
     let lived = Lived { server, limiter, most_after, name };

@@ -15,14 +15,15 @@ use tower_quota::{
 };
 
 use super::{
-    TIMEOUT, backend, bucket, limiter,
-    servers::Standalone,
-    take, take_when_it_is_back,
+    TIMEOUT, bucket, hasty_and_connected, limiter,
+    servers::{PATIENCE, Standalone},
+    take,
     tally::{Tally, until_it_hangs},
+    until_it_answers,
 };
 
-/// How long a server stands still.
-const PAUSE: Duration = Duration::from_secs(3);
+/// How long a server stands still: for longer than this machine, in which all of a test's calls have to time out.
+const PAUSE: Duration = Duration::from_secs(10);
 
 /// Four callers come while it stands still. Each waits for the time-out, no longer, and no request
 /// that is admitted is above the limit.
@@ -33,16 +34,18 @@ async fn costs_the_time_out_and_nothing_else(pause: impl FnOnce(&Standalone)) {
     for _ in 0..40 {
         tally.ask(&limiter).await;
     }
+    let hasty = hasty_and_connected(&server.url()).await;
     pause(&server);
-    until_it_hangs(&limiter).await;
+    until_it_hangs(&hasty).await;
     let waits = join_all((0..4).map(async |_| {
         let begun = Instant::now();
-        assert_eq!(take(&limiter).await, Err(BackendErrorKind::TimedOut));
+        assert_eq!(take(&hasty).await, Err(BackendErrorKind::TimedOut));
         begun.elapsed()
     }));
     for waited in waits.await {
-        assert!(waited >= TIMEOUT && waited < TIMEOUT * 4, "{waited:?}");
+        assert!(waited >= TIMEOUT && waited < PAUSE, "{waited:?}");
     }
+    until_it_answers(&hasty).await;
     tally.timed_out += 4;
     tally.ask_for_the_rest(&limiter).await;
     tally.assert_admits(100);
@@ -66,18 +69,19 @@ async fn behind_a_guard(pause: impl FnOnce(&Standalone)) {
 
     let server = Standalone::start();
     let share = Fallback::LocalShare(Portion::of(2).expect("instances"));
+    let hasty = hasty_and_connected(&server.url()).await;
     let guarded: Guarded<_, _> = GuardedBuilder::new(share)
         .timeout(GUARD)
         .back_off(Duration::from_millis(10), Duration::from_millis(200))
-        .build(backend(&server.url()));
+        .build(hasty.backend().clone());
+    let patient = limiter(&server.url());
     let limiter = Limiter::new(bucket(), guarded);
-    let unguarded = Limiter::new(bucket(), limiter.backend().backend().clone());
     let mut tally = Tally::default();
     for _ in 0..40 {
-        tally.ask(&limiter).await;
+        tally.ask(&patient).await;
     }
     pause(&server);
-    until_it_hangs(&unguarded).await;
+    until_it_hangs(&hasty).await;
 
     let asked = join_all((0..200).map(async |_| {
         let begun = Instant::now();
@@ -94,11 +98,12 @@ async fn behind_a_guard(pause: impl FnOnce(&Standalone)) {
 
     let begun = Instant::now();
     while limiter.backend().state() != BreakerState::Closed {
-        assert!(begun.elapsed() < Duration::from_secs(15), "it does not go back to the server");
+        assert!(begun.elapsed() < PATIENCE, "it does not go back to the server");
         let _seen = limiter.peek(&Key::GLOBAL, Cost::ONE).await.expect("somebody decides");
         tokio::task::yield_now().await;
     }
-    tally.ask_for_the_rest(&unguarded).await;
+    until_it_answers(&hasty).await;
+    tally.ask_for_the_rest(&patient).await;
     // Of those that timed out at the guard, the server has carried out what had left.
     tally.timed_out += counts.timed_out;
     tally.assert_admits(100);
@@ -115,14 +120,15 @@ async fn behind_a_guard_a_server_that_pauses_its_clients_costs_the_share_on_top(
 }
 
 /// Four calls at a time carry 32 of 1,000 that ask at once, each for a key of its own. If each call had the
-/// time-out for itself, the last would be told after three seconds.
+/// time-out for itself, the last would be told after half a minute.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_behind_calls_that_hang_waits_for_more_than_the_time_out() {
     let server = Standalone::start();
     let source = Server::open(server.url()).expect("a URL");
-    let redis = RedisBuilder::new(source, PolicyName::from_static("behind")).batch(8).build();
-    let limiter = Limiter::new(bucket(), redis);
-    take_when_it_is_back(&limiter).await;
+    let timeout = Duration::from_secs(1);
+    let redis = RedisBuilder::new(source, PolicyName::from_static("behind")).timeout(timeout);
+    let limiter = Limiter::new(bucket(), redis.batch(8).build());
+    until_it_answers(&limiter).await;
     server.stop();
     let asked = (0..1_000_u64).map(|number| {
         let limiter = limiter.clone();
@@ -136,8 +142,7 @@ async fn nobody_behind_calls_that_hang_waits_for_more_than_the_time_out() {
     });
     let waited = asked.collect::<JoinSet<_>>().join_all().await;
     let longest = waited.into_iter().max().expect("there are some");
-    let timeout = RedisBuilder::<Server>::DEFAULT_TIMEOUT;
     assert!(longest >= timeout && longest < timeout * 15, "{longest:?}");
     server.cont();
-    take_when_it_is_back(&limiter).await;
+    until_it_answers(&limiter).await;
 }

@@ -53,7 +53,7 @@ fn rules(connections: &str) -> String {
 
 fn limiter<S: Source>(source: S) -> Limiter<TokenBucket, Redis<TokenBucket, S>> {
     let redis = RedisBuilder::new(source, PolicyName::from_static("rights"))
-        .timeout(Duration::from_secs(5))
+        .timeout(Duration::from_secs(10))
         .build();
     Limiter::new(bucket(), redis)
 }
@@ -98,7 +98,10 @@ async fn a_server_needs_what_the_guide_prints_and_nothing_besides() {
         }
         server.acl_set_user("quota", &rules("`Server`"));
         let client = redis::Client::open(url.clone()).expect("a URL");
-        let connection = client.get_multiplexed_async_connection().await.expect("a connection");
+        let connection = client
+            .get_multiplexed_async_connection_with_config(&servers::patient())
+            .await
+            .expect("a connection");
         works(Server::open(url).expect("a URL")).await;
         works(connection.clone()).await;
         works(Shared(connection)).await;
@@ -143,7 +146,11 @@ async fn a_cluster_needs_what_the_guide_prints() {
     let urls: Vec<_> = cluster.nodes().iter().map(|node| node.url_of("quota", "right")).collect();
     set(&rules("`Cluster`"));
     works(Cluster::open(urls.clone()).expect("URLs")).await;
-    let client = redis::cluster::ClusterClientBuilder::new(urls.clone()).retries(0).build();
+    let client = redis::cluster::ClusterClientBuilder::new(urls.clone())
+        .retries(0)
+        .connection_timeout(servers::PATIENCE)
+        .response_timeout(servers::PATIENCE)
+        .build();
     let connection = client.expect("URLs").get_async_connection().await;
     works(connection.expect("a connection")).await;
     set("reset");

@@ -1,9 +1,11 @@
 //! What callers were told, counted.
 
-use std::{iter::Sum, time::Duration};
+use std::iter::Sum;
 
 use tokio::{task::JoinSet, time::Instant};
 use tower_quota::{BackendErrorKind, Cost, Key, Limiter, algorithm::TokenBucket, backend::Backend};
+
+use super::servers::PATIENCE;
 
 /// How many were told what.
 #[derive(Debug, Default)]
@@ -30,7 +32,7 @@ impl Tally {
         }
     }
 
-    /// Asks until the server refuses, within fifteen seconds: nothing is left then.
+    /// Asks until the server refuses: nothing is left then.
     pub(crate) async fn ask_for_the_rest<B: Backend<TokenBucket>>(
         &mut self,
         limiter: &Limiter<TokenBucket, B>,
@@ -38,7 +40,7 @@ impl Tally {
         let (begun, refused) = (Instant::now(), self.refused);
         while self.refused == refused {
             self.ask(limiter).await;
-            assert!(begun.elapsed() < Duration::from_secs(15), "it does not come back: {self:?}");
+            assert!(begun.elapsed() < PATIENCE, "it does not come back: {self:?}");
         }
     }
 
@@ -81,6 +83,6 @@ impl Sum for Tally {
 pub(crate) async fn until_it_hangs<B: Backend<TokenBucket>>(limiter: &Limiter<TokenBucket, B>) {
     let begun = Instant::now();
     while limiter.peek(&Key::GLOBAL, Cost::ONE).await.is_ok() {
-        assert!(begun.elapsed() < Duration::from_secs(10), "it goes on answering");
+        assert!(begun.elapsed() < PATIENCE, "it goes on answering");
     }
 }

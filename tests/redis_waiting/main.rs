@@ -2,6 +2,8 @@
 
 #[path = "../support/servers/mod.rs"]
 mod servers;
+#[path = "../support/together.rs"]
+mod together;
 
 mod costs;
 mod fleet;
@@ -16,13 +18,13 @@ use tower_quota::{
     queue::{Ask, Queue, QueueBuilder, QueueError},
 };
 
-use self::servers::Standalone;
+use self::servers::{PATIENCE, Standalone};
 
 type Turns = Queue<LeaseBucket, Redis<LeaseBucket, Server>>;
 
 fn redis<A: Scripted>(url: &str) -> Redis<A, Server> {
     RedisBuilder::new(Server::open(url).expect("a URL"), PolicyName::from_static("turns"))
-        .timeout(Duration::from_secs(5))
+        .timeout(PATIENCE)
         .build()
 }
 
@@ -35,7 +37,7 @@ async fn a_turn_that_is_given_up_goes_back_to_the_server() {
     let server = Standalone::start();
     let turns = turns(
         &server.url(),
-        LeaseBucket::new(Quota::per_minute(60), 1).ahead(Duration::from_secs(30)),
+        LeaseBucket::new(Quota::per_day(60), 1).ahead(Duration::from_secs(43_200)),
     );
     turns.acquire(&Key::GLOBAL, 1).await.expect("there is one");
     let standing = async || {
@@ -43,12 +45,12 @@ async fn a_turn_that_is_given_up_goes_back_to_the_server() {
         standing.snapshot().remaining
     };
     let left = standing().await;
-    // Its turn is in a second; it is given up before.
+    // Its turn is in 24 minutes; it is given up before.
     let second = tokio::time::timeout(Duration::from_millis(200), turns.acquire(&Key::GLOBAL, 1));
     second.await.expect_err("it is not its turn");
     let begun = Instant::now();
     while standing().await < left {
-        assert!(begun.elapsed() < Duration::from_secs(10), "it does not come back");
+        assert!(begun.elapsed() < PATIENCE, "it does not come back");
         tokio::task::yield_now().await;
     }
 }
@@ -58,21 +60,22 @@ async fn a_turn_beyond_the_deadline_is_refused_at_once_and_not_taken() {
     let server = Standalone::start();
     let turns = turns(
         &server.url(),
-        LeaseBucket::new(Quota::per_minute(1), 1).ahead(Duration::from_secs(600)),
+        LeaseBucket::new(Quota::per_hour(1), 1).ahead(Duration::from_secs(36_000)),
     );
     turns.acquire(&Key::GLOBAL, 1).await.expect("there is one");
     for _ in 0..3 {
         let ask = Ask::new(1).max_wait(Duration::from_secs(5));
-        let refused = turns.acquire(&Key::GLOBAL, ask).await.expect_err("it would be a minute");
+        let refused = turns.acquire(&Key::GLOBAL, ask).await.expect_err("it would be an hour");
         let QueueError::TooLate(denial) = refused else { panic!("{refused}") };
         let wait = denial.retry_after.duration().expect("a time");
-        assert!(wait > Duration::from_secs(50) && wait <= Duration::from_secs(60), "{wait:?}");
+        let hour = Duration::from_secs(3_600);
+        assert!(wait > hour * 9 / 10 && wait <= hour, "{wait:?}");
         let begun = Instant::now();
         // What was taken for it comes back behind its back.
         while turns.limiter().peek(&Key::GLOBAL, 0).await.expect("it answers").snapshot().remaining
             < 10
         {
-            assert!(begun.elapsed() < Duration::from_secs(10), "it does not come back");
+            assert!(begun.elapsed() < PATIENCE, "it does not come back");
             tokio::task::yield_now().await;
         }
     }

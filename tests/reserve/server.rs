@@ -75,7 +75,7 @@ async fn a_client_that_hangs_up_pays_for_what_was_made_and_no_more() {
     // It was answered or not: either way nothing stays reserved.
     let begun = Instant::now();
     while left(&tokens).await < 994 {
-        assert!(begun.elapsed() < Duration::from_secs(10), "{} are left", left(&tokens).await);
+        assert!(begun.elapsed() < Duration::from_secs(60), "{} are left", left(&tokens).await);
         tokio::task::yield_now().await;
     }
     server.abort();
@@ -127,7 +127,7 @@ async fn becomes(tokens: &Tokens, expected: u64) {
         if left == expected {
             return;
         }
-        assert!(begun.elapsed() < Duration::from_secs(10), "{left} are left, not {expected}");
+        assert!(begun.elapsed() < Duration::from_secs(60), "{left} are left, not {expected}");
         tokio::task::yield_now().await;
     }
 }

@@ -37,7 +37,7 @@ pub(crate) async fn until(what: impl Fn() -> bool) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("it happens");
+    tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("it happens");
 }
 
 #[tokio::test]

@@ -105,7 +105,7 @@ async fn until_there_is_a_place(turns: &Turns, is_wanted: bool) {
             tokio::task::yield_now().await;
         }
     };
-    let waited = tokio::time::timeout(Duration::from_secs(20), look).await;
+    let waited = tokio::time::timeout(Duration::from_secs(60), look).await;
     waited.unwrap_or_else(|_| panic!("waited in vain for a place: {is_wanted}"));
 }
 

@@ -187,7 +187,9 @@ async fn a_client_of_an_account_does_not_come_back_before_it_was_told_to() {
     let client = client(LayerMiddleware::new(UpstreamLayer::new(account.clone())));
     let begun = Instant::now();
     assert_eq!(client.get(&url).send().await.expect("it is sent").status(), 429);
-    assert!(account.notice("").stop.is_some(), "it was told to stop");
+    // On a machine that stalls the second is over by now.
+    let is_stopped = account.notice("").stop.is_some();
+    assert!(is_stopped || begun.elapsed() >= Duration::from_secs(1), "it was told to stop");
     assert_eq!(client.get(&url).send().await.expect("it waits").status(), 200);
     assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
     assert_eq!(asked.load(Ordering::SeqCst), 2);

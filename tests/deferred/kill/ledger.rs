@@ -167,7 +167,7 @@ impl Ledger {
                     return true;
                 }
             }
-            let waited = timeout(Duration::from_secs(60), news).await;
+            let waited = timeout(Duration::from_secs(180), news).await;
             waited.expect("the workers do something");
         }
     }

@@ -22,10 +22,10 @@ use tower_quota::{
     http::{HeaderKey, header},
 };
 
-use super::{BOUNDS, CONCURRENCY, LEASE, NAME, ledger::Fate};
+use super::{BOUNDS, CONCURRENCY, LEASE, NAME, TIMEOUT, ledger::Fate};
 
 /// More than crashes take from one request.
-pub(super) const ATTEMPTS: u32 = 12;
+pub(super) const ATTEMPTS: u32 = 20;
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "it is a process of the tests above"]
@@ -36,7 +36,7 @@ async fn a_worker() {
         "" => work(&socket, DiskStore::open(told("DEFERRED_FILE"), BOUNDS).expect("a file")).await,
         url => {
             let server = Server::open(url).expect("a URL");
-            work(&socket, RedisStore::new(server, NAME, BOUNDS)).await;
+            work(&socket, RedisStore::new(server, NAME, BOUNDS).timeout(TIMEOUT)).await;
         }
     }
 }

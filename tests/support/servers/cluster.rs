@@ -7,7 +7,7 @@ use redis::{
     cluster::{ClusterClient, ClusterClientBuilder, NodeAddress},
 };
 
-use super::{Data, Flavor, Proxy, Server, SlotMigration, until};
+use super::{Data, Flavor, PATIENCE, Proxy, Server, SlotMigration, until};
 
 /// A cluster: all slots covered, every node knowing every other.
 #[derive(Debug)]
@@ -90,7 +90,8 @@ impl Cluster {
 
     /// A client.
     pub fn client(&self) -> ClusterClient {
-        ClusterClient::new(self.urls()).expect("valid addresses")
+        let client = ClusterClientBuilder::new(self.urls()).connection_timeout(PATIENCE);
+        client.response_timeout(PATIENCE).build().expect("valid addresses")
     }
 
     /// The slot of a key.

@@ -4,14 +4,14 @@ use std::{collections::BTreeMap, time::Duration};
 
 use redis::{Client, Connection, FromRedisValue, RedisResult};
 
-use super::{Monitor, Server};
+use super::{Monitor, PATIENCE, Server};
 
 impl Server {
     /// Sends one command and reads the answer.
     ///
     /// # Panics
     ///
-    /// If the answer is an error or does not come within five seconds.
+    /// If the answer is an error or does not come within [`PATIENCE`].
     #[track_caller]
     pub fn ask<T: FromRedisValue>(&self, command: &[&str]) -> T {
         self.try_ask(command).unwrap_or_else(|error| panic!("{command:?}: {error}"))
@@ -128,9 +128,9 @@ impl Server {
         let info = redis::IntoConnectionInfo::into_connection_info(self.url())?;
         let settings = info.redis_settings().clone().set_skip_set_lib_name();
         let client = Client::open(info.set_redis_settings(settings))?;
-        let connection = client.get_connection_with_timeout(Duration::from_secs(1))?;
-        connection.set_read_timeout(Some(Duration::from_secs(5)))?;
-        connection.set_write_timeout(Some(Duration::from_secs(5)))?;
+        let connection = client.get_connection_with_timeout(PATIENCE)?;
+        connection.set_read_timeout(Some(PATIENCE))?;
+        connection.set_write_timeout(Some(PATIENCE))?;
         Ok(connection)
     }
 }

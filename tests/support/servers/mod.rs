@@ -32,11 +32,11 @@ pub use self::{
     flavor::Flavor,
     migration::SlotMigration,
     monitor::Monitor,
-    process::{Data, Server},
+    process::{Data, Server, free_port},
     proxy::Proxy,
     sentinel::Sentinel,
     standalone::Standalone,
-    wait::until,
+    wait::{PATIENCE, patient, until},
 };
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -11,12 +11,11 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
 };
 
 use super::{
     Flavor,
-    wait::{until, within},
+    wait::{PATIENCE, until, within},
 };
 
 /// One `redis-server` or `valkey-server`. It is killed when the value is dropped, and when this
@@ -164,7 +163,7 @@ impl Server {
             .map_err(|error| error.to_string())?;
 
         let id = child.id();
-        let up = within(Duration::from_secs(20), || {
+        let up = within(PATIENCE, || {
             if let Ok(Some(status)) = child.try_wait() {
                 return Some(Err(status.to_string()));
             }
@@ -233,7 +232,7 @@ fn new_folder() -> PathBuf {
 /// A port that nobody listens on, nor on the one 10,000 above, where a cluster's node wants its bus.
 /// Both are below those that the system gives to outgoing connections (from 32768 on Linux), so
 /// that none of the many connections of a test takes them.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     const FIRST: u32 = 11_000;
     const COUNT: u32 = 10_000;
     static NEXT: AtomicU32 = AtomicU32::new(0);

@@ -35,7 +35,11 @@ impl Sentinel {
              sentinel failover-timeout {service} 3000\n\
              sentinel parallel-syncs {service} 1\n"
         );
-        let sentinels = (0..3).map(|_| Server::start_sentinel(flavor, &settings)).collect();
+        let sentinels: Vec<_> = (0..3).map(|_| Server::start_sentinel(flavor, &settings)).collect();
+        for sentinel in &sentinels {
+            // One that has stalled for two seconds takes its clock for wrong, and does nothing for half a minute.
+            sentinel.ask::<()>(&["SENTINEL", "DEBUG", "tilt-trigger", "600000"]);
+        }
         let all = Self { servers: [master, replica], sentinels };
         all.wait_until_whole();
         all
