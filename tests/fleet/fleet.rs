@@ -17,7 +17,7 @@ use tower_quota::{
         redis::{Redis, RedisBuilder, Server},
     },
     http::TooManyRequests,
-    upstream::{Account, Board, Profile, Upstream, UpstreamLayer},
+    upstream::{Account, AccountBuilder, Board, Profile, Upstream, UpstreamLayer},
     waiting::UpToMaxWait,
 };
 
