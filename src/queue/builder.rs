@@ -1,3 +1,6 @@
+#[cfg(all(test, feature = "upstream", feature = "redis"))]
+mod tests;
+
 use std::{sync::Arc, time::Duration};
 
 use super::{Queue, order::Order, room::Bounds, shared::Shared, shares::Shares};
@@ -103,7 +106,8 @@ impl<A: Algorithm, B: Backend<A>> QueueBuilder<A, B> {
 
     /// The queue.
     pub fn build(self) -> Queue<A, B> {
-        Queue::of(Shared::new(self.limiter, self.settings, self.shares))
+        let shares = self.shares.filter(|_| matches!(self.settings.order, Order::Fair));
+        Queue::of(Shared::new(self.limiter, self.settings, shares))
     }
 
     /// It is one of several queues, in processes of their own, that wait for the same limit of one
