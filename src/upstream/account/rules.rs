@@ -62,8 +62,8 @@ pub(super) struct Placed {
     pub(super) back: Back,
 }
 
-/// How what was used of a limit comes back, and so for how long a request that was counted may be held
-/// up before it goes.
+/// How what was used of a limit comes back, and so for how long a request that was counted may be
+/// held up before it goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Back {
     /// By and by: there is more of it meanwhile.
@@ -269,8 +269,8 @@ fn windowed(limit: u64, window: Duration, jitter: Duration) -> Rule {
     window.segments(SlidingWindow::MAX_SEGMENTS).unwrap_or(window).into()
 }
 
-/// How much later a request may reach the provider than it was counted, so that its window is longer here.
-/// Of a long one a small part is time enough for turns.
+/// How much later a request may reach the provider than it was counted, so that its window is
+/// longer here. Of a long one a small part is time enough for turns.
 fn lateness(window: Duration, jitter: Duration) -> Duration {
     jitter.saturating_add(window / HELD_UP)
 }
