@@ -228,7 +228,7 @@ async fn an_outage_is_on_the_page_which_is_legible_in_the_light_in_the_dark_and_
     }
     until(|| async { browser.text("#tenants").await.contains("0 of 2") }).await;
     // When it is back is there to read, and not only for who points at it.
-    assert!(browser.text("#tenants .quota small").await.starts_with("all of it is back in "));
+    assert!(browser.text("#tenants .quota small").await.starts_with("all back in "));
     assert_eq!(browser.run("document.querySelector('#away').checkVisibility()").await, false);
     upstream.inject(Fault::OutOfMoney);
     drop(gateway.chat(SECRETS[2], "gpt", "Hello").await);

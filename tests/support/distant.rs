@@ -14,7 +14,7 @@ use tower_quota::{
 /// The same algorithms as everywhere, behind ways that take time. Like a server's, it does not show its
 /// states.
 #[derive(Clone, Debug)]
-pub(crate) struct Distant<C> {
+pub(crate) struct Distant<C: Clock> {
     ledger: Local<Plan, C>,
     decisions: Ways,
     settlements: Ways,
@@ -27,7 +27,7 @@ struct Ways {
     back: Duration,
 }
 
-impl<C> Distant<C> {
+impl<C: Clock> Distant<C> {
     /// It is as far there as it is back.
     #[allow(dead_code, reason = "not every test is about whole fleets")]
     pub(crate) fn new(ledger: Local<Plan, C>, way: Duration) -> Self {
