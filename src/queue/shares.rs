@@ -5,6 +5,11 @@
 //! others have counted: then a flow has its turn by what it had anywhere. And whoever is ahead of
 //! those who wait elsewhere leaves room for one of them.
 
+#![cfg_attr(
+    not(all(feature = "upstream", feature = "redis")),
+    allow(dead_code, reason = "only instances with a server tell each other")
+)]
+
 #[cfg(all(feature = "upstream", feature = "redis"))]
 mod told;
 
