@@ -110,6 +110,7 @@ impl<A: Algorithm, B: Backend<A>> QueueBuilder<A, B> {
     /// key: with [`Order::Fair`] flows have their shares of all that these let through.
     #[cfg(all(feature = "upstream", feature = "redis"))]
     pub(crate) fn sharing(self, shares: Option<Arc<Shares>>) -> Self {
+        let shares = shares.filter(|_| self.settings.order == Order::Fair);
         Self { shares, ..self }
     }
 
