@@ -251,7 +251,7 @@ impl<C: Carrier> Seat<C> {
     async fn drive(mut self) {
         while let Some(gathering) = self.next() {
             // Nobody may wait for it any more.
-            let Some((steps, batch)) = gathering.leave() else { continue };
+            let Some(Gathering { steps, batch, .. }) = gathering.leave() else { continue };
             let is_small = steps.len() < FEW;
             let carrying = AssertUnwindSafe(self.shared.carrier.carry(self.lane, steps));
             // A carrier that breaks down loses its batch, and no other.
@@ -313,12 +313,11 @@ impl<C: Carrier> Seat<C> {
 impl<C: Carrier> Gathering<C> {
     /// Leaves, without those who do not wait any more and without the jobs that nobody wants then.
     /// `None` if nobody waits.
-    fn leave(self) -> Option<(Vec<Step<C::Job>>, Batch<C::Reply>)> {
-        let Self { mut steps, batch, .. } = self;
-        if let Some(listens) = batch.leave() {
-            step::retain(&mut steps, &listens);
+    fn leave(mut self) -> Option<Self> {
+        if let Some(listens) = self.batch.leave() {
+            step::retain(&mut self.steps, &listens);
         }
-        (!steps.is_empty()).then_some((steps, batch))
+        (!self.steps.is_empty()).then_some(self)
     }
 }
 
