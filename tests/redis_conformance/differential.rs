@@ -243,7 +243,7 @@ impl<A: Drawn> Trace<A> {
             Server::open(server.url()).expect("a URL"),
             PolicyName::new(name.to_lowercase()).expect("a name"),
         )
-        .timeout(Duration::from_secs(10))
+        .timeout(Duration::from_secs(60))
         .remember_refusals(Duration::ZERO)
         .clock(clock.clone())
         .build();

@@ -46,7 +46,7 @@ impl<A: Scripted, S: Source> Harness<A> for OnServer<S> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let name = format!("b{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         RedisBuilder::new(self.source.clone(), PolicyName::new(&name).expect("a name"))
-            .timeout(Duration::from_secs(5))
+            .timeout(Duration::from_secs(60))
             .batch(self.batch)
             // What is remembered goes on by real time.
             .remember_refusals(Duration::ZERO)
