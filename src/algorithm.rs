@@ -135,8 +135,8 @@ pub trait Algorithm: Clone + Debug + PartialEq + Send + Sync + 'static {
         None
     }
 
-    /// The limit by which one is decided who leaves so much of it to others: it is refused where less
-    /// would be left after it. Both have one state. `None`, unless the limit can be asked so.
+    /// The limit by which one is decided who leaves so much of it to others: it is refused where
+    /// less would be left after it. Both have one state. `None`, unless the limit can be asked so.
     ///
     /// So of several who wait in different places, who has had less has its turn first.
     fn leaving(&self, left: Cost) -> Option<Self> {

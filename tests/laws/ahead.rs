@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tower_quota::{
-    Charge, Cost, Decision, Quota, RetryAfter,
-    algorithm::{Ahead, Algorithm, FixedWindow, SlidingLog, SlidingWindow, Window},
+    Charge, Cost, Decision, PolicyName, Quota, RetryAfter,
+    algorithm::{
+        Ahead, Algorithm, FixedWindow, Plan, SlidingLog, SlidingWindow, TokenBucket, Window,
+    },
 };
 
 use crate::oracle::{at, cases, quota, scaled};
@@ -263,6 +265,88 @@ proptest! {
             1 => stall!(SlidingWindow::new(quota(limit, period))),
             _ => stall!(SlidingLog::new(quota(limit, period))),
         }
+    }
+}
+
+/// What starts in a plan: of each limit no more than that admits.
+fn no_limit_has_more(
+    starts: &Starts,
+    window: &Fixed,
+    sliding: &Sliding,
+    log: &Sliding,
+    (rate, burst): (Quota, u64),
+) -> Result<(), TestCaseError> {
+    prop_assert!(window.most(starts) <= window.limit);
+    prop_assert!(sliding.most(starts) <= sliding.limit);
+    prop_assert!(log.most(starts) <= log.limit);
+    for (first, (from, _)) in starts.iter().enumerate() {
+        let mut units = 0;
+        for (to, its) in &starts[first..] {
+            units += its;
+            let time = u128::from(to - from) * u128::from(rate.limit());
+            let bound = u128::from(burst) + time / rate.period().as_nanos();
+            prop_assert!(u128::from(units) <= bound, "{} from {} to {}", units, from, to);
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(cases(300))]
+
+    #[test]
+    fn a_plan_starts_what_all_of_its_limits_admit_at_the_latest_of_their_turns(
+        limits in [1..40_u64, 1..40, 1..40, 1..40],
+        lengths in [60..1_000_000_u64, 60..1_000_000, 60..1_000_000, 60..1_000_000],
+        segments in 1..=20_u64,
+        part in 0..3_000_u64,
+        steps in steps(),
+    ) {
+        let [fixed, sliding, log, bucket] = [0, 1, 2, 3].map(|place| quota(limits[place], lengths[place]));
+        let burst = limits[3];
+        let name = |place: usize| PolicyName::new(format!("limit-{place}")).expect("a name");
+        let plan = Plan::new()
+            .limit(name(0), FixedWindow::new(fixed))
+            .limit(name(1), SlidingWindow::new(sliding).segments(segments).unwrap())
+            .limit(name(2), SlidingLog::new(log))
+            .limit(name(3), TokenBucket::new(bucket).burst(burst))
+            .build()
+            .expect("a plan");
+        let ahead = Duration::from_nanos(scaled(lengths[0], part).max(1));
+        let plan = plan.ahead(ahead);
+        let oracles = (
+            Fixed { limit: limits[0], length: lengths[0], offset: 0 },
+            Sliding { limit: limits[1], period: lengths[1], width: lengths[1].div_ceil(segments), segments },
+            Sliding { limit: limits[2], period: lengths[2], width: 1, segments: lengths[2] - 1 },
+        );
+        let least = *limits.iter().min().expect("four");
+        let mut now = 1_700_000_000_000_000_000;
+        let (mut state, mut starts) = (plan.initial(at(now)), Starts::new());
+        for step in steps {
+            let Step::Ask(wait, part) = step else { continue };
+            now += scaled(lengths[0], wait);
+            let units = scaled(least, part).clamp(1, least);
+            let before = state.clone();
+            let decision = plan.decide(&mut state, at(now), Cost::new(units));
+            if let Some(wait) = wait_of(&decision) {
+                prop_assert_eq!(&before, &state);
+                let at_it = |nanos: u64| {
+                    plan.decide(&mut before.clone(), at(nanos), Cost::new(units)).is_allowed()
+                };
+                prop_assert!(wait > 0 && at_it(now + wait), "it is refused at {} + {}", now, wait);
+                prop_assert!(!at_it(now + wait - 1) && !at_it(now + wait / 2));
+                continue;
+            }
+            let delay = decision.charge().expect("it was allowed").delay;
+            prop_assert!(delay <= ahead + Duration::from_nanos(1_000), "{:?} of {:?}", delay, ahead);
+            let start = now + delay.as_nanos() as u64;
+            prop_assert!(starts.last().is_none_or(|(last, _)| start >= *last));
+            starts.push((start, units));
+            no_limit_has_more(&starts, &oracles.0, &oracles.1, &oracles.2, (bucket, burst))?;
+        }
+        let idle = plan.idle_at(&state).max(at(now));
+        let all = plan.decide(&mut state, idle, Cost::new(least));
+        prop_assert_eq!(all.charge().map(|charge| charge.delay), Some(Duration::ZERO));
     }
 }
 

@@ -65,16 +65,16 @@ pub(super) struct Placed {
     pub(super) back: Back,
 }
 
-/// How what was used of a limit comes back, and so for how long a request that was counted may be held
-/// up before it goes.
+/// How what was used of a limit comes back, and so for how long a request that was counted may be
+/// held up before it goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Back {
     /// By and by: there is more of it meanwhile.
     Refills,
     /// All at once, for everybody: until then it is counted where it was.
     Midnight,
-    /// When its window is over, which is counted as so much longer than the provider's, and as the jitter of
-    /// the way there.
+    /// When its window is over, which is counted as so much longer than the provider's, and as the
+    /// jitter of the way there.
     Window(Duration),
 }
 
@@ -273,14 +273,14 @@ fn windowed(limit: u64, window: Duration, jitter: Duration) -> Rule {
     window.segments(SlidingWindow::MAX_SEGMENTS).unwrap_or(window).into()
 }
 
-/// How much later one request may reach the provider than it was counted, by as much as another may be early:
-/// its window is longer here by as much.
+/// How much later one request may reach the provider than it was counted, by as much as another may
+/// be early: its window is longer here by as much.
 fn lateness(window: Duration, jitter: Duration) -> Duration {
     jitter.saturating_add(held_up(window, jitter))
 }
 
-/// For how long a request that was counted may be held up. Of a long window a small part is time enough for
-/// turns, and of a short one more would be missing than they are worth.
+/// For how long a request that was counted may be held up. Of a long window a small part is time
+/// enough for turns, and of a short one more would be missing than they are worth.
 fn held_up(window: Duration, jitter: Duration) -> Duration {
     jitter.min(window / MOST_HELD_UP).saturating_add(window / HELD_UP)
 }

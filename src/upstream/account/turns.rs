@@ -88,8 +88,8 @@ impl<B: Backend<Plan>> Ledger<B> {
         }
     }
 
-    /// How far apart requests go while little is left of the limit that is nearest to refusing: a third
-    /// faster than there is room for such calls, so that all is used, and no further than a
+    /// How far apart requests go while little is left of the limit that is nearest to refusing: a
+    /// third faster than there is room for such calls, so that all is used, and no further than a
     /// refusal takes to come.
     fn turns(&self, Admitted { snapshot, charge, .. }: &Admitted) -> Option<Turns> {
         if snapshot.limit / LITTLE < snapshot.remaining {

@@ -44,8 +44,8 @@ impl Board {
     /// Beside it stands what tenants have had of the account, by which they have their
     /// [shares](crate::queue::Order::Fair) wherever they wait: under `tq:`, the name and `:shares`,
     /// with hashes in place of who they are. An instance tells and asks ten times a second at the
-    /// most, and only while there are calls. It is known for a minute after the last of them. Where an ACL
-    /// does not allow that key, each instance has shares of its own.
+    /// most, and only while there are calls. It is known for a minute after the last of them. Where
+    /// an ACL does not allow that key, each instance has shares of its own.
     ///
     /// ```no_run
     /// # fn board() -> Result<tower_quota::upstream::Board, Box<dyn std::error::Error>> {

@@ -1,8 +1,9 @@
--- Counts what the tenants of a quota have had, and returns what all have had that were asked for. KEYS[1] is
--- a hash; ARGV has the quota, by which its fields begin, how long to keep it and to believe that somebody
--- waits, both in milliseconds, who tells it, by whose count, the virtual time, and the first who waits there:
--- where it starts and how much it asks for, or two empty ones. Then three for each tenant: its field, where
--- what it had starts, and how much that is. Numbers of another's count are not compared with those here.
+-- Counts what the tenants of a quota have had, and returns what all have had that were asked for.
+-- KEYS[1] is a hash; ARGV has the quota, by which its fields begin, how long to keep it and to
+-- believe that somebody waits, both in milliseconds, who tells it, by whose count, the virtual
+-- time, and the first who waits there: where it starts and how much it asks for, or two empty ones.
+-- Then three for each tenant: its field, where what it had starts, and how much that is. Numbers of
+-- another's count are not compared with those here.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local quota, keep, fresh, own = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
@@ -62,8 +63,8 @@ for i = 9, #ARGV, 3 do
   end
   reply[#reply + 1] = start < 0 and '' or whole(start)
 end
--- Those without a claim are forgotten when there are many, and all when that leaves too many. It is looked for
--- them no more than once in ten seconds, as it is a look at all.
+-- Those without a claim are forgotten when there are many, and all when that leaves too many. It is
+-- looked for them no more than once in ten seconds, as it is a look at all.
 local count = redis.call('HLEN', KEYS[1])
 if count > 65536 then
   keep = 0

@@ -1,7 +1,7 @@
 //! The task that tells instances what tenants have had elsewhere.
 //!
-//! It is beside the calls, never before them: what is counted here counts here at once, and is told to the
-//! others a moment later. While the server is away each instance goes on with what it knows.
+//! It is beside the calls, never before them: what is counted here counts here at once, and is told
+//! to the others a moment later. While the server is away each instance goes on with what it knows.
 
 use std::{
     collections::BTreeMap,

@@ -20,8 +20,8 @@ use crate::{
     },
 };
 
-/// What is still to be posted, by field: of one field only the last matters, and of stops those that
-/// may come to hold.
+/// What is still to be posted, by field: of one field only the last matters, and of stops those
+/// that may come to hold.
 #[derive(Debug, Default)]
 pub(super) struct Pending(BTreeMap<String, Post>);
 

@@ -1,15 +1,17 @@
 -- Fixed windows: see `FixedWindow` and `Windows`. The state is the window's start and end, and the
 -- use in it. A calendar comes as the borders around the present. Turns of windows that begin within the
 -- time that is `ahead` are given out: what is used of those is in the use too, as debt is.
-local function fixed_window(state, job, from, now, as, as_count)
+local function fixed_window(state, job, from, now, as, as_count, not_before)
   local TAKE, TAKE_UP_TO, PEEK, SETTLE = 0, 1, 2, 3
-  local COUNT, FILL, LOWER, MOST = 4, 5, 6, 9007199254740991
+  local COUNT, FILL, LOWER, TURN, MOST = 4, 5, 6, 7, 9007199254740991
   local ALIGNED, FIRST_HIT, CALENDAR, BORDERS = 0, 1, 2, 4
   local LONGEST = 2678400000000 + 7200000000
   local op, units, count, at, limit, kind, length, first, ahead =
     struct.unpack('<ddddddddd', job, from)
   op, count = as or op, as_count or count
-  local is_look = op == PEEK or op == COUNT
+  local is_look = op == PEEK or op == COUNT or op == TURN
+  -- What takes nothing waits for nobody.
+  if not not_before or units * count == 0 then not_before = now end
   local pays = math.max(1, limit)
   local borders = nil
   if kind == CALENDAR then borders = { struct.unpack('<dddd', job, from + 72) } end
@@ -76,7 +78,8 @@ local function fixed_window(state, job, from, now, as, as_count)
   if kind == CALENDAR then before = struct.pack('<ddd', start, end_, used) end
 
   -- The usual: there is room. It takes none of the functions that follow.
-  if (op == TAKE or op == PEEK) and units * count <= limit and used <= limit - units * count then
+  if (op == TAKE or op == PEEK) and not_before <= now
+      and units * count <= limit and used <= limit - units * count then
     used = used + units * count
     if units * count == 0 or is_look then return count, before end
     return count, before, struct.pack('<ddd', start, end_, used), end_
@@ -128,10 +131,30 @@ local function fixed_window(state, job, from, now, as, as_count)
   -- How many windows have to end until so many units find room, and whether that is near enough.
   local function turn(parts)
     local ending = math.ceil(math.max(0, used - (limit - parts)) / pays)
-    if ending == 0 then return 0, true end
+    if parts > 0 and not_before >= end_ then
+      local ended = 1
+      if kind == FIRST_HIT then
+        ended = math.floor((not_before - end_) / length) + 1
+      elseif kind == ALIGNED then
+        ended = math.max(0, math.ceil((at_(not_before) - end_) / length)) + 1
+      else
+        for place = 1, BORDERS do
+          if borders[place] > end_ and borders[place] <= not_before then ended = ended + 1 end
+        end
+      end
+      ending = math.max(ending, ended)
+    end
+    if ending == 0 then return 0, parts == 0 or not_before - ahead <= now end
     local most = kind == CALENDAR and 1 or math.floor(MOST / pays) - 1
     if ahead == 0 or op == LOWER or ending > most then return ending, false end
-    return ending, end_of(ending) - ahead <= now
+    return ending, math.max(parts > 0 and not_before or 0, end_of(ending)) - ahead <= now
+  end
+
+  if op == TURN then
+    if units * count > limit then return -1, before end
+    local ending = turn(units * count)
+    if kind == CALENDAR and ending > 1 then return -1, before end
+    return ending == 0 and now or end_of(ending), before
   end
 
   if op == TAKE_UP_TO or op == COUNT then

@@ -1,8 +1,8 @@
 use super::*;
 use crate::algorithm::Algorithm as _;
 
-/// One that was counted is held up for as long as it may be, and late on its way by the jitter: so much longer
-/// is its window here.
+/// One that was counted is held up for as long as it may be, and late on its way by the jitter: so
+/// much longer is its window here.
 #[test]
 fn who_is_held_up_for_a_turn_is_still_in_the_window_of_the_provider() {
     let profile = Profile::ready("cerebras").expect("it is ready-made");
