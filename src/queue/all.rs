@@ -52,18 +52,18 @@ use crate::{
 /// # How it works
 ///
 /// Who comes while nobody waits for one of its limits asks at once. Who is refused waits for the
-/// limit that binds: that is, for the key of that limit, and in its line. The front of a line sleeps
-/// until it was told, and asks again for *all* of its limits; if another one binds by then, it goes to
-/// the end of the line of that. Who comes while others wait for one of its limits joins their line,
-/// so nobody is passed in it; who needs none of what they wait for is not held up.
+/// limit that binds: that is, for the key of that limit, and in its line. The front of a line
+/// sleeps until it was told, and asks again for *all* of its limits; if another one binds by then,
+/// it goes to the end of the line of that. Who comes while others wait for one of its limits joins
+/// their line, so nobody is passed in it; who needs none of what they wait for is not held up.
 ///
 /// Nothing is taken while one waits: a request that waits for its user's limit takes nothing from
 /// its team's. So two that wait for each other's limits do not wait for ever, and a large cost that
 /// needs two limits that others use up can be passed at the one while it waits for the other.
 ///
-/// It is bounded by [number](Self::max_waiters) and by time: whoever is told that its turn comes too
-/// late is refused at once. For one who stands behind others that is when the front has its turn,
-/// at the earliest, and it may find out later that its own is too late.
+/// It is bounded by [number](Self::max_waiters) and by time: whoever is told that its turn comes
+/// too late is refused at once. For one who stands behind others that is when the front has its
+/// turn, at the earliest, and it may find out later that its own is too late.
 ///
 /// Lines are of one process. Over a server the front of each asks again when it was told.
 ///
