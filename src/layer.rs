@@ -9,8 +9,9 @@
 //! | [`QuotaLayer`] | what its algorithm says | it is a [`Plan`](crate::algorithm::Plan), or yours |
 //! | [`AllLayer`] | what several limits on several keys say | users, teams and everybody have limits |
 //!
-//! All but the last have the same settings for whom to count, at what cost and how to answer, and all make the
-//! same service, [`RateLimit`](crate::RateLimit). The last says all of it in one closure.
+//! All but the last have the same settings for whom to count, at what cost and how to answer, and
+//! all make the same service, [`RateLimit`](crate::RateLimit). The last says all of it in one
+//! closure.
 
 mod all;
 mod fixed_window;
