@@ -70,7 +70,7 @@ pub(super) enum Back {
     Refills,
     /// All at once, for everybody: until then it is counted where it was.
     Midnight,
-    /// When its window is over, which is counted as so much longer than the provider's.
+    /// When its window is over, which is counted as longer than the provider's: so long.
     Window(Duration),
 }
 
@@ -125,7 +125,7 @@ impl Rules {
             let back = match shape.refills {
                 true => Back::Refills,
                 false if calendar(shape, 0).is_some() => Back::Midnight,
-                false => Back::Window(lateness(window, jitter)),
+                false => Back::Window(jitter.max(window / HELD_UP)),
             };
             let (policy, rule) = match limit {
                 Some(limit) => {
@@ -145,7 +145,7 @@ impl Rules {
             let rule = windowed(known.limit, window, jitter);
             builder = builder.limit_on(dimension, name, rule);
             let (name, limit) = (known.name.clone(), Some(known.limit));
-            let back = Back::Window(lateness(window, jitter));
+            let back = Back::Window(jitter.max(window / HELD_UP));
             limits.push(Placed { name, dimension, limit, window, back });
         }
         if limits.is_empty() {
@@ -270,7 +270,8 @@ fn windowed(limit: u64, window: Duration, jitter: Duration) -> Rule {
 }
 
 /// How much later a request may reach the provider than it was counted, so that its window is
-/// longer here. Of a long one a small part is time enough for turns.
+/// longer here: by what differs on the way, and by how long it may be held up. Of a long window a
+/// small part is time enough for turns.
 fn lateness(window: Duration, jitter: Duration) -> Duration {
     jitter.saturating_add(window / HELD_UP)
 }

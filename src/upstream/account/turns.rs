@@ -107,7 +107,7 @@ impl<B: Backend<Plan>> Ledger<B> {
         let longest = match placed.back {
             Back::Refills => None,
             Back::Midnight => Some(snapshot.reset_after.saturating_sub(self.jitter)),
-            Back::Window(lateness) => Some(lateness),
+            Back::Window(held_up) => Some(held_up),
         };
         // A shorter one would only cost what timers cost: an answer takes as long.
         let turns = Turns { apart: apart.min(MOST_APART), longest };
