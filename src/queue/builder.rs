@@ -1,3 +1,6 @@
+#[cfg(all(test, feature = "upstream", feature = "redis"))]
+mod tests;
+
 use std::{sync::Arc, time::Duration};
 
 use super::{Queue, order::Order, room::Bounds, shared::Shared, shares::Shares};

@@ -102,7 +102,8 @@ impl<B: Backend<Plan>> Ledger<B> {
         if usual.saturating_mul(FEW) < snapshot.remaining {
             return None;
         }
-        let nanos = placed.window.as_nanos() * u128::from(usual) / u128::from(limit) * 3 / 4;
+        let window = placed.window.as_nanos().saturating_mul(u128::from(usual));
+        let nanos = window.saturating_mul(3) / u128::from(limit) / 4;
         let apart = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         let longest = match placed.back {
             Back::Refills => None,

@@ -14,12 +14,16 @@ local function numbers(field)
   local order, told, rest = string.match(held, '^(%-?%d+) (%-?%d+) (.*)')
   return tonumber(order), tonumber(told), rest
 end
--- All fields that are alike but for their ends.
+-- All fields that are alike but for their ends. One that nobody can read is deleted.
 local function alike(pattern, beginning)
   local fields = {}
   for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
     if string.match(field, pattern) == beginning then
-      fields[#fields + 1] = field
+      if numbers(field) then
+        fields[#fields + 1] = field
+      else
+        redis.call('HDEL', KEYS[1], field)
+      end
     end
   end
   return fields
