@@ -95,7 +95,8 @@ impl<F, R> AllLayer<F, R> {
         self
     }
 
-    /// Lets a request wait its turn instead of being refused, at most so long.
+    /// Lets a request wait its turn instead of being refused, at most so long. Without it, one that
+    /// a limit would have start later is refused, too.
     pub fn wait(self, max_wait: Duration) -> Self {
         self.queue(AllQueue::new().max_wait(max_wait))
     }
