@@ -180,7 +180,8 @@ impl<W: Window> Algorithm for Ahead<W> {
         self.window.capacity()
     }
 
-    /// What comes in that time is ahead too. With nothing ahead, there are no turns to be given out.
+    /// What comes in that time is ahead too. With nothing ahead, there are no turns to be given
+    /// out.
     fn after_waiting(&self, waited: Duration) -> Option<Self> {
         let ahead = self.ahead.saturating_add(waited);
         (!self.ahead.is_zero()).then(|| Self { ahead, window: self.window.clone() })

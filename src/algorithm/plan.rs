@@ -89,7 +89,8 @@ impl Plan {
     /// each.
     ///
     /// A token bucket has nothing over at a turn that is another limit's: what it would have had
-    /// by then is nobody's. A sliding counter gives out no turns: it decides when the request comes.
+    /// by then is nobody's. A sliding counter gives out no turns: it decides when the request
+    /// comes.
     #[must_use]
     pub const fn ahead(self, ahead: Duration) -> Ahead<Self> {
         Ahead::new(self, ahead)

@@ -73,8 +73,8 @@ impl Windows {
         if from < window.end { 0 } else { self.borders(window.end, from).saturating_add(1) }
     }
 
-    /// How many windows to come can be known everywhere, if that is bounded: those of a calendar are
-    /// sent to a server, and it has to know when the next one begins.
+    /// How many windows to come can be known everywhere, if that is bounded: those of a calendar
+    /// are sent to a server, and it has to know when the next one begins.
     pub(super) const fn within_reach(&self) -> Option<u64> {
         match self {
             Self::Aligned { .. } | Self::FirstHit { .. } => None,

@@ -181,7 +181,8 @@ impl<S: Source> RedisBuilder<S> {
     /// as the oldest of those that it carries, so behind a server that hangs some are told sooner,
     /// but none before half of its time. A correction leaves however long it has waited.
     ///
-    /// A connection that takes longer to open goes on being opened, for the next.
+    /// A connection that takes longer to open goes on being opened, for the next. A cluster's node
+    /// that has not answered for a second is given up, however long this is.
     /// [`Guarded`](super::Guarded) has a time-out of its own.
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }

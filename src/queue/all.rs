@@ -4,9 +4,9 @@ mod lines;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
-use self::lines::{Lines, Seat};
+use self::lines::{HeldUp, Lines, Seat};
 use super::{
     error::{Bound, QueueError},
     forecast::later,
@@ -21,7 +21,7 @@ use crate::{
 /// A line for requests that have to meet limits on several keys together: [`All`] that waits.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), tower_quota::queue::QueueError> {
 /// use std::time::Duration;
 /// use tower_quota::{Key, Limit, Limiter, PolicyName, Quota, algorithm::TokenBucket, backend::Local};
@@ -31,7 +31,7 @@ use crate::{
 ///     let limit = TokenBucket::new(quota).burst(2);
 ///     Limiter::of(Limit::new(PolicyName::from_static(name), limit), Local::new())
 /// };
-/// let (per_user, per_team) = (limiter("user", Quota::per_second(1)), limiter("team", Quota::per_second(10)));
+/// let (per_user, per_team) = (limiter("user", Quota::per_second(20)), limiter("team", Quota::per_second(200)));
 /// let queue = AllQueue::new().max_wait(Duration::from_secs(2));
 ///
 /// let alice = Key::from("alice");
@@ -40,10 +40,10 @@ use crate::{
 /// for _ in 0..3 {
 ///     let _charges = queue.acquire(ask()).await?;
 /// }
-/// assert!(begun.elapsed() >= Duration::from_secs(1), "the third waited for the user's limit");
+/// assert!(begun.elapsed() >= Duration::from_millis(45), "the third waited for the user's limit");
 ///
 /// // Whoever would be too late is told which limit binds, and when it will not.
-/// let hurried = queue.acquire_within(ask(), Duration::from_millis(10)).await;
+/// let hurried = queue.acquire_within(ask(), Duration::from_millis(1)).await;
 /// let Err(QueueError::TooLate(denial)) = hurried else { panic!("it has to wait") };
 /// assert_eq!(denial.policy().expect("one of them").name.as_str(), "user");
 /// # Ok(()) }
@@ -55,15 +55,17 @@ use crate::{
 /// limit that binds: that is, for the key of that limit, and in its line. The front of a line sleeps
 /// until it was told, and asks again for *all* of its limits; if another one binds by then, it goes to
 /// the end of the line of that. Who comes while others wait for one of its limits joins their line,
-/// so nobody is passed in it; who needs none of what they wait for is not held up.
+/// and who needs none of what they wait for is not held up. Where several of its limits have lines,
+/// it is in one of them, and does not ask while the front of another came before it: whoever waits at
+/// the front of a line is not passed by those who came later, whatever they wait for first.
 ///
 /// Nothing is taken while one waits: a request that waits for its user's limit takes nothing from
 /// its team's. So two that wait for each other's limits do not wait for ever, and a large cost that
 /// needs two limits that others use up can be passed at the one while it waits for the other.
 ///
-/// It is bounded by [number](Self::max_waiters) and by time: whoever is told that its turn comes too
-/// late is refused at once. For one who stands behind others that is when the front has its turn,
-/// at the earliest, and it may find out later that its own is too late.
+/// It is bounded by [number](Self::max_waiters) and by time: whoever is told that its turn comes
+/// too late is refused at once. For one who stands behind others that is when the front has its
+/// turn, at the earliest, and it may find out later that its own is too late.
 ///
 /// Lines are of one process. Over a server the front of each asks again when it was told.
 ///
@@ -104,7 +106,8 @@ impl AllQueue {
     }
 
     /// Waits until all of the limits allow what is asked of them, and charges them. A limit that
-    /// shapes its traffic may have it start later: that is waited for, too.
+    /// shapes its traffic, or gives out turns ahead, may have it start later: that is waited for, too.
+    /// All of them count it from when they were charged.
     ///
     /// The limits are those that the limiters had when they were [named](All::and).
     ///
@@ -148,11 +151,24 @@ impl AllQueue {
 
     async fn wait(&self, all: All, max_wait: Option<Duration>) -> Result<Charges, QueueError> {
         let latest = max_wait.and_then(|wait| timer_now().checked_add(wait));
+        let (ticket, joined) = self.lines.come(&all, self.max_waiters);
         let mut seat: Option<Seat> = None;
-        if let Some(joined) = self.lines.join_any(&all, self.max_waiters) {
+        if let Some(joined) = joined {
             seat = Some(front(joined?, latest).await?);
         }
         loop {
+            if let Some(held) = &seat
+                && let Some(HeldUp { denial, again, moved }) = self.lines.held_up(&all, held)
+            {
+                let again = again.max(later(timer_now(), FINEST));
+                if latest.is_some_and(|latest| latest < again) {
+                    return Err(QueueError::TooLate(denied_until(denial, again)));
+                }
+                let (its_own, _) = held.last_told();
+                held.told(&its_own, again);
+                let _sooner = timeout_at(again, moved).await;
+                continue;
+            }
             let decision = all.clone().decide().await.map_err(QueueError::Backend)?;
             let denial = decision.denial();
             let (binding, retry_after) = match decision {
@@ -167,8 +183,8 @@ impl AllQueue {
             let RetryAfter::After(wait) = retry_after else {
                 return Err(QueueError::Never(denial));
             };
-            // Timers are no finer, and who is told of no time at all must not ask at once.
-            let again = later(timer_now(), wait.max(Duration::from_millis(1)));
+            // Who is told of no time at all must not ask at once.
+            let again = later(timer_now(), wait.max(FINEST));
             if latest.is_some_and(|latest| latest < again) {
                 return Err(QueueError::TooLate(denial));
             }
@@ -178,7 +194,8 @@ impl AllQueue {
                 left => {
                     // What it waits for now is another limit.
                     drop(left);
-                    let joined = self.lines.join(bound, self.max_waiters, &denial, again)?;
+                    let joined =
+                        self.lines.join((ticket, bound), self.max_waiters, &denial, again)?;
                     let joined = front(joined, latest).await?;
                     if !joined.was_first() {
                         // Those before it may have changed everything.
@@ -211,12 +228,15 @@ impl fmt::Debug for AllQueue {
     }
 }
 
+/// Timers are no finer.
+const FINEST: Duration = Duration::from_millis(1);
+
 /// Waits until it is the front of its line.
 async fn front(mut seat: Seat, latest: Option<Instant>) -> Result<Seat, QueueError> {
     if let Some(latest) = latest {
         // The front has its turn before it.
         let (denial, again) = seat.last_told();
-        if latest < again || tokio::time::timeout_at(latest, seat.come_to_front()).await.is_err() {
+        if latest < again || timeout_at(latest, seat.come_to_front()).await.is_err() {
             return Err(QueueError::TooLate(denied_until(denial, seat.last_told().1)));
         }
     } else {

@@ -72,6 +72,52 @@ async fn a_line_is_first_come_first_served_and_a_large_cost_is_not_passed_in_it(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_large_cost_is_not_passed_by_those_who_came_later_and_wait_for_another_limit_first() {
+    let user = named("user", TokenBucket::new(Quota::per_second(1)));
+    let team = named("team", TokenBucket::new(Quota::per_second(4)).burst(20));
+    let (queue, begun) = (AllQueue::new(), Instant::now());
+    let of_team = |cost: u64| All::new().and(&team, &Key::GLOBAL, cost);
+    let of_user = |request: u64| {
+        All::new().and(&user, &Key::from(request % 4), 1).and(&team, &Key::GLOBAL, 1)
+    };
+    drop(queue.acquire(of_team(3)).await.expect("there is room"));
+    // Each user has one admitted, and one that waits for the user's limit.
+    let early = join_all((0..8).map(|request| waits(&queue, of_user(request), begun)));
+    let large = waits(&queue, of_team(20), begun);
+    // They wait for their user's limit, and need what the large one waits for.
+    let late = join_all((0..40).map(|request| waits(&queue, of_user(request), begun)));
+    let (early, large, late) = futures::join!(early, large, late);
+    assert_eq!(early, [0, 0, 0, 0, 1_000, 1_000, 1_000, 1_000]);
+    assert_eq!(large, 2_750, "as if nobody had come behind it");
+    assert!(late.iter().all(|started| *started > large), "{late:?}");
+    assert_eq!(queue.waiting(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_held_up_by_one_before_it_asks_when_that_has_gone() {
+    let user = named("user", TokenBucket::new(Quota::per_second(1)));
+    let team = named("team", TokenBucket::new(Quota::per_hour(2)));
+    let (queue, begun) = (AllQueue::new(), Instant::now());
+    let ask = |all: All| {
+        let queue = queue.clone();
+        tokio::spawn(async move { waits(&queue, all, begun).await })
+    };
+    let of_user = || All::new().and(&user, &Key::GLOBAL, 1).and(&team, &Key::GLOBAL, 1);
+    assert_eq!(ask(of_user()).await.expect("no panic"), 0);
+    let first = ask(All::new().and(&user, &Key::GLOBAL, 1));
+    tokio::task::yield_now().await;
+    let large = ask(All::new().and(&team, &Key::GLOBAL, 2));
+    tokio::task::yield_now().await;
+    let held_up = ask(of_user());
+    assert_eq!(first.await.expect("no panic"), 1_000);
+    tokio::time::sleep(2 * SECOND + SECOND / 2).await;
+    assert!(!held_up.is_finished(), "the large one came before it");
+    large.abort();
+    assert_eq!(held_up.await.expect("no panic"), 3_500);
+    assert_eq!(queue.waiting(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_is_too_late_is_told_at_once_which_limit_binds_and_when() {
     let (limits, begun) = (Limits::new(), Instant::now());
     let queue = AllQueue::new().max_wait(SECOND / 2);
@@ -96,7 +142,7 @@ async fn whoever_stands_behind_others_gives_up_when_its_time_is_over() {
         let (queue, all) = (queue.clone(), limits.of(1));
         tokio::spawn(async move { queue.acquire_within(all, wait).await })
     };
-    drop(ask(SECOND).await.expect("no panic").expect("there is room"));
+    let _first = ask(SECOND).await.expect("no panic").expect("there is room");
     let front = ask(3 * SECOND);
     tokio::task::yield_now().await;
     let hurried = ask(SECOND / 2).await.expect("no panic");
@@ -104,7 +150,7 @@ async fn whoever_stands_behind_others_gives_up_when_its_time_is_over() {
     assert_eq!(begun.elapsed(), Duration::ZERO, "the front itself has its turn later");
     let patient = ask(3 * SECOND / 2).await.expect("no panic");
     assert!(matches!(patient, Err(QueueError::TooLate(_))), "{patient:?}");
-    drop(front.await.expect("no panic").expect("its turn comes"));
+    let _charges = front.await.expect("no panic").expect("its turn comes");
     assert_eq!(queue.waiting(), 0);
 }
 
@@ -126,7 +172,7 @@ async fn a_line_that_is_full_refuses_and_one_that_nobody_may_join_has_nobody() {
         assert!(matches!(full, QueueError::Full { bound: Bound::Waiters, .. }), "{full}");
         assert!(full.retry_after().is_some());
         for waited in join_all(waiting).await {
-            drop(waited.expect("no panic").expect("its turn comes"));
+            let _charges = waited.expect("no panic").expect("its turn comes");
         }
         tokio::time::sleep(SECOND).await;
     }

@@ -1,7 +1,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, futures::OwnedNotified},
     time::Instant,
 };
 
@@ -14,13 +14,29 @@ use crate::{
 };
 
 /// The lines of what somebody waits for.
-pub(super) struct Lines(Mutex<HashMap<Place, Line>>);
+#[derive(Default)]
+pub(super) struct Lines(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    lines: HashMap<Place, Line>,
+    /// How many have come.
+    came: u64,
+}
+
+/// The number of one who came: greater than that of whoever came before.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Ticket(u64);
 
 /// Those who wait for one key of one limit.
 struct Line {
     /// Who has it is the front; it is given on in the order of their coming.
     turn: Arc<Semaphore>,
     seats: usize,
+    /// The front's; `None` until it knows that it is.
+    front: Option<Ticket>,
+    /// Tells of another front, or that there is none any more.
+    moved: Arc<Notify>,
     /// What the front was told last, and when it asks again.
     denial: Denial,
     again: Instant,
@@ -30,46 +46,56 @@ struct Line {
 pub(super) struct Seat {
     lines: Arc<Lines>,
     bound: Place,
+    ticket: Ticket,
     turn: Arc<Semaphore>,
     front: Option<OwnedSemaphorePermit>,
     was_first: bool,
 }
 
-impl Default for Lines {
-    fn default() -> Self {
-        Self(Mutex::new(HashMap::new()))
-    }
+/// One who came before is at the front of another line.
+pub(super) struct HeldUp {
+    /// What that one was told last, and when it asks again.
+    pub(super) denial: Denial,
+    pub(super) again: Instant,
+    /// It is not the front any more. It is known from the time at which this was made.
+    pub(super) moved: OwnedNotified,
 }
 
 impl Lines {
     pub(super) fn waiting(&self) -> usize {
-        self.0.lock().values().map(|line| line.seats).sum()
+        self.0.lock().lines.values().map(|line| line.seats).sum()
     }
 
-    /// Joins the line of the first of these limits that somebody waits for, if there is one.
-    pub(super) fn join_any(
+    /// One comes, and joins the line of the first of these limits that somebody waits for, if there
+    /// is one.
+    pub(super) fn come(
         self: &Arc<Self>,
         all: &All,
         most: usize,
-    ) -> Option<Result<Seat, QueueError>> {
-        let mut lines = self.0.lock();
-        if lines.is_empty() {
-            return None;
+    ) -> (Ticket, Option<Result<Seat, QueueError>>) {
+        let mut state = self.0.lock();
+        state.came += 1;
+        let ticket = Ticket(state.came);
+        if state.lines.is_empty() {
+            return (ticket, None);
         }
-        let bound = all.places().find(|place| lines.contains_key(place))?;
-        let line = lines.get_mut(&bound).expect("a line that was just seen");
-        Some(line.seat(most).map(|turn| self.seat(bound, turn, false)))
+        let Some(bound) = all.places().find(|place| state.lines.contains_key(place)) else {
+            return (ticket, None);
+        };
+        let line = state.lines.get_mut(&bound).expect("a line that was just seen");
+        let joined = line.seat(most);
+        (ticket, Some(joined.map(|turn| self.seat(bound, ticket, turn, false))))
     }
 
     /// Joins the line of a limit, which has refused and told this.
     pub(super) fn join(
         self: &Arc<Self>,
-        bound: Place,
+        (ticket, bound): (Ticket, Place),
         most: usize,
         denial: &Denial,
         again: Instant,
     ) -> Result<Seat, QueueError> {
-        let mut lines = self.0.lock();
+        let lines = &mut self.0.lock().lines;
         let was_first = !lines.contains_key(&bound);
         if was_first && most == 0 {
             return Err(full(denial.clone()));
@@ -77,14 +103,34 @@ impl Lines {
         let line = lines.entry(bound.clone()).or_insert_with(|| Line {
             turn: Arc::new(Semaphore::new(1)),
             seats: 0,
+            front: None,
+            moved: Arc::default(),
             denial: denial.clone(),
             again,
         });
-        line.seat(most).map(|turn| self.seat(bound, turn, was_first))
+        line.seat(most).map(|turn| self.seat(bound, ticket, turn, was_first))
     }
 
-    fn seat(self: &Arc<Self>, bound: Place, turn: Arc<Semaphore>, was_first: bool) -> Seat {
-        Seat { lines: Arc::clone(self), bound, turn, front: None, was_first }
+    /// Whether the front of another line of these limits came before the one with this seat.
+    ///
+    /// Fronts alone are compared. So of all of them the one who came first is never held up.
+    pub(super) fn held_up(&self, all: &All, seat: &Seat) -> Option<HeldUp> {
+        let lines = &self.0.lock().lines;
+        let others = all.places().filter(|place| *place != seat.bound);
+        let mut lines = others.filter_map(|place| lines.get(&place));
+        let line = lines.find(|line| line.front.is_none_or(|front| front < seat.ticket))?;
+        let moved = Arc::clone(&line.moved).notified_owned();
+        Some(HeldUp { denial: line.denial.clone(), again: line.again, moved })
+    }
+
+    fn seat(
+        self: &Arc<Self>,
+        bound: Place,
+        ticket: Ticket,
+        turn: Arc<Semaphore>,
+        was_first: bool,
+    ) -> Seat {
+        Seat { lines: Arc::clone(self), bound, ticket, turn, front: None, was_first }
     }
 }
 
@@ -113,18 +159,22 @@ impl Seat {
     pub(super) async fn come_to_front(&mut self) {
         let front = Arc::clone(&self.turn).acquire_owned().await;
         self.front = Some(front.expect("nobody closes it"));
+        if let Some(line) = self.lines.0.lock().lines.get_mut(&self.bound) {
+            line.front = Some(self.ticket);
+            line.moved.notify_waiters();
+        }
     }
 
     /// The front was refused, and asks again then.
     pub(super) fn told(&self, denial: &Denial, again: Instant) {
-        if let Some(line) = self.lines.0.lock().get_mut(&self.bound) {
+        if let Some(line) = self.lines.0.lock().lines.get_mut(&self.bound) {
             (line.denial, line.again) = (denial.clone(), again);
         }
     }
 
     /// What the front was told last, and when it asks again.
     pub(super) fn last_told(&self) -> (Denial, Instant) {
-        let lines = self.lines.0.lock();
+        let lines = &self.lines.0.lock().lines;
         let line = lines.get(&self.bound).expect("a line is there while somebody has a seat");
         (line.denial.clone(), line.again)
     }
@@ -132,10 +182,14 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut lines = self.lines.0.lock();
+        let lines = &mut self.lines.0.lock().lines;
         if let Some(line) = lines.get_mut(&self.bound) {
             line.seats -= 1;
+            if self.front.is_some() {
+                line.front = None;
+            }
             if line.seats == 0 {
+                line.moved.notify_waiters();
                 lines.remove(&self.bound);
             }
         }

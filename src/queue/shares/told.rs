@@ -110,9 +110,9 @@ impl Shares {
         state.elsewhere = heard.behind.map(|(start, size)| Behind { start, size, until });
         for (part, start) in report.flows.iter().zip(&heard.starts) {
             if let (Some(start), Some(known)) = (start, state.flows.get_mut(&part.flow)) {
-                let since = if known.unsent > 0 { known.since.max(*start) } else { *start };
-                known.start = since.saturating_add(known.unsent);
-                known.since = since;
+                // Never earlier than it is here: who was away has no claim to what others had.
+                known.start = known.start.max(start.saturating_add(known.unsent));
+                known.since = known.start.saturating_sub(known.unsent);
             }
         }
         state.forget();
@@ -279,6 +279,8 @@ mod tests {
         server.exchange(&one);
         one.joined(&silver, weight(1), 10, None);
         // It starts with the last of the other, not where it was.
+        assert_eq!(one.start_of(&silver), Some(490 * PARTS));
+        server.exchange(&one);
         assert_eq!(one.start_of(&silver), Some(490 * PARTS));
     }
 }

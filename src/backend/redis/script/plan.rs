@@ -134,9 +134,15 @@ macro_rules! rules {
                 numbers: &mut Numbers,
             ) {
                 match self {
-                    Self::FixedWindow(rule) => rule.write_ahead(ahead, &at_turn(ahead, job), now, numbers),
-                    Self::SlidingWindow(rule) => rule.write_ahead(ahead, &at_turn(ahead, job), now, numbers),
-                    Self::SlidingLog(rule) => rule.write_ahead(ahead, &at_turn(ahead, job), now, numbers),
+                    Self::FixedWindow(rule) => {
+                        rule.write_ahead(ahead, &at_turn(ahead, job), now, numbers);
+                    }
+                    Self::SlidingWindow(rule) => {
+                        rule.write_ahead(ahead, &at_turn(ahead, job), now, numbers);
+                    }
+                    Self::SlidingLog(rule) => {
+                        rule.write_ahead(ahead, &at_turn(ahead, job), now, numbers);
+                    }
                     Self::TokenBucket(rule) if !ahead.is_zero() => {
                         meter::write(&rule.numbers(), job, rule.held_ahead(ahead), numbers);
                     }
