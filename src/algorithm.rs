@@ -12,7 +12,7 @@
 //! | [`SlidingWindow`] | at most `limit` in any window of a period | a counter for each segment |
 //! | [`SlidingLog`] | at most `limit` in any window of a period, and not one fewer | an entry for each admission |
 //! | [`SlidingCounter`] | about `limit`; up to twice it in the worst case | 32 bytes |
-//! | [`Ahead`] | starts as many as its window admits, some of them promised ahead | its window's |
+//! | [`Ahead`] | starts as many as its window admits, some of them promised ahead | its window's, of a fixed one 8 bytes more |
 //! | [`Plan`] | what each of its limits admits, all or nothing | the states of its limits |
 
 mod ahead;
@@ -45,7 +45,7 @@ pub(crate) use self::form::PlanForm;
 pub(crate) use self::meter::MeterNumbers;
 pub use self::{
     ahead::{Ahead, Window},
-    fixed_window::FixedWindow,
+    fixed_window::{FixedWindow, FixedWindowTurns},
     leaky_bucket::LeakyBucket,
     lease_bucket::LeaseBucket,
     meter::MeterState,

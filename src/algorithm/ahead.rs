@@ -36,10 +36,15 @@ use crate::{
 ///   already; in a sliding window and a log it counts for nobody, and those who come later are the
 ///   nearer for it. Nobody comes to stand before the last turn, even if that is given back.
 /// - Use beyond what was taken counts at the last turn.
+/// - If the limit changes, those who have turns keep them, and those who come then start behind them:
+///   no window in which they do has more starts by then than the limit is by then. (The length of fixed
+///   windows is another matter: turns are then as many windows away as before.)
+/// - A clock that goes back for good changes nothing for those who have turns, who were told for how
+///   long to wait; and those who come then start behind them.
 ///
-/// The state is the window's own. One that decides without turns takes it over and admits nothing
-/// before the last turn; but let all that share a key have the same, or what it corrects may lose
-/// or gain places.
+/// The state is the window's own, of a fixed one with the limit by which turns were given out. On a
+/// server a window that decides without turns takes it over and admits nothing before the last one;
+/// but let all that share a key have the same, or what it corrects may lose or gain places.
 ///
 /// With nothing ahead it decides as the window does.
 ///
@@ -72,12 +77,31 @@ impl<W: Book> Window for W {}
 
 #[doc(hidden)]
 pub mod sealed {
-    use std::time::Duration;
+    use std::{fmt::Debug, time::Duration};
 
     use crate::{algorithm::Algorithm, cost::Cost, decision::Decision, time::Timestamp};
 
     /// How a window decides where turns can be given out for so long before they come.
     pub trait Book: Algorithm {
+        /// What is remembered of a key: the window's own state, with what else is to be known of
+        /// turns.
+        type Turns: Clone + Debug + PartialEq + Send + 'static;
+
+        /// A state that this window has made.
+        fn turns(&self, state: Self::State) -> Self::Turns;
+
+        /// Runs `look` on the state as it is to this window.
+        fn seen<T>(&self, turns: &Self::Turns, look: impl FnOnce(&Self::State) -> T) -> T;
+
+        /// Runs `change` on the state as it is to this window, of which turns are given out or not,
+        /// and keeps what comes of it.
+        fn changed<T>(
+            &self,
+            turns: &mut Self::Turns,
+            is_ahead: bool,
+            change: impl FnOnce(&mut Self::State) -> T,
+        ) -> T;
+
         /// As [`Algorithm::decide`].
         fn book(
             &self,
@@ -112,43 +136,52 @@ impl<W> Ahead<W> {
     }
 }
 
-impl<W: Window> Algorithm for Ahead<W> {
-    type State = W::State;
+impl<W: Window> Ahead<W> {
+    fn changed<T>(&self, state: &mut W::Turns, change: impl FnOnce(&mut W::State) -> T) -> T {
+        self.window.changed(state, !self.ahead.is_zero(), change)
+    }
+}
 
-    fn initial(&self, now: Timestamp) -> W::State {
-        self.window.initial(now)
+impl<W: Window> Algorithm for Ahead<W> {
+    type State = W::Turns;
+
+    fn initial(&self, now: Timestamp) -> W::Turns {
+        self.window.turns(self.window.initial(now))
     }
 
-    fn decide(&self, state: &mut W::State, now: Timestamp, cost: Cost) -> Decision {
-        self.window.book(state, now, cost, self.ahead)
+    fn decide(&self, state: &mut W::Turns, now: Timestamp, cost: Cost) -> Decision {
+        self.changed(state, |state| self.window.book(state, now, cost, self.ahead))
     }
 
     /// What can be taken together at the next turn.
-    fn available(&self, state: &W::State, now: Timestamp, each: Cost) -> u64 {
-        self.window.bookable(state, now, each, self.ahead)
+    fn available(&self, state: &W::Turns, now: Timestamp, each: Cost) -> u64 {
+        self.window.seen(state, |state| self.window.bookable(state, now, each, self.ahead))
     }
 
-    fn take(&self, state: &mut W::State, now: Timestamp, cost: Cost) {
-        self.window.take(state, now, cost);
+    fn take(&self, state: &mut W::Turns, now: Timestamp, cost: Cost) {
+        self.changed(state, |state| self.window.take(state, now, cost));
     }
 
-    fn refund(&self, state: &mut W::State, now: Timestamp, charge: &Charge, cost: Cost) {
-        if self.ahead.is_zero() {
-            return self.window.refund(state, now, charge, cost);
-        }
-        self.window.unbook(state, now, charge.at.saturating_add(charge.delay), cost);
+    fn refund(&self, state: &mut W::Turns, now: Timestamp, charge: &Charge, cost: Cost) {
+        self.changed(state, |state| {
+            if self.ahead.is_zero() {
+                return self.window.refund(state, now, charge, cost);
+            }
+            let turn = charge.at.saturating_add(charge.delay);
+            self.window.unbook(state, now, turn, cost);
+        });
     }
 
     /// Of what can be taken without a turn: what is to come is not there yet.
-    fn lower(&self, state: &mut W::State, now: Timestamp, policy: usize, left: u64) -> Decision {
+    fn lower(&self, state: &mut W::Turns, now: Timestamp, policy: usize, left: u64) -> Decision {
         if policy > 0 {
             return self.decide(&mut state.clone(), now, Cost::ZERO);
         }
-        self.window.lower(state, now, policy, left)
+        self.changed(state, |state| self.window.lower(state, now, policy, left))
     }
 
-    fn idle_at(&self, state: &W::State) -> Timestamp {
-        self.window.idle_at(state)
+    fn idle_at(&self, state: &W::Turns) -> Timestamp {
+        self.window.seen(state, |state| self.window.idle_at(state))
     }
 
     fn policies(&self, name: &PolicyName) -> Vec<QuotaPolicy> {

@@ -1,5 +1,8 @@
+mod turns;
+
 use std::time::Duration;
 
+pub use self::turns::FixedWindowTurns;
 #[cfg(any(feature = "quota-service", feature = "remote"))]
 use super::window::WindowsForm;
 use super::{
@@ -12,7 +15,7 @@ use super::{
 use crate::error::ConfigError;
 use crate::{
     cost::Cost,
-    decision::{Charge, Decision, PolicySet, RetryAfter, Snapshot},
+    decision::{Charge, Decision, Snapshot},
     name::{PolicyName, QuotaPolicy},
     quota::Quota,
     time::{Timestamp, saturating_nanos},
@@ -51,9 +54,6 @@ pub struct FixedWindow {
     period: Duration,
     windows: Windows,
 }
-
-/// A server counts up to here.
-const MOST_USED: u64 = (1 << 53) - 1;
 
 impl FixedWindow {
     /// Windows of the quota's period, side by side from the Unix epoch.
@@ -104,27 +104,6 @@ impl FixedWindow {
 
     fn current(&self, state: &WindowState, now: Timestamp) -> WindowState {
         self.windows.current(state, self.pays(), now)
-    }
-
-    /// How many windows have to end, the present one included, until `units` find room.
-    const fn ending(&self, window: &WindowState, units: u64) -> u64 {
-        window.used.saturating_sub(self.limit - units).div_ceil(self.pays())
-    }
-
-    /// When it can be taken, `ahead` of that, what finds room when so many windows have ended. It
-    /// starts at the second of these instants.
-    fn turn(&self, window: &WindowState, ending: u64, ahead: Duration) -> (Timestamp, Timestamp) {
-        let start = self.windows.end_of(window, ending);
-        // A state holds the use of so many windows, each of which is as good as full.
-        let most = match self.windows.within_reach() {
-            Some(windows) => windows,
-            None => MOST_USED / self.pays() - 1,
-        };
-        let nearer = match ending.checked_sub(most) {
-            Some(windows @ 1..) => self.windows.end_of(window, windows),
-            _ => Timestamp::MIN,
-        };
-        (start.saturating_sub(ahead).max(nearer), start)
     }
 
     fn snapshot(&self, window: &WindowState, now: Timestamp) -> Snapshot {
@@ -235,85 +214,6 @@ impl Algorithm for FixedWindow {
 
     fn capacity(&self) -> Cost {
         Cost::new(self.limit)
-    }
-}
-
-/// What is used of windows to come is kept as the sum of all, as debt is, and what was left of
-/// one that is passed counts as used. So the window that the last turn is in is known by the sum,
-/// and nothing else need be.
-impl Book for FixedWindow {
-    #[inline]
-    fn book(
-        &self,
-        state: &mut WindowState,
-        now: Timestamp,
-        cost: Cost,
-        ahead: Duration,
-    ) -> Decision {
-        let window = self.current(state, now);
-        let deny = |retry_after| Decision::Deny {
-            snapshot: self.snapshot(&window, now),
-            retry_after,
-            violated: PolicySet::FIRST,
-        };
-        if cost.units() > self.limit {
-            return deny(RetryAfter::Never);
-        }
-        let mut charge = Charge::new(now, cost);
-        let mut used = window.used;
-        if used > self.limit - cost.units() {
-            let ending = self.ending(&window, cost.units());
-            let (takes_at, start) = self.turn(&window, ending, ahead);
-            if ahead.is_zero() || takes_at > now {
-                if now < state.end {
-                    // The quota was changed or the clock went back for good, if it is another
-                    // window. If that were not written down, the window would move along with the
-                    // present.
-                    *state = window;
-                }
-                return deny(RetryAfter::After(takes_at.saturating_since(now)));
-            }
-            if cost.units() > 0 {
-                charge.delay = start.saturating_since(now);
-                used = used.max(ending.saturating_mul(self.limit));
-            }
-        }
-        let charged = WindowState { used: used.saturating_add(cost.units()), ..window };
-        if cost.units() > 0 {
-            *state = charged;
-        }
-        Decision::Allow { snapshot: self.snapshot(&charged, now), charge }
-    }
-
-    fn bookable(&self, state: &WindowState, now: Timestamp, each: Cost, ahead: Duration) -> u64 {
-        let window = self.current(state, now);
-        if each.units() > self.limit {
-            return 0;
-        }
-        let ending = self.ending(&window, each.units());
-        if ending > 0 && (ahead.is_zero() || self.turn(&window, ending, ahead).0 > now) {
-            return 0;
-        }
-        let used = window.used.saturating_sub(ending.saturating_mul(self.limit));
-        times(self.limit.checked_sub(used), each)
-    }
-
-    /// To the window that the last turn is in: who has a turn in one before it has nobody's place.
-    fn unbook(&self, state: &mut WindowState, now: Timestamp, turn: Timestamp, cost: Cost) {
-        let window = self.current(state, now);
-        if window.used == 0 || cost.units() == 0 {
-            return;
-        }
-        let before = (window.used - 1) / self.pays();
-        let (start, end) = match before {
-            0 => (window.start, window.end),
-            _ => (self.windows.end_of(&window, before), self.windows.end_of(&window, before + 1)),
-        };
-        if turn >= start && turn < end {
-            let least = before * self.pays();
-            let used = window.used.saturating_sub(cost.units()).max(least);
-            *state = WindowState { used, ..window };
-        }
     }
 }
 

@@ -1,11 +1,15 @@
 //! Turns of windows: an oracle that keeps every start there ever was says when the next one is.
 
+mod changes;
+
 use std::time::Duration;
 
 use proptest::prelude::*;
 use tower_quota::{
     Charge, Cost, Decision, Quota, RetryAfter,
-    algorithm::{Ahead, Algorithm, FixedWindow, SlidingLog, SlidingWindow, Window},
+    algorithm::{
+        Ahead, Algorithm, FixedWindow, FixedWindowTurns, SlidingLog, SlidingWindow, Window,
+    },
 };
 
 use crate::oracle::{at, cases, quota, scaled};
@@ -109,6 +113,7 @@ fn wait_of(decision: &Decision) -> Option<u64> {
 /// Runs a trace, and holds each answer to the oracle's.
 fn turns_are_those_of<W: Window>(
     window: &Ahead<W>,
+    of_window: impl Fn(&<Ahead<W> as Algorithm>::State) -> W::State,
     oracle: &impl Oracle,
     period: u64,
     steps: &[Step],
@@ -176,12 +181,12 @@ fn turns_are_those_of<W: Window>(
                 given.push(charge);
                 prop_assert!(oracle.most(&starts) <= limit, "{:?}", starts);
                 // Without a turn it is refused until that.
-                let plain = window.window();
+                let (plain, mut its) = (window.window(), of_window(&state));
                 let left = decision.snapshot().remaining;
-                prop_assert_eq!(plain.available(&state, at(now), Cost::ONE), left);
+                prop_assert_eq!(plain.available(&its, at(now), Cost::ONE), left);
                 if start > now {
                     prop_assert_eq!(left, 0);
-                    let refused = plain.decide(&mut state.clone(), at(now), Cost::ONE);
+                    let refused = plain.decide(&mut its, at(now), Cost::ONE);
                     prop_assert!(now + wait_of(&refused).expect("it is refused") >= start);
                 }
             }
@@ -210,7 +215,8 @@ proptest! {
         let offset = scaled(length, offset);
         let window = FixedWindow::new(quota(limit, length)).offset(Duration::from_nanos(offset));
         let window = window.ahead(Duration::from_nanos(scaled(length, part)));
-        turns_are_those_of(&window, &Fixed { limit, length, offset }, length, &steps)?;
+        let oracle = Fixed { limit, length, offset };
+        turns_are_those_of(&window, FixedWindowTurns::window, &oracle, length, &steps)?;
     }
 
     #[test]
@@ -220,7 +226,7 @@ proptest! {
         let window = SlidingWindow::new(quota(limit, period)).segments(segments).unwrap();
         let window = window.ahead(Duration::from_nanos(scaled(period, part)));
         let oracle = Sliding { limit, period, width: period.div_ceil(segments), segments };
-        turns_are_those_of(&window, &oracle, period, &steps)?;
+        turns_are_those_of(&window, Clone::clone, &oracle, period, &steps)?;
     }
 
     #[test]
@@ -230,7 +236,7 @@ proptest! {
         let log = SlidingLog::new(quota(limit, period));
         let log = log.ahead(Duration::from_nanos(scaled(period, part)));
         let oracle = Sliding { limit, period, width: 1, segments: period - 1 };
-        turns_are_those_of(&log, &oracle, period, &steps)?;
+        turns_are_those_of(&log, Clone::clone, &oracle, period, &steps)?;
     }
 
     /// The starts are what is bounded, wherever the clock goes in between.

@@ -17,10 +17,14 @@ impl SlidingLog {
             return (standing.is_ahead && units > 0).then_some(standing.next);
         }
         let mut excess = standing.used.saturating_sub(room);
+        // There may be more entries than there is place for, if there was place for more before.
+        let entries = state.entries.len() - standing.expired;
+        let mut crowd = if units > 0 { (entries + 1).saturating_sub(self.max_entries) } else { 0 };
         let mut live = state.entries.range(standing.expired..);
         let enough = live.find(|(_, used)| {
             excess = excess.saturating_sub(*used);
-            excess == 0
+            crowd = crowd.saturating_sub(1);
+            excess == 0 && crowd == 0
         });
         Some(enough.map_or(Timestamp::MAX, |(at, _)| self.leaves_at(*at)))
     }
@@ -30,6 +34,25 @@ impl SlidingLog {
 /// still counts then. No window that ends later has more of what is booked by then; so the bound
 /// holds in each.
 impl Book for SlidingLog {
+    type Turns = Self::State;
+
+    fn turns(&self, state: Self::State) -> Self::State {
+        state
+    }
+
+    fn seen<T>(&self, state: &Self::State, look: impl FnOnce(&Self::State) -> T) -> T {
+        look(state)
+    }
+
+    fn changed<T>(
+        &self,
+        state: &mut Self::State,
+        _: bool,
+        change: impl FnOnce(&mut Self::State) -> T,
+    ) -> T {
+        change(state)
+    }
+
     fn book(
         &self,
         state: &mut SlidingLogState,
@@ -81,6 +104,15 @@ impl Book for SlidingLog {
         if units > self.limit {
             return 0;
         }
+        let set_right;
+        let state = if self.is_ahead_of(state, now) {
+            let mut copy = state.clone();
+            self.set_right(&mut copy, now);
+            set_right = copy;
+            &set_right
+        } else {
+            state
+        };
         let standing = self.standing(state, now);
         let Some(turn) = self.turn(state, &standing, units) else {
             return times(self.limit.checked_sub(standing.used), each);

@@ -12,6 +12,25 @@ use crate::{
 /// still counts there. No window that ends later has more of what is booked by then; so the bound
 /// holds in each.
 impl Book for SlidingWindow {
+    type Turns = Self::State;
+
+    fn turns(&self, state: Self::State) -> Self::State {
+        state
+    }
+
+    fn seen<T>(&self, state: &Self::State, look: impl FnOnce(&Self::State) -> T) -> T {
+        look(state)
+    }
+
+    fn changed<T>(
+        &self,
+        state: &mut Self::State,
+        _: bool,
+        change: impl FnOnce(&mut Self::State) -> T,
+    ) -> T {
+        change(state)
+    }
+
     fn book(
         &self,
         state: &mut SlidingWindowState,

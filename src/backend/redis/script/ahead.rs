@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Fields, Job, Numbers, begin, micros, number, sealed::Steps};
 use crate::{
-    algorithm::{Ahead, Algorithm, FixedWindow, SlidingLog, SlidingWindow},
+    algorithm::{Ahead, Algorithm, FixedWindow, SlidingLog, SlidingWindow, sealed::Book},
     decision::Charge,
     error::BackendError,
     time::{Timestamp, saturating_nanos},
@@ -76,6 +76,7 @@ macro_rules! scripted {
                 fields: &mut Fields<'_>,
             ) -> Result<(Option<Self>, <Self as Algorithm>::State), BackendError> {
                 let (other, state) = self.window().read(fields)?;
+                let state = self.window().turns(state);
                 Ok((other.map(|window| window.ahead(self.time_ahead())), state))
             }
 

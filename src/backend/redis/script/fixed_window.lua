@@ -1,6 +1,7 @@
 -- Fixed windows: see `FixedWindow` and `Windows`. The state is the window's start and end, and the
 -- use in it. A calendar comes as the borders around the present. Turns of windows that begin within the
--- time that is `ahead` are given out: what is used of those is in the use too, as debt is.
+-- time that is `ahead` are given out: what is used of those is in the use too, as debt is. Behind it is then
+-- what each window holds by which that is so: another limit keeps the window that the last turn is in.
 local function fixed_window(state, job, from, now, as, as_count)
   local TAKE, TAKE_UP_TO, PEEK, SETTLE = 0, 1, 2, 3
   local COUNT, FILL, LOWER, MOST = 4, 5, 6, 9007199254740991
@@ -33,11 +34,19 @@ local function fixed_window(state, job, from, now, as, as_count)
     error('another time')
   end
 
-  local old_start, old_end, old_used = now, now, 0
+  local old_start, old_end, old_used, held = now, now, 0, 0
   if state then
-    must(#state == 24)
+    must(#state == 24 or #state == 32)
     old_start, old_end, old_used = struct.unpack('<ddd', state)
     must(whole(old_start) and whole(old_end) and whole(old_used) and old_start <= old_end)
+    if #state == 32 then
+      held = struct.unpack('<d', state, 25)
+      must(whole(held) and held > 0)
+    end
+    if held > 0 and held ~= pays and old_used > held then
+      local earlier = math.floor((old_used - 1) / held)
+      old_used = math.min(MOST, earlier * pays + old_used - earlier * held)
+    end
   end
 
   local start, end_ = at_(now)
@@ -72,7 +81,7 @@ local function fixed_window(state, job, from, now, as, as_count)
     end
   end
   -- Which windows a calendar had before is not known here, so it is told what was made of them.
-  local before = state or struct.pack('<ddd', now, now, 0)
+  local before = held == 0 and state or struct.pack('<ddd', old_start, old_end, old_used)
   if kind == CALENDAR then before = struct.pack('<ddd', start, end_, used) end
 
   -- The usual: there is room. It takes none of the functions that follow.
@@ -95,7 +104,9 @@ local function fixed_window(state, job, from, now, as, as_count)
   -- Until all of the use has been paid off.
   local function changed(count_, parts)
     local idle = parts > 0 and end_of(math.ceil(parts / pays)) or start
-    return count_, before, struct.pack('<ddd', start, end_, parts), idle
+    local new = struct.pack('<ddd', start, end_, parts)
+    if parts > pays and (ahead > 0 or held > 0) then new = new .. struct.pack('<d', pays) end
+    return count_, before, new, idle
   end
 
   if op == FILL then op, count = SETTLE, limit end
