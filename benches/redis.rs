@@ -23,7 +23,8 @@ use tower_quota::{
     Cost, Key, Limiter, PolicyName, Quota,
     algorithm::TokenBucket,
     backend::{
-        Backend, Leased, Local,
+        Backend, GuardedBuilder, Leased, Local,
+        guarded::Fallback,
         redis::{RedisBuilder, Server, Source},
     },
 };
@@ -89,12 +90,15 @@ async fn compare(server: &Standalone, tasks: u64, time: Duration) -> Rows {
     let limitador = deciding_by(move |number| limitador.clone().decide(number % KEYS));
     let alone = redis(server, "alone").batch(1).in_flight(1_024).build();
     let leased = Leased::new(redis(server, "leased").build(), Duration::from_millis(200));
-    let ways: [(&str, Deciding); 7] = [
+    let guarded = GuardedBuilder::new(Fallback::Refuse).timeout(Duration::from_secs(5));
+    let guarded = guarded.build::<TokenBucket, _>(redis(server, "guarded").build());
+    let ways: [(&str, Deciding); 8] = [
         ("bare `INCR`", incr),
         ("limitador's commands", limitador),
         ("one call each", deciding(alone, KEYS)),
         ("coalesced", deciding(redis(server, "together").build(), KEYS)),
         ("coalesced, one key", deciding(redis(server, "hot").build(), 1)),
+        ("coalesced, one key, guarded", deciding(guarded, 1)),
         ("leased, one key", deciding(leased, 1)),
         ("in this process, one key", deciding(Local::new(), 1)),
     ];
@@ -107,7 +111,7 @@ async fn compare(server: &Standalone, tasks: u64, time: Duration) -> Rows {
     for ((way, _), rounds_of) in ways.iter().zip(&rounds) {
         print_row(way, tasks, rounds_of, &rounds[0]);
     }
-    let [_, _, alone, together, hot, leased, local] = &rounds;
+    let [_, _, alone, together, hot, _, leased, local] = &rounds;
     let times = |other| leased.ratio(other, Run::per_second);
     let leased = format!(
         "| {tasks} | {:.0} | {:.0} | {:.2} |\n",

@@ -8,11 +8,11 @@
 //! | [`TokenBucket`] | at most `burst + rate × d` | 24 bytes |
 //! | [`LeakyBucket`] | starts at most `1 + rate × d` units, each at its turn | 24 bytes |
 //! | [`LeaseBucket`] | releases at most `burst + rate × d`, some of it promised ahead | 24 bytes |
-//! | [`FixedWindow`] | at most `limit` in each window, `2 × limit` across a border | 24 bytes |
+//! | [`FixedWindow`] | at most `limit` in each window, `2 × limit` across a border | 32 bytes |
 //! | [`SlidingWindow`] | at most `limit` in any window of a period | a counter for each segment |
 //! | [`SlidingLog`] | at most `limit` in any window of a period, and not one fewer | an entry for each admission |
 //! | [`SlidingCounter`] | about `limit`; up to twice it in the worst case | 32 bytes |
-//! | [`Ahead`] | starts as many as its window admits, some of them promised ahead | its window's, of a fixed one 8 bytes more |
+//! | [`Ahead`] | starts as many as its window admits, some of them promised ahead | its window's |
 //! | [`Plan`] | what each of its limits admits, all or nothing | the states of its limits |
 
 mod ahead;
@@ -45,7 +45,7 @@ pub(crate) use self::form::PlanForm;
 pub(crate) use self::meter::MeterNumbers;
 pub use self::{
     ahead::{Ahead, Window},
-    fixed_window::{FixedWindow, FixedWindowTurns},
+    fixed_window::FixedWindow,
     leaky_bucket::LeakyBucket,
     lease_bucket::LeaseBucket,
     meter::MeterState,
@@ -135,8 +135,8 @@ pub trait Algorithm: Clone + Debug + PartialEq + Send + Sync + 'static {
         None
     }
 
-    /// The limit by which one is decided who leaves so much of it to others: it is refused where less
-    /// would be left after it. Both have one state. `None`, unless the limit can be asked so.
+    /// The limit by which one is decided who leaves so much of it to others: it is refused where
+    /// less would be left after it. Both have one state. `None`, unless the limit can be asked so.
     ///
     /// So of several who wait in different places, who has had less has its turn first.
     fn leaving(&self, left: Cost) -> Option<Self> {

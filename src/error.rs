@@ -93,7 +93,7 @@ pub enum ConfigError {
         limits: usize,
     },
     /// One store is charged twice for each request. A layer does not know what it wraps, so it is
-    /// the first requests that show it: no `check` finds it at the start.
+    /// the first requests that show it: a layer's `check` finds it after them, not at the start.
     CountedTwice {
         /// The name of the layer that found its store in use already.
         name: String,

@@ -9,8 +9,9 @@
 //! | [`QuotaLayer`] | what its algorithm says | it is a [`Plan`](crate::algorithm::Plan), or yours |
 //! | [`AllLayer`] | what several limits on several keys say | users, teams and everybody have limits |
 //!
-//! All but the last have the same settings for whom to count, at what cost and how to answer, and all make the
-//! same service, [`RateLimit`](crate::RateLimit). The last says all of it in one closure.
+//! All but the last have the same settings for whom to count, at what cost and how to answer, and
+//! all make the same service, [`RateLimit`](crate::RateLimit). The last says all of it in one
+//! closure.
 
 mod all;
 mod fixed_window;
@@ -128,14 +129,22 @@ macro_rules! shared_layer_items {
                 self.limiter.clone()
             }
 
-            /// Looks for settings that cannot be meant. [`layer`](tower_layer::Layer::layer) does
-            /// it too, but can only report what it finds.
+            /// Looks for what cannot be meant: in the settings, and in what the first requests of
+            /// its services showed. [`layer`](tower_layer::Layer::layer) and the services do so
+            /// too, but can only report what they find, and a release build without the feature
+            /// `tracing` has nowhere to. So keep a clone, and ask it once requests have come.
             ///
             /// # Errors
             ///
-            /// The [largest cost](Self::largest_cost) is more than the limit ever holds, in
-            /// whatever order the two were set. A limit that holds nothing is closed on purpose.
+            /// - The [largest cost](Self::largest_cost) is more than the limit ever holds, in
+            ///   whatever order the two were set. A limit that holds nothing is closed on purpose.
+            /// - A request was [counted twice](ConfigError::CountedTwice).
             pub fn check(&self) -> Result<(), ConfigError> {
+                self.check_settings()?;
+                self.policy.exceptions.unlooked.check()
+            }
+
+            fn check_settings(&self) -> Result<(), ConfigError> {
                 self.largest.check(self.limiter.limit().algorithm().capacity())
             }
 
@@ -174,7 +183,7 @@ macro_rules! shared_layer_items {
                 self,
                 settings: impl FnOnce(QueueBuilder<$algorithm, B>) -> QueueBuilder<$algorithm, B>,
             ) -> WaitingLayer<$algorithm, B, K, C, R, UpToMaxWait, L> {
-                if let Err(error) = self.check() {
+                if let Err(error) = self.check_settings() {
                     observe::misused(&error);
                 }
                 let queue = settings(QueueBuilder::new(self.limiter)).build();
@@ -194,7 +203,7 @@ macro_rules! shared_layer_items {
             type Service = RateLimit<S, Limiter<$algorithm, B>, Policy<K, C, R, L>>;
 
             fn layer(&self, inner: S) -> Self::Service {
-                if let Err(error) = self.check() {
+                if let Err(error) = self.check_settings() {
                     observe::misused(&error);
                 }
                 RateLimit::new(inner, self.limiter.clone(), self.policy.clone())

@@ -149,10 +149,10 @@ impl<A: Algorithm, B: Backend<A>> Limiter<A, B> {
     /// As [`decide`](Self::decide).
     #[inline(always)]
     pub fn demand(&self, key: &Key, demand: &Demand) -> MaybeReady<B::Decide> {
-        match self.current() {
-            Some(limit) => self.backend.decide(limit.algorithm(), key, demand),
-            None => self.backend.decide(self.changed_limit().algorithm(), key, demand),
-        }
+        // One call for both: an answer that could come from two could only come through memory.
+        let changed = if self.is_current() { None } else { Some(self.changed_limit()) };
+        let limit = changed.as_ref().unwrap_or(&self.limit);
+        self.backend.decide(limit.algorithm(), key, demand)
     }
 
     /// Answers a demand for `key` by another limit than this limiter's: that of the caller's plan.

@@ -28,17 +28,19 @@ pin_project! {
 
 pin_project! {
     #[project = StateProjection]
+    #[project_replace = StateReplaced]
     enum State<F: Future> {
-        Ready { output: Option<F::Output> },
+        Ready { output: F::Output },
         Pending { #[pin] future: F },
+        Taken,
     }
 }
 
 impl<F: Future> MaybeReady<F> {
     /// An output that is here.
-    #[inline]
+    #[inline(always)]
     pub const fn ready(output: F::Output) -> Self {
-        Self { state: State::Ready { output: Some(output) } }
+        Self { state: State::Ready { output } }
     }
 
     /// An output that is still to come.
@@ -50,8 +52,8 @@ impl<F: Future> MaybeReady<F> {
     #[inline(always)]
     pub const fn as_ready(&self) -> Option<&F::Output> {
         match &self.state {
-            State::Ready { output } => output.as_ref(),
-            State::Pending { .. } => None,
+            State::Ready { output } => Some(output),
+            State::Pending { .. } | State::Taken => None,
         }
     }
 
@@ -60,11 +62,12 @@ impl<F: Future> MaybeReady<F> {
     /// # Panics
     ///
     /// The output was taken already, by polling.
-    #[inline]
+    #[inline(always)]
     pub fn try_into_ready(self) -> Result<F::Output, F> {
         match self.state {
-            State::Ready { output } => Ok(output.expect("the output is taken once")),
+            State::Ready { output } => Ok(output),
             State::Pending { future } => Err(future),
+            State::Taken => taken(),
         }
     }
 }
@@ -97,13 +100,21 @@ impl<F: Future> Future for MaybeReady<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        match self.project().state.project() {
-            StateProjection::Ready { output } => {
-                Poll::Ready(output.take().expect("a future is not polled after it is ready"))
-            }
-            StateProjection::Pending { future } => future.poll(context),
+        let mut state = self.project().state;
+        if let StateProjection::Pending { future } = state.as_mut().project() {
+            return future.poll(context);
+        }
+        match state.project_replace(State::Taken) {
+            StateReplaced::Ready { output } => Poll::Ready(output),
+            _ => taken(),
         }
     }
+}
+
+/// Out of line: to say it takes more code than all the rest.
+#[cold]
+fn taken() -> ! {
+    panic!("a future is not polled after it is ready, nor its output taken twice");
 }
 
 impl<F: Future> fmt::Debug for MaybeReady<F> {
@@ -111,6 +122,7 @@ impl<F: Future> fmt::Debug for MaybeReady<F> {
         let state = match &self.state {
             State::Ready { .. } => "Ready",
             State::Pending { .. } => "Pending",
+            State::Taken => "Taken",
         };
         f.debug_tuple("MaybeReady").field(&state).finish()
     }

@@ -1,7 +1,8 @@
 //! Tasks that decide without a pause, and what that took.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -45,10 +46,11 @@ impl Run {
                 let mut count = 0_u64;
                 while begun.elapsed() < time {
                     let asked = Instant::now();
-                    decide(task.wrapping_mul(0x9e37_79b9) ^ count).await;
+                    let has_waited = wait(decide(task.wrapping_mul(0x9e37_79b9) ^ count)).await;
                     latencies.push(asked.elapsed());
                     count += 1;
-                    if count.is_multiple_of(16) {
+                    // Whoever has waited has let others run.
+                    if !has_waited && count.is_multiple_of(16) {
                         tokio::task::yield_now().await;
                     }
                 }
@@ -92,6 +94,19 @@ impl Run {
         // On a busy machine a moment may be too short for any.
         latency.map_or(f64::NAN, |latency| latency.as_secs_f64() * 1e6)
     }
+}
+
+/// Waits for what is to come, and says whether that was necessary.
+async fn wait(coming: impl Future<Output = ()>) -> bool {
+    let mut coming = pin!(coming);
+    let mut has_waited = false;
+    poll_fn(|context| {
+        let polled = coming.as_mut().poll(context);
+        has_waited |= polled.is_pending();
+        polled
+    })
+    .await;
+    has_waited
 }
 
 /// The same way of deciding, round after round.

@@ -14,9 +14,10 @@ use crate::{
 ///
 /// It is made by [`FixedWindow::ahead`](super::FixedWindow::ahead),
 /// [`SlidingWindow::ahead`](super::SlidingWindow::ahead) and
-/// [`SlidingLog::ahead`](super::SlidingLog::ahead). What has no room now is not refused if there is
-/// room for it within the time that is `ahead`: it is charged at once to the window in which it
-/// starts, and the charge's [`delay`](Charge::delay) says when that is. Before a
+/// [`SlidingLog::ahead`](super::SlidingLog::ahead), and for a plan by
+/// [`Plan::ahead`](super::Plan::ahead). What has no room now is not refused if there is room for
+/// it within the time that is `ahead`: it is charged at once to the window in which it starts, and
+/// the charge's [`delay`](Charge::delay) says when that is. Before a
 /// [queue](crate::queue#one-limit-for-many-instances) instances ask once for each turn, and the
 /// order among them is the state's.
 ///
@@ -27,8 +28,8 @@ use crate::{
 /// - Turns are in the order in which they were asked for. Nobody starts before the last turn that
 ///   was given out, even if there would be room; who would have to wait for longer than `ahead`
 ///   is refused, and told when it can have a turn.
-/// - [`available`](Algorithm::available) is what can be taken together at the next turn, and a
-///   [snapshot](crate::Snapshot) shows what can be taken without one.
+/// - [`available`](Algorithm::available) is what can be taken together at the next turn, for a plan
+///   one at a time, and a [snapshot](crate::Snapshot) shows what can be taken without one.
 /// - Costs above the limit are never admitted. So costs do not always add up: two that are more
 ///   than the limit together have two turns.
 /// - A turn that is given back is given out again if it is in the window of the last turn. In a
@@ -37,14 +38,14 @@ use crate::{
 ///   nearer for it. Nobody comes to stand before the last turn, even if that is given back.
 /// - Use beyond what was taken counts at the last turn.
 /// - If the limit changes, those who have turns keep them, and those who come then start behind them:
-///   no window in which they do has more starts by then than the limit is by then. (The length of fixed
-///   windows is another matter: turns are then as many windows away as before.)
+///   no window in which they do has more starts by then than the limit is by then. (The length of
+///   fixed windows is another matter: turns are then as many windows away as before.)
 /// - A clock that goes back for good changes nothing for those who have turns, who were told for how
 ///   long to wait; and those who come then start behind them.
 ///
-/// The state is the window's own, of a fixed one with the limit by which turns were given out. On a
-/// server a window that decides without turns takes it over and admits nothing before the last one;
-/// but let all that share a key have the same, or what it corrects may lose or gain places.
+/// The state is the window's own. One that decides without turns takes it over and admits nothing
+/// before the last turn; but let all that share a key have the same, or what it corrects may lose
+/// or gain places.
 ///
 /// With nothing ahead it decides as the window does.
 ///
@@ -68,7 +69,7 @@ pub struct Ahead<W> {
     ahead: Duration,
 }
 
-/// A window that can give out turns before they come.
+/// A window, or a plan, that can give out turns before they come.
 ///
 /// It is sealed: what a state knows of turns to come is the window's own.
 pub trait Window: Book {}
@@ -77,36 +78,26 @@ impl<W: Book> Window for W {}
 
 #[doc(hidden)]
 pub mod sealed {
-    use std::{fmt::Debug, time::Duration};
+    use std::time::Duration;
 
-    use crate::{algorithm::Algorithm, cost::Cost, decision::Decision, time::Timestamp};
+    use crate::{
+        algorithm::Algorithm,
+        cost::Cost,
+        decision::{Charge, Decision},
+        time::Timestamp,
+    };
 
     /// How a window decides where turns can be given out for so long before they come.
     pub trait Book: Algorithm {
-        /// What is remembered of a key: the window's own state, with what else is to be known of
-        /// turns.
-        type Turns: Clone + Debug + PartialEq + Send + 'static;
+        /// When it starts, should nothing be too far ahead. `None`: never.
+        fn starts_at(&self, state: &Self::State, now: Timestamp, cost: Cost) -> Option<Timestamp>;
 
-        /// A state that this window has made.
-        fn turns(&self, state: Self::State) -> Self::Turns;
-
-        /// Runs `look` on the state as it is to this window.
-        fn seen<T>(&self, turns: &Self::Turns, look: impl FnOnce(&Self::State) -> T) -> T;
-
-        /// Runs `change` on the state as it is to this window, of which turns are given out or not,
-        /// and keeps what comes of it.
-        fn changed<T>(
-            &self,
-            turns: &mut Self::Turns,
-            is_ahead: bool,
-            change: impl FnOnce(&mut Self::State) -> T,
-        ) -> T;
-
-        /// As [`Algorithm::decide`].
+        /// As [`Algorithm::decide`], for what does not start before `from`.
         fn book(
             &self,
             state: &mut Self::State,
             now: Timestamp,
+            from: Timestamp,
             cost: Cost,
             ahead: Duration,
         ) -> Decision;
@@ -115,8 +106,13 @@ pub mod sealed {
         fn bookable(&self, state: &Self::State, now: Timestamp, each: Cost, ahead: Duration)
         -> u64;
 
-        /// Gives back `cost` of what was to start at `turn`.
-        fn unbook(&self, state: &mut Self::State, now: Timestamp, turn: Timestamp, cost: Cost);
+        /// Gives back `cost` of what `charge` took, to the window in which it was to start.
+        fn unbook(&self, state: &mut Self::State, now: Timestamp, charge: &Charge, cost: Cost);
+
+        /// Whether there is a limit at this place.
+        fn has_policy(&self, policy: usize) -> bool {
+            policy == 0
+        }
     }
 }
 
@@ -136,52 +132,49 @@ impl<W> Ahead<W> {
     }
 }
 
-impl<W: Window> Ahead<W> {
-    fn changed<T>(&self, state: &mut W::Turns, change: impl FnOnce(&mut W::State) -> T) -> T {
-        self.window.changed(state, !self.ahead.is_zero(), change)
-    }
-}
-
 impl<W: Window> Algorithm for Ahead<W> {
-    type State = W::Turns;
+    type State = W::State;
 
-    fn initial(&self, now: Timestamp) -> W::Turns {
-        self.window.turns(self.window.initial(now))
+    fn initial(&self, now: Timestamp) -> W::State {
+        self.window.initial(now)
     }
 
-    fn decide(&self, state: &mut W::Turns, now: Timestamp, cost: Cost) -> Decision {
-        self.changed(state, |state| self.window.book(state, now, cost, self.ahead))
+    fn decide(&self, state: &mut W::State, now: Timestamp, cost: Cost) -> Decision {
+        if self.ahead.is_zero() {
+            return self.window.decide(state, now, cost);
+        }
+        self.window.book(state, now, now, cost, self.ahead)
     }
 
     /// What can be taken together at the next turn.
-    fn available(&self, state: &W::Turns, now: Timestamp, each: Cost) -> u64 {
-        self.window.seen(state, |state| self.window.bookable(state, now, each, self.ahead))
+    fn available(&self, state: &W::State, now: Timestamp, each: Cost) -> u64 {
+        if self.ahead.is_zero() {
+            return self.window.available(state, now, each);
+        }
+        self.window.bookable(state, now, each, self.ahead)
     }
 
-    fn take(&self, state: &mut W::Turns, now: Timestamp, cost: Cost) {
-        self.changed(state, |state| self.window.take(state, now, cost));
+    fn take(&self, state: &mut W::State, now: Timestamp, cost: Cost) {
+        self.window.take(state, now, cost);
     }
 
-    fn refund(&self, state: &mut W::Turns, now: Timestamp, charge: &Charge, cost: Cost) {
-        self.changed(state, |state| {
-            if self.ahead.is_zero() {
-                return self.window.refund(state, now, charge, cost);
-            }
-            let turn = charge.at.saturating_add(charge.delay);
-            self.window.unbook(state, now, turn, cost);
-        });
+    fn refund(&self, state: &mut W::State, now: Timestamp, charge: &Charge, cost: Cost) {
+        if self.ahead.is_zero() {
+            return self.window.refund(state, now, charge, cost);
+        }
+        self.window.unbook(state, now, charge, cost);
     }
 
     /// Of what can be taken without a turn: what is to come is not there yet.
-    fn lower(&self, state: &mut W::Turns, now: Timestamp, policy: usize, left: u64) -> Decision {
-        if policy > 0 {
+    fn lower(&self, state: &mut W::State, now: Timestamp, policy: usize, left: u64) -> Decision {
+        if !self.window.has_policy(policy) {
             return self.decide(&mut state.clone(), now, Cost::ZERO);
         }
-        self.changed(state, |state| self.window.lower(state, now, policy, left))
+        self.window.lower(state, now, policy, left)
     }
 
-    fn idle_at(&self, state: &W::Turns) -> Timestamp {
-        self.window.seen(state, |state| self.window.idle_at(state))
+    fn idle_at(&self, state: &W::State) -> Timestamp {
+        self.window.idle_at(state)
     }
 
     fn policies(&self, name: &PolicyName) -> Vec<QuotaPolicy> {
@@ -192,7 +185,8 @@ impl<W: Window> Algorithm for Ahead<W> {
         self.window.capacity()
     }
 
-    /// What comes in that time is ahead too. With nothing ahead, there are no turns to be given out.
+    /// What comes in that time is ahead too. With nothing ahead, there are no turns to be given
+    /// out.
     fn after_waiting(&self, waited: Duration) -> Option<Self> {
         let ahead = self.ahead.saturating_add(waited);
         (!self.ahead.is_zero()).then(|| Self { ahead, window: self.window.clone() })

@@ -1,8 +1,5 @@
-mod turns;
-
 use std::time::Duration;
 
-pub use self::turns::FixedWindowTurns;
 #[cfg(any(feature = "quota-service", feature = "remote"))]
 use super::window::WindowsForm;
 use super::{
@@ -15,7 +12,7 @@ use super::{
 use crate::error::ConfigError;
 use crate::{
     cost::Cost,
-    decision::{Charge, Decision, Snapshot},
+    decision::{Charge, Decision, PolicySet, RetryAfter, Snapshot},
     name::{PolicyName, QuotaPolicy},
     quota::Quota,
     time::{Timestamp, saturating_nanos},
@@ -54,6 +51,9 @@ pub struct FixedWindow {
     period: Duration,
     windows: Windows,
 }
+
+/// A server counts up to here.
+const MOST_USED: u64 = (1 << 53) - 1;
 
 impl FixedWindow {
     /// Windows of the quota's period, side by side from the Unix epoch.
@@ -102,8 +102,56 @@ impl FixedWindow {
         Ahead::new(self, ahead)
     }
 
+    #[inline]
     fn current(&self, state: &WindowState, now: Timestamp) -> WindowState {
-        self.windows.current(state, self.pays(), now)
+        if state.turns == 0 {
+            return self.windows.current(state, self.pays(), now);
+        }
+        self.windows.current(&self.taken_over(state), self.pays(), now)
+    }
+
+    /// The use as this limit counts it, where turns were given out: the last of them stays in its
+    /// window, and as much is used in that.
+    #[cold]
+    fn taken_over(&self, state: &WindowState) -> WindowState {
+        if state.turns == 0 || state.used <= state.turns {
+            return WindowState { turns: 0, ..*state };
+        }
+        let before = (state.used - 1) / state.turns;
+        let last = state.used - before * state.turns;
+        let used = match before.checked_mul(self.pays()) {
+            _ if state.turns == self.pays() => state.used,
+            Some(earlier) => earlier.saturating_add(last).min(MOST_USED),
+            None => MOST_USED,
+        };
+        WindowState { used, turns: self.pays(), ..*state }
+    }
+
+    /// How many windows have to end, the present one included, until `units` find room.
+    const fn ending(&self, window: &WindowState, units: u64) -> u64 {
+        window.used.saturating_sub(self.limit - units).div_ceil(self.pays())
+    }
+
+    /// When it can be taken, `ahead` of that, what finds room when so many windows have ended and
+    /// does not start before `from`. It starts at the second of these instants.
+    fn turn(
+        &self,
+        window: &WindowState,
+        ending: u64,
+        from: Timestamp,
+        ahead: Duration,
+    ) -> (Timestamp, Timestamp) {
+        let start = if ending == 0 { from } else { self.windows.end_of(window, ending).max(from) };
+        // A state holds the use of so many windows, each of which is as good as full.
+        let most = match self.windows.within_reach() {
+            Some(windows) => windows,
+            None => MOST_USED / self.pays() - 1,
+        };
+        let nearer = match ending.checked_sub(most) {
+            Some(windows @ 1..) => self.windows.end_of(window, windows),
+            _ => Timestamp::MIN,
+        };
+        (start.saturating_sub(ahead).max(nearer), start)
     }
 
     fn snapshot(&self, window: &WindowState, now: Timestamp) -> Snapshot {
@@ -175,12 +223,12 @@ impl Algorithm for FixedWindow {
     type State = WindowState;
 
     fn initial(&self, now: Timestamp) -> WindowState {
-        WindowState { start: now, end: now, used: 0 }
+        WindowState { start: now, end: now, used: 0, turns: 0 }
     }
 
     #[inline]
     fn decide(&self, state: &mut WindowState, now: Timestamp, cost: Cost) -> Decision {
-        self.book(state, now, cost, Duration::ZERO)
+        self.book(state, now, now, cost, Duration::ZERO)
     }
 
     fn available(&self, state: &WindowState, now: Timestamp, each: Cost) -> u64 {
@@ -205,6 +253,7 @@ impl Algorithm for FixedWindow {
 
     #[inline]
     fn idle_at(&self, state: &WindowState) -> Timestamp {
+        let state = &self.taken_over(state);
         if state.used == 0 { state.start } else { self.paid_at(state, state.used) }
     }
 
@@ -214,6 +263,102 @@ impl Algorithm for FixedWindow {
 
     fn capacity(&self) -> Cost {
         Cost::new(self.limit)
+    }
+}
+
+/// What is used of windows to come is kept as the sum of all, as debt is, and what was left of
+/// one that is passed counts as used. So the window that the last turn is in is known by the sum and
+/// by what each window holds, and nothing else need be.
+impl Book for FixedWindow {
+    fn starts_at(&self, state: &WindowState, now: Timestamp, cost: Cost) -> Option<Timestamp> {
+        if cost.units() > self.limit {
+            return None;
+        }
+        let window = self.current(state, now);
+        let ending = self.ending(&window, cost.units());
+        Some(if ending == 0 { now } else { self.windows.end_of(&window, ending) })
+    }
+
+    #[inline]
+    fn book(
+        &self,
+        state: &mut WindowState,
+        now: Timestamp,
+        from: Timestamp,
+        cost: Cost,
+        ahead: Duration,
+    ) -> Decision {
+        let window = self.current(state, now);
+        let deny = |retry_after| Decision::Deny {
+            snapshot: self.snapshot(&window, now),
+            retry_after,
+            violated: PolicySet::FIRST,
+        };
+        if cost.units() > self.limit {
+            return deny(RetryAfter::Never);
+        }
+        let mut charge = Charge::new(now, cost);
+        let WindowState { mut used, mut turns, .. } = window;
+        let is_later = from > now && cost.units() > 0;
+        if used > self.limit - cost.units() || is_later {
+            let mut ending = self.ending(&window, cost.units());
+            if is_later {
+                ending = ending.max(self.windows.ended_by(&window, from));
+            }
+            let (takes_at, start) = self.turn(&window, ending, from, ahead);
+            if ahead.is_zero() || takes_at > now {
+                if now < state.end && (window.start, window.end) != (state.start, state.end) {
+                    // The quota was changed or the clock went back for good. If that were not
+                    // written down, the window would move along with the present.
+                    *state = window;
+                }
+                return deny(RetryAfter::After(takes_at.saturating_since(now)));
+            }
+            if cost.units() > 0 {
+                charge.delay = start.saturating_since(now);
+                used = used.max(ending.saturating_mul(self.limit));
+                if ending > 0 {
+                    turns = self.pays();
+                }
+            }
+        }
+        let charged = WindowState { used: used.saturating_add(cost.units()), turns, ..window };
+        if cost.units() > 0 {
+            *state = charged;
+        }
+        Decision::Allow { snapshot: self.snapshot(&charged, now), charge }
+    }
+
+    fn bookable(&self, state: &WindowState, now: Timestamp, each: Cost, ahead: Duration) -> u64 {
+        let window = self.current(state, now);
+        if each.units() > self.limit {
+            return 0;
+        }
+        let ending = self.ending(&window, each.units());
+        if ending > 0 && (ahead.is_zero() || self.turn(&window, ending, now, ahead).0 > now) {
+            return 0;
+        }
+        let used = window.used.saturating_sub(ending.saturating_mul(self.limit));
+        times(self.limit.checked_sub(used), each)
+    }
+
+    /// To the window that the last turn is in: who has a turn in one before it has nobody's place.
+    fn unbook(&self, state: &mut WindowState, now: Timestamp, charge: &Charge, cost: Cost) {
+        let turn = charge.at.saturating_add(charge.delay);
+        let window = self.current(state, now);
+        if window.used == 0 || cost.units() == 0 {
+            return;
+        }
+        let before = (window.used - 1) / self.pays();
+        let (start, end) = match before {
+            0 => (window.start, window.end),
+            _ => (self.windows.end_of(&window, before), self.windows.end_of(&window, before + 1)),
+        };
+        if turn >= start && turn < end {
+            let least = before * self.pays();
+            let used = window.used.saturating_sub(cost.units()).max(least);
+            *state = WindowState { used, ..window };
+        }
     }
 }
 

@@ -71,6 +71,47 @@ impl LeakyBucket {
     }
 }
 
+/// In a plan whose turns are given out before they come.
+impl LeakyBucket {
+    pub(super) const fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    /// When it starts, should nothing be too far ahead. `None`: never.
+    pub(super) fn starts_at(
+        &self,
+        state: &MeterState,
+        now: Timestamp,
+        units: u64,
+    ) -> Option<Timestamp> {
+        if units > self.meter.capacity() {
+            return None;
+        }
+        let wait = self.meter.drained_after(self.meter.standing(state, now), now);
+        Some(if units == 0 { now } else { now.saturating_add(wait) })
+    }
+
+    pub(super) fn book(
+        &self,
+        state: &mut MeterState,
+        now: Timestamp,
+        from: Timestamp,
+        cost: Cost,
+    ) -> Decision {
+        match self.meter.book(state, now, from, cost.units(), None) {
+            Ok(admitted) => {
+                let mut charge = Charge::new(now, cost);
+                if cost.units() > 0 {
+                    charge.delay = self.meter.drained_after(admitted.before, now);
+                    charge.mark = self.meter.mark(state);
+                }
+                Decision::Allow { snapshot: self.meter.snapshot(admitted.after, now), charge }
+            }
+            Err(retry_after) => self.meter.denied(state, now, retry_after),
+        }
+    }
+}
+
 #[cfg(feature = "redis")]
 impl LeakyBucket {
     /// The same bucket in the form that a server carries out.

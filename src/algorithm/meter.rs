@@ -1,3 +1,4 @@
+mod ahead;
 #[cfg(feature = "redis")]
 mod micros;
 mod packed;
@@ -82,10 +83,10 @@ impl Meter {
     /// A meter that drains at the rate of `quota` and holds `capacity` units.
     pub(super) fn new(quota: Quota, capacity: u64) -> Self {
         let capacity = capacity.min(Quota::MAX_LIMIT);
-        Self::with(&NANOS, quota, capacity)
+        Self::within_bounds(&NANOS, quota, capacity)
     }
 
-    fn with(bounds: &Bounds, quota: Quota, capacity: u64) -> Self {
+    fn within_bounds(bounds: &Bounds, quota: Quota, capacity: u64) -> Self {
         if quota.limit() == 0 || capacity == 0 {
             let tick = bounds.least_tick;
             let (drain, unit) = (NonZeroU64::new(tick).unwrap_or(NonZeroU64::MIN), NonZeroU64::MIN);

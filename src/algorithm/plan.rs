@@ -1,6 +1,8 @@
-use std::sync::Arc;
+mod turns;
 
-use super::{Algorithm, Portion, Rule, RuleState, Share};
+use std::{sync::Arc, time::Duration};
+
+use super::{Ahead, Algorithm, Portion, Rule, RuleState, Share};
 use crate::{
     cost::Cost,
     decision::{Charge, Decision, PolicySet, RetryAfter, Snapshot},
@@ -82,6 +84,18 @@ impl Plan {
         PlanBuilder::default()
     }
 
+    /// The same limits, whose places can be taken so much before they are free, to be waited for: a
+    /// request starts at the latest of the turns that they have for it, and is charged there by
+    /// each.
+    ///
+    /// A token bucket has nothing over at a turn that is another limit's: what it would have had
+    /// by then is nobody's. A sliding counter gives out no turns: it decides when the request
+    /// comes.
+    #[must_use]
+    pub const fn ahead(self, ahead: Duration) -> Ahead<Self> {
+        Ahead::new(self, ahead)
+    }
+
     /// The part of `cost` that `limit` counts.
     fn cost_in(limit: &Limit, cost: Cost) -> Cost {
         Cost::new(cost.get(limit.dimension))
@@ -128,7 +142,7 @@ impl Plan {
 
     fn deny(&self, state: &mut PlanState, now: Timestamp, cost: Cost) -> Decision {
         let mut violated = PolicySet::EMPTY;
-        let mut binding = (RetryAfter::After(std::time::Duration::ZERO), Snapshot::default());
+        let mut binding = (RetryAfter::After(Duration::ZERO), Snapshot::default());
         for (place, limit, state) in self.each(state, now) {
             let cost = Self::cost_in(limit, cost);
             if limit.rule.available(state, now, cost) > 0 {

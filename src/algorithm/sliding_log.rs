@@ -226,7 +226,7 @@ impl Algorithm for SlidingLog {
     }
 
     fn decide(&self, state: &mut SlidingLogState, now: Timestamp, cost: Cost) -> Decision {
-        self.book(state, now, cost, Duration::ZERO)
+        self.book(state, now, now, cost, Duration::ZERO)
     }
 
     fn available(&self, state: &SlidingLogState, now: Timestamp, each: Cost) -> u64 {

@@ -169,6 +169,25 @@ impl SlidingWindow {
         Standing { present, next, used, is_ahead }
     }
 
+    /// The same for one who does not start before `from`.
+    fn standing_from(
+        &self,
+        state: &SlidingWindowState,
+        now: Timestamp,
+        from: Timestamp,
+    ) -> Standing {
+        let mut standing = self.standing(state, now);
+        let first = from.as_nanos() / self.width;
+        if from > now {
+            standing.is_ahead = true;
+            if first > standing.next {
+                standing.next = first;
+                standing.used = total(self.live(state, first));
+            }
+        }
+        standing
+    }
+
     /// The segment in which `units`, at most the limit, find room that have none at once, and what
     /// is in use there. `None` if they have.
     fn turn(
@@ -317,7 +336,7 @@ impl Algorithm for SlidingWindow {
     }
 
     fn decide(&self, state: &mut SlidingWindowState, now: Timestamp, cost: Cost) -> Decision {
-        self.book(state, now, cost, Duration::ZERO)
+        self.book(state, now, now, cost, Duration::ZERO)
     }
 
     fn available(&self, state: &SlidingWindowState, now: Timestamp, each: Cost) -> u64 {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     cost::Cost,
-    decision::{Charge, Decision},
+    decision::{Charge, Decision, RetryAfter},
     name::{PolicyName, QuotaPolicy},
     quota::Quota,
     time::Timestamp,
@@ -91,6 +91,59 @@ impl TokenBucket {
     /// The same bucket for who leaves so much of it.
     pub(super) fn leaving(&self, left: u64) -> Self {
         self.burst(self.meter.capacity().saturating_sub(left).max(1))
+    }
+}
+
+/// In a plan whose turns are given out before they come.
+impl TokenBucket {
+    pub(super) const fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    #[cfg(feature = "redis")]
+    /// The units that it holds with those that come in `ahead`, as far as its numbers allow.
+    pub(crate) fn held_ahead(&self, ahead: Duration) -> u64 {
+        self.meter.with_ahead(self.quota, ahead).capacity()
+    }
+
+    /// When it starts, should nothing be too far ahead. `None`: never.
+    pub(super) fn starts_at(
+        &self,
+        state: &MeterState,
+        now: Timestamp,
+        units: u64,
+    ) -> Option<Timestamp> {
+        let burst = self.meter.capacity();
+        let used = self.meter.with(self.meter.standing(state, now), units);
+        let wait = self.meter.drained_to(used, burst, now);
+        (units <= burst).then(|| now.saturating_add(wait))
+    }
+
+    pub(super) fn book(
+        &self,
+        state: &mut MeterState,
+        now: Timestamp,
+        from: Timestamp,
+        cost: Cost,
+        ahead: Duration,
+    ) -> Decision {
+        let (burst, units) = (self.meter.capacity(), cost.units());
+        let booked = if units > burst {
+            Err(RetryAfter::Never)
+        } else {
+            let meter = self.meter.with_ahead(self.quota, ahead);
+            meter.book(state, now, from, units, Some(burst))
+        };
+        match booked {
+            Ok(admitted) => {
+                let mut charge = Charge::new(now, cost);
+                if units > 0 {
+                    charge.delay = self.meter.drained_to(admitted.after, burst, now);
+                }
+                Decision::Allow { snapshot: self.meter.snapshot(admitted.after, now), charge }
+            }
+            Err(retry_after) => self.meter.denied(state, now, retry_after),
+        }
     }
 }
 

@@ -43,6 +43,8 @@ pub struct WindowState {
     /// The first instant after it.
     pub(super) end: Timestamp,
     pub(super) used: u64,
+    /// What each window holds by which turns of windows to come were given out; zero if none were.
+    pub(super) turns: u64,
 }
 
 impl Windows {
@@ -68,8 +70,13 @@ impl Windows {
         }
     }
 
-    /// How many windows to come can be known everywhere, if that is bounded: those of a calendar are
-    /// sent to a server, and it has to know when the next one begins.
+    /// How many windows have ended at `from`, the present one included.
+    pub(super) fn ended_by(&self, window: &WindowState, from: Timestamp) -> u64 {
+        if from < window.end { 0 } else { self.borders(window.end, from).saturating_add(1) }
+    }
+
+    /// How many windows to come can be known everywhere, if that is bounded: those of a calendar
+    /// are sent to a server, and it has to know when the next one begins.
     pub(super) const fn within_reach(&self) -> Option<u64> {
         match self {
             Self::Aligned { .. } | Self::FirstHit { .. } => None,
@@ -133,7 +140,7 @@ impl Windows {
     fn changed(&self, state: &WindowState, limit: u64, now: Timestamp) -> WindowState {
         let (start, end) = self.at(now);
         if state.used == 0 {
-            return WindowState { start, end, used: 0 };
+            return WindowState { start, end, used: 0, turns: 0 };
         }
         if now >= state.end {
             return self.rolled(state, limit, now);
@@ -146,14 +153,14 @@ impl Windows {
                 Self::FirstHit { .. } => (start, end),
                 _ => self.at(end),
             };
-            return WindowState { start, end, used: state.used };
+            return WindowState { start, end, ..*state };
         }
         // The quota was changed: what was used counts in the window of the new one.
         match self {
             Self::FirstHit { length } if now < after(state.start, *length) => {
                 WindowState { end: after(state.start, *length), ..*state }
             }
-            _ => WindowState { start, end, used: state.used },
+            _ => WindowState { start, end, ..*state },
         }
     }
 
@@ -167,9 +174,9 @@ impl Windows {
             Self::FirstHit { length } if used > 0 => {
                 let into = (now.as_nanos() - state.end.as_nanos()) % length;
                 let start = Timestamp::from_nanos(now.as_nanos() - into);
-                WindowState { start, end: after(start, *length), used }
+                WindowState { start, end: after(start, *length), used, turns: state.turns }
             }
-            _ => WindowState { start, end, used },
+            _ => WindowState { start, end, used, turns: state.turns },
         }
     }
 
@@ -246,7 +253,7 @@ impl Windows {
 #[cfg(feature = "redis")]
 impl WindowState {
     pub(crate) const fn of(start: Timestamp, end: Timestamp, used: u64) -> Self {
-        Self { start, end, used }
+        Self { start, end, used, turns: 0 }
     }
 }
 

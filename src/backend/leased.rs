@@ -112,11 +112,12 @@ use crate::{
 /// Spending from a lease takes one lock (a key's shard, or the one of limits without keys) and
 /// allocates nothing. A request that waits allocates its future.
 pub struct Leased<B, C = MonotonicClock> {
-    backend: B,
-    shared: Arc<Shared<C>>,
+    /// The backend too: a handle is cloned for each request, and counts up and down once then.
+    shared: Arc<Shared<B, C>>,
 }
 
-struct Shared<C> {
+struct Shared<B, C> {
+    backend: B,
     clock: C,
     settings: Settings,
     seats: Seats,
@@ -150,8 +151,8 @@ impl<B, C> Leased<B, C> {
     fn of(backend: B, clock: C, settings: Settings) -> Self {
         let seats = Seats::new(settings.most_keys);
         let counters = Arc::new(Counters::new(settings.name.clone()));
-        let shared = Shared { clock, settings, seats, counters };
-        Self { backend, shared: Arc::new(shared) }
+        let shared = Shared { backend, clock, settings, seats, counters };
+        Self { shared: Arc::new(shared) }
     }
 
     /// The time that may pass between a decision and its effect, beyond the hold time: what the
@@ -160,6 +161,7 @@ impl<B, C> Leased<B, C> {
     #[must_use]
     pub fn jitter(self, jitter: Duration) -> Self
     where
+        B: Clone,
         C: Clone,
     {
         self.with(|settings| settings.jitter = jitter)
@@ -170,6 +172,7 @@ impl<B, C> Leased<B, C> {
     #[must_use]
     pub fn largest_cost(self, largest_cost: u64) -> Self
     where
+        B: Clone,
         C: Clone,
     {
         self.with(|settings| settings.largest_cost = largest_cost)
@@ -180,6 +183,7 @@ impl<B, C> Leased<B, C> {
     #[must_use]
     pub fn most_keys(self, most_keys: usize) -> Self
     where
+        B: Clone,
         C: Clone,
     {
         self.with(|settings| settings.most_keys = most_keys)
@@ -190,6 +194,7 @@ impl<B, C> Leased<B, C> {
     #[must_use]
     pub fn name(self, name: PolicyName) -> Self
     where
+        B: Clone,
         C: Clone,
     {
         self.with(|settings| settings.name = name)
@@ -198,17 +203,21 @@ impl<B, C> Leased<B, C> {
     /// The clock that holds are measured by. It must not go backwards, and not stand still while
     /// the machine runs. Leases that were drawn are not taken along.
     #[must_use]
-    pub fn clock<D>(self, clock: D) -> Leased<B, D> {
-        Leased::of(self.backend, clock, self.shared.settings.clone())
+    pub fn clock<D>(self, clock: D) -> Leased<B, D>
+    where
+        B: Clone,
+    {
+        Leased::of(self.shared.backend.clone(), clock, self.shared.settings.clone())
     }
 
     fn with(self, change: impl FnOnce(&mut Settings)) -> Self
     where
+        B: Clone,
         C: Clone,
     {
         let mut settings = self.shared.settings.clone();
         change(&mut settings);
-        Self::of(self.backend, self.shared.clock.clone(), settings)
+        Self::of(self.shared.backend.clone(), self.shared.clock.clone(), settings)
     }
 
     /// What becomes of `limit` here: whether it is leased, and with which burst.
@@ -294,7 +303,7 @@ impl<B: Backend<LeaseBucket>, C: Clock> Leased<B, C> {
 
     fn ask_backend(&self, terms: &Terms, key: &Key, demand: &Demand) -> Deciding {
         self.shared.counters.passes_on();
-        match self.backend.decide(terms.decided_by(), key, demand).try_into_ready() {
+        match self.shared.backend.decide(terms.decided_by(), key, demand).try_into_ready() {
             Ok(answer) => MaybeReady::ready(answer),
             Err(future) => MaybeReady::pending(future.boxed()),
         }
@@ -346,7 +355,7 @@ impl<B: Backend<LeaseBucket>, C: Clock> Backend<TokenBucket> for Leased<B, C> {
         // Only what was spent from a lease is marked, by the time at which it expires.
         if charge.mark == 0 {
             let terms = self.terms(algorithm);
-            return self.backend.settle(terms.decided_by(), key, charge, actual);
+            return self.shared.backend.settle(terms.decided_by(), key, charge, actual);
         }
         let unused = charge.cost.saturating_sub(actual).units();
         let excess = actual.saturating_sub(charge.cost).units();
@@ -363,26 +372,26 @@ impl<B: Backend<LeaseBucket>, C: Clock> Backend<TokenBucket> for Leased<B, C> {
             lacking => {
                 let terms = self.terms(algorithm);
                 let nothing = Charge::new(charge.at, Cost::ZERO);
-                self.backend.settle(terms.drawn_from(), key, &nothing, Cost::new(lacking))
+                self.shared.backend.settle(terms.drawn_from(), key, &nothing, Cost::new(lacking))
             }
         }
     }
 
     fn state_id(&self) -> Option<usize> {
-        self.backend.state_id()
+        self.shared.backend.state_id()
     }
 }
 
-impl<B: Clone, C> Clone for Leased<B, C> {
+impl<B, C> Clone for Leased<B, C> {
     fn clone(&self) -> Self {
-        Self { backend: self.backend.clone(), shared: Arc::clone(&self.shared) }
+        Self { shared: Arc::clone(&self.shared) }
     }
 }
 
 impl<B: fmt::Debug, C> fmt::Debug for Leased<B, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Leased")
-            .field("backend", &self.backend)
+            .field("backend", &self.shared.backend)
             .field("settings", &self.shared.settings)
             .finish_non_exhaustive()
     }

@@ -204,7 +204,7 @@ impl<A: Algorithm, C: Clock> Backend<A> for Local<A, C> {
     type Decide = Pending<Result<Decision, BackendError>>;
     type Settle = Pending<Result<(), BackendError>>;
 
-    #[inline]
+    #[inline(always)]
     fn decide(&self, algorithm: &A, key: &Key, demand: &Demand) -> MaybeReady<Self::Decide> {
         self.store.decide(algorithm, key, demand, MaybeReady::ready)
     }

@@ -181,7 +181,8 @@ impl<S: Source> RedisBuilder<S> {
     /// as the oldest of those that it carries, so behind a server that hangs some are told sooner,
     /// but none before half of its time. A correction leaves however long it has waited.
     ///
-    /// A connection that takes longer to open goes on being opened, for the next.
+    /// A connection that takes longer to open goes on being opened, for the next. A cluster's node
+    /// that has not answered for a second is given up, however long this is.
     /// [`Guarded`](super::Guarded) has a time-out of its own.
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
@@ -196,8 +197,8 @@ impl<S: Source> RedisBuilder<S> {
 
     /// How many calls are under way at a time at most. More keep the server busier, fewer make
     /// larger batches. On a runtime of several threads, where eight decisions or more are under
-    /// way, another call leaves when it is full or has at least as many: the rest go with the next
-    /// that comes back.
+    /// way, another call leaves when it is full or has at least as many, and sixty-four if it has
+    /// fewer than eight steps: the rest go with the next that comes back.
     pub fn in_flight(self, calls: usize) -> Self {
         Self { in_flight: calls, ..self }
     }
@@ -271,7 +272,7 @@ impl<A: Scripted, S: Source> Redis<A, S> {
     fn submit(&self, name: Vec<u8>, algorithm: &A, job: Job) -> Receipt<Caller<A, S>> {
         let slot = if S::HAS_SLOTS { name::slot(&name) } else { 0 };
         let algorithm = algorithm.clone();
-        self.coalescer.submit(slot, Errand { name, algorithm, job, deadline: None })
+        self.coalescer.submit(slot, Errand { name, algorithm, job })
     }
 }
 

@@ -15,9 +15,10 @@ use crate::{
 /// # How it decides
 ///
 /// What is asked of which limits says a closure, as [`All`](crate::limiter::All): each with its key
-/// and its cost, whatever their algorithms and backends. All of them are charged, or none. A refusal
-/// is told by the limit that binds: its name, its standing, and when all would allow it. The standing
-/// on a response that was let through is that of the limit that is nearest to refusing.
+/// and its cost, whatever their algorithms and backends. All of them are charged, or none. A
+/// refusal is told by the limit that binds: its name, its standing, and when all would allow it.
+/// The standing on a response that was let through is that of the limit that is nearest to
+/// refusing.
 ///
 /// With [`wait`](Self::wait) a request that is refused waits for the limit that binds, first come,
 /// first served: see [`AllQueue`].
@@ -100,7 +101,8 @@ impl<F, R> AllLayer<F, R> {
         self.queue(AllQueue::new().max_wait(max_wait))
     }
 
-    /// Lets a request wait its turn in `queue`. Layers that are given clones of one share its lines.
+    /// Lets a request wait its turn in `queue`. Layers that are given clones of one share its
+    /// lines.
     pub fn queue(mut self, queue: AllQueue) -> Self {
         self.settings.queue = queue;
         self

@@ -29,8 +29,8 @@ use crate::{
 /// Limits on several keys that a request has to meet together: per user, per team, for everybody;
 /// requests here, model tokens there. All of them are charged, or none.
 ///
-/// To wait instead of being refused, give it to an [`AllQueue`](crate::queue::AllQueue); for services
-/// there is [`AllLayer`](crate::AllLayer).
+/// To wait instead of being refused, give it to an [`AllQueue`](crate::queue::AllQueue); for
+/// services there is [`AllLayer`](crate::AllLayer).
 ///
 /// (Several limits on *one* key are a [`Plan`](crate::algorithm::Plan), which is one step.)
 ///

@@ -6,7 +6,10 @@
 
 use std::{
     cell::RefCell,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use crate::{error::ConfigError, name::PolicyName};
@@ -16,19 +19,37 @@ thread_local! {
     static CHARGED: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
 }
 
-/// How many requests are still to be looked at.
+/// How many requests are still to be looked at, and under which limit one was counted twice. Each
+/// service looks at its own; what they find is known to the layer and its clones.
 #[derive(Debug)]
-pub(crate) struct Remaining(AtomicU32);
+pub(crate) struct Remaining {
+    requests: AtomicU32,
+    counted_twice: Arc<OnceLock<PolicyName>>,
+}
+
+impl Remaining {
+    fn of(counted_twice: Arc<OnceLock<PolicyName>>) -> Self {
+        Self { requests: AtomicU32::new(16), counted_twice }
+    }
+
+    /// Whether a request was counted twice.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        match self.counted_twice.get() {
+            Some(name) => Err(ConfigError::CountedTwice { name: name.to_string() }),
+            None => Ok(()),
+        }
+    }
+}
 
 impl Default for Remaining {
     fn default() -> Self {
-        Self(AtomicU32::new(16))
+        Self::of(Arc::default())
     }
 }
 
 impl Clone for Remaining {
     fn clone(&self) -> Self {
-        Self::default()
+        Self::of(Arc::clone(&self.counted_twice))
     }
 }
 
@@ -40,7 +61,7 @@ pub(crate) fn check(
     name: &PolicyName,
     store: impl FnOnce() -> Option<usize>,
 ) -> Option<usize> {
-    if remaining.0.load(Ordering::Relaxed) == 0 {
+    if remaining.requests.load(Ordering::Relaxed) == 0 {
         return None;
     }
     look(remaining, name, store()?)
@@ -49,9 +70,11 @@ pub(crate) fn check(
 #[cold]
 fn look(remaining: &Remaining, name: &PolicyName, store: usize) -> Option<usize> {
     let less = |left: u32| left.checked_sub(1);
-    remaining.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).ok()?;
+    remaining.requests.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).ok()?;
     if CHARGED.with_borrow(|charged| charged.contains(&store)) {
-        remaining.0.store(0, Ordering::Relaxed);
+        remaining.requests.store(0, Ordering::Relaxed);
+        // Whoever is first names it.
+        let _ = remaining.counted_twice.set(name.clone());
         super::misused(&ConfigError::CountedTwice { name: name.to_string() });
     }
     Some(store)

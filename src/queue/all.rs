@@ -21,7 +21,7 @@ use crate::{
 /// A line for requests that have to meet limits on several keys together: [`All`] that waits.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), tower_quota::queue::QueueError> {
 /// use std::time::Duration;
 /// use tower_quota::{Key, Limit, Limiter, PolicyName, Quota, algorithm::TokenBucket, backend::Local};
@@ -31,7 +31,7 @@ use crate::{
 ///     let limit = TokenBucket::new(quota).burst(2);
 ///     Limiter::of(Limit::new(PolicyName::from_static(name), limit), Local::new())
 /// };
-/// let (per_user, per_team) = (limiter("user", Quota::per_second(1)), limiter("team", Quota::per_second(10)));
+/// let (per_user, per_team) = (limiter("user", Quota::per_second(20)), limiter("team", Quota::per_second(200)));
 /// let queue = AllQueue::new().max_wait(Duration::from_secs(2));
 ///
 /// let alice = Key::from("alice");
@@ -40,10 +40,10 @@ use crate::{
 /// for _ in 0..3 {
 ///     let _charges = queue.acquire(ask()).await?;
 /// }
-/// assert!(begun.elapsed() >= Duration::from_secs(1), "the third waited for the user's limit");
+/// assert!(begun.elapsed() >= Duration::from_millis(45), "the third waited for the user's limit");
 ///
 /// // Whoever would be too late is told which limit binds, and when it will not.
-/// let hurried = queue.acquire_within(ask(), Duration::from_millis(10)).await;
+/// let hurried = queue.acquire_within(ask(), Duration::from_millis(1)).await;
 /// let Err(QueueError::TooLate(denial)) = hurried else { panic!("it has to wait") };
 /// assert_eq!(denial.policy().expect("one of them").name.as_str(), "user");
 /// # Ok(()) }
@@ -63,9 +63,9 @@ use crate::{
 /// its team's. So two that wait for each other's limits do not wait for ever, and a large cost that
 /// needs two limits that others use up can be passed at the one while it waits for the other.
 ///
-/// It is bounded by [number](Self::max_waiters) and by time: whoever is told that its turn comes too
-/// late is refused at once. For one who stands behind others that is when the front has its turn,
-/// at the earliest, and it may find out later that its own is too late.
+/// It is bounded by [number](Self::max_waiters) and by time: whoever is told that its turn comes
+/// too late is refused at once. For one who stands behind others that is when the front has its
+/// turn, at the earliest, and it may find out later that its own is too late.
 ///
 /// Lines are of one process. Over a server the front of each asks again when it was told.
 ///

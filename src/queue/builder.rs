@@ -1,3 +1,6 @@
+#[cfg(all(test, feature = "upstream", feature = "redis"))]
+mod tests;
+
 use std::{sync::Arc, time::Duration};
 
 use super::{Queue, order::Order, room::Bounds, shared::Shared, shares::Shares};
@@ -110,6 +113,7 @@ impl<A: Algorithm, B: Backend<A>> QueueBuilder<A, B> {
     /// key: with [`Order::Fair`] flows have their shares of all that these let through.
     #[cfg(all(feature = "upstream", feature = "redis"))]
     pub(crate) fn sharing(self, shares: Option<Arc<Shares>>) -> Self {
+        let shares = shares.filter(|_| self.settings.order == Order::Fair);
         Self { shares, ..self }
     }
 

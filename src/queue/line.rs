@@ -103,6 +103,9 @@ const BATCH: usize = 32;
 /// As long as so few wait, a forecast that is off is always made anew.
 const FEW: usize = 64;
 
+/// How often a front looks that was refused what it leaves to others.
+const LEFT: Duration = Duration::from_millis(500);
+
 impl<A: Algorithm, D> Line<A, D> {
     pub(super) fn new(order: Order, shares: Option<Arc<Shares>>, algorithm: &A) -> Self {
         Self {
@@ -165,6 +168,9 @@ impl<A: Algorithm, D> Line<A, D> {
         // What it may take grows as fast as what is in use shrinks: they meet half-way. What it is
         // given then is a turn that starts as late as if it had waited for all of it.
         let asks_after = if self.gains { wait / 2 } else { wait };
+        // What it leaves to one that waits elsewhere is there when that has gone.
+        let asks_after =
+            if self.schedule.front_leaves() { asks_after.min(LEFT) } else { asks_after };
         let (due, asks_at) = (later(now, wait), later(now, asks_after));
         self.refusals.last = Some(Refusal { of: rank, due, asks_at });
         self.standing = standing;

@@ -94,6 +94,11 @@ impl<T> Schedule<T> {
         }
     }
 
+    /// Whether the front leaves something to others that wait elsewhere.
+    pub(super) fn front_leaves(&self) -> bool {
+        matches!(&self.lanes, Lanes::Fair(flows) if flows.front_leaves())
+    }
+
     /// What all together make up.
     pub(super) const fn all(&self) -> Part {
         self.all

@@ -1,9 +1,14 @@
 //! What flows have had of a limit that several lines wait for, each in a process of its own.
 //!
-//! A line alone orders its flows by what it has given them. Where each instance has a line, that is a part
-//! of what they had. Here it is counted for all of them, and each instance is told what others have
-//! counted: then a flow has its turn by what it had anywhere. And whoever is ahead of those who wait
-//! elsewhere leaves room for one of them.
+//! A line alone orders its flows by what it has given them. Where each instance has a line, that is
+//! a part of what they had. Here it is counted for all of them, and each instance is told what
+//! others have counted: then a flow has its turn by what it had anywhere. And whoever is ahead of
+//! those who wait elsewhere leaves room for one of them.
+
+#![cfg_attr(
+    not(all(feature = "upstream", feature = "redis")),
+    allow(dead_code, reason = "only instances with a server tell each other")
+)]
 
 #[cfg(all(feature = "upstream", feature = "redis"))]
 mod told;
@@ -47,7 +52,16 @@ struct State {
     frame: u64,
     /// The start of whoever was served last, of all that is known.
     time: Tag,
+    /// Where the first start who come to the line. It moves with what was served, divided by the
+    /// weights of all that wait here: an endless row of new flows keeps nobody from a second turn.
+    round: Tag,
+    /// By how much that moves when the next is served.
+    progress: Tag,
     flows: HashMap<Key, Flow, RandomState>,
+    /// The weights of those that wait here.
+    weights: u64,
+    /// The flows at which those are forgotten of which nothing need be known.
+    crowd: usize,
     /// Who is furthest behind of those who wait at other instances.
     elsewhere: Option<Behind>,
     /// Another number where anything was heard.
@@ -64,6 +78,8 @@ struct Flow {
     start: Tag,
     /// How many of it wait here.
     waiting: usize,
+    /// Its weight where it waits.
+    weight: u64,
     /// How much of a line its last made up.
     size: u64,
     /// What it had here and nobody was told of, and where that starts.
@@ -90,9 +106,9 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// What one that asks for `cost` leaves of a limit that holds `capacity`: enough for the other, and
-    /// for others that come as late as a timer. As much of each number of its cost, and never so much
-    /// that it would find no room itself.
+    /// What one that asks for `cost` leaves of a limit that holds `capacity`: enough for the other,
+    /// and for others that come as late as a timer. As much of each number of its cost, and never
+    /// so much that it would find no room itself.
     pub(super) fn leaves(self, cost: Cost, capacity: Cost) -> Cost {
         let size = (0..Cost::DIMENSIONS).map(|dimension| cost.get(dimension)).max();
         let size = u128::from(size.unwrap_or_default().max(1));
@@ -112,30 +128,42 @@ impl Ahead {
 impl Shares {
     /// One of `flow` waits. Says where its flow's next starts; `least` is where the first starts of
     /// those who wait here.
-    pub(super) fn joined(&self, flow: &Key, size: u64, least: Option<Tag>) -> Tag {
+    pub(super) fn joined(
+        &self,
+        flow: &Key,
+        weight: NonZeroU32,
+        size: u64,
+        least: Option<Tag>,
+    ) -> Tag {
         let mut state = self.0.lock();
-        let base = state.base(least);
+        let base = state.base(least).max(state.round);
         let known = state.flow(flow, base);
+        let is_first = known.waiting == 0;
+        if is_first {
+            known.weight = u64::from(weight.get());
+        }
         known.waiting += 1;
         known.size = size;
-        let start = known.start;
+        let (start, weight) = (known.start, known.weight);
+        if is_first {
+            state.weights = state.weights.saturating_add(weight);
+        }
         state.tell();
         start
     }
 
     /// One of `flow` does not wait any longer, and has had nothing.
     pub(super) fn left(&self, flow: &Key) {
-        if let Some(known) = self.0.lock().flows.get_mut(flow) {
-            known.waiting = known.waiting.saturating_sub(1);
-        }
+        self.0.lock().unwait(flow);
     }
 
     /// One of `flow` that waited has its turn. Says where its flow's next starts.
     pub(super) fn served(&self, flow: &Key, weight: NonZeroU32, size: u64) -> Tag {
         let mut state = self.0.lock();
         let base = state.time;
-        let known = state.flow(flow, base);
-        known.waiting = known.waiting.saturating_sub(1);
+        let start = state.flow(flow, base).start;
+        state.turn(start, size);
+        state.unwait(flow);
         state.serve(flow, weight, size)
     }
 
@@ -174,8 +202,8 @@ impl Shares {
 }
 
 impl State {
-    /// Where one starts that has no claim: with whoever is furthest behind of those who wait, so that
-    /// nobody who waits is passed; and where nobody does, with whoever was served last.
+    /// Where one starts that has no claim: with whoever is furthest behind of those who wait, so
+    /// that nobody who waits is passed; and where nobody does, with whoever was served last.
     fn base(&self, least: Option<Tag>) -> Tag {
         let elsewhere = self.elsewhere.filter(|behind| timer_now() <= behind.until);
         let elsewhere = elsewhere.map(|behind| behind.start);
@@ -184,16 +212,46 @@ impl State {
 
     /// A flow, begun at `base` unless it waits.
     fn flow(&mut self, flow: &Key, base: Tag) -> &mut Flow {
-        if self.flows.len() >= MOST_FLOWS && !self.flows.contains_key(flow) {
-            let time = self.time;
-            self.flows.retain(|_, known| known.is_of_use(time));
+        if self.flows.len() >= self.crowd && !self.flows.contains_key(flow) {
+            self.forget();
+            if self.flows.len() > MOST_FLOWS {
+                // What they had is known to the server, if nobody else.
+                self.flows.retain(|_, known| known.waiting > 0);
+            }
+            self.crowd = (2 * self.flows.len()).max(FEW_FLOWS);
         }
-        let fresh = || Flow { start: base, waiting: 0, size: 0, unsent: 0, since: base };
+        let fresh = || Flow { start: base, waiting: 0, weight: 0, size: 0, unsent: 0, since: base };
         let known = self.flows.entry(flow.clone()).or_insert_with(fresh);
         if known.waiting == 0 {
             known.start = known.start.max(base);
         }
         known
+    }
+
+    /// Forgets those that would start no farther behind if nothing were known of them.
+    fn forget(&mut self) {
+        let waiting = self.flows.values().filter(|known| known.waiting > 0);
+        let base = self.base(waiting.map(|known| known.start).min());
+        self.flows.retain(|_, known| known.is_of_use(base));
+    }
+
+    /// One of a flow does not wait any longer.
+    fn unwait(&mut self, flow: &Key) {
+        let Some(known) = self.flows.get_mut(flow).filter(|known| known.waiting > 0) else {
+            return;
+        };
+        known.waiting -= 1;
+        if known.waiting == 0 {
+            self.weights = self.weights.saturating_sub(known.weight);
+        }
+    }
+
+    /// One has its turn that waited, and starts there.
+    fn turn(&mut self, start: Tag, size: u64) {
+        let elsewhere = self.elsewhere.filter(|behind| timer_now() <= behind.until);
+        let first = elsewhere.map_or(start, |behind| behind.start.min(start));
+        self.round = self.round.saturating_add(self.progress).max(first.min(self.time));
+        self.progress = parts(size).div_ceil(self.weights.max(1));
     }
 
     fn tell(&self) {
@@ -220,8 +278,8 @@ impl State {
 
 impl Flow {
     /// Whether it is another than one that nothing is known of.
-    const fn is_of_use(&self, time: Tag) -> bool {
-        self.waiting > 0 || self.unsent > 0 || self.start > time
+    const fn is_of_use(&self, base: Tag) -> bool {
+        self.waiting > 0 || self.unsent > 0 || self.start > base
     }
 }
 
@@ -233,7 +291,11 @@ impl Default for Shares {
             own,
             frame: own,
             time: 0,
+            round: 0,
+            progress: 0,
             flows: HashMap::with_hasher(hasher),
+            weights: 0,
+            crowd: FEW_FLOWS,
             elsewhere: None,
             version: 0,
             is_told_to_wait: false,
@@ -255,10 +317,19 @@ impl fmt::Debug for Shares {
 
 /// By how much the virtual time of a flow moves on. One that takes nothing still takes a turn.
 fn length(size: u64, weight: NonZeroU32) -> Tag {
-    (size.max(1).saturating_mul(PARTS) / u64::from(weight.get())).max(1)
+    (parts(size) / u64::from(weight.get())).max(1)
+}
+
+/// So much is counted of a size: that of a call may be whatever it says, where no limit bounds it.
+fn parts(size: u64) -> Tag {
+    size.clamp(1, MOST_SIZE) * PARTS
 }
 
 /// Such a part of what a limit holds comes back while a timer is late.
 const LATE: u64 = 512;
-/// Beyond so many those are forgotten of which nothing need be known.
-const MOST_FLOWS: usize = 1_024;
+/// With fewer it is not looked for those of which nothing need be known.
+const FEW_FLOWS: usize = 1_024;
+/// Of more those alone are known that wait.
+const MOST_FLOWS: usize = 16_384;
+/// More is not counted of one call: enough of them would bring the virtual time to its end.
+const MOST_SIZE: u64 = 1 << 32;

@@ -11,7 +11,7 @@ use tower_quota::{
     PolicyName, Quota,
     backend::redis::Server,
     time::{Clock, SystemClock},
-    upstream::{Account, Answer, Board, Profile, Stop, UpstreamLayer},
+    upstream::{Account, Answer, Board, Dimension, KnownLimit, Profile, Stop, UpstreamLayer},
 };
 
 use crate::{
@@ -115,6 +115,51 @@ async fn a_stop_holds_that_was_told_after_a_longer_one_was_ended_by_hand_whoever
     for board in [here, there, later] {
         assert!(board.notice("a b").stop.expect("it holds").until > Some(soon));
     }
+}
+
+/// Instances of a version that had one stop of a quota say so in a field of its own, without an id.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_holds_that_an_older_version_has_told_until_it_is_ended_by_hand() {
+    let server = Standalone::start();
+    let name = PolicyName::from_static("account");
+    let board = || Board::shared(Server::open(server.url()).expect("a URL"), name.clone());
+    let told = || server.ask::<Vec<String>>(&["HVALS", "tq:account:board"]).pop();
+    let newer = board();
+    newer.post_stop("a", for_good());
+    until(|| told().is_some()).await;
+    let told = told().expect("it was told");
+    let (older, id) = told.split_once(",\"id\":").expect("it has an id");
+    assert!(id.trim_end_matches('}').parse::<u64>().is_ok(), "it is the last: {told}");
+    drop(newer);
+    let _: i64 = server.ask(&["DEL", "tq:account:board"]);
+    let _: i64 = server.ask(&["HSET", "tq:account:board", "stop a", &format!("{older}}}}}")]);
+
+    let (here, there) = (board(), board());
+    until(|| here.notice("a").stop.is_some() && there.notice("a").stop.is_some()).await;
+    sleep(APART).await;
+    here.resume("a");
+    until(|| there.notice("a").stop.is_none()).await;
+    // Who comes later reads both.
+    let later = board();
+    later.post_stop("b", stop(600));
+    until(|| here.notice("b").stop.is_some()).await;
+    assert!(later.notice("a").stop.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_that_nobody_can_read_keep_nothing_from_being_told() {
+    let server = Standalone::start();
+    let name = PolicyName::from_static("account");
+    let board = || Board::shared(Server::open(server.url()).expect("a URL"), name.clone());
+    for field in ["stop a 0123456789abcdef", "resume a", "limit 1 a requests Told 5 - - requests"] {
+        let _: i64 = server.ask(&["HSET", "tq:account:board", field, "nonsense"]);
+    }
+    let (here, there) = (board(), board());
+    here.post_stop("a", stop(600));
+    here.post_limit("a", KnownLimit::new("requests", Dimension::Requests, 7));
+    until(|| there.notice("a").stop.is_some() && !there.notice("a").limits.is_empty()).await;
+    here.resume("a");
+    until(|| there.notice("a").stop.is_none()).await;
 }
 
 /// A server that is away holds up only those who come first.

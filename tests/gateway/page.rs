@@ -242,7 +242,7 @@ async fn an_outage_is_on_the_page_which_is_legible_in_the_light_in_the_dark_and_
     }
     until(|| async { browser.text("#tenants").await.contains("0 of 2") }).await;
     // When it is back is there to read, and not only for who points at it.
-    assert!(browser.text("#tenants .quota small").await.starts_with("all of it is back in "));
+    assert!(browser.text("#tenants .quota small").await.starts_with("all back in "));
     let visible = "document.querySelector('#away').checkVisibility()";
     until(|| async { browser.run(visible).await == false }).await;
     upstream.inject(Fault::OutOfMoney);

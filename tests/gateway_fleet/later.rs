@@ -33,6 +33,8 @@ pub(crate) async fn defer(fleet: Arc<Fleet>, number: usize, call: Call) -> Accep
         let request = instance.gateway.ask(key, "/v1/chat/completions", body.to_string());
         let request = request.header("idempotency-key", format!("\"call {number}\""));
         match request.header("prefer", "respond-async").send().await {
+            // The server has stalled, with the machine, for longer than the gateway waits.
+            Ok(answer) if answer.status() == StatusCode::SERVICE_UNAVAILABLE => {}
             Ok(answer) => {
                 assert_eq!(answer.status(), StatusCode::ACCEPTED);
                 let location = answer.headers()["location"].to_str().expect("ASCII").to_owned();
@@ -79,8 +81,16 @@ async fn state(fleet: &Fleet, place: usize, call: &Accepted) -> String {
 async fn look(fleet: &Fleet, place: usize, call: &Accepted, more: &str) -> Value {
     let gateway = &fleet.at(place).gateway;
     let url = format!("http://{}{}{more}", gateway.tenants, call.location);
-    let request = gateway.client.request(Method::GET, url).bearer_auth(TENANTS[call.tenant].key);
-    let answer = request.send().await.expect("nobody is killed any more");
+    let begun = Instant::now();
+    let answer = loop {
+        let request = gateway.client.request(Method::GET, url.as_str());
+        let request = request.bearer_auth(TENANTS[call.tenant].key);
+        let answer = request.send().await.expect("nobody is killed any more");
+        // As above.
+        if answer.status() != StatusCode::SERVICE_UNAVAILABLE || begun.elapsed() > PATIENCE {
+            break answer;
+        }
+    };
     assert_eq!(answer.status(), StatusCode::OK, "{} is lost", call.location);
     answer.json().await.expect("JSON")
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tower_quota::{
-    Charge, Cost, Decision, Quota, RetryAfter,
+    Charge, Cost, Decision, PolicyName, Quota, RetryAfter,
     algorithm::{
-        Ahead, Algorithm, FixedWindow, FixedWindowTurns, SlidingLog, SlidingWindow, Window,
+        Ahead, Algorithm, FixedWindow, Plan, SlidingLog, SlidingWindow, TokenBucket, Window,
     },
 };
 
@@ -113,7 +113,6 @@ fn wait_of(decision: &Decision) -> Option<u64> {
 /// Runs a trace, and holds each answer to the oracle's.
 fn turns_are_those_of<W: Window>(
     window: &Ahead<W>,
-    of_window: impl Fn(&<Ahead<W> as Algorithm>::State) -> W::State,
     oracle: &impl Oracle,
     period: u64,
     steps: &[Step],
@@ -181,12 +180,12 @@ fn turns_are_those_of<W: Window>(
                 given.push(charge);
                 prop_assert!(oracle.most(&starts) <= limit, "{:?}", starts);
                 // Without a turn it is refused until that.
-                let (plain, mut its) = (window.window(), of_window(&state));
+                let plain = window.window();
                 let left = decision.snapshot().remaining;
-                prop_assert_eq!(plain.available(&its, at(now), Cost::ONE), left);
+                prop_assert_eq!(plain.available(&state, at(now), Cost::ONE), left);
                 if start > now {
                     prop_assert_eq!(left, 0);
-                    let refused = plain.decide(&mut its, at(now), Cost::ONE);
+                    let refused = plain.decide(&mut state.clone(), at(now), Cost::ONE);
                     prop_assert!(now + wait_of(&refused).expect("it is refused") >= start);
                 }
             }
@@ -215,8 +214,7 @@ proptest! {
         let offset = scaled(length, offset);
         let window = FixedWindow::new(quota(limit, length)).offset(Duration::from_nanos(offset));
         let window = window.ahead(Duration::from_nanos(scaled(length, part)));
-        let oracle = Fixed { limit, length, offset };
-        turns_are_those_of(&window, FixedWindowTurns::window, &oracle, length, &steps)?;
+        turns_are_those_of(&window, &Fixed { limit, length, offset }, length, &steps)?;
     }
 
     #[test]
@@ -226,7 +224,7 @@ proptest! {
         let window = SlidingWindow::new(quota(limit, period)).segments(segments).unwrap();
         let window = window.ahead(Duration::from_nanos(scaled(period, part)));
         let oracle = Sliding { limit, period, width: period.div_ceil(segments), segments };
-        turns_are_those_of(&window, Clone::clone, &oracle, period, &steps)?;
+        turns_are_those_of(&window, &oracle, period, &steps)?;
     }
 
     #[test]
@@ -236,7 +234,7 @@ proptest! {
         let log = SlidingLog::new(quota(limit, period));
         let log = log.ahead(Duration::from_nanos(scaled(period, part)));
         let oracle = Sliding { limit, period, width: 1, segments: period - 1 };
-        turns_are_those_of(&log, Clone::clone, &oracle, period, &steps)?;
+        turns_are_those_of(&log, &oracle, period, &steps)?;
     }
 
     /// The starts are what is bounded, wherever the clock goes in between.
@@ -269,6 +267,88 @@ proptest! {
             1 => stall!(SlidingWindow::new(quota(limit, period))),
             _ => stall!(SlidingLog::new(quota(limit, period))),
         }
+    }
+}
+
+/// What starts in a plan: of each limit no more than that admits.
+fn no_limit_has_more(
+    starts: &Starts,
+    window: &Fixed,
+    sliding: &Sliding,
+    log: &Sliding,
+    (rate, burst): (Quota, u64),
+) -> Result<(), TestCaseError> {
+    prop_assert!(window.most(starts) <= window.limit);
+    prop_assert!(sliding.most(starts) <= sliding.limit);
+    prop_assert!(log.most(starts) <= log.limit);
+    for (first, (from, _)) in starts.iter().enumerate() {
+        let mut units = 0;
+        for (to, its) in &starts[first..] {
+            units += its;
+            let time = u128::from(to - from) * u128::from(rate.limit());
+            let bound = u128::from(burst) + time / rate.period().as_nanos();
+            prop_assert!(u128::from(units) <= bound, "{} from {} to {}", units, from, to);
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(cases(300))]
+
+    #[test]
+    fn a_plan_starts_what_all_of_its_limits_admit_at_the_latest_of_their_turns(
+        limits in [1..40_u64, 1..40, 1..40, 1..40],
+        lengths in [60..1_000_000_u64, 60..1_000_000, 60..1_000_000, 60..1_000_000],
+        segments in 1..=20_u64,
+        part in 0..3_000_u64,
+        steps in steps(),
+    ) {
+        let [fixed, sliding, log, bucket] = [0, 1, 2, 3].map(|place| quota(limits[place], lengths[place]));
+        let burst = limits[3];
+        let name = |place: usize| PolicyName::new(format!("limit-{place}")).expect("a name");
+        let plan = Plan::new()
+            .limit(name(0), FixedWindow::new(fixed))
+            .limit(name(1), SlidingWindow::new(sliding).segments(segments).unwrap())
+            .limit(name(2), SlidingLog::new(log))
+            .limit(name(3), TokenBucket::new(bucket).burst(burst))
+            .build()
+            .expect("a plan");
+        let ahead = Duration::from_nanos(scaled(lengths[0], part).max(1));
+        let plan = plan.ahead(ahead);
+        let oracles = (
+            Fixed { limit: limits[0], length: lengths[0], offset: 0 },
+            Sliding { limit: limits[1], period: lengths[1], width: lengths[1].div_ceil(segments), segments },
+            Sliding { limit: limits[2], period: lengths[2], width: 1, segments: lengths[2] - 1 },
+        );
+        let least = *limits.iter().min().expect("four");
+        let mut now = 1_700_000_000_000_000_000;
+        let (mut state, mut starts) = (plan.initial(at(now)), Starts::new());
+        for step in steps {
+            let Step::Ask(wait, part) = step else { continue };
+            now += scaled(lengths[0], wait);
+            let units = scaled(least, part).clamp(1, least);
+            let before = state.clone();
+            let decision = plan.decide(&mut state, at(now), Cost::new(units));
+            if let Some(wait) = wait_of(&decision) {
+                prop_assert_eq!(&before, &state);
+                let at_it = |nanos: u64| {
+                    plan.decide(&mut before.clone(), at(nanos), Cost::new(units)).is_allowed()
+                };
+                prop_assert!(wait > 0 && at_it(now + wait), "it is refused at {} + {}", now, wait);
+                prop_assert!(!at_it(now + wait - 1) && !at_it(now + wait / 2));
+                continue;
+            }
+            let delay = decision.charge().expect("it was allowed").delay;
+            prop_assert!(delay <= ahead + Duration::from_nanos(1_000), "{:?} of {:?}", delay, ahead);
+            let start = now + delay.as_nanos() as u64;
+            prop_assert!(starts.last().is_none_or(|(last, _)| start >= *last));
+            starts.push((start, units));
+            no_limit_has_more(&starts, &oracles.0, &oracles.1, &oracles.2, (bucket, burst))?;
+        }
+        let idle = plan.idle_at(&state).max(at(now));
+        let all = plan.decide(&mut state, idle, Cost::new(least));
+        prop_assert_eq!(all.charge().map(|charge| charge.delay), Some(Duration::ZERO));
     }
 }
 

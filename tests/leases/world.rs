@@ -51,6 +51,8 @@ pub(crate) struct Setting {
     pub(crate) failovers: Vec<(u64, u64)>,
     /// The server's clock shows multiples of this.
     pub(crate) server_tick: u64,
+    /// Whether those who are refused come back once, when they are told to.
+    pub(crate) come_back: bool,
 }
 
 impl Setting {
@@ -75,6 +77,7 @@ impl Setting {
             jumps: Vec::new(),
             failovers: Vec::new(),
             server_tick: 1_000,
+            come_back: false,
         }
     }
 }
@@ -92,6 +95,9 @@ pub(crate) struct Outcome {
     pub(crate) failed: u64,
     /// What was admitted by each instance.
     pub(crate) by_instance: Vec<u64>,
+    /// What the server has granted, and whose answer was lost or came too late: nobody can spend
+    /// it, and the server cannot grant it again.
+    pub(crate) gone: Oracle,
     /// Refusals whose `retry_after` was beyond the time in which the bucket fills.
     pub(crate) absurd_waits: u64,
     /// Tickets that were told out of turn.
@@ -105,6 +111,7 @@ pub(crate) fn run(setting: &Setting, seed: u64) -> Outcome {
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Event {
     Arrive { instance: usize },
+    Return { instance: usize, cost: u64 },
     AtServer { instance: usize, life: u32, call: u64 },
     Answered { instance: usize, life: u32, call: u64 },
     TimesOut { instance: usize, life: u32, call: u64 },
@@ -145,9 +152,15 @@ struct Instance {
     drift: i64,
     offset: u64,
     paused_until: u64,
-    waiting: VecDeque<(u64, u64)>,
+    waiting: VecDeque<(u64, Request)>,
     /// The lease's call, and its place among the world's.
     call: Option<(u64, usize)>,
+}
+
+#[derive(Clone, Copy)]
+struct Request {
+    cost: u64,
+    has_returned: bool,
 }
 
 impl Instance {
@@ -206,6 +219,7 @@ impl World {
             calls: 0,
             failed: 0,
             by_instance: vec![0; setting.instances],
+            gone: Oracle::default(),
             absurd_waits: 0,
             out_of_turn: 0,
         };
@@ -266,6 +280,7 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         if let Event::Arrive { instance }
+        | Event::Return { instance, .. }
         | Event::Answered { instance, .. }
         | Event::TimesOut { instance, .. } = event
         {
@@ -277,9 +292,15 @@ impl World {
         }
         match event {
             Event::Arrive { instance } => self.arrive(instance),
+            Event::Return { instance, cost } => {
+                self.ask(instance, Request { cost, has_returned: true });
+            }
             Event::AtServer { instance, life, call } => self.serve(instance, life, call),
             Event::Answered { instance, life, call } => {
                 let decision = self.calls[call as usize].1.expect("the server has answered");
+                if !self.is_out(instance, life, call) {
+                    self.never_heard(call);
+                }
                 self.answer(instance, life, call, Ok(decision));
             }
             Event::TimesOut { instance, life, call } => {
@@ -319,12 +340,7 @@ impl World {
         self.outcome.offered += 1;
         self.outcome.offered_units += cost;
         self.ideal.demand(self.now, cost);
-        let clock = self.instances[instance].clock(self.now);
-        match self.instances[instance].lease.ask(clock, cost) {
-            Ok(decision) => self.decided(instance, cost, &decision),
-            Err(ticket) => self.instances[instance].waiting.push_back((ticket, cost)),
-        }
-        self.call(instance);
+        self.ask(instance, Request { cost, has_returned: false });
         let surge = match self.now.checked_div(self.setting.surge) {
             None => 1.0,
             Some(phase) if phase % 2 == 0 => 0.1,
@@ -334,7 +350,17 @@ impl World {
         self.at(self.now + next, Event::Arrive { instance });
     }
 
-    fn decided(&mut self, instance: usize, cost: u64, decision: &Decision) {
+    fn ask(&mut self, instance: usize, request: Request) {
+        let clock = self.instances[instance].clock(self.now);
+        match self.instances[instance].lease.ask(clock, request.cost) {
+            Ok(decision) => self.decided(instance, request, &decision),
+            Err(ticket) => self.instances[instance].waiting.push_back((ticket, request)),
+        }
+        self.call(instance);
+    }
+
+    fn decided(&mut self, instance: usize, request: Request, decision: &Decision) {
+        let Request { cost, has_returned } = request;
         if decision.is_allowed() {
             let jitter = self.setting.jitter.as_nanos() as u64;
             let effect = self.now + self.random.between(0, jitter);
@@ -349,6 +375,9 @@ impl World {
                 .mul_f64(self.setting.burst as f64 / self.setting.quota.limit() as f64)
                 + self.setting.hold * 2;
             self.outcome.absurd_waits += u64::from(retry.is_none_or(|retry| retry > fills));
+            if let Some(retry) = retry.filter(|_| self.setting.come_back && !has_returned) {
+                self.at(self.now + retry.as_nanos() as u64, Event::Return { instance, cost });
+            }
         }
     }
 
@@ -379,7 +408,9 @@ impl World {
             }
         }
         self.calls[call as usize].1 = Some(decision);
-        if !self.random.one_in(self.setting.lost_one_in) {
+        if self.random.one_in(self.setting.lost_one_in) {
+            self.never_heard(call);
+        } else {
             let at = self.now + self.way();
             self.at(at, Event::Answered { instance, life, call });
         }
@@ -392,26 +423,38 @@ impl World {
         call: u64,
         answer: Result<Decision, BackendError>,
     ) {
-        let clock = self.instances[instance].clock(self.now);
-        let is_out = self.instances[instance].call.filter(|out| out.1 == call as usize);
-        let Some((id, _)) = is_out.filter(|_| self.instances[instance].life == life) else {
+        if !self.is_out(instance, life, call) {
             return;
-        };
+        }
+        let clock = self.instances[instance].clock(self.now);
+        let Some((id, _)) = self.instances[instance].call else { return };
         self.instances[instance].call = None;
         let mut decided = Vec::new();
         self.instances[instance].lease.answer(id, clock, answer, &mut decided);
         for (ticket, decision) in decided {
             let first = self.instances[instance].waiting.pop_front();
-            let Some((_, cost)) = first.filter(|first| first.0 == ticket) else {
+            let Some((_, request)) = first.filter(|first| first.0 == ticket) else {
                 self.outcome.out_of_turn += 1;
                 continue;
             };
             match decision {
-                Ok(decision) => self.decided(instance, cost, &decision),
+                Ok(decision) => self.decided(instance, request, &decision),
                 Err(_) => self.outcome.failed += 1,
             }
         }
         self.call(instance);
+    }
+
+    /// Whether somebody waits for the answer to a call.
+    fn is_out(&self, instance: usize, life: u32, call: u64) -> bool {
+        let Instance { life: now, call: out, .. } = &self.instances[instance];
+        *now == life && out.is_some_and(|(_, place)| place == call as usize)
+    }
+
+    fn never_heard(&mut self, call: u64) {
+        if let Some(charge) = self.calls[call as usize].1.and_then(|decision| decision.charge()) {
+            self.outcome.gone.admit(self.now, charge.cost.units());
+        }
     }
 
     fn way(&mut self) -> u64 {

@@ -171,7 +171,7 @@ pub(crate) fn on_server<A: Scripted>(
     let server = Standalone::shared(Flavor::Redis);
     let name = PolicyName::new(name).expect("a name");
     let redis = RedisBuilder::new(Server::open(server.url()).expect("a URL"), name)
-        .timeout(Duration::from_secs(5))
+        .timeout(Duration::from_secs(60))
         .remember_refusals(Duration::ZERO)
         .clock(clock.clone())
         .build();

@@ -17,3 +17,4 @@ mod order;
 mod plans;
 mod run;
 mod support;
+mod windows;

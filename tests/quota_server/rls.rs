@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tonic::Code as Grpc;
 use tower_quota::{
-    quota_service::envoy::proto::{Code, RateLimitOverride, RateLimitRequest, Unit},
+    quota_service::envoy::proto::{Code, RateLimitOverride, RateLimitRequest, Unit, ValueKind},
     time::Timestamp,
 };
 
@@ -106,6 +106,21 @@ async fn f4_one_descriptor_over_its_limit_refuses_the_request() {
         let expected = vec![(Code::Ok, 7), (Code::OverLimit, 0)];
         assert_eq!(told(&answer), (Code::OverLimit, expected));
     }
+}
+
+#[tokio::test]
+async fn a_refusal_tells_the_access_log_which_limit_refuses_and_nothing_of_who_asks() {
+    let client = Client::of(&service(RULES).0).await;
+    let first = client.ask(user("alice")).await;
+    assert_eq!(first.dynamic_metadata, None);
+    let more = RateLimitRequest { hits_addend: 10, ..user("alice") };
+    let told = client.ask(more).await.dynamic_metadata.expect("it is refused");
+    let names: Vec<_> = told.fields.keys().map(String::as_str).collect();
+    assert_eq!(names, ["limit", "retry_after_seconds"]);
+    let kind = |name: &str| told.fields[name].kind.clone().expect("it is of a kind");
+    assert_eq!(kind("limit"), ValueKind::Text("per-user".to_owned()));
+    let ValueKind::Number(secs) = kind("retry_after_seconds") else { panic!("it is a number") };
+    assert!((1.0..=60.0).contains(&secs), "{secs}");
 }
 
 #[tokio::test]

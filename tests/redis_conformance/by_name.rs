@@ -48,7 +48,7 @@ async fn limits_that_come_and_go_and_change_places_keep_what_was_used_of_them() 
         let clock = ManualClock::new();
         let name = PolicyName::new(format!("by-name-{seed}")).expect("a name");
         let redis = RedisBuilder::new(Server::open(server.url()).expect("a URL"), name)
-            .timeout(Duration::from_secs(10))
+            .timeout(Duration::from_secs(60))
             .remember_refusals(Duration::ZERO)
             .clock(clock.clone())
             .build::<Plan>();
@@ -78,7 +78,7 @@ async fn a_plans_state_has_no_more_parts_than_a_plan() {
     let server = Standalone::shared(Flavor::Redis);
     let source = Server::open(server.url()).expect("a URL");
     let name = PolicyName::from_static("by-name-many");
-    let redis = RedisBuilder::new(source, name).timeout(Duration::from_secs(10));
+    let redis = RedisBuilder::new(source, name).timeout(Duration::from_secs(60));
     let redis: Redis<Plan, Server> = redis.build();
     let mut sizes = Vec::new();
     let client = redis::Client::open(server.url()).expect("a URL");
@@ -112,7 +112,7 @@ async fn what_was_used_is_kept_until_it_has_drained_at_the_rate_to_which_a_limit
         .expect("a connection");
     let name = PolicyName::from_static("by-name-fallen");
     let source = Server::open(server.url()).expect("a URL");
-    let redis = RedisBuilder::new(source, name).timeout(Duration::from_secs(10));
+    let redis = RedisBuilder::new(source, name).timeout(Duration::from_secs(60));
     let redis: Redis<Plan, Server> = redis.build();
     let of = |limit| {
         let bucket = TokenBucket::new(Quota::per_minute(limit)).burst(limit);

@@ -19,7 +19,7 @@ use crate::servers::{Flavor, Standalone};
 async fn a_demand_behind_a_correction_is_answered<A: Scripted>(url: &str, name: &str, limit: A) {
     let name = PolicyName::new(format!("correction-{name}")).expect("a name");
     let redis = RedisBuilder::new(Server::open(url).expect("a URL"), name.clone())
-        .timeout(Duration::from_secs(10))
+        .timeout(Duration::from_secs(60))
         .in_flight(1)
         .build();
     let (limiter, key) = (Limiter::new(limit, redis), Key::from("alice"));

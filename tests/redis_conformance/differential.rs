@@ -183,6 +183,18 @@ macro_rules! drawn_ahead {
 
 drawn_ahead! { FixedWindow SlidingWindow SlidingLog }
 
+impl Drawn for Ahead<Plan> {
+    fn may_become(&self, _: &Self) -> bool {
+        false
+    }
+
+    fn draw(random: &mut Random) -> Self {
+        let plan = Plan::draw(random);
+        let ahead = ahead(random, period_of(&plan));
+        plan.ahead(ahead)
+    }
+}
+
 impl Drawn for Plan {
     /// What is left of its other limits when it changes is not said.
     fn may_become(&self, _: &Self) -> bool {
@@ -234,7 +246,7 @@ impl<A: Drawn> Trace<A> {
             Server::open(server.url()).expect("a URL"),
             PolicyName::new(name.to_lowercase()).expect("a name"),
         )
-        .timeout(Duration::from_secs(10))
+        .timeout(Duration::from_secs(60))
         .remember_refusals(Duration::ZERO)
         .clock(clock.clone())
         .build();
@@ -389,4 +401,5 @@ differ_nowhere! {
     turns_of_sliding_windows_and_their_script_differ_nowhere: Ahead<SlidingWindow>;
     turns_of_sliding_logs_and_their_script_differ_nowhere: Ahead<SlidingLog>;
     plans_and_their_script_differ_nowhere: Plan;
+    turns_of_plans_and_their_script_differ_nowhere: Ahead<Plan>;
 }

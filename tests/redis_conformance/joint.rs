@@ -23,7 +23,7 @@ fn backend<S: Source>(source: &S, prefix: &str, name: &str) -> RedisBuilder<S> {
     let prefix = PolicyName::new(prefix).expect("a name");
     RedisBuilder::new(source.clone(), PolicyName::new(name).expect("a name"))
         .prefix(prefix)
-        .timeout(Duration::from_secs(5))
+        .timeout(Duration::from_secs(60))
 }
 
 fn limiter<A: Scripted, S: Source>(
@@ -279,7 +279,9 @@ fn guarded<A: Scripted + Share>(
     name: &str,
     algorithm: A,
 ) -> Limiter<A, DynBackend<A>> {
-    let redis: Redis<A, Server> = backend(source, "tq", name).build();
+    // Its server dies, and is sought for as long.
+    let redis = backend(source, "tq", name).timeout(Duration::from_secs(10));
+    let redis: Redis<A, Server> = redis.build();
     let fallback = Fallback::LocalShare(Portion::of(2).expect("two"));
     // A machine that stalls has not failed.
     let guard = GuardedBuilder::new(fallback).failures(1).timeout(Duration::from_secs(60));

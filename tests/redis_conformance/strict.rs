@@ -30,7 +30,7 @@ impl<A: Scripted, S: Source> Strict<A, S> {
         let redis = RedisBuilder::new(source, name)
             .strict_start()
             .remember_refusals(Duration::ZERO)
-            .timeout(Duration::from_secs(5))
+            .timeout(Duration::from_secs(60))
             .clock(clock.clone())
             .build();
         Self { limiter: Limiter::new(algorithm, redis), clock }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use redis::RedisConnectionInfo;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tower_quota::{
     Limiter, PolicyName, Quota,
     algorithm::{LeaseBucket, TokenBucket},
@@ -18,6 +18,7 @@ use super::{
     TIMEOUT,
     servers::{self, Data, PATIENCE, Standalone},
     tally::Tally,
+    topology::wait_until_its_replica_has_all,
 };
 
 const BURST: u64 = 1_000;
@@ -71,10 +72,13 @@ impl<S: Source> Fleet<S> {
         self.tally.timed_out + self.tally.unreachable
     }
 
+    fn drawn(&self) -> u64 {
+        self.instances.iter().map(|instance| instance.backend().counts().drawn).sum()
+    }
+
     /// What was drawn is an upper bound of what was admitted, and has `bursts` for its own.
     fn assert_admits(&self, bursts: u64) {
-        let counts = self.instances.each_ref().map(|instance| instance.backend().counts());
-        let drawn: u64 = counts.iter().map(|counts| counts.drawn).sum();
+        let drawn = self.drawn();
         let told = format!("{:?}, {drawn} were drawn", self.tally);
         assert!(self.tally.admitted <= drawn, "{told}");
         // What a bucket of a day gets back in this time, for each burst.
@@ -156,4 +160,44 @@ async fn leases_of_a_primary_that_dies_go_on_at_the_one_that_sentinels_choose() 
     assert_ne!(trio.master().port(), port);
     // What the replica did not have yet when it took over is a burst at the most.
     fleet.assert_admits(2);
+}
+
+/// The replica takes over while the old primary still lives, and gives out what the replica gives out too
+/// until it is told: so much is admitted twice, and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_planned_failover_admits_again_what_the_old_primary_gives_out_after_it_and_no_more() {
+    let trio = servers::Sentinel::start();
+    let open = || Sentinel::open(trio.urls(), "quota", &RedisConnectionInfo::default());
+    let mut fleet = Fleet::of(|| open().expect("URLs"));
+    fleet.begin().await;
+    trio.wait_until_whole();
+    let old = trio.master();
+    wait_until_its_replica_has_all(old);
+    let before = fleet.drawn();
+    trio.failover();
+    let is_told = || {
+        // It cuts off its clients when it is.
+        let info: Option<String> = old.try_ask(&["INFO", "replication"]).ok();
+        info.is_some_and(|info| info.contains("role:slave"))
+    };
+    let begun = Instant::now();
+    while !is_told() {
+        fleet.ask().await;
+        // Not at full speed: something is to be left for the new one.
+        sleep(Duration::from_millis(2)).await;
+        assert!(begun.elapsed() < Duration::from_secs(60), "the old primary is not told");
+    }
+    let twice = fleet.drawn() - before;
+    fleet.ask_for_the_rest().await;
+    let (admitted, drawn) = (fleet.tally.admitted, fleet.drawn());
+    let told = format!(
+        "{admitted} admitted of {BURST}, {} above it; {drawn} drawn, {twice} of them while there were \
+         two primaries: {:?}",
+        admitted.saturating_sub(BURST),
+        fleet.tally
+    );
+    println!("{told}");
+    assert!(admitted <= drawn, "{told}");
+    // And what a bucket of a day gets back in this time, at each of the two.
+    assert!(drawn <= BURST + twice + 2, "{told}");
 }

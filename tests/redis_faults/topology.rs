@@ -60,7 +60,7 @@ fn slot_and_another_node<'c>(
 }
 
 /// A failover forgets what the replica has not.
-fn wait_until_its_replica_has_all(primary: &servers::Server) {
+pub(crate) fn wait_until_its_replica_has_all(primary: &servers::Server) {
     let written: u64 = primary.info("replication")["master_repl_offset"].parse().expect("a number");
     servers::until("the replica has all", || {
         let info = primary.info("replication");

@@ -12,8 +12,8 @@ use tokio::task::JoinSet;
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_quota::{
     BackendError, Charge, Cost, Decision, Demand, FixedWindowLayer, Key, LeakyBucketLayer, Limiter,
-    MaybeReady, Quota, QuotaLayer, SlidingWindowLayer, TokenBucketLayer,
-    algorithm::{LeaseBucket, SlidingLog},
+    MaybeReady, PolicyName, Quota, QuotaLayer, SlidingWindowLayer, TokenBucketLayer,
+    algorithm::{LeaseBucket, Plan, SlidingLog, TokenBucket},
     backend::{
         Backend,
         redis::{Redis, Scripted, Server},
@@ -89,16 +89,18 @@ enum Door {
     FixedWindowLayer,
     SlidingWindowLayer,
     SlidingLog,
+    Plan,
 }
 
 impl Door {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Queue,
         Self::TokenBucketLayer,
         Self::LeakyBucketLayer,
         Self::FixedWindowLayer,
         Self::SlidingWindowLayer,
         Self::SlidingLog,
+        Self::Plan,
     ];
 
     /// How many may start at once where it is a bucket.
@@ -106,7 +108,9 @@ impl Door {
         match self {
             Self::Queue | Self::TokenBucketLayer => Some(BURST),
             Self::LeakyBucketLayer => Some(1),
-            Self::FixedWindowLayer | Self::SlidingWindowLayer | Self::SlidingLog => None,
+            Self::FixedWindowLayer | Self::SlidingWindowLayer | Self::SlidingLog | Self::Plan => {
+                None
+            }
         }
     }
 
@@ -155,6 +159,17 @@ impl Door {
             }
             Self::SlidingLog => {
                 let layer = QuotaLayer::new(SlidingLog::new(window()).ahead(AHEAD));
+                let layer = layer.backend(noted(url, released)).wait(Duration::from_secs(60));
+                through(layer.layer(service_fn(answer)))
+            }
+            Self::Plan => {
+                // The log binds; what the bucket has over is gone when its turn comes.
+                let plan = Plan::new()
+                    .limit(PolicyName::from_static("log"), SlidingLog::new(window()))
+                    .limit(PolicyName::from_static("bucket"), TokenBucket::new(window()))
+                    .build()
+                    .expect("a plan");
+                let layer = QuotaLayer::new(plan.ahead(AHEAD));
                 let layer = layer.backend(noted(url, released)).wait(Duration::from_secs(60));
                 through(layer.layer(service_fn(answer)))
             }

@@ -238,7 +238,7 @@ async fn any_mix_of_ends_leaves_the_ledger_of_a_server_right() {
         let clock = ManualClock::new();
         let name = PolicyName::new(format!("settled-{seed}")).expect("a name");
         let redis = RedisBuilder::new(Server::open(server.url()).expect("a URL"), name)
-            .timeout(Duration::from_secs(5))
+            .timeout(Duration::from_secs(60))
             .remember_refusals(Duration::ZERO)
             .clock(clock.clone())
             .build();

@@ -1,7 +1,7 @@
 use tower::{Layer, ServiceExt};
 use tower_quota::{
-    Limiter, PolicyName, Quota, TokenBucketLayer, algorithm::TokenBucket, backend::Local,
-    policy::Uniform, reserve::ReserveLayer,
+    ConfigError, Limiter, PolicyName, Quota, TokenBucketLayer, algorithm::TokenBucket,
+    backend::Local, policy::Uniform, reserve::ReserveLayer,
 };
 
 use crate::{events, support::Strict};
@@ -18,6 +18,19 @@ async fn a_request_that_is_counted_twice_is_reported_once() {
     .await;
     assert_eq!(reports.len(), 1, "{reports:?}");
     assert!(reports[0].contains("named `api`") && reports[0].contains("twice"), "{reports:?}");
+}
+
+#[tokio::test]
+async fn a_layer_tells_after_the_first_request_that_it_is_counted_twice() {
+    let layer = TokenBucketLayer::new(Quota::per_day(100)).name(PolicyName::from_static("api"));
+    let nested = layer.layer(layer.layer(Strict::new()));
+    let (kept, other) = (layer.clone(), TokenBucketLayer::new(Quota::per_day(100)));
+    assert_eq!(kept.check(), Ok(()), "nobody knows yet");
+    nested.oneshot(1).await.expect("there is room");
+    assert_eq!(kept.check(), Err(ConfigError::CountedTwice { name: "api".to_owned() }));
+
+    other.layer(layer.layer(Strict::new())).oneshot(1).await.expect("there is room");
+    assert_eq!(other.check(), Ok(()), "it was counted once in each store");
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! Gemini's language from end to end: no field says how its limits stand, so all that is known comes from
-//! what was sent and from refusals.
+//! Gemini's language from end to end: no field says how its limits stand, so all that is known
+//! comes from what was sent and from refusals.
 
 use std::{convert::Infallible, time::Duration};
 

@@ -142,7 +142,7 @@ async fn whoever_stands_behind_others_gives_up_when_its_time_is_over() {
         let (queue, all) = (queue.clone(), limits.of(1));
         tokio::spawn(async move { queue.acquire_within(all, wait).await })
     };
-    drop(ask(SECOND).await.expect("no panic").expect("there is room"));
+    let _first = ask(SECOND).await.expect("no panic").expect("there is room");
     let front = ask(3 * SECOND);
     tokio::task::yield_now().await;
     let hurried = ask(SECOND / 2).await.expect("no panic");
@@ -150,7 +150,7 @@ async fn whoever_stands_behind_others_gives_up_when_its_time_is_over() {
     assert_eq!(begun.elapsed(), Duration::ZERO, "the front itself has its turn later");
     let patient = ask(3 * SECOND / 2).await.expect("no panic");
     assert!(matches!(patient, Err(QueueError::TooLate(_))), "{patient:?}");
-    drop(front.await.expect("no panic").expect("its turn comes"));
+    let _charges = front.await.expect("no panic").expect("its turn comes");
     assert_eq!(queue.waiting(), 0);
 }
 
@@ -172,7 +172,7 @@ async fn a_line_that_is_full_refuses_and_one_that_nobody_may_join_has_nobody() {
         assert!(matches!(full, QueueError::Full { bound: Bound::Waiters, .. }), "{full}");
         assert!(full.retry_after().is_some());
         for waited in join_all(waiting).await {
-            drop(waited.expect("no panic").expect("its turn comes"));
+            let _charges = waited.expect("no panic").expect("its turn comes");
         }
         tokio::time::sleep(SECOND).await;
     }

@@ -38,7 +38,7 @@ impl Meter {
         // By parts as fine as those of a nanosecond where they fit, so that another limit's state
         // is taken over alike. Debt has to fit too.
         let nanos = Self::new(quota, capacity);
-        let micros = Self::with(&MICROS, quota, nanos.capacity);
+        let micros = Self::within_bounds(&MICROS, quota, nanos.capacity);
         let most = u128::from(nanos.capacity.max(LEAST_DEBT));
         let finer = [1_000, 100, 10].into_iter().find_map(|factor| {
             let unit = micros.unit.checked_mul(NonZeroU64::new(factor)?)?;

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use super::{SlidingLog, SlidingLogState, Standing};
 use crate::{
@@ -9,6 +9,16 @@ use crate::{
 };
 
 impl SlidingLog {
+    /// The state, if need be as it is when it was [set right](Self::set_right).
+    fn right<'s>(&self, state: &'s SlidingLogState, now: Timestamp) -> Cow<'s, SlidingLogState> {
+        if !self.is_ahead_of(state, now) {
+            return Cow::Borrowed(state);
+        }
+        let mut right = state.clone();
+        self.set_right(&mut right, now);
+        Cow::Owned(right)
+    }
+
     /// When `units`, at most the limit, find room that have none at once. `None` if they have.
     fn turn(&self, state: &SlidingLogState, standing: &Standing, units: u64) -> Option<Timestamp> {
         let room = self.limit - units;
@@ -34,34 +44,27 @@ impl SlidingLog {
 /// still counts then. No window that ends later has more of what is booked by then; so the bound
 /// holds in each.
 impl Book for SlidingLog {
-    type Turns = Self::State;
-
-    fn turns(&self, state: Self::State) -> Self::State {
-        state
-    }
-
-    fn seen<T>(&self, state: &Self::State, look: impl FnOnce(&Self::State) -> T) -> T {
-        look(state)
-    }
-
-    fn changed<T>(
-        &self,
-        state: &mut Self::State,
-        _: bool,
-        change: impl FnOnce(&mut Self::State) -> T,
-    ) -> T {
-        change(state)
+    fn starts_at(&self, state: &SlidingLogState, now: Timestamp, cost: Cost) -> Option<Timestamp> {
+        if cost.units() > self.limit {
+            return None;
+        }
+        let state = self.right(state, now);
+        Some(self.turn(&state, &self.standing(&state, now), cost.units()).unwrap_or(now))
     }
 
     fn book(
         &self,
         state: &mut SlidingLogState,
         now: Timestamp,
+        from: Timestamp,
         cost: Cost,
         ahead: Duration,
     ) -> Decision {
         self.set_right(state, now);
         let mut standing = self.standing(state, now);
+        if from > now && cost.units() > 0 {
+            standing = self.standing_at(state, standing.next.max(from), true);
+        }
         let deny = |retry_after| Decision::Deny {
             snapshot: self.snapshot(state, &standing, now),
             retry_after,
@@ -104,15 +107,7 @@ impl Book for SlidingLog {
         if units > self.limit {
             return 0;
         }
-        let set_right;
-        let state = if self.is_ahead_of(state, now) {
-            let mut copy = state.clone();
-            self.set_right(&mut copy, now);
-            set_right = copy;
-            &set_right
-        } else {
-            state
-        };
+        let state = &self.right(state, now);
         let standing = self.standing(state, now);
         let Some(turn) = self.turn(state, &standing, units) else {
             return times(self.limit.checked_sub(standing.used), each);
@@ -124,7 +119,8 @@ impl Book for SlidingLog {
     }
 
     /// To its entry, while that counts.
-    fn unbook(&self, state: &mut SlidingLogState, now: Timestamp, turn: Timestamp, cost: Cost) {
+    fn unbook(&self, state: &mut SlidingLogState, now: Timestamp, charge: &Charge, cost: Cost) {
+        let turn = charge.at.saturating_add(charge.delay);
         self.refund(state, now, &Charge::new(turn, cost), cost);
     }
 }

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use super::{SlidingWindow, SlidingWindowState, Standing};
 use crate::{
@@ -8,38 +8,51 @@ use crate::{
     time::Timestamp,
 };
 
+impl SlidingWindow {
+    /// The state in this window's shape.
+    fn in_shape<'s>(
+        &self,
+        state: &'s SlidingWindowState,
+        now: Timestamp,
+    ) -> Cow<'s, SlidingWindowState> {
+        let present = now.as_nanos() / self.width;
+        if self.fits(state, present) {
+            Cow::Borrowed(state)
+        } else {
+            Cow::Owned(self.shaped(state, now, present))
+        }
+    }
+}
+
 /// A turn is in the first segment, of those not before the last turn, in which it fits beside what
 /// still counts there. No window that ends later has more of what is booked by then; so the bound
 /// holds in each.
 impl Book for SlidingWindow {
-    type Turns = Self::State;
-
-    fn turns(&self, state: Self::State) -> Self::State {
-        state
-    }
-
-    fn seen<T>(&self, state: &Self::State, look: impl FnOnce(&Self::State) -> T) -> T {
-        look(state)
-    }
-
-    fn changed<T>(
+    fn starts_at(
         &self,
-        state: &mut Self::State,
-        _: bool,
-        change: impl FnOnce(&mut Self::State) -> T,
-    ) -> T {
-        change(state)
+        state: &SlidingWindowState,
+        now: Timestamp,
+        cost: Cost,
+    ) -> Option<Timestamp> {
+        if cost.units() > self.limit {
+            return None;
+        }
+        let state = self.in_shape(state, now);
+        let turn = self.turn(&state, &self.standing(&state, now), cost.units());
+        Some(turn.map_or(now, |(segment, _)| self.begins_at(segment)))
     }
 
     fn book(
         &self,
         state: &mut SlidingWindowState,
         now: Timestamp,
+        from: Timestamp,
         cost: Cost,
         ahead: Duration,
     ) -> Decision {
         self.with_shaped(state, now, |state| {
-            let mut standing = self.standing(state, now);
+            let mut standing =
+                self.standing_from(state, now, if cost.units() == 0 { now } else { from });
             let deny = |retry_after| Decision::Deny {
                 snapshot: self.snapshot(state, standing, now),
                 retry_after,
@@ -52,7 +65,7 @@ impl Book for SlidingWindow {
             let turn = self.turn(state, &standing, units);
             let mut charge = Charge::new(now, cost);
             if let Some((segment, _)) = turn {
-                let start = self.begins_at(segment);
+                let start = self.begins_at(segment).max(from);
                 let takes_at = start.saturating_sub(ahead);
                 if ahead.is_zero() || takes_at > now {
                     return deny(RetryAfter::After(takes_at.saturating_since(now)));
@@ -81,14 +94,7 @@ impl Book for SlidingWindow {
         each: Cost,
         ahead: Duration,
     ) -> u64 {
-        let present = now.as_nanos() / self.width;
-        let shaped;
-        let state = if self.fits(state, present) {
-            state
-        } else {
-            shaped = self.shaped(state, now, present);
-            &shaped
-        };
+        let state = &self.in_shape(state, now);
         let units = each.units();
         if units > self.limit {
             return 0;
@@ -104,7 +110,8 @@ impl Book for SlidingWindow {
     }
 
     /// To its segment, while that counts.
-    fn unbook(&self, state: &mut SlidingWindowState, now: Timestamp, turn: Timestamp, cost: Cost) {
+    fn unbook(&self, state: &mut SlidingWindowState, now: Timestamp, charge: &Charge, cost: Cost) {
+        let turn = charge.at.saturating_add(charge.delay);
         self.refund(state, now, &Charge::new(turn, cost), cost);
     }
 }

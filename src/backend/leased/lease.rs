@@ -204,10 +204,10 @@ impl Lease {
     /// Takes what was spent from the first block, and looks up what can be spent: of the first for
     /// the usual path, and of all of them.
     fn refresh(&mut self, now: u64) -> u64 {
-        let Rest { terms, blocks, waiting, counters, .. } = &mut *self.rest;
+        let Rest { terms, blocks, rate, waiting, counters, .. } = &mut *self.rest;
         blocks.spend_first(std::mem::take(&mut self.spent));
         let (ready, until, all) = blocks.look(terms, now);
-        counters.lost(blocks.take_lost());
+        counters.lost(rate.lost(blocks.take_lost()));
         (self.ready, self.ready_until) = if waiting.is_empty() { (ready, until) } else { (0, 0) };
         all
     }
@@ -297,7 +297,7 @@ impl Lease {
             self.rest.quiet_until = quiet_until;
         }
         let block = Block::drawn(&self.rest.terms, call, now, &charge)?;
-        self.rest.counters.drew(charge.cost.units());
+        self.rest.counters.drew(self.rest.rate.drew(charge.cost.units()));
         self.refresh(now);
         self.rest.blocks.draw(block);
         self.change(now);

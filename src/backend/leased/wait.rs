@@ -61,7 +61,7 @@ impl<B: Backend<LeaseBucket>, C: Clock> Wait<B, C> {
 
     /// The backend is asked when the call is first polled: not in the lock.
     fn make(&self, call: Call) -> Out {
-        let (backend, bucket) = (self.leased.backend.clone(), *self.terms.drawn_from());
+        let (backend, bucket) = (self.leased.shared.backend.clone(), *self.terms.drawn_from());
         let key = self.key.clone();
         let answer = async move { backend.decide(&bucket, &key, &call.demand).await };
         Out { call, answer: answer.boxed().shared() }

@@ -173,29 +173,8 @@ pub(super) fn deadline(within: Duration) -> Instant {
     Instant::now() + within.min(YEAR)
 }
 
-/// What is left until `deadline`, if that is half of the time-out at least. Who has less does not
-/// leave: a call ends with the time of whoever has least, and charges all others for nothing.
-pub(super) fn left(deadline: Option<Instant>, timeout: Duration, now: Instant) -> Option<Duration> {
-    let left = deadline.map_or(timeout, |deadline| deadline.saturating_duration_since(now));
-    (left > timeout / 2).then_some(left)
-}
-
-/// The replies to all who were to be carried: to those who were late that they are, and among them
-/// those that were `done`, in their order.
-pub(super) fn with_late<R>(
-    late: &[bool],
-    done: Vec<Result<R, BackendError>>,
-) -> Vec<Result<R, BackendError>> {
-    if late.len() == done.len() {
-        return done;
-    }
-    let mut done = done.into_iter();
-    let reply = |late: &bool| if *late { Some(Err(too_late())) } else { done.next() };
-    late.iter().map_while(reply).collect()
-}
-
 /// It was still waiting for its call when half of its time was over.
-fn too_late() -> BackendError {
+pub(super) fn too_late() -> BackendError {
     BackendError::new(BackendErrorKind::Unreachable)
         .with_source("all calls to the server that may be under way were, for half of the time-out")
 }

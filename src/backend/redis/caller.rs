@@ -2,7 +2,8 @@
 
 use std::{
     collections::HashMap,
-    iter, slice,
+    ops::Range,
+    slice,
     time::{Duration, Instant},
 };
 
@@ -11,7 +12,7 @@ use tokio::time::Instant as Deadline;
 
 use super::{
     call::{self, Script},
-    coalesce::Carrier,
+    coalesce::{Carrier, Late, Step},
     name::Names,
     refusals::{Refusal, Refusals},
     script::{self, Fields, Job, Scripted, Verdict},
@@ -42,8 +43,6 @@ pub(super) struct Errand<A> {
     pub(super) name: Vec<u8>,
     pub(super) algorithm: A,
     pub(super) job: Job,
-    /// When whoever wants it is to be told at the latest. Known when it was polled.
-    pub(super) deadline: Option<Deadline>,
 }
 
 /// What became of an errand: the decision, if it was a demand.
@@ -53,34 +52,19 @@ impl<A: Scripted, S: Source> Carrier for Caller<A, S> {
     type Job = Errand<A>;
     type Reply = Done;
 
-    async fn carry(&self, slot: u16, mut errands: Vec<Errand<A>>) -> Vec<Done> {
-        let now = Deadline::now();
-        let late: Vec<bool> =
-            errands.iter().map(|errand| self.left(errand, now).is_none()).collect();
-        let mut within = self.timeout;
-        errands.retain(|errand| {
-            let left = self.left(errand, now);
-            within = left.map_or(within, |left| left.min(within));
-            left.is_some()
-        });
-        if errands.is_empty() {
-            return call::with_late(&late, Vec::new());
-        }
-        let done = match self.call(slot, &errands, call::deadline(within)).await {
-            Ok(done) => done,
-            Err(error) => errands.iter().map(|_| Err(error.clone())).collect(),
+    async fn carry(&self, slot: u16, mut errands: Vec<Step<Errand<A>>>) -> Vec<Done> {
+        // A correction leaves however late it is: somebody has what it is about.
+        let late = Late::part(&mut errands, self.timeout, |it| matches!(it.job, Job::Settle(..)));
+        let done = if errands.is_empty() {
+            Vec::new()
+        } else {
+            self.call(slot, &errands, call::deadline(late.within)).await
         };
-        if let Some(refusals) = &self.refusals {
-            // Something has come back, or may have: what was refused before need not be refused
-            // now.
-            let corrected = errands.iter().filter(|errand| matches!(errand.job, Job::Settle(..)));
-            corrected.for_each(|errand| refusals.forget(&errand.name));
-        }
-        call::with_late(&late, done)
+        late.among(done, || Err(call::too_late()))
     }
 
-    fn begins(&self, errand: &mut Errand<A>) {
-        errand.deadline = Some(call::deadline(self.timeout));
+    fn deadline(&self) -> Deadline {
+        call::deadline(self.timeout)
     }
 
     fn joins(&self, errand: &Errand<A>, ahead: &Errand<A>) -> bool {
@@ -89,43 +73,43 @@ impl<A: Scripted, S: Source> Carrier for Caller<A, S> {
 }
 
 impl<A: Scripted, S: Source> Caller<A, S> {
-    /// How much of its time is left, if it is enough to leave. A correction leaves all the same:
-    /// somebody has what it is about.
-    fn left(&self, errand: &Errand<A>, now: Deadline) -> Option<Duration> {
-        match errand.job {
-            Job::Demand(_) => call::left(errand.deadline, self.timeout, now),
-            Job::Settle(..) => Some(self.timeout),
-        }
-    }
-
-    async fn call(
-        &self,
-        slot: u16,
-        errands: &[Errand<A>],
-        deadline: Deadline,
-    ) -> Result<Vec<Done>, BackendError> {
+    async fn call(&self, slot: u16, errands: &[Step<Errand<A>>], deadline: Deadline) -> Vec<Done> {
         let gathered = gather(errands);
-        let heard = match self.ask(slot, errands, &gathered, deadline).await? {
-            Some(heard) => heard,
+        let heard = match self.ask(slot, errands, &gathered, deadline).await {
+            Ok(Some(heard)) => Ok(heard),
             // The keys are apart while their slot is being moved, which may take long.
-            None => self.ask_key_by_key(slot, errands, &gathered, deadline).await,
+            Ok(None) => Ok(self.ask_key_by_key(slot, errands, &gathered, deadline).await),
+            Err(error) => Err(error),
         };
-        let mut done: Vec<Option<Done>> = errands.iter().map(|_| None).collect();
-        for (gathered, heard) in gathered.iter().zip(heard) {
-            self.tell(errands, gathered, heard, &mut done);
+        if let Some(refusals) = &self.refusals {
+            // Something has come back, or may have: what was refused before need not be refused
+            // now.
+            let corrected = errands.iter().map(|errand| &errand.job);
+            let corrected = corrected.filter(|errand| matches!(errand.job, Job::Settle(..)));
+            corrected.for_each(|errand| refusals.forget(&errand.name));
         }
-        Ok(done.into_iter().map(|done| done.unwrap_or_else(|| Err(script::malformed()))).collect())
+        let wanted_by: usize = errands.iter().map(Step::wanted_by).sum();
+        let heard = match heard {
+            Ok(heard) => heard,
+            Err(error) => return (0..wanted_by).map(|_| Err(error.clone())).collect(),
+        };
+        let mut done: Vec<Option<Done>> = (0..wanted_by).map(|_| None).collect();
+        for (gathered, heard) in gathered.iter().zip(heard) {
+            self.tell(&errands[gathered.first].job, gathered, heard, &mut done);
+        }
+        done.into_iter().map(|done| done.unwrap_or_else(|| Err(script::malformed()))).collect()
     }
 
     /// Asks for some jobs in one call. `None` if there are several, and their keys are apart.
     async fn ask(
         &self,
         slot: u16,
-        errands: &[Errand<A>],
+        errands: &[Step<Errand<A>>],
         gathered: &[Gathered<A>],
         deadline: Deadline,
     ) -> Result<Option<Vec<Heard<A>>>, BackendError> {
-        let mut keys: Vec<&[u8]> = gathered.iter().map(|job| errands[job.first].name()).collect();
+        let mut keys: Vec<&[u8]> =
+            gathered.iter().map(|job| &*errands[job.first].job.name).collect();
         let given = self.given_time();
         let about = given.unwrap_or_else(|| SystemClock.now());
         let jobs = gathered
@@ -145,7 +129,7 @@ impl<A: Scripted, S: Source> Caller<A, S> {
         let now = fields.time()?;
         let mut heard = Vec::with_capacity(gathered.len());
         for Gathered { first, job, algorithm, .. } in gathered {
-            let name = errands[*first].name();
+            let name = &errands[*first].job.name;
             let verdict = Verdict::read(algorithm, job, name, now, &mut fields)?;
             heard.push(Heard { verdict, asked });
         }
@@ -158,14 +142,14 @@ impl<A: Scripted, S: Source> Caller<A, S> {
     async fn ask_key_by_key(
         &self,
         slot: u16,
-        errands: &[Errand<A>],
+        errands: &[Step<Errand<A>>],
         gathered: &[Gathered<A>],
         deadline: Deadline,
     ) -> Vec<Heard<A>> {
         let mut keys: Vec<Vec<usize>> = Vec::new();
         let mut place_of = HashMap::new();
         for (place, job) in gathered.iter().enumerate() {
-            let key = *place_of.entry(errands[job.first].name()).or_insert(keys.len());
+            let key = *place_of.entry(&*errands[job.first].job.name).or_insert(keys.len());
             if key == keys.len() {
                 keys.push(Vec::new());
             }
@@ -188,7 +172,7 @@ impl<A: Scripted, S: Source> Caller<A, S> {
     async fn ask_alone(
         &self,
         slot: u16,
-        errands: &[Errand<A>],
+        errands: &[Step<Errand<A>>],
         gathered: &Gathered<A>,
         deadline: Deadline,
     ) -> Heard<A> {
@@ -203,31 +187,30 @@ impl<A: Scripted, S: Source> Caller<A, S> {
         }
     }
 
-    /// Tells each of the errands that travelled as one what became of it.
+    /// Tells each of those who wanted the same as `errand` does what became of it.
     fn tell(
         &self,
-        errands: &[Errand<A>],
+        errand: &Errand<A>,
         gathered: &Gathered<A>,
         heard: Heard<A>,
         done: &mut [Option<Done>],
     ) {
+        let Errand { name, algorithm, job } = errand;
         let Heard { verdict, asked } = heard;
-        let mut verdict = match verdict {
-            Ok(Some(verdict)) => verdict,
-            Ok(None) => return gathered.places().for_each(|place| done[place] = Some(Ok(None))),
-            Err(error) => {
+        let (mut verdict, demand) = match (verdict, job) {
+            (Ok(Some(verdict)), Job::Demand(demand)) => (verdict, demand),
+            (Ok(_), _) => return gathered.places().for_each(|place| done[place] = Some(Ok(None))),
+            (Err(error), _) => {
                 return gathered.places().for_each(|place| done[place] = Some(Err(error.clone())));
             }
         };
         let mut refused = false;
         for place in gathered.places() {
-            let Job::Demand(demand) = &errands[place].job else { continue };
             let decision = verdict.next(demand);
             refused = decision.as_ref().is_ok_and(|decision| !decision.is_allowed());
             done[place] = Some(decision.map(Some));
         }
         if refused {
-            let Errand { name, algorithm, .. } = &errands[gathered.first];
             self.remember(name, algorithm, &gathered.algorithm, verdict, asked);
         }
     }
@@ -270,71 +253,100 @@ struct Heard<A: Scripted> {
 struct Gathered<A> {
     /// The place of the first among all.
     first: usize,
-    others: Vec<usize>,
+    /// The places of those who want the first, among all who want something.
+    want_first: Range<usize>,
+    want_others: Vec<Range<usize>>,
     /// In the form of the server.
     algorithm: A,
     job: Job,
 }
 
 impl<A: Scripted> Gathered<A> {
-    fn places(&self) -> impl Iterator<Item = usize> {
-        iter::once(self.first).chain(self.others.iter().copied())
+    fn of(first: usize, wanted_by: Range<usize>, algorithm: A, job: Job) -> Self {
+        let others = wanted_by.len().saturating_sub(1);
+        let mut gathered =
+            Self { first, want_first: wanted_by, want_others: Vec::new(), algorithm, job };
+        gathered.ask_for_more(others);
+        gathered
     }
 
-    /// Has the errand at `place` travel along, if it wants the same as the first.
-    fn take_along(&mut self, errands: &[Errand<A>], place: usize) -> bool {
-        let Job::Demand(many) = &mut self.job else { return false };
-        let is_one = errands[place].is_like(&errands[self.first]) && self.algorithm.adds_up();
+    fn places(&self) -> impl Iterator<Item = usize> {
+        self.want_first.clone().chain(self.want_others.iter().cloned().flatten())
+    }
+
+    /// Has an errand travel along, if it wants the same as the first.
+    fn take_along(
+        &mut self,
+        errands: &[Step<Errand<A>>],
+        place: usize,
+        wanted_by: &Range<usize>,
+    ) -> bool {
+        let is_one =
+            errands[place].job.is_like(&errands[self.first].job) && self.algorithm.adds_up();
         if is_one {
-            self.others.push(place);
-            many.most += 1;
-            many.mode = DemandMode::TakeUpTo;
+            self.want_others.push(wanted_by.clone());
+            self.ask_for_more(wanted_by.len());
         }
         is_one
+    }
+
+    fn ask_for_more(&mut self, others: usize) {
+        if let Job::Demand(many) = &mut self.job
+            && others > 0
+        {
+            many.most += others as u64;
+            many.mode = DemandMode::TakeUpTo;
+        }
     }
 }
 
 /// Puts together what wants the same of one key: a demand for many costs the server no more than
 /// one. The order of what concerns a key stays as it is.
-fn gather<A: Scripted>(errands: &[Errand<A>]) -> Vec<Gathered<A>> {
+fn gather<A: Scripted>(errands: &[Step<Errand<A>>]) -> Vec<Gathered<A>> {
     let mut gathered: Vec<Gathered<A>> = Vec::new();
     // Where the last of each key is; empty until there are several keys.
     let mut last_of: HashMap<&[u8], usize> = HashMap::new();
-    for (place, errand) in errands.iter().enumerate() {
+    let mut before = 0;
+    for (place, step) in errands.iter().enumerate() {
+        let wanted_by = before..before + step.wanted_by();
+        before = wanted_by.end;
+        let errand = &step.job;
         // Mostly all are of one key, or all of different ones.
         if let Some(last) = gathered.last_mut() {
-            if last.take_along(errands, place) {
+            if last.take_along(errands, place, &wanted_by) {
                 continue;
             }
             if last_of.is_empty() {
                 last_of = HashMap::with_capacity(errands.len());
                 let gathered = gathered.iter().enumerate();
-                last_of.extend(gathered.map(|(at, job)| (errands[job.first].name(), at)));
+                last_of.extend(gathered.map(|(at, job)| (&*errands[job.first].job.name, at)));
             }
-            if let Some(&last) = last_of.get(errand.name())
-                && gathered[last].take_along(errands, place)
+            if let Some(&last) = last_of.get(&*errand.name)
+                && gathered[last].take_along(errands, place, &wanted_by)
             {
                 continue;
             }
-            last_of.insert(errand.name(), gathered.len());
+            last_of.insert(&errand.name, gathered.len());
         }
         // Few limits have many keys: what was found for the last of them is good for this.
         let algorithm = match gathered.last() {
-            Some(last) if errands[last.first].algorithm == errand.algorithm => {
+            Some(last) if errands[last.first].job.algorithm == errand.algorithm => {
                 last.algorithm.clone()
             }
             _ => errand.algorithm.on_server(),
         };
-        gathered.push(Gathered { first: place, others: Vec::new(), algorithm, job: errand.job });
+        if algorithm.adds_up() {
+            gathered.push(Gathered::of(place, wanted_by, algorithm, errand.job));
+        } else {
+            // They joined by the limit itself, whose form for the server is rounded.
+            let alone = |want| Gathered::of(place, want..want + 1, algorithm.clone(), errand.job);
+            gathered.extend(wanted_by.map(alone));
+        }
     }
     gathered
 }
 
 impl<A: Scripted> Errand<A> {
-    fn name(&self) -> &[u8] {
-        &self.name
-    }
-
     /// Whether this is the same demand of the same key as `other`, and one that can be made for
     /// many if the algorithm allows.
     fn is_like(&self, other: &Self) -> bool {

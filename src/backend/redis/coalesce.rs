@@ -4,12 +4,17 @@
 //! and those that come while it is on its way go with the next call. So nobody is delayed for the
 //! sake of others, and the busier a lane is, the larger its batches are.
 //!
-//! Where several batches may be under way, another one leaves when it has at least as many jobs as
-//! all that are: many small calls would cost both ends more than they save anybody. While few are
-//! under way none waits for that. Nor does it for batches on a runtime of one thread, which may
-//! stand still when the one who runs it has what it wanted.
+//! Whoever wants what the one before wants joins it, there and then: what travels is one job, and
+//! nothing but a place and a deadline is kept for each.
+//!
+//! Where several batches may be under way, another one leaves when as many wait for it as for all
+//! that are: many small calls would cost both ends more than they save anybody. For the same reason
+//! one that a single step or a few make up waits until there are many who want it. While few are
+//! under way none waits for any of that. Nor does it for batches on a runtime of one thread, which
+//! may stand still when the one who runs it has what it wanted.
 
 mod batch;
+mod step;
 
 use std::{
     collections::{BTreeMap, VecDeque, btree_map::Entry},
@@ -22,26 +27,28 @@ use std::{
 };
 
 use futures::FutureExt;
-use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    time::Instant,
+};
 
 use self::batch::{Batch, Ticket};
+pub(super) use self::step::{Late, Step};
 
 /// Carries batches of jobs to where they are done.
 pub(super) trait Carrier: Send + Sync + 'static {
     type Job: Send + 'static;
     type Reply: Send + 'static;
 
-    /// Does the jobs of one lane in their order: one reply for each.
+    /// Does the jobs of one lane in their order: one reply for each of those who want them.
     fn carry(
         &self,
         lane: u16,
-        jobs: Vec<Self::Job>,
+        steps: Vec<Step<Self::Job>>,
     ) -> impl Future<Output = Vec<Self::Reply>> + Send;
 
-    /// A job is asked for: its time begins.
-    fn begins(&self, job: &mut Self::Job) {
-        let _ = job;
-    }
+    /// When whoever asks now is to be told at the latest.
+    fn deadline(&self) -> Instant;
 
     /// Whether `job` is done in one step with the job `ahead` of it, which costs as much as that
     /// alone.
@@ -70,12 +77,19 @@ struct Bounds {
     in_flight: usize,
 }
 
-/// Where a batch has all its steps, a job that is none of its own is carried still, up to so many
-/// jobs for each step there may be.
+/// Where a batch has all its steps, who wants one of its own is carried still, up to so many for
+/// each step there may be.
 const JOBS_OF_A_STEP: usize = 8;
 
 /// While fewer jobs than this are under way, another one does not wait for company.
 const FEW: usize = 8;
+
+/// A batch of fewer steps than [`FEW`] has company when so many want them: until then the same call
+/// does for more.
+const MANY: usize = 64;
+
+/// How often a batch of few steps lets more of those go first who were answered, at the most.
+const TURNS: usize = 4;
 
 /// A lane exists while something of it is under way.
 struct Lane<C: Carrier> {
@@ -92,8 +106,9 @@ struct Lane<C: Carrier> {
 
 /// A batch that is not under way yet.
 struct Gathering<C: Carrier> {
-    jobs: Vec<C::Job>,
-    steps: usize,
+    steps: Vec<Step<C::Job>>,
+    /// Those who want them.
+    jobs: usize,
     batch: Batch<C::Reply>,
 }
 
@@ -132,10 +147,14 @@ impl<C: Carrier> Coalescer<C> {
 impl<C: Carrier> Shared<C> {
     /// Sends a job on its way. `None` without a Tokio runtime: then it is lost.
     fn send(self: &Arc<Self>, lane: u16, job: C::Job, waker: Waker) -> Option<Ticket<C::Reply>> {
+        let deadline = self.carrier.deadline();
         let mut lanes = self.lanes();
         let of_lane = lanes.entry(lane).or_insert_with(Lane::idle);
-        let ticket = of_lane.push(&self.carrier, self.bounds, job, waker);
+        let (ticket, joined) = of_lane.push(&self.carrier, self.bounds, job, deadline, waker);
         if !of_lane.may_leave(self.bounds, of_lane.in_flight) {
+            // A job that has joined another is done with: not under the lock.
+            drop(lanes);
+            drop(joined);
             return Some(ticket);
         }
         let Ok(runtime) = Handle::try_current() else {
@@ -164,34 +183,47 @@ impl<C: Carrier> Lane<C> {
         Self { in_flight: 0, boarding: 0, under_way: 0, waiting: VecDeque::new(), last: 0 }
     }
 
-    /// Adds a job to the batch that leaves last.
-    fn push(&mut self, carrier: &C, bounds: Bounds, job: C::Job, waker: Waker) -> Ticket<C::Reply> {
-        if let Some(gathering) = self.waiting.back_mut() {
-            let joins = gathering.jobs.last().is_some_and(|last| carrier.joins(&job, last));
-            let has_room = gathering.jobs.len() < bounds.batch.saturating_mul(JOBS_OF_A_STEP);
-            let shares = joins && bounds.batch > 1;
-            let fits = has_room && (shares || gathering.steps < bounds.batch);
-            if fits {
-                gathering.steps += usize::from(!joins);
-                gathering.jobs.push(job);
-                return gathering.batch.join(waker);
+    /// Adds a job to the batch that leaves last. Gives it back if it has joined another.
+    fn push(
+        &mut self,
+        carrier: &C,
+        bounds: Bounds,
+        job: C::Job,
+        deadline: Instant,
+        waker: Waker,
+    ) -> (Ticket<C::Reply>, Option<C::Job>) {
+        if let Some(Gathering { steps, jobs, batch }) = self.waiting.back_mut()
+            && *jobs < bounds.batch.saturating_mul(JOBS_OF_A_STEP)
+        {
+            if bounds.batch > 1
+                && let Some(last) = steps.last_mut()
+                && carrier.joins(&job, &last.job)
+            {
+                last.join(deadline);
+                *jobs += 1;
+                return (batch.join(waker), Some(job));
+            }
+            if steps.len() < bounds.batch {
+                steps.push(Step::of(job, deadline));
+                *jobs += 1;
+                return (batch.join(waker), None);
             }
         }
-        let batch = Batch::of_about(self.last);
+        let mut batch = Batch::of_about(self.last);
         let ticket = batch.join(waker);
-        let mut jobs = Vec::with_capacity(self.last);
-        jobs.push(job);
-        self.waiting.push_back(Gathering { jobs, steps: 1, batch });
-        ticket
+        let steps = vec![Step::of(job, deadline)];
+        self.waiting.push_back(Gathering { steps, jobs: 1, batch });
+        (ticket, None)
     }
 
     /// Whether a batch may leave beside those of `others`.
     fn may_leave(&self, bounds: Bounds, others: usize) -> bool {
         let Some(first) = self.waiting.front() else { return false };
-        let is_full = self.waiting.len() > 1 || first.steps >= bounds.batch;
+        let is_full = self.waiting.len() > 1 || first.steps.len() >= bounds.batch;
+        let is_large = first.steps.len() >= FEW || first.jobs >= MANY;
         others < bounds.in_flight
             && self.boarding < self.waiting.len()
-            && (is_full || self.under_way < FEW || first.jobs.len() >= self.under_way)
+            && (is_full || self.under_way < FEW || is_large && first.jobs >= self.under_way)
     }
 }
 
@@ -217,42 +249,75 @@ impl<C: Carrier> Seat<C> {
     }
 
     async fn drive(mut self) {
-        while let Some(Gathering { jobs, batch, .. }) = self.next() {
-            let carrying = AssertUnwindSafe(self.shared.carrier.carry(self.lane, jobs));
+        while let Some(gathering) = self.next() {
+            // Nobody may wait for it any more.
+            let Some(Gathering { steps, batch, .. }) = gathering.leave() else { continue };
+            let is_small = steps.len() < FEW;
+            let carrying = AssertUnwindSafe(self.shared.carrier.carry(self.lane, steps));
             // A carrier that breaks down loses its batch, and no other.
             let Ok(replies) = carrying.catch_unwind().await else { continue };
+            let told = replies.len();
             batch.tell(replies);
             // Those who were answered get to ask again before the next batch leaves, and go with
             // it.
             tokio::task::yield_now().await;
+            if is_small {
+                self.wait_for_more(told).await;
+            }
         }
     }
 
-    /// The next batch, without the jobs that nobody waits for any more. If none is to leave now the
-    /// seat is left, under the same lock: whoever comes then finds it free, and whoever waits is
-    /// taken along by another.
+    /// Waits a little for the rest of so many who were told, as long as more of them come.
+    async fn wait_for_more(&self, told: usize) {
+        let mut before = 0;
+        for _ in 0..TURNS {
+            let waiting = self.waiting();
+            if waiting <= before || waiting >= told {
+                return;
+            }
+            before = waiting;
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// How many wait in this lane.
+    fn waiting(&self) -> usize {
+        let lanes = self.shared.lanes();
+        lanes.get(&self.lane).map_or(0, |lane| lane.waiting.iter().map(|it| it.jobs).sum())
+    }
+
+    /// The next batch. If none is to leave now the seat is left, under the same lock: whoever comes
+    /// then finds it free, and whoever waits is taken along by another.
     fn next(&mut self) -> Option<Gathering<C>> {
         let mut lanes = self.shared.lanes();
         let Entry::Occupied(mut entry) = lanes.entry(self.lane) else { return None };
         let lane = entry.get_mut();
         self.stage.end(lane, self.is_sure);
-        while lane.may_leave(self.shared.bounds, lane.in_flight - 1)
-            && let Some(mut gathering) = lane.waiting.pop_front()
+        if lane.may_leave(self.shared.bounds, lane.in_flight - 1)
+            && let Some(gathering) = lane.waiting.pop_front()
         {
-            gathering.batch.leave_with(&mut gathering.jobs);
-            let jobs = gathering.jobs.len();
-            if jobs > 0 {
-                lane.last = jobs;
-                lane.under_way += if self.is_sure { jobs } else { 0 };
-                self.stage = Stage::UnderWay { jobs };
-                return Some(gathering);
-            }
+            let jobs = gathering.jobs;
+            lane.last = jobs;
+            lane.under_way += if self.is_sure { jobs } else { 0 };
+            self.stage = Stage::UnderWay { jobs };
+            return Some(gathering);
         }
         lane.in_flight -= 1;
         if lane.in_flight == 0 {
             entry.remove();
         }
         None
+    }
+}
+
+impl<C: Carrier> Gathering<C> {
+    /// Leaves, without those who do not wait any more and without the jobs that nobody wants then.
+    /// `None` if nobody waits.
+    fn leave(mut self) -> Option<Self> {
+        if let Some(listens) = self.batch.leave() {
+            step::retain(&mut self.steps, &listens);
+        }
+        (!self.steps.is_empty()).then_some(self)
     }
 }
 
@@ -299,8 +364,7 @@ impl<C: Carrier> Future for Receipt<C> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<C::Reply>> {
         match &mut self.state {
             Progress::Idle { shared, lane, job } => {
-                let Some(mut job) = job.take() else { return Poll::Ready(None) };
-                shared.carrier.begins(&mut job);
+                let Some(job) = job.take() else { return Poll::Ready(None) };
                 let Some(ticket) = shared.send(*lane, job, context.waker().clone()) else {
                     return Poll::Ready(None);
                 };

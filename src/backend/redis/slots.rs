@@ -18,7 +18,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     call::{self, Script},
-    coalesce::{Carrier, Coalescer},
+    coalesce::{Carrier, Coalescer, Late, Step},
     lost,
     name::{self, Names},
     script::{foreign, malformed},
@@ -195,8 +195,6 @@ struct SlotErrand {
     /// Whose slots they are, where all keys are under one name.
     key: Option<[u8; 16]>,
     ask: SlotAsk,
-    /// When whoever wants slots is to be told at the latest. Known when it was polled.
-    deadline: Option<Instant>,
 }
 
 impl<S: Source> SlotServer for Slots<S> {
@@ -207,7 +205,7 @@ impl<S: Source> SlotServer for Slots<S> {
             Some(_) => (names.of_all(), Some(names.digest(key))),
         };
         let slot = if S::HAS_SLOTS { name::slot(&name) } else { 0 };
-        let receipt = self.coalescer.submit(slot, SlotErrand { name, key, ask, deadline: None });
+        let receipt = self.coalescer.submit(slot, SlotErrand { name, key, ask });
         async move { receipt.await.unwrap_or_else(|| Err(lost())) }.boxed()
     }
 
@@ -232,29 +230,21 @@ impl<S: Source> Carrier for SlotCaller<S> {
     type Job = SlotErrand;
     type Reply = Result<SlotStanding, BackendError>;
 
-    async fn carry(&self, slot: u16, mut errands: Vec<SlotErrand>) -> Vec<Self::Reply> {
-        let now = Instant::now();
-        let timeout = self.timeout;
-        let is_late = |errand: &SlotErrand| errand.left(timeout, now).is_none();
-        let late: Vec<bool> = errands.iter().map(is_late).collect();
-        let mut within = self.timeout;
-        errands.retain(|errand| {
-            let left = errand.left(timeout, now);
-            within = left.map_or(within, |left| left.min(within));
-            left.is_some()
-        });
+    async fn carry(&self, slot: u16, mut errands: Vec<Step<SlotErrand>>) -> Vec<Self::Reply> {
+        let late = Late::part(&mut errands, self.timeout, SlotErrand::is_patient);
+        let errands: Vec<SlotErrand> = errands.into_iter().map(|step| step.job).collect();
         if errands.is_empty() {
-            return call::with_late(&late, Vec::new());
+            return late.among(Vec::new(), || Err(call::too_late()));
         }
-        let standings = match self.call(slot, &errands, within).await {
+        let standings = match self.call(slot, &errands, late.within).await {
             Ok(standings) => standings,
             Err(error) => errands.iter().map(|_| Err(error.clone())).collect(),
         };
-        call::with_late(&late, standings)
+        late.among(standings, || Err(call::too_late()))
     }
 
-    fn begins(&self, errand: &mut SlotErrand) {
-        errand.deadline = Some(call::deadline(self.timeout));
+    fn deadline(&self) -> Instant {
+        call::deadline(self.timeout)
     }
 }
 
@@ -293,12 +283,11 @@ impl<S: Source> SlotCaller<S> {
 }
 
 impl SlotErrand {
-    /// How much of its time is left, if it is enough to leave. What is kept or given back leaves
-    /// all the same: somebody has it.
-    fn left(&self, timeout: Duration, now: Instant) -> Option<Duration> {
+    /// What is kept or given back leaves however late it is: somebody has it.
+    const fn is_patient(&self) -> bool {
         match self.ask.job {
-            SlotJob::Keep | SlotJob::Free | SlotJob::Reenter => Some(timeout),
-            SlotJob::Try | SlotJob::Join | SlotJob::Look => call::left(self.deadline, timeout, now),
+            SlotJob::Keep | SlotJob::Free | SlotJob::Reenter => true,
+            SlotJob::Try | SlotJob::Join | SlotJob::Look => false,
         }
     }
 

@@ -26,7 +26,8 @@ use crate::{
 ///
 /// # Clone
 ///
-/// Clones share the limits and the lines, and so do all services that one layer and its clones make.
+/// Clones share the limits and the lines, and so do all services that one layer and its clones
+/// make.
 ///
 /// # Cancel safety
 ///

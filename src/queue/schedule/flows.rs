@@ -99,7 +99,7 @@ impl<T> Flows<T> {
         let now = self.virtual_time;
         let shared = self.shares.as_ref().map(|shares| {
             let least = self.heads.first_key_value().map(|((start, _), _)| share_of(*start));
-            shares.joined(flow, entry.size, least)
+            shares.joined(flow, entry.weight, entry.size, least)
         });
         self.change(flow, |known| {
             if let Some(start) = shared {
@@ -116,6 +116,14 @@ impl<T> Flows<T> {
         let (_, head) = self.heads.first_key_value()?;
         let (rank, entry) = self.flows.get(&head.flow)?.lane.front()?;
         Some((rank, &head.flow, entry))
+    }
+
+    /// Whether the front is of a flow that is ahead of one that waits elsewhere.
+    pub(super) fn front_leaves(&self) -> bool {
+        let (Some(shares), Some((_, flow, entry))) = (&self.shares, self.front()) else {
+            return false;
+        };
+        shares.ahead(flow, entry.weight).is_some()
     }
 
     pub(super) fn serve(&mut self, rank: Rank, flow: &Key) -> Option<Entry<T>> {

@@ -103,6 +103,30 @@ fn cases() -> Config {
     Config { rng_seed: RngSeed::Fixed(0x71AE), failure_persistence: None, ..Config::default() }
 }
 
+/// Alone, and as one of several lines.
+#[test]
+fn an_endless_row_of_new_flows_keeps_nobody_from_a_second_turn() {
+    for shares in [None, Some(Arc::<Shares>::default())] {
+        let mut schedule = Schedule::sharing(Order::Fair, shares);
+        let push = |schedule: &mut Schedule<u64>, turn, flow: &str| {
+            let rank = Order::Fair.rank(nanos(turn), Priority::LOW, turn);
+            let entry = Entry { size: 5, weight: NonZeroU32::MIN, value: turn };
+            schedule.push(rank, &Key::from(flow), entry);
+        };
+        for turn in 0..3 {
+            push(&mut schedule, turn, "old");
+        }
+        let served = (3..1_000).find(|&turn| {
+            // One is always there before the last has gone.
+            push(&mut schedule, 2 * turn, &format!("new {turn}"));
+            let (rank, flow, _) = schedule.front().expect("somebody waits");
+            let flow = flow.clone();
+            schedule.serve(rank, &flow).is_some_and(|entry| entry.value == 2)
+        });
+        assert!(served.is_some_and(|turn| turn < 30), "{served:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(cases())]
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Behind, Flow, Shares, State, Tag};
+use super::{Behind, Shares, State, Tag};
 use crate::key::Key;
 
 /// What an instance tells.
@@ -104,19 +104,18 @@ impl Shares {
                 flow.start = shift(flow.start);
                 flow.since = shift(flow.since);
             }
-            (state.frame, state.time) = (heard.frame, to);
+            (state.frame, state.time, state.round) = (heard.frame, to, shift(state.round));
         }
         let until = now + BELIEVED;
         state.elsewhere = heard.behind.map(|(start, size)| Behind { start, size, until });
         for (part, start) in report.flows.iter().zip(&heard.starts) {
             if let (Some(start), Some(known)) = (start, state.flows.get_mut(&part.flow)) {
-                let since = if known.unsent > 0 { known.since.max(*start) } else { *start };
-                known.start = since.saturating_add(known.unsent);
-                known.since = since;
+                // Never earlier than it is here: who was away has no claim to what others had.
+                known.start = known.start.max(start.saturating_add(known.unsent));
+                known.since = known.start.saturating_sub(known.unsent);
             }
         }
-        let time = state.time;
-        state.flows.retain(|_, flow: &mut Flow| flow.is_of_use(time));
+        state.forget();
     }
 
     /// Whether somebody waits, here or elsewhere.
@@ -189,7 +188,7 @@ mod tests {
             one.admitted(&flow, weight(1), 100);
         }
         server.exchange(&one);
-        assert_eq!(other.joined(&flow, 100, None), 0);
+        assert_eq!(other.joined(&flow, weight(1), 100, None), 0);
         server.exchange(&other);
         // Who counts later takes over what the first counts by.
         server.exchange(&other);
@@ -200,7 +199,7 @@ mod tests {
     fn who_is_ahead_of_one_that_waits_elsewhere_knows_by_how_much() {
         let (one, other, mut server) = (Shares::default(), Shares::default(), Server::default());
         let (gold, silver) = (Key::from("gold"), Key::from("silver"));
-        one.joined(&silver, 100, None);
+        one.joined(&silver, weight(1), 100, None);
         server.exchange(&one);
         other.admitted(&gold, weight(1), 1);
         server.exchange(&other);
@@ -217,6 +216,44 @@ mod tests {
         other.admitted(&gold, weight(3), 100);
         server.exchange(&other);
         assert_eq!(other.ahead(&gold, weight(3)), None);
+    }
+
+    #[test]
+    fn what_one_is_ahead_by_is_not_forgotten_though_another_is_ahead_by_more() {
+        let (one, other, mut server) = (Shares::default(), Shares::default(), Server::default());
+        let (gold, silver, bronze) = (Key::from("gold"), Key::from("silver"), Key::from("bronze"));
+        one.joined(&silver, weight(1), 100, None);
+        server.exchange(&one);
+        other.joined(&bronze, weight(1), 1, None);
+        server.exchange(&other);
+        other.left(&bronze);
+        other.admitted(&bronze, weight(1), 50);
+        for _ in 0..3 {
+            other.admitted(&gold, weight(1), 100);
+        }
+        server.exchange(&one);
+        server.exchange(&other);
+        assert_eq!(other.ahead(&bronze, weight(1)).map(|ahead| ahead.units), Some(50));
+    }
+
+    #[test]
+    fn no_call_says_so_much_that_the_virtual_time_comes_to_its_end() {
+        let (one, flow) = (Shares::default(), Key::from("gold"));
+        for _ in 0..100 {
+            one.admitted(&flow, weight(1), u64::MAX);
+        }
+        let report = one.report().expect("there is something to tell");
+        assert!(report.time < 1 << 50, "{report:?}");
+    }
+
+    #[test]
+    fn an_endless_row_of_flows_takes_no_more_memory_than_some() {
+        let shares = Shares::default();
+        for flow in 0..100_000_u64 {
+            shares.admitted(&Key::from(flow), weight(1), 10);
+        }
+        let known = shares.0.lock().flows.len();
+        assert!(known < 40_000, "{known}");
     }
 
     #[test]
@@ -240,8 +277,10 @@ mod tests {
             one.admitted(&gold, weight(1), 10);
         }
         server.exchange(&one);
-        one.joined(&silver, 10, None);
+        one.joined(&silver, weight(1), 10, None);
         // It starts with the last of the other, not where it was.
+        assert_eq!(one.start_of(&silver), Some(490 * PARTS));
+        server.exchange(&one);
         assert_eq!(one.start_of(&silver), Some(490 * PARTS));
     }
 }

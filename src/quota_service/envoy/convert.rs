@@ -1,5 +1,7 @@
 //! Between the messages and the service's own terms.
 
+use std::collections::BTreeMap;
+
 use http::HeaderMap;
 
 use super::proto;
@@ -59,7 +61,28 @@ pub(super) fn response(verdict: &Verdict) -> proto::RateLimitResponse {
         response_headers_to_add: response_headers,
         request_headers_to_add: headers(&verdict.request_headers),
         raw_body,
+        dynamic_metadata: refusal(verdict),
     }
+}
+
+/// Which limit refuses, by its name in the rules, and in how many seconds it would not: for the
+/// access log. Of several the one that takes longest. Nothing of descriptors is in it.
+fn refusal(verdict: &Verdict) -> Option<proto::Struct> {
+    if verdict.allowed {
+        return None;
+    }
+    let limited = verdict.statuses.iter().filter_map(Status::limited);
+    let over = limited.filter(|status| status.over_limit);
+    let longest = over.max_by_key(|status| status.retry_after)?;
+    let value = |kind| proto::Value { kind: Some(kind) };
+    let secs = u32::try_from(ceil_secs(longest.wait())).unwrap_or(u32::MAX);
+    let mut fields = BTreeMap::new();
+    let number = proto::ValueKind::Number(secs.into());
+    fields.insert("retry_after_seconds".to_owned(), value(number));
+    if let Some(name) = longest.limit.name() {
+        fields.insert("limit".to_owned(), value(proto::ValueKind::Text(name.to_owned())));
+    }
+    Some(proto::Struct { fields })
 }
 
 fn status(status: &Status) -> proto::DescriptorStatus {

@@ -4,7 +4,9 @@
 //! `ratelimit.proto`, `base.proto`), so that no build needs a compiler for them. Fields that are
 //! not used are left out: readers pass over them.
 
-use prost::{Enumeration, Message};
+use std::collections::BTreeMap;
+
+use prost::{Enumeration, Message, Oneof};
 
 /// A question of Envoy's.
 #[derive(Clone, PartialEq, Message)]
@@ -85,6 +87,37 @@ pub struct RateLimitResponse {
     /// The body of the refusal, where Envoy makes one.
     #[prost(bytes = "vec", tag = "5")]
     pub raw_body: Vec<u8>,
+    /// What Envoy's access log and the filters behind this one can read.
+    #[prost(message, optional, tag = "6")]
+    pub dynamic_metadata: Option<Struct>,
+}
+
+/// `google.protobuf.Struct`.
+#[derive(Clone, PartialEq, Message)]
+pub struct Struct {
+    /// Its members.
+    #[prost(btree_map = "string, message", tag = "1")]
+    pub fields: BTreeMap<String, Value>,
+}
+
+/// `google.protobuf.Value`, of the kinds that are sent.
+#[derive(Clone, PartialEq, Message)]
+pub struct Value {
+    /// What it is.
+    #[prost(oneof = "ValueKind", tags = "2, 3")]
+    pub kind: Option<ValueKind>,
+}
+
+/// What a [`Value`] is.
+#[derive(Clone, PartialEq, Oneof)]
+#[non_exhaustive]
+pub enum ValueKind {
+    /// A number.
+    #[prost(double, tag = "2")]
+    Number(f64),
+    /// A text.
+    #[prost(string, tag = "3")]
+    Text(String),
 }
 
 /// What is said of one descriptor.

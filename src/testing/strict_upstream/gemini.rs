@@ -95,8 +95,8 @@ fn part(reply: &Reply, text: &str, said: u64) -> Value {
     })
 }
 
-/// No field says how the limits stand: a refusal names the one that it is for. Of a day that is spent
-/// it says to come back in some seconds, as the real one does.
+/// No field says how the limits stand: a refusal names the one that it is for. Of a day that is
+/// spent it says to come back in some seconds, as the real one does.
 pub(super) fn refusal(model: &str, refusal: &Refusal) -> Value {
     let is_daily = refusal.period >= Duration::from_secs(86_400);
     let per = if is_daily { "PerDay" } else { "PerMinute" };
@@ -105,16 +105,15 @@ pub(super) fn refusal(model: &str, refusal: &Refusal) -> Value {
         _ => ("input_token_count", format!("GenerateContentInputTokensPerModel{per}")),
     };
     let mut violation = json!({
-        "quotaMetric": format!("generativelanguage.googleapis.com/generate_content_free_tier_{metric}"),
+        "quotaMetric": format!("{METRICS}_{metric}"),
         "quotaId": format!("{id}-FreeTier"),
         "quotaDimensions": { "location": "global", "model": model },
     });
     if let Some(limit) = refusal.limit {
         violation["quotaValue"] = limit.to_string().into();
     }
-    let mut details = vec![
-        json!({ "@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [violation] }),
-    ];
+    let failure = "type.googleapis.com/google.rpc.QuotaFailure";
+    let mut details = vec![json!({ "@type": failure, "violations": [violation] })];
     let mut message = String::from(
         "You exceeded your current quota, please check your plan and billing details.",
     );
@@ -175,5 +174,7 @@ fn body(code: u16, status: &str, message: &str) -> Value {
 }
 
 pub(super) const MODELS: &str = "/v1beta/models";
+/// How the names of what is counted begin.
+const METRICS: &str = "generativelanguage.googleapis.com/generate_content_free_tier";
 /// What is told to wait for a day.
 const OF_A_DAY: Duration = Duration::new(36, 429_760_048);

@@ -28,8 +28,8 @@ impl AccountBuilder {
     /// How differently long requests take to reach the provider, unless told otherwise.
     pub const DEFAULT_JITTER: Duration = Duration::from_millis(200);
 
-    /// How long a stop may be, unless it is set or the profile says otherwise: as long as the longest day, so that none is
-    /// cut that ends at the provider's midnight.
+    /// How long a stop may be, unless it is set or the profile says otherwise: as long as the
+    /// longest day, so that none is cut that ends at the provider's midnight.
     pub const DEFAULT_MAX_STOP: Duration = Duration::from_secs(25 * 3_600);
 
     pub(super) fn new(profile: Profile) -> Self {
@@ -153,12 +153,12 @@ impl<B> AccountBuilder<B> {
         self
     }
 
-    /// How long a stop may be that an answer tells. Unless it is set, that is what the profile says is
-    /// the longest that its provider tells: a month and an hour with Zhipu, which has caps of a week
-    /// and of a month, else 25 hours. A longer one is cut to that, here and for all that share the
-    /// [board](Self::board): a provider that says by mistake to come back in a year stops the fleet for
-    /// a day, and is asked again then. One that no waiting ends, and what is
-    /// [stopped by hand](Account::halt), is not cut.
+    /// How long a stop may be that an answer tells. Unless it is set, that is what the profile says
+    /// is the longest that its provider tells: a month and an hour with Zhipu, which has caps of a
+    /// week and of a month, else 25 hours. A longer one is cut to that, here and for all that share
+    /// the [board](Self::board): a provider that says by mistake to come back in a year stops the
+    /// fleet for a day, and is asked again then. One that no waiting ends, and what is [stopped by
+    /// hand](Account::halt), is not cut.
     pub fn max_stop(mut self, max_stop: Duration) -> Self {
         self.settings.max_stop = Some(max_stop);
         self

@@ -1,5 +1,8 @@
 //! The limits of a quota as a plan.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use super::super::{
@@ -62,15 +65,16 @@ pub(super) struct Placed {
     pub(super) back: Back,
 }
 
-/// How what was used of a limit comes back, and so for how long a request that was counted may be held
-/// up before it goes.
+/// How what was used of a limit comes back, and so for how long a request that was counted may be
+/// held up before it goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Back {
     /// By and by: there is more of it meanwhile.
     Refills,
     /// All at once, for everybody: until then it is counted where it was.
     Midnight,
-    /// When its window is over, which is counted as so much longer than the provider's.
+    /// When its window is over, which is counted as so much longer than the provider's, and as the
+    /// jitter of the way there.
     Window(Duration),
 }
 
@@ -125,7 +129,7 @@ impl Rules {
             let back = match shape.refills {
                 true => Back::Refills,
                 false if calendar(shape, 0).is_some() => Back::Midnight,
-                false => Back::Window(lateness(window, jitter)),
+                false => Back::Window(held_up(window, jitter)),
             };
             let (policy, rule) = match limit {
                 Some(limit) => {
@@ -145,7 +149,7 @@ impl Rules {
             let rule = windowed(known.limit, window, jitter);
             builder = builder.limit_on(dimension, name, rule);
             let (name, limit) = (known.name.clone(), Some(known.limit));
-            let back = Back::Window(lateness(window, jitter));
+            let back = Back::Window(held_up(window, jitter));
             limits.push(Placed { name, dimension, limit, window, back });
         }
         if limits.is_empty() {
@@ -269,10 +273,16 @@ fn windowed(limit: u64, window: Duration, jitter: Duration) -> Rule {
     window.segments(SlidingWindow::MAX_SEGMENTS).unwrap_or(window).into()
 }
 
-/// How much later a request may reach the provider than it was counted, so that its window is longer here.
-/// Of a long one a small part is time enough for turns.
+/// How much later one request may reach the provider than it was counted, by as much as another may
+/// be early: its window is longer here by as much.
 fn lateness(window: Duration, jitter: Duration) -> Duration {
-    jitter.saturating_add(window / HELD_UP)
+    jitter.saturating_add(held_up(window, jitter))
+}
+
+/// For how long a request that was counted may be held up. Of a long window a small part is time
+/// enough for turns, and of a short one more would be missing than they are worth.
+fn held_up(window: Duration, jitter: Duration) -> Duration {
+    jitter.min(window / MOST_HELD_UP).saturating_add(window / HELD_UP)
 }
 
 fn quota(limit: u64, window: Duration) -> Quota {
@@ -324,8 +334,10 @@ fn fnv(text: &str) -> u64 {
 const MAX_SPELLED: usize = 32;
 /// The window of a limit of which nobody says it.
 const ASSUMED_WINDOW: Duration = Duration::from_secs(60);
-/// The part of a window for which a request may be held up: 42 seconds of a day.
+/// The part of a window for which a request may be held up: 42 seconds of a day,
 const HELD_UP: u32 = 2_048;
+/// and beside it for the jitter, but no more than this part: 234 milliseconds of a minute.
+const MOST_HELD_UP: u32 = 256;
 /// The part of a bucket that is left for answers that go beyond what was reserved.
 const MOST_BEYOND: u64 = 32;
 const NEXT_TO_NOTHING: u64 = 1_024;

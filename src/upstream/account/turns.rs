@@ -88,8 +88,8 @@ impl<B: Backend<Plan>> Ledger<B> {
         }
     }
 
-    /// How far apart requests go while little is left of the limit that is nearest to refusing: a third
-    /// faster than there is room for such calls, so that all is used, and no further than a
+    /// How far apart requests go while little is left of the limit that is nearest to refusing: a
+    /// third faster than there is room for such calls, so that all is used, and no further than a
     /// refusal takes to come.
     fn turns(&self, Admitted { snapshot, charge, .. }: &Admitted) -> Option<Turns> {
         if snapshot.limit / LITTLE < snapshot.remaining {
@@ -102,12 +102,13 @@ impl<B: Backend<Plan>> Ledger<B> {
         if usual.saturating_mul(FEW) < snapshot.remaining {
             return None;
         }
-        let nanos = placed.window.as_nanos() * u128::from(usual) / u128::from(limit) * 3 / 4;
+        let window = placed.window.as_nanos().saturating_mul(u128::from(usual));
+        let nanos = window.saturating_mul(3) / u128::from(limit) / 4;
         let apart = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         let longest = match placed.back {
             Back::Refills => None,
             Back::Midnight => Some(snapshot.reset_after.saturating_sub(self.jitter)),
-            Back::Window(lateness) => Some(lateness),
+            Back::Window(held_up) => Some(held_up),
         };
         // A shorter one would only cost what timers cost: an answer takes as long.
         let turns = Turns { apart: apart.min(MOST_APART), longest };

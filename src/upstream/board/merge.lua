@@ -1,10 +1,10 @@
 -- Merges what is posted into a board, and returns all of it. KEYS[1] is the board: a hash whose
--- fields begin with two numbers, by which two of them are compared and when it was told. ARGV has how
--- long to keep it, then four for each post: its field, those numbers, both as milliseconds from now, and
--- the rest of the field. Of one field that with the larger number stays, or else with the larger rest.
--- Of a quota's stops, which have fields of their own, those stay that may come to hold: that are longer
--- than those told after them, and were told after the quota was last resumed. All that is new is said
--- on the channel of the board's name.
+-- fields begin with two numbers, by which two of them are compared and when it was told. ARGV has
+-- how long to keep it, then four for each post: its field, those numbers, both as milliseconds from
+-- now, and the rest of the field. Of one field that with the larger number stays, or else with the
+-- larger rest. Of a quota's stops, which have fields of their own, those stay that may come to
+-- hold: that are longer than those told after them, and were told after the quota was last resumed.
+-- All that is new is said on the channel of the board's name.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local keep, is_news = tonumber(ARGV[1]), false
@@ -14,12 +14,16 @@ local function numbers(field)
   local order, told, rest = string.match(held, '^(%-?%d+) (%-?%d+) (.*)')
   return tonumber(order), tonumber(told), rest
 end
--- All fields that are alike but for their ends.
+-- All fields that are alike but for their ends. One that nobody can read is deleted.
 local function alike(pattern, beginning)
   local fields = {}
   for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
     if string.match(field, pattern) == beginning then
-      fields[#fields + 1] = field
+      if numbers(field) then
+        fields[#fields + 1] = field
+      else
+        redis.call('HDEL', KEYS[1], field)
+      end
     end
   end
   return fields

@@ -38,14 +38,14 @@ impl Board {
     /// what is posted is kept and posted again when it is back.
     ///
     /// The instances' clocks need not agree. Nothing secret is in it. The key is `tq:`, the name
-    /// and `:board`, and so is the channel: an ACL has to allow both, and beside what
-    /// [decisions](crate::guide::redis) need `+hget +hset +hdel +hkeys +hgetall +pttl +pexpire
-    /// +publish +subscribe`.
+    /// and `:board`, and so is the channel: an ACL has to allow both, and [what it
+    /// does](crate::guide::redis).
     ///
     /// Beside it stands what tenants have had of the account, by which they have their
     /// [shares](crate::queue::Order::Fair) wherever they wait: under `tq:`, the name and `:shares`,
     /// with hashes in place of who they are. An instance tells and asks ten times a second at the
-    /// most, and only while there are calls; for that `+hlen` is needed too.
+    /// most, and only while there are calls. It is known for a minute after the last of them. Where
+    /// an ACL does not allow that key, each instance has shares of its own.
     ///
     /// ```no_run
     /// # fn board() -> Result<tower_quota::upstream::Board, Box<dyn std::error::Error>> {

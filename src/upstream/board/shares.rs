@@ -1,7 +1,7 @@
 //! The task that tells instances what tenants have had elsewhere.
 //!
-//! It is beside the calls, never before them: what is counted here counts here at once, and is told to the
-//! others a moment later. While the server is away each instance goes on with what it knows.
+//! It is beside the calls, never before them: what is counted here counts here at once, and is told
+//! to the others a moment later. While the server is away each instance goes on with what it knows.
 
 use std::{
     collections::BTreeMap,
@@ -75,7 +75,9 @@ impl<S: Source> Keeper<S> {
                     Ok(heard) => shares.heard(&report, &heard, Instant::now()),
                     Err(error) => {
                         // What may have been counted is not counted again.
-                        if error.kind() != BackendErrorKind::TimedOut {
+                        let kind = error.kind();
+                        if !matches!(kind, BackendErrorKind::TimedOut | BackendErrorKind::Malformed)
+                        {
                             shares.unheard(report);
                         }
                         sleep(PAUSE).await;
@@ -121,7 +123,7 @@ impl<S: Source> Keeper<S> {
             .flat_map(|part| [flow(&part.flow), part.since.to_string(), part.length.to_string()]);
         let arguments: Vec<_> = head.into_iter().chain(flows).map(String::into_bytes).collect();
         let reply = self.call.run(self.name.as_bytes(), &arguments, PATIENCE).await?;
-        read(reply).ok_or_else(|| BackendError::new(BackendErrorKind::TimedOut))
+        read(reply).ok_or_else(|| BackendError::new(BackendErrorKind::Malformed))
     }
 }
 

@@ -19,9 +19,9 @@ pub(in crate::upstream) struct ToldStop {
 /// All stops that hold or may come to hold, and since when they are looked at.
 ///
 /// Of those that were told since the quota was last resumed the longest holds. So a shorter one has
-/// to be kept that was told later: it may be told before it is known that the longer one was ended by
-/// hand. What was told before another and ends before it never holds again, and is forgotten; thus it
-/// is the same in whatever order all of it came, however often, and through whomever.
+/// to be kept that was told later: it may be told before it is known that the longer one was ended
+/// by hand. What was told before another and ends before it never holds again, and is forgotten;
+/// thus it is the same in whatever order all of it came, however often, and through whomever.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Stops {
     /// The longest first, and so the one that was told first.

@@ -1,6 +1,10 @@
 //! What is posted, as it is kept in a server.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,8 +20,8 @@ use crate::{
     },
 };
 
-/// What is still to be posted, by field: of one field only the last matters, and of stops those that
-/// may come to hold.
+/// What is still to be posted, by field: of one field only the last matters, and of stops those
+/// that may come to hold.
 #[derive(Debug, Default)]
 pub(super) struct Pending(BTreeMap<String, Post>);
 
@@ -29,7 +33,8 @@ enum Wire {
         class: Class,
         limit: Option<String>,
         source: Source,
-        id: u64,
+        /// Not told by versions that had one stop of a quota.
+        id: Option<u64>,
     },
     Limit {
         quota: Box<str>,
@@ -143,6 +148,9 @@ fn read_one(value: &[u8], then: i64, now: Timestamp) -> Option<Post> {
         Wire::Stop { quota, class, limit, source, id } => {
             let until = if order == NEVER { None } else { Some(here(order)?) };
             let stop = Stop { class, until, limit: limit.map(Into::into), source };
+            // As it stands in the server it is the same whenever it is read.
+            let id =
+                id.unwrap_or_else(|| BuildHasherDefault::<DefaultHasher>::new().hash_one(value));
             Post::Stop { quota, stop: ToldStop { stop, told, id } }
         }
         Wire::Limit { quota, name, dimension, limit, nanos, source, instead_of, by } => {
@@ -163,7 +171,7 @@ impl Wire {
                 class: stop.class,
                 limit: stop.limit.map(Into::into),
                 source: stop.source,
-                id,
+                id: Some(id),
             },
             Post::Limit { quota, limit } => Self::Limit {
                 quota,

@@ -14,16 +14,26 @@ impl Carrier for Slow {
     type Job = u32;
     type Reply = u32;
 
-    async fn carry(&self, lane: u16, jobs: Vec<u32>) -> Vec<u32> {
+    async fn carry(&self, lane: u16, steps: Vec<Step<u32>>) -> Vec<u32> {
+        let jobs = wanted(&steps);
         self.batches.lock().expect("not poisoned").push((lane, jobs.clone()));
         tokio::time::sleep(Duration::from_millis(10)).await;
         assert!(!jobs.contains(&13), "the carrier breaks down");
         jobs.into_iter().map(|job| job * 2).collect()
     }
 
+    fn deadline(&self) -> Instant {
+        Instant::now()
+    }
+
     fn joins(&self, job: &u32, ahead: &u32) -> bool {
         job == ahead
     }
+}
+
+/// The jobs, each as often as it is wanted.
+fn wanted(steps: &[Step<u32>]) -> Vec<u32> {
+    steps.iter().flat_map(|step| std::iter::repeat_n(step.job, step.wanted_by())).collect()
 }
 
 fn coalescer(batch: usize, in_flight: usize) -> Coalescer<Slow> {
@@ -70,7 +80,7 @@ async fn a_batch_has_an_end_and_the_order_is_kept() {
 async fn lanes_do_not_wait_for_each_other() {
     let coalescer = coalescer(10, 1);
     let all: Vec<_> = (0..4).map(|job| coalescer.submit(job as u16 % 2, job)).collect();
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     join_all(all).await;
     assert_eq!(begun.elapsed(), Duration::from_millis(10));
 }
@@ -212,11 +222,20 @@ impl Carrier for Held {
     type Job = u32;
     type Reply = u32;
 
-    async fn carry(&self, _: u16, jobs: Vec<u32>) -> Vec<u32> {
+    async fn carry(&self, _: u16, steps: Vec<Step<u32>>) -> Vec<u32> {
+        let jobs = wanted(&steps);
         let (go, gone) = tokio::sync::oneshot::channel();
         self.out.send((jobs.clone(), go)).expect("the test listens");
         gone.await.expect("the test lets it go");
         jobs
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn joins(&self, job: &u32, ahead: &u32) -> bool {
+        job == ahead
     }
 }
 
@@ -256,4 +275,91 @@ async fn another_batch_leaves_when_it_has_as_many_as_are_under_way() {
     let_fifth_go.send(()).expect("it waits for that");
     let told: Vec<_> = join_all(receipts).await;
     assert_eq!(told, (0..45).map(Some).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_step_waits_for_what_is_under_way_until_many_want_it() {
+    let (out, mut batches) = tokio::sync::mpsc::unbounded_channel();
+    let coalescer = Coalescer::new(Held { out }, 64, 2);
+    let mut receipts = Vec::new();
+    let mut send = |job: u32, times: usize| {
+        for _ in 0..times {
+            let mut receipt = coalescer.submit(0, job);
+            assert!(receipt.poll_unpin(&mut Context::from_waker(Waker::noop())).is_pending());
+            receipts.push(receipt);
+        }
+    };
+    send(1, 1);
+    let (_, let_first_go) = batches.recv().await.expect("the first leaves at once");
+    send(1, 1);
+    let (_, let_second_go) = batches.recv().await.expect("the second too");
+    send(2, 20);
+    let_first_go.send(()).expect("it waits for that");
+    let (third, let_third_go) = batches.recv().await.expect("few are under way");
+    let_second_go.send(()).expect("it waits for that");
+    // A seat is free now, or soon. As many as are under way are not enough, nor are three times as
+    // many.
+    send(3, 63);
+    send(3, 1);
+    let (fourth, let_fourth_go) = batches.recv().await.expect("they are many");
+    assert_eq!((third, fourth), (vec![2; 20], vec![3; 64]));
+    let_third_go.send(()).expect("it waits for that");
+    let_fourth_go.send(()).expect("it waits for that");
+    let told = join_all(receipts).await;
+    assert_eq!(told, [vec![Some(1); 2], vec![Some(2); 20], vec![Some(3); 64]].concat());
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_of_many_in_a_batch_has_its_own_reply() {
+    let coalescer = coalescer(300, 1);
+    let all: Vec<_> = (100..400).map(|job| coalescer.submit(0, job)).collect();
+    let told = join_all(all).await;
+    assert_eq!(told, (100..400).map(|job| Some(job * 2)).collect::<Vec<_>>());
+    assert_eq!(batches(&coalescer).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_of_those_who_want_the_same_leaves_it_to_the_others() {
+    let coalescer = coalescer(10, 1);
+    let first = sent(&coalescer, 0, 1).await;
+    let mut want_it = Vec::new();
+    for _ in 0..4 {
+        want_it.push(sent(&coalescer, 0, 5).await);
+    }
+    drop(want_it.remove(0));
+    drop(want_it.remove(1));
+    assert_eq!(first.await, Some(2));
+    assert_eq!(join_all(want_it).await, [Some(10), Some(10)]);
+    assert_eq!(batches(&coalescer), [(0, vec![1]), (0, vec![5, 5])]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_nobody_wants_any_more_does_not_leave() {
+    let coalescer = coalescer(10, 1);
+    let first = sent(&coalescer, 0, 1).await;
+    let wanted = [sent(&coalescer, 0, 5).await, sent(&coalescer, 0, 5).await];
+    drop(wanted);
+    assert_eq!(first.await, Some(2));
+    turn().await;
+    assert_eq!(batches(&coalescer), [(0, vec![1])]);
+    assert!(coalescer.shared.lanes().is_empty(), "an idle lane leaves nothing behind");
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_for_whom_it_is_too_late_are_told_in_their_places() {
+    let (now, timeout) = (Instant::now(), Duration::from_millis(100));
+    let at = |millis| now + Duration::from_millis(millis);
+    let mut steps = vec![Step::of('a', at(50)), Step::of('b', at(20)), Step::of('c', at(10))];
+    steps[0].join(at(60));
+    steps[0].join(at(40));
+    steps[0].join(at(90));
+    // A timeout's half is not enough, and what is patient has all the time there is.
+    let late = Late::part(&mut steps, timeout, |job| *job == 'c');
+    let left: Vec<_> = steps.iter().map(|step| (step.job, step.wanted_by())).collect();
+    assert_eq!(left, [('a', 2), ('c', 1)]);
+    assert_eq!(late.within, Duration::from_millis(60));
+    assert_eq!(late.among(vec![1, 2, 3], || 0), [0, 1, 0, 2, 0, 3]);
+
+    let late = Late::part(&mut steps, timeout, |job| *job == 'c');
+    assert_eq!(late.among(vec![1, 2, 3], || 0), [1, 2, 3]);
 }

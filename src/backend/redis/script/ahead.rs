@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Fields, Job, Numbers, begin, micros, number, sealed::Steps};
 use crate::{
-    algorithm::{Ahead, Algorithm, FixedWindow, SlidingLog, SlidingWindow, sealed::Book},
+    algorithm::{Ahead, Algorithm, FixedWindow, Plan, SlidingLog, SlidingWindow},
     decision::Charge,
     error::BackendError,
     time::{Timestamp, saturating_nanos},
@@ -17,8 +17,23 @@ pub(super) trait WriteAhead {
 }
 
 /// In whole microseconds, rounded down: no turn is farther away.
-fn micros_of(ahead: Duration) -> u64 {
+pub(super) fn micros_of(ahead: Duration) -> u64 {
     saturating_nanos(ahead) / 1_000
+}
+
+/// The job, of which a charge counts where it was to start: there it comes back to.
+pub(super) fn at_turn(ahead: Duration, job: &Job) -> Job {
+    match job {
+        Job::Settle(charge, actual) if !ahead.is_zero() => {
+            let turn = charge.at.saturating_add(charge.delay);
+            Job::Settle(Charge { at: turn, ..*charge }, *actual)
+        }
+        job => *job,
+    }
+}
+
+fn as_it_is(_: Duration, job: &Job) -> Job {
+    *job
 }
 
 impl WriteAhead for FixedWindow {
@@ -49,7 +64,7 @@ impl WriteAhead for SlidingLog {
 }
 
 macro_rules! scripted {
-    ($($window:ident)+) => {$(
+    ($($window:ident, $turned:ident;)+) => {$(
         impl Steps for Ahead<$window> {
             const KIND: u64 = $window::KIND;
             const SOURCE: &'static str = $window::SOURCE;
@@ -60,15 +75,8 @@ macro_rules! scripted {
             }
 
             fn write(&self, job: &Job, now: Timestamp, numbers: &mut Numbers) {
-                let job = match job {
-                    // It comes back to the window in which it was to start.
-                    Job::Settle(charge, actual) if !self.time_ahead().is_zero() => {
-                        let turn = charge.at.saturating_add(charge.delay);
-                        Job::Settle(Charge { at: turn, ..*charge }, *actual)
-                    }
-                    job => *job,
-                };
-                self.window().write_ahead(self.time_ahead(), &job, now, numbers);
+                let ahead = self.time_ahead();
+                self.window().write_ahead(ahead, &$turned(ahead, job), now, numbers);
             }
 
             fn read(
@@ -76,7 +84,6 @@ macro_rules! scripted {
                 fields: &mut Fields<'_>,
             ) -> Result<(Option<Self>, <Self as Algorithm>::State), BackendError> {
                 let (other, state) = self.window().read(fields)?;
-                let state = self.window().turns(state);
                 Ok((other.map(|window| window.ahead(self.time_ahead())), state))
             }
 
@@ -92,4 +99,10 @@ macro_rules! scripted {
     )+};
 }
 
-scripted! { FixedWindow SlidingWindow SlidingLog }
+scripted! {
+    FixedWindow, at_turn;
+    SlidingWindow, at_turn;
+    SlidingLog, at_turn;
+    // Each of its limits by itself.
+    Plan, as_it_is;
+}

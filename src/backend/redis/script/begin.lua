@@ -12,8 +12,9 @@
 -- state of another limit it is that instant for the state as it is.
 --
 -- What is to be done is to take (0), to take as much as there is (1), to look (2), to settle a
--- charge (3); to look at how much could be taken (4), to take all that the limit holds (5), and to
--- take what is above the count (6).
+-- charge (3); to look at how much could be taken (4), to take all that the limit holds (5), to
+-- take what is above the count (6), and to tell when it would start, whatever is ahead (7, which returns that in
+-- the place of a count). What is taken starts at the instant that comes last, or later (nil: now).
 --
 -- Most calls carry one job. To make a function costs as much as to use it, and to make one that
 -- uses another's variable costs that again: so there are few, and what they use is mostly an

@@ -2,15 +2,17 @@
 -- use in it. A calendar comes as the borders around the present. Turns of windows that begin within the
 -- time that is `ahead` are given out: what is used of those is in the use too, as debt is. Behind it is then
 -- what each window holds by which that is so: another limit keeps the window that the last turn is in.
-local function fixed_window(state, job, from, now, as, as_count)
+local function fixed_window(state, job, from, now, as, as_count, not_before)
   local TAKE, TAKE_UP_TO, PEEK, SETTLE = 0, 1, 2, 3
-  local COUNT, FILL, LOWER, MOST = 4, 5, 6, 9007199254740991
+  local COUNT, FILL, LOWER, TURN, MOST = 4, 5, 6, 7, 9007199254740991
   local ALIGNED, FIRST_HIT, CALENDAR, BORDERS = 0, 1, 2, 4
   local LONGEST = 2678400000000 + 7200000000
   local op, units, count, at, limit, kind, length, first, ahead =
     struct.unpack('<ddddddddd', job, from)
   op, count = as or op, as_count or count
-  local is_look = op == PEEK or op == COUNT
+  local is_look = op == PEEK or op == COUNT or op == TURN
+  -- What takes nothing waits for nobody.
+  if not not_before or units * count == 0 then not_before = now end
   local pays = math.max(1, limit)
   local borders = nil
   if kind == CALENDAR then borders = { struct.unpack('<dddd', job, from + 72) } end
@@ -34,18 +36,20 @@ local function fixed_window(state, job, from, now, as, as_count)
     error('another time')
   end
 
-  local old_start, old_end, old_used, held = now, now, 0, 0
+  local old_start, old_end, old_used, turns = now, now, 0, 0
   if state then
     must(#state == 24 or #state == 32)
     old_start, old_end, old_used = struct.unpack('<ddd', state)
     must(whole(old_start) and whole(old_end) and whole(old_used) and old_start <= old_end)
     if #state == 32 then
-      held = struct.unpack('<d', state, 25)
-      must(whole(held) and held > 0)
-    end
-    if held > 0 and held ~= pays and old_used > held then
-      local earlier = math.floor((old_used - 1) / held)
-      old_used = math.min(MOST, earlier * pays + old_used - earlier * held)
+      turns = struct.unpack('<d', state, 25)
+      must(whole(turns) and turns > 0)
+      if old_used <= turns then
+        turns = 0
+      elseif turns ~= pays then
+        local earlier = math.floor((old_used - 1) / turns)
+        old_used = math.min(MOST, earlier * pays + old_used - earlier * turns)
+      end
     end
   end
 
@@ -81,11 +85,12 @@ local function fixed_window(state, job, from, now, as, as_count)
     end
   end
   -- Which windows a calendar had before is not known here, so it is told what was made of them.
-  local before = held == 0 and state or struct.pack('<ddd', old_start, old_end, old_used)
+  local before = state and #state == 24 and state or struct.pack('<ddd', old_start, old_end, old_used)
   if kind == CALENDAR then before = struct.pack('<ddd', start, end_, used) end
 
   -- The usual: there is room. It takes none of the functions that follow.
-  if (op == TAKE or op == PEEK) and units * count <= limit and used <= limit - units * count then
+  if (op == TAKE or op == PEEK) and not_before <= now
+      and units * count <= limit and used <= limit - units * count then
     used = used + units * count
     if units * count == 0 or is_look then return count, before end
     return count, before, struct.pack('<ddd', start, end_, used), end_
@@ -102,10 +107,10 @@ local function fixed_window(state, job, from, now, as, as_count)
     return end_ + later * (kind == FIRST_HIT and length or LONGEST)
   end
   -- Until all of the use has been paid off.
-  local function changed(count_, parts)
+  local function changed(count_, parts, gives_turn)
     local idle = parts > 0 and end_of(math.ceil(parts / pays)) or start
     local new = struct.pack('<ddd', start, end_, parts)
-    if parts > pays and (ahead > 0 or held > 0) then new = new .. struct.pack('<d', pays) end
+    if parts > pays and (gives_turn or turns > 0) then new = new .. struct.pack('<d', pays) end
     return count_, before, new, idle
   end
 
@@ -139,10 +144,30 @@ local function fixed_window(state, job, from, now, as, as_count)
   -- How many windows have to end until so many units find room, and whether that is near enough.
   local function turn(parts)
     local ending = math.ceil(math.max(0, used - (limit - parts)) / pays)
-    if ending == 0 then return 0, true end
+    if parts > 0 and not_before >= end_ then
+      local ended = 1
+      if kind == FIRST_HIT then
+        ended = math.floor((not_before - end_) / length) + 1
+      elseif kind == ALIGNED then
+        ended = math.max(0, math.ceil((at_(not_before) - end_) / length)) + 1
+      else
+        for place = 1, BORDERS do
+          if borders[place] > end_ and borders[place] <= not_before then ended = ended + 1 end
+        end
+      end
+      ending = math.max(ending, ended)
+    end
+    if ending == 0 then return 0, parts == 0 or not_before - ahead <= now end
     local most = kind == CALENDAR and 1 or math.floor(MOST / pays) - 1
     if ahead == 0 or op == LOWER or ending > most then return ending, false end
-    return ending, end_of(ending) - ahead <= now
+    return ending, math.max(parts > 0 and not_before or 0, end_of(ending)) - ahead <= now
+  end
+
+  if op == TURN then
+    if units * count > limit then return -1, before end
+    local ending = turn(units * count)
+    if kind == CALENDAR and ending > 1 then return -1, before end
+    return ending == 0 and now or end_of(ending), before
   end
 
   if op == TAKE_UP_TO or op == COUNT then
@@ -162,5 +187,5 @@ local function fixed_window(state, job, from, now, as, as_count)
     return -1, before
   end
   if total == 0 or is_look then return count, before end
-  return changed(count, math.max(used, ending * limit) + total)
+  return changed(count, math.max(used, ending * limit) + total, ending > 0)
 end

@@ -1,9 +1,9 @@
 -- Token buckets, leaky buckets and the bucket of leases: see `Meter`. The state is the time of the
 -- last use, the parts in use then, and the parts in a unit.
-local function meter(state, job, from, now, as, as_count)
-  local PEEK, SETTLE, COUNT, FILL, MOST = 2, 3, 4, 5, 9007199254740991
-  local op, units, count, at, mark, turn, tick, drain, unit, capacity, most, queues =
-    struct.unpack('<dddddddddddd', job, from)
+local function meter(state, job, from, now, as, as_count, not_before)
+  local PEEK, SETTLE, COUNT, FILL, LOWER, TURN, MOST = 2, 3, 4, 5, 6, 7, 9007199254740991
+  local op, units, count, at, mark, turn, tick, drain, unit, capacity, most, queues, promised =
+    struct.unpack('<ddddddddddddd', job, from)
   op, count = as or op, as_count or count
   local full = capacity * unit
   local current = (now - now % tick) / tick
@@ -61,6 +61,12 @@ local function meter(state, job, from, now, as, as_count)
         instant, parts = written, math.max(0, mine - back)
       end
     end
+  elseif op == TURN then
+    local total = units * count
+    if total > capacity then return -1, before end
+    local over = queues == 0 and used + total * unit - full or total > 0 and used or 0
+    if over <= 0 then return now, before end
+    return math.min(MOST, math.max(now, (standing + math.ceil(over / drain)) * tick)), before
   else
     local is_look = op == PEEK or op == COUNT
     result = count
@@ -69,15 +75,22 @@ local function meter(state, job, from, now, as, as_count)
       if used > full then room = -1 end
       result = granted(op, count, units, room)
     end
-    local total = units * result
-    local allowed = full - total * unit
+    local total, holds, before_it = units * result, full, used
+    -- In a plan with turns a bucket has what comes in that time, too.
+    if promised > 0 and op ~= LOWER then holds = promised * unit end
+    if not_before and total > 0 and not_before > now then
+      local least = math.max(0, math.ceil(not_before / tick) - standing) * drain
+      if queues == 0 then least = math.max(0, least + full - total * unit) end
+      before_it = math.max(used, least)
+    end
+    local allowed = holds - total * unit
     if total > 0 and allowed > most then allowed = most end
-    if total > capacity or used > allowed then
+    if total > capacity or before_it > allowed then
       result = -1
       -- Should the clock have gone back for good, the state must not wait for its old time again.
       if standing < written and not is_look then parts = used end
     elseif total > 0 and not is_look then
-      parts = used + total * unit
+      parts = before_it + total * unit
     end
   end
   if not parts then

@@ -26,7 +26,7 @@ macro_rules! scripted {
             }
 
             fn write(&self, job: &Job, _: Timestamp, numbers: &mut Numbers) {
-                write(&self.numbers(), job, numbers);
+                write(&self.numbers(), job, 0, numbers);
             }
 
             fn read(
@@ -48,7 +48,8 @@ macro_rules! scripted {
 
 scripted! { TokenBucket LeakyBucket LeaseBucket }
 
-fn write(meter: &MeterNumbers, job: &Job, numbers: &mut Numbers) {
+/// `promised` is how many units it holds with those that come before a turn, in a plan with turns.
+pub(super) fn write(meter: &MeterNumbers, job: &Job, promised: u64, numbers: &mut Numbers) {
     begin(job, numbers);
     let MeterNumbers { tick, drain, unit, capacity, most, queues } = *meter;
     let [mark, turn] = match job {
@@ -60,7 +61,8 @@ fn write(meter: &MeterNumbers, job: &Job, numbers: &mut Numbers) {
             [charge.mark.wrapping_sub(drained), micros(turn)]
         }
     };
-    let settings = [mark, turn, tick / 1_000, drain, unit.get(), capacity, most, u64::from(queues)];
+    let queues = u64::from(queues);
+    let settings = [mark, turn, tick / 1_000, drain, unit.get(), capacity, most, queues, promised];
     numbers.extend(settings.map(number));
 }
 

@@ -4,10 +4,10 @@
 -- another order. Those that a job has no limit for stay until they are as good as none, MOST_PARTS at the
 -- most.
 local algorithms = { meter, fixed_window, sliding_window, sliding_counter, sliding_log }
-local MOST_PARTS = 64
+local MOST_PARTS, METER = 64, 1
 local function plan(state, job, from, now, as, as_count)
-  local TAKE, TAKE_UP_TO, PEEK, SETTLE, COUNT, FILL, LOWER = 0, 1, 2, 3, 4, 5, 6
-  local op, units, count, at, limits = struct.unpack('<ddddd', job, from)
+  local TAKE, TAKE_UP_TO, PEEK, SETTLE, COUNT, FILL, LOWER, TURN = 0, 1, 2, 3, 4, 5, 6, 7
+  local op, units, count, at, limits, ahead = struct.unpack('<dddddd', job, from)
   op, count = as or op, as_count or count
   local is_look = op == PEEK or op == COUNT
   local parts, idles, kinds, names, jobs = {}, {}, {}, {}, {}
@@ -23,7 +23,7 @@ local function plan(state, job, from, now, as, as_count)
     kept[known] = { kind, idle, name, string.sub(state, place - length, place - 1) }
     others[#others + 1] = known
   end
-  place = from + 40
+  place = from + 48
   for limit = 1, limits do
     local kind, letters, length = struct.unpack('<ddd', job, place)
     local name = string.sub(job, place + 24, place + 23 + letters)
@@ -37,10 +37,10 @@ local function plan(state, job, from, now, as, as_count)
   end
 
   local changed, latest, seen, refused = false, 0, {}, {}
-  local function each(limit, its_op, its_count)
+  local function each(limit, its_op, its_count, not_before)
     local decide = algorithms[kinds[limit]]
     local granted_, before, new, idle =
-      decide(parts[limit], job, jobs[limit], now, its_op, its_count)
+      decide(parts[limit], job, jobs[limit], now, its_op, its_count, not_before)
     if new then parts[limit], idles[limit], changed = new, idle, true end
     latest = math.max(latest, idle or 0)
     return granted_, before
@@ -61,6 +61,28 @@ local function plan(state, job, from, now, as, as_count)
       seen[limit] = before
       if is_meant then count, is_refused = granted_, granted_ < 0 end
     end
+  elseif ahead > 0 then
+    -- The latest of the turns that the limits have for it, in the longest steps in which one of them tells
+    -- time. What fits at a turn fits at any later one.
+    if op == TAKE_UP_TO or op == COUNT then count = math.min(count, 1) end
+    local start, step = now, 1
+    for limit = 1, limits do
+      local its_start, before = each(limit, TURN, count)
+      seen[limit] = before
+      if its_start < 0 then is_refused = true end
+      start = math.max(start, its_start)
+      if kinds[limit] == METER then
+        local tick = struct.unpack('<d', job, jobs[limit] + 48)
+        step = math.max(step, tick)
+      end
+    end
+    if start > now then start = math.ceil(start / step) * step end
+    for limit = 1, limits do
+      if not is_refused and each(limit, PEEK, count, start) < 0 then is_refused = true end
+    end
+    for limit = 1, limits do
+      if not is_refused and not is_look then each(limit, TAKE, count, start) end
+    end
   else
     local up_to = op == TAKE_UP_TO or op == COUNT
     local most = count
@@ -71,7 +93,7 @@ local function plan(state, job, from, now, as, as_count)
       if up_to then count = math.min(count, math.max(1, granted_)) end
     end
   end
-  if not is_settled and op ~= LOWER and not is_look then
+  if not is_settled and op ~= LOWER and not is_look and ahead == 0 then
     for limit = 1, limits do
       -- A limit that refuses takes nothing, but may note that the clock went back.
       if refused[limit] or not is_refused then each(limit, TAKE, count) end

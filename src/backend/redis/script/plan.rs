@@ -1,6 +1,13 @@
 //! Plans: one script, in which those of all their limits are.
 
-use super::{Fields, Job, Numbers, begin, number, sealed::Steps};
+use std::time::Duration;
+
+use super::{
+    Fields, Job, Numbers,
+    ahead::{WriteAhead, at_turn, micros_of},
+    begin, meter, number,
+    sealed::Steps,
+};
 use crate::{
     algorithm::{
         FixedWindow, LeakyBucket, Plan, PlanState, Rule, RuleState, SlidingCounter, SlidingLog,
@@ -41,17 +48,7 @@ impl Steps for Plan {
     }
 
     fn write(&self, job: &Job, now: Timestamp, numbers: &mut Numbers) {
-        begin(job, numbers);
-        numbers.push(number(self.rules().count() as u64));
-        for (name, (dimension, rule)) in self.names().zip(self.rules()) {
-            let letters = letters(name);
-            let start = numbers.len();
-            numbers.extend([number(rule.kind()), bytes(letters.len()), 0.0]);
-            numbers.extend(letters);
-            let begin = numbers.len();
-            rule.write(&job.on(dimension), now, numbers);
-            numbers[start + 2] = bytes(numbers.len() - begin);
-        }
+        self.write_ahead(Duration::ZERO, job, now, numbers);
     }
 
     fn read(&self, fields: &mut Fields<'_>) -> Result<(Option<Self>, PlanState), BackendError> {
@@ -75,6 +72,22 @@ impl Steps for Plan {
 
     fn adds_up(&self) -> bool {
         self.rules().all(|(_, rule)| rule.adds_up())
+    }
+}
+
+impl WriteAhead for Plan {
+    fn write_ahead(&self, ahead: Duration, job: &Job, now: Timestamp, numbers: &mut Numbers) {
+        begin(job, numbers);
+        numbers.extend([self.rules().count() as u64, micros_of(ahead)].map(number));
+        for (name, (dimension, rule)) in self.names().zip(self.rules()) {
+            let letters = letters(name);
+            let start = numbers.len();
+            numbers.extend([number(rule.kind()), bytes(letters.len()), 0.0]);
+            numbers.extend(letters);
+            let begin = numbers.len();
+            rule.write_ahead(ahead, &job.on(dimension), now, numbers);
+            numbers[start + 2] = bytes(numbers.len() - begin);
+        }
     }
 }
 
@@ -109,6 +122,31 @@ macro_rules! rules {
             const fn kind(&self) -> u64 {
                 match self {
                     $(Self::$rule(_) => $rule::KIND,)+
+                }
+            }
+
+            /// As a part of a plan: of those that count where it starts, by its turn.
+            fn write_ahead(
+                &self,
+                ahead: Duration,
+                job: &Job,
+                now: Timestamp,
+                numbers: &mut Numbers,
+            ) {
+                match self {
+                    Self::FixedWindow(rule) => {
+                        rule.write_ahead(ahead, &at_turn(ahead, job), now, numbers);
+                    }
+                    Self::SlidingWindow(rule) => {
+                        rule.write_ahead(ahead, &at_turn(ahead, job), now, numbers);
+                    }
+                    Self::SlidingLog(rule) => {
+                        rule.write_ahead(ahead, &at_turn(ahead, job), now, numbers);
+                    }
+                    Self::TokenBucket(rule) if !ahead.is_zero() => {
+                        meter::write(&rule.numbers(), job, rule.held_ahead(ahead), numbers);
+                    }
+                    _ => self.write(job, now, numbers),
                 }
             }
 

@@ -1,10 +1,10 @@
 -- Two-window counters: see `SlidingCounter`. The state is the present window, its use, that of the
 -- one before it, and the length of both.
 local function sliding_counter(state, job, from, now, as, as_count)
-  local PEEK, SETTLE, COUNT, FILL, MOST = 2, 3, 4, 5, 9007199254740991
+  local PEEK, SETTLE, COUNT, FILL, TURN, MOST = 2, 3, 4, 5, 7, 9007199254740991
   local op, units, count, at, limit, length = struct.unpack('<dddddd', job, from)
   op, count = as or op, as_count or count
-  local is_look = op == PEEK or op == COUNT
+  local is_look = op == PEEK or op == COUNT or op == TURN
   local present, into = math.floor(now / length), now % length
   local window, current, previous = present, 0, 0
   local before, moved = state, false
@@ -73,6 +73,8 @@ local function sliding_counter(state, job, from, now, as, as_count)
     if moved and not is_look then return changed(-1) end
     return -1, before
   end
+  -- An estimate promises nothing: it is now, or not at all.
+  if op == TURN then return now, before end
   if total == 0 or is_look then return count, before end
   current = current + total
   return changed(count)

@@ -2,11 +2,13 @@
 -- before it came and when that was (0: there is none), and for each admission its instant and its units,
 -- oldest first. What it decided on is told by two of them: the one that has to leave first, with all before
 -- it, and the newest with the rest; by the last turn; and by how many more there is place for.
-local function sliding_log(state, job, from, now, as, as_count)
-  local TAKE_UP_TO, PEEK, SETTLE, COUNT, FILL, LOWER, MOST = 1, 2, 3, 4, 5, 6, 9007199254740991
+local function sliding_log(state, job, from, now, as, as_count, not_before)
+  local TAKE_UP_TO, PEEK, SETTLE, COUNT, FILL, LOWER, TURN, MOST = 1, 2, 3, 4, 5, 6, 7, 9007199254740991
   local op, units, count, at, limit, period, most, ahead = struct.unpack('<dddddddd', job, from)
   op, count = as or op, as_count or count
-  local is_look = op == PEEK or op == COUNT
+  local is_look = op == PEEK or op == COUNT or op == TURN
+  -- What takes nothing waits for nobody.
+  if not not_before or units * count == 0 then not_before = now end
   local log, sum, turn, given_at, entries, changed = '', 0, 0, 0, 0, false
   if state then
     must(#state >= 24 and (#state - 24) % 16 == 0)
@@ -28,8 +30,8 @@ local function sliding_log(state, job, from, now, as, as_count)
     if at_ > now then turn, given_at = at_, now else turn, given_at = 0, 0 end
   end
   -- Entries are in order: a clock that went back waits at the newest, and everybody at a turn to come.
-  local is_ahead = turn > now
-  local instant = math.max(now, turn, entries > 0 and entry(entries) or now)
+  local is_ahead = turn > now or not_before > now
+  local instant = math.max(not_before, turn, entries > 0 and entry(entries) or now)
   local oldest, used = 1, sum
   local function leave(until_)
     while oldest <= entries do
@@ -113,6 +115,11 @@ local function sliding_log(state, job, from, now, as, as_count)
     return not turn_ or ahead > 0 and op ~= LOWER and turn_ - ahead <= now
   end
 
+  if op == TURN then
+    if units * count > limit then return -1, told(newest, used) end
+    local turn_, first, before = turn_of(units * count)
+    return turn_ and math.min(MOST, turn_) or now, told(first, before)
+  end
   local room = used > limit and -1 or full and 0 or limit - used
   if op == TAKE_UP_TO or op == COUNT then
     local turn_, _, _, gone = turn_of(math.min(units, limit))

@@ -2,13 +2,15 @@
 -- present when it was written, the width of a segment, and the use of each at the place of its number modulo
 -- their number. The newest is later than the present while there are turns to come, which are given out
 -- so much `ahead`.
-local function sliding_window(state, job, from, now, as, as_count)
+local function sliding_window(state, job, from, now, as, as_count, not_before)
   local TAKE, TAKE_UP_TO, PEEK, SETTLE = 0, 1, 2, 3
-  local COUNT, FILL, LOWER, MOST = 4, 5, 6, 9007199254740991
+  local COUNT, FILL, LOWER, TURN, MOST = 4, 5, 6, 7, 9007199254740991
   local MOST_SLOTS = 61
   local op, units, count, at, limit, width, segments, ahead = struct.unpack('<dddddddd', job, from)
   op, count = as or op, as_count or count
-  local is_look = op == PEEK or op == COUNT
+  local is_look = op == PEEK or op == COUNT or op == TURN
+  -- What takes nothing waits for nobody.
+  if not not_before or units * count == 0 then not_before = now end
   local slots = segments + 1
   local present = math.floor(now / width)
   local newest, written_at, counts, changed = present, present, {}, false
@@ -96,6 +98,13 @@ local function sliding_window(state, job, from, now, as, as_count)
     return done(0)
   end
 
+  if not_before > now then
+    is_ahead = true
+    if math.floor(not_before / width) > next_ then
+      next_, used = math.floor(not_before / width), 0
+      for segment = math.max(0, next_ - segments), newest do used = used + counts[segment % slots] end
+    end
+  end
   local total = units * count
   if (op == TAKE or op == PEEK) and not is_ahead and total <= limit and used <= limit - total then
     -- The usual: there is room.
@@ -119,9 +128,14 @@ local function sliding_window(state, job, from, now, as, as_count)
   end
   local function is_near(segment, is_later)
     if not is_later then return true end
-    return ahead > 0 and op ~= LOWER and segment * width - ahead <= now
+    return ahead > 0 and op ~= LOWER and math.max(not_before, segment * width) - ahead <= now
   end
 
+  if op == TURN then
+    if total > limit then return -1, before end
+    local segment, is_later = turn(total)
+    return is_later and math.min(MOST, segment * width) or now, before
+  end
   if op == TAKE_UP_TO or op == COUNT then
     local segment, is_later, there = turn(math.min(units, limit))
     local room = is_near(segment, is_later) and units <= limit and limit - there or -1
