@@ -267,8 +267,8 @@ impl Algorithm for FixedWindow {
 }
 
 /// What is used of windows to come is kept as the sum of all, as debt is, and what was left of
-/// one that is passed counts as used. So the window that the last turn is in is known by the sum and
-/// by what each window holds, and nothing else need be.
+/// one that is passed counts as used. So the window that the last turn is in is known by the sum
+/// and by what each window holds, and nothing else need be.
 impl Book for FixedWindow {
     fn starts_at(&self, state: &WindowState, now: Timestamp, cost: Cost) -> Option<Timestamp> {
         if cost.units() > self.limit {
