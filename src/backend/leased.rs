@@ -3,8 +3,7 @@
 //! [`Leased`] stands before a backend that is far away. It draws tokens in blocks, decides by them
 //! at local speed, and is strict all the same: however many instances there are, any interval of
 //! length `d` admits at most `burst + rate × d` over all of them. The price is `rate × hold` of the
-//! burst. The theorem, its proof, what happens when something fails, and when not to use it are on
-//! a page of their own: [`guide::leases`](crate::guide::leases).
+//! burst. The proof, and when not to use it: [`guide::leases`](crate::guide::leases).
 
 mod block;
 mod blocks;

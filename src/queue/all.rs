@@ -52,12 +52,13 @@ use crate::{
 /// # How it works
 ///
 /// Who comes while nobody waits for one of its limits asks at once. Who is refused waits for the
-/// limit that binds: that is, for the key of that limit, and in its line. The front of a line sleeps
-/// until it was told, and asks again for *all* of its limits; if another one binds by then, it goes to
-/// the end of the line of that. Who comes while others wait for one of its limits joins their line,
-/// and who needs none of what they wait for is not held up. Where several of its limits have lines,
-/// it is in one of them, and does not ask while the front of another came before it: whoever waits at
-/// the front of a line is not passed by those who came later, whatever they wait for first.
+/// limit that binds: that is, for the key of that limit, and in its line. The front of a line
+/// sleeps until it was told, and asks again for *all* of its limits; if another one binds by then,
+/// it goes to the end of the line of that. Who comes while others wait for one of its limits joins
+/// their line, and who needs none of what they wait for is not held up. Where several of its limits
+/// have lines, it is in one of them, and does not ask while the front of another came before it:
+/// whoever waits at the front of a line is not passed by those who came later, whatever they wait
+/// for first.
 ///
 /// Nothing is taken while one waits: a request that waits for its user's limit takes nothing from
 /// its team's. So two that wait for each other's limits do not wait for ever, and a large cost that
@@ -106,8 +107,8 @@ impl AllQueue {
     }
 
     /// Waits until all of the limits allow what is asked of them, and charges them. A limit that
-    /// shapes its traffic, or gives out turns ahead, may have it start later: that is waited for, too.
-    /// All of them count it from when they were charged.
+    /// shapes its traffic, or gives out turns ahead, may have it start later: that is waited for,
+    /// too. All of them count it from when they were charged.
     ///
     /// The limits are those that the limiters had when they were [named](All::and).
     ///
