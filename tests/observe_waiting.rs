@@ -14,7 +14,8 @@ use tower_quota::{
     algorithm::TokenBucket,
     backend::LocalBuilder,
     concurrency::ConcurrencyBuilder,
-    queue::{Ask, QueueBuilder},
+    limiter::All,
+    queue::{AllQueue, Ask, QueueBuilder},
     time::{Clock, Timestamp},
 };
 
@@ -50,6 +51,30 @@ async fn use_a_queue() {
     assert_eq!(queue.report().depth, 2);
     drop(waiting.pop());
     waiting.pop().expect("the first").await.expect("its turn comes");
+}
+
+async fn wait_for_one_limit_of_several() {
+    let limiter = |name, per_second| {
+        let limit = TokenBucket::new(Quota::per_second(per_second)).burst(1);
+        let store = LocalBuilder::new().build_with_clock(Paused(Instant::now()));
+        Limiter::of(Limit::new(PolicyName::from_static(name), limit), store)
+    };
+    let (user, team, key) = (limiter("user", 1), limiter("team", 1_000), Key::from(KEY));
+    let ask = |cost: u64| All::new().and(&user, &key, cost).and(&team, &Key::GLOBAL, 1);
+    let queue = AllQueue::new().max_waiters(2);
+    drop(queue.acquire(ask(1)).await.expect("there is one"));
+    queue.acquire(ask(2)).await.expect_err("never so many");
+    let hurried = queue.acquire_within(ask(1), Duration::from_millis(1));
+    hurried.await.expect_err("too late");
+    let mut waiting: Vec<_> =
+        (0..2).map(|_| tokio_test::task::spawn(queue.acquire(ask(1)))).collect();
+    for waiting in &mut waiting {
+        tokio_test::assert_pending!(waiting.poll());
+    }
+    queue.acquire(ask(1)).await.expect_err("two wait");
+    drop(waiting.pop());
+    let first = waiting.pop().expect("the first");
+    drop(first.await.expect("its turn comes"));
 }
 
 async fn use_slots() {
@@ -93,6 +118,7 @@ fn run() {
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.expect("a runtime without threads").block_on(async {
         use_a_queue().await;
+        wait_for_one_limit_of_several().await;
         use_slots().await;
         hold_back().await;
     });
@@ -155,7 +181,13 @@ fn metrics_have_the_names_that_the_guide_lists_and_no_keys() {
             "tower_quota_queue_requests_total{queue,left} 1",
             "tower_quota_queue_requests_total{queue,never} 1",
             "tower_quota_queue_requests_total{queue,too_late} 1",
+            "tower_quota_queue_requests_total{user,admitted_in_turn} 1",
+            "tower_quota_queue_requests_total{user,full} 1",
+            "tower_quota_queue_requests_total{user,left} 1",
+            "tower_quota_queue_requests_total{user,never} 1",
+            "tower_quota_queue_requests_total{user,too_late} 1",
             "tower_quota_queued_requests{queue} 0.000",
+            "tower_quota_queued_requests{user} 0.000",
             "tower_quota_slot_requests_total{slots,acquired_after_wait} 1",
             "tower_quota_slot_requests_total{slots,acquired_at_once} 1",
             "tower_quota_slot_requests_total{slots,left} 1",
@@ -163,6 +195,7 @@ fn metrics_have_the_names_that_the_guide_lists_and_no_keys() {
             "tower_quota_slot_wait_seconds{slots} 2 values",
             "tower_quota_slot_waiters{slots} 0.000",
             "tower_quota_time_in_queue_seconds{queue} 2 values",
+            "tower_quota_time_in_queue_seconds{user} 2 values",
         ]
     );
 }

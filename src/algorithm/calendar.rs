@@ -72,6 +72,19 @@ impl Calendar {
         })
     }
 
+    /// The length of a window on the average. Any number of them together is as long as so many of
+    /// these to within some hours of days, and some days of months. A date that a zone leaves out
+    /// is no window and takes no time.
+    #[cfg(feature = "redis")]
+    pub(super) const fn mean_nanos(&self) -> u64 {
+        const SECOND: u64 = 1_000_000_000;
+        match self.unit {
+            CalendarUnit::Day => 86_400 * SECOND,
+            // Four hundred years are 146,097 days.
+            CalendarUnit::Month => 146_097 * 86_400 / 4_800 * SECOND,
+        }
+    }
+
     /// The window that `now` lies in: its first instant and the first instant after it.
     ///
     /// Where the calendar ends (the year 9999) the window reaches to the end of time.
@@ -88,7 +101,7 @@ impl Calendar {
             return 0;
         };
         let windows = match self.unit {
-            CalendarUnit::Day => from.duration_until(to).as_hours() / 24,
+            CalendarUnit::Day => return self.days_between(from, to),
             CalendarUnit::Month => {
                 let months = |date: Date| i64::from(date.year()) * 12 + i64::from(date.month());
                 months(to) - months(from)
@@ -97,9 +110,25 @@ impl Calendar {
         u64::try_from(windows).unwrap_or(0)
     }
 
+    /// How many days begin after that of `from`, up to and with that of `to`. A date that a zone
+    /// leaves out, to be on the other side of the date line, is none.
+    fn days_between(&self, from: Date, to: Date) -> u64 {
+        let (Some(from), Some(to)) = (self.nanos_at(from), self.nanos_at(to)) else {
+            return 0;
+        };
+        // The clocks are changed by hours.
+        let days = ((to - from) + DAY_NANOS / 2).div_euclid(DAY_NANOS);
+        u64::try_from(days).unwrap_or(0)
+    }
+
     /// When the last of so many windows begins that come after the one that `from` lies in.
     pub(super) fn border(&self, from: Timestamp, count: u64) -> Timestamp {
-        self.start(self.date_at(from).and_then(|date| self.later(date, count)))
+        let date = self.date_at(from);
+        let mut to = date.and_then(|date| self.later(date, count));
+        if let (CalendarUnit::Day, Some(date), Some(day)) = (self.unit, date, to) {
+            to = self.later(day, count.saturating_sub(self.days_between(date, day)));
+        }
+        self.start(to)
     }
 
     /// The date with which the window begins that `now` lies in.
@@ -129,11 +158,17 @@ impl Calendar {
     /// The first instant of a day; the end of time for a day that the calendar does not have.
     /// Where the clocks skip midnight it is the instant after the gap.
     fn start(&self, date: Option<Date>) -> Timestamp {
-        let midnight = date.and_then(|date| date.to_zoned_datetime(self.zone.clone()).ok());
-        midnight.map_or(Timestamp::MAX, |midnight| {
-            // The first day of the epoch may begin before it, the last one ends after it.
-            let nanos = midnight.timestamp().as_nanosecond().clamp(0, i128::from(u64::MAX));
-            Timestamp::from_nanos(nanos as u64)
+        let nanos = date.and_then(|date| self.nanos_at(date));
+        // The first day of the epoch may begin before it, the last one ends after it.
+        nanos.map_or(Timestamp::MAX, |nanos| {
+            Timestamp::from_nanos(nanos.clamp(0, i128::from(u64::MAX)) as u64)
         })
     }
+
+    fn nanos_at(&self, date: Date) -> Option<i128> {
+        let midnight = date.to_zoned_datetime(self.zone.clone()).ok()?;
+        Some(midnight.timestamp().as_nanosecond())
+    }
 }
+
+const DAY_NANOS: i128 = 86_400 * 1_000_000_000;

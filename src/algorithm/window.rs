@@ -220,13 +220,13 @@ impl Windows {
         }
     }
 
-    /// Their kind, their length, and where the first border is.
+    /// Their kind, their length (of a calendar the mean one), and where the first border is.
     pub(super) const fn numbers(&self) -> [u64; 3] {
         match self {
             Self::Aligned { length, offset } => [0, *length, *offset % *length],
             Self::FirstHit { length } => [1, *length, 0],
             #[cfg(feature = "calendar")]
-            Self::Calendar(_) => [2, 0, 0],
+            Self::Calendar(calendar) => [2, calendar.mean_nanos(), 0],
         }
     }
 

@@ -4,6 +4,8 @@ mod acquire;
 mod builder;
 mod holding;
 mod keeper;
+#[cfg(all(test, shuttle))]
+mod model;
 mod outage;
 mod place;
 mod roster;
@@ -73,7 +75,7 @@ use crate::{
 /// handed to the first there and then. Its instance is told on a channel of its own
 /// ([`Server`](crate::backend::redis::Server), [`Sentinel`](crate::backend::redis::Sentinel) and
 /// [`Cluster`](crate::backend::redis::Cluster) listen); to be sure, and where nobody tells, it
-/// [looks](SharedConcurrencyBuilder::look_every) for the first of its waiters at each key. A place
+/// [looks](SharedConcurrencyBuilder::look_every) for the first few of its waiters at each key. A place
 /// is lent as a slot is: one whose instance is dead keeps the others waiting no longer than its
 /// time.
 ///

@@ -94,8 +94,13 @@ impl QueueObserver {
     /// Notes how long the one has waited that has waited longest.
     pub(crate) fn oldest(&self, policy: &PolicyName, wait: Duration) {
         let _ = (policy, wait);
+        // Where nobody asks there is no such gauge.
         #[cfg(feature = "metrics")]
-        self.of(policy).oldest.set(wait.as_secs_f64());
+        metrics::gauge!(
+            "tower_quota_queue_oldest_wait_seconds",
+            "policy" => policy.to_string()
+        )
+        .set(wait.as_secs_f64());
     }
 
     #[cfg(feature = "metrics")]
@@ -108,7 +113,6 @@ impl QueueObserver {
 #[cfg(feature = "metrics")]
 struct Handles {
     queued: metrics::Gauge,
-    oldest: metrics::Gauge,
     time_in_queue: metrics::Histogram,
     ended: [metrics::Counter; 8],
 }
@@ -127,10 +131,6 @@ impl Handles {
         };
         Self {
             queued: metrics::gauge!("tower_quota_queued_requests", "policy" => policy.clone()),
-            oldest: metrics::gauge!(
-                "tower_quota_queue_oldest_wait_seconds",
-                "policy" => policy.clone()
-            ),
             time_in_queue: metrics::histogram!(
                 "tower_quota_time_in_queue_seconds",
                 "policy" => policy.clone()

@@ -1,12 +1,16 @@
 //! Waiting for several limits at once.
 
 mod lines;
+mod visit;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use self::lines::{HeldUp, Lines, Seat};
+use self::{
+    lines::{HeldUp, Lines, Seat},
+    visit::Visit,
+};
 use super::{
     error::{Bound, QueueError},
     forecast::later,
@@ -69,6 +73,10 @@ use crate::{
 /// turn, at the earliest, and it may find out later that its own is too late.
 ///
 /// Lines are of one process. Over a server the front of each asks again when it was told.
+///
+/// Metrics are those of other queues, under the name of the limit that somebody waits for: who
+/// waits for one limit after another is counted, at its end, at the last of them. Who is let
+/// through at once is not counted.
 ///
 /// # Clone
 ///
@@ -151,11 +159,30 @@ impl AllQueue {
     }
 
     async fn wait(&self, all: All, max_wait: Option<Duration>) -> Result<Charges, QueueError> {
-        let latest = max_wait.and_then(|wait| timer_now().checked_add(wait));
+        let came = timer_now();
+        let latest = max_wait.and_then(|wait| came.checked_add(wait));
+        let mut visit = Visit::new(&self.lines, came);
+        let result = self.wait_until(all, latest, &mut visit).await;
+        // Where nobody may wait it is no queue.
+        if self.max_waiters > 0 {
+            visit.end(&result);
+        }
+        result
+    }
+
+    async fn wait_until(
+        &self,
+        all: All,
+        latest: Option<Instant>,
+        visit: &mut Visit<'_>,
+    ) -> Result<Charges, QueueError> {
         let (ticket, joined) = self.lines.come(&all, self.max_waiters);
         let mut seat: Option<Seat> = None;
-        if let Some(joined) = joined {
-            seat = Some(front(joined?, latest).await?);
+        if let Some((limit, joined)) = joined {
+            visit.held_up_by(&limit);
+            let joined = joined?;
+            visit.waits();
+            seat = Some(front(joined, latest).await?);
         }
         loop {
             if let Some(held) = &seat
@@ -181,6 +208,8 @@ impl AllQueue {
                 AllDecision::Deny { binding, retry_after, .. } => (binding, retry_after),
             };
             let denial = denial.expect("a refusal is by one of the limits");
+            let bound = all.places().nth(binding).expect("the limit that refused is one of them");
+            visit.held_up_by(bound.name());
             let RetryAfter::After(wait) = retry_after else {
                 return Err(QueueError::Never(denial));
             };
@@ -189,7 +218,6 @@ impl AllQueue {
             if latest.is_some_and(|latest| latest < again) {
                 return Err(QueueError::TooLate(denial));
             }
-            let bound = all.places().nth(binding).expect("the limit that refused is one of them");
             let held = match seat.take() {
                 Some(held) if *held.bound() == bound => held,
                 left => {
@@ -197,6 +225,7 @@ impl AllQueue {
                     drop(left);
                     let joined =
                         self.lines.join((ticket, bound), self.max_waiters, &denial, again)?;
+                    visit.waits();
                     let joined = front(joined, latest).await?;
                     if !joined.was_first() {
                         // Those before it may have changed everything.

@@ -118,7 +118,8 @@ impl Drawn for FixedWindow {
         }
     }
 
-    /// How many windows of a calendar have paid off old debt is known where the calendar is.
+    /// How many windows of a calendar have paid off what was used under another is known where the
+    /// calendar is.
     fn may_become(&self, next: &Self) -> bool {
         let follows_a_calendar = |window: &Self| format!("{window:?}").contains("Calendar");
         !follows_a_calendar(self)

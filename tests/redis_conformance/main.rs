@@ -1,6 +1,7 @@
 //! The suite of the in-process store, on real servers.
 
 mod by_name;
+mod calendar;
 mod corrections;
 mod differential;
 mod joint;

@@ -5,6 +5,7 @@ mod servers;
 #[path = "../support/together.rs"]
 mod together;
 
+mod again;
 mod costs;
 mod fleet;
 

@@ -12,7 +12,6 @@ use std::{
 };
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::BoxStream};
-use parking_lot::Mutex;
 use redis::Value;
 use tokio::{sync::Notify, time::Instant};
 
@@ -24,7 +23,7 @@ use super::{
     script::{foreign, malformed},
     source::Source,
 };
-use crate::{error::BackendError, key::Key, name::PolicyName};
+use crate::{error::BackendError, key::Key, name::PolicyName, sync::Mutex};
 
 /// What is asked about the slots of a key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

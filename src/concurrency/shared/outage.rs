@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use super::{Settings, Shared};
 use crate::{
     backend::{
@@ -27,6 +25,7 @@ use crate::{
         slots::SlotEnd,
     },
     rejection::{BusyScope, Rejection},
+    sync::Mutex,
 };
 
 pub(super) struct Outage {

@@ -1,14 +1,15 @@
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
 };
 
-use crate::{key::Key, time::timer_now};
+use crate::{
+    key::Key,
+    sync::{AtomicBool, Ordering},
+    time::timer_now,
+};
 
 /// Slots that are asked for, waited for or held.
 pub(super) struct Place {

@@ -1,14 +1,13 @@
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
 
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::place::{Place, Standing};
-use crate::{key::Key, time::timer_now};
+use crate::{key::Key, sync::Mutex, time::timer_now};
 
 /// The places of this instance, and whether somebody keeps them.
 #[derive(Default)]
@@ -30,6 +29,10 @@ struct Kept {
     /// When the server is to be asked again, unless there is a reason to do it earlier.
     due: Instant,
 }
+
+/// How many of those that wait at a key are looked at: threads that come at one moment may stand at
+/// the server in another order than here, and the first one there is the one that is served.
+const LOOKED_AT: usize = 8;
 
 /// What is to be done now, and when next.
 pub(super) struct Round {
@@ -105,7 +108,7 @@ impl Roster {
     }
 
     /// Whom to see to at `now`: those of `turns`, those that are due, and if it is time to look the
-    /// first that waits at each key. They are due again in `pause`. `None` if there is nobody; then
+    /// first few that wait at each key. They are due again in `pause`. `None` if there is nobody; then
     /// the keeper is dismissed.
     pub(super) fn round(
         &self,
@@ -122,7 +125,7 @@ impl Roster {
         // What comes meanwhile is not due before.
         let next = now + pause;
         let mut round = Round { asked: Vec::new(), ended: Vec::new(), next, waits: false };
-        let mut first_at = HashSet::new();
+        let mut waiting_at = HashMap::new();
         // If anybody is due, so are those that soon would be: then all travel together from now on.
         let is_one_due = inner.places.values().any(|Kept { place, due }| {
             *due <= now && matches!(place.standing(), Standing::Waiting(_) | Standing::Held(_))
@@ -141,8 +144,10 @@ impl Roster {
                 }
                 Standing::Waiting(_) => {
                     round.waits = true;
-                    let is_first = first_at.insert(&place.key);
-                    has_turn || *due <= due_by || (looks && is_first)
+                    let before: &mut usize = waiting_at.entry(&place.key).or_default();
+                    let is_looked_at = looks && *before < LOOKED_AT;
+                    *before += 1;
+                    has_turn || *due <= due_by || is_looked_at
                 }
                 Standing::Held(_) => has_turn || *due <= due_by,
             };
@@ -154,6 +159,13 @@ impl Roster {
         }
         inner.looks = round.waits;
         Some(round)
+    }
+
+    /// Whether nobody is here, and nobody keeps anything.
+    #[cfg(all(test, shuttle))]
+    pub(super) fn is_idle(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.places.is_empty() && !inner.is_kept
     }
 
     /// The slots that are held.

@@ -56,6 +56,14 @@ pub(crate) struct Place {
     key: Key,
 }
 
+#[cfg(feature = "local")]
+impl Place {
+    /// The limit's name.
+    pub(crate) const fn name(&self) -> &PolicyName {
+        &self.name
+    }
+}
+
 pub(super) struct One<A, B> {
     pub(super) held: Held<A, B>,
     pub(super) cost: Cost,

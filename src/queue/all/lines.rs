@@ -8,9 +8,12 @@ use tokio::{
 use super::{denied_until, full};
 use crate::{
     limiter::{All, Place},
+    name::PolicyName,
+    observe::queues::QueueObserver,
     queue::error::QueueError,
     rejection::Denial,
     sync::Mutex,
+    time::timer_now,
 };
 
 /// The lines of what somebody waits for.
@@ -22,6 +25,8 @@ struct State {
     lines: HashMap<Place, Line>,
     /// How many have come.
     came: u64,
+    /// Those who watch the lines of each limit.
+    observers: HashMap<PolicyName, Arc<QueueObserver>>,
 }
 
 /// The number of one who came: greater than that of whoever came before.
@@ -32,6 +37,7 @@ pub(super) struct Ticket(u64);
 struct Line {
     /// Who has it is the front; it is given on in the order of their coming.
     turn: Arc<Semaphore>,
+    observer: Arc<QueueObserver>,
     seats: usize,
     /// The front's; `None` until it knows that it is.
     front: Option<Ticket>,
@@ -48,6 +54,7 @@ pub(super) struct Seat {
     bound: Place,
     ticket: Ticket,
     turn: Arc<Semaphore>,
+    observer: Arc<QueueObserver>,
     front: Option<OwnedSemaphorePermit>,
     was_first: bool,
 }
@@ -67,12 +74,12 @@ impl Lines {
     }
 
     /// One comes, and joins the line of the first of these limits that somebody waits for, if there
-    /// is one.
+    /// is one: of that of this name.
     pub(super) fn come(
         self: &Arc<Self>,
         all: &All,
         most: usize,
-    ) -> (Ticket, Option<Result<Seat, QueueError>>) {
+    ) -> (Ticket, Option<(PolicyName, Result<Seat, QueueError>)>) {
         let mut state = self.0.lock();
         state.came += 1;
         let ticket = Ticket(state.came);
@@ -83,8 +90,9 @@ impl Lines {
             return (ticket, None);
         };
         let line = state.lines.get_mut(&bound).expect("a line that was just seen");
-        let joined = line.seat(most);
-        (ticket, Some(joined.map(|turn| self.seat(bound, ticket, turn, false))))
+        let limit = bound.name().clone();
+        let joined = line.take(most).map(|()| self.seat(line, bound, ticket, false));
+        (ticket, Some((limit, joined)))
     }
 
     /// Joins the line of a limit, which has refused and told this.
@@ -95,20 +103,22 @@ impl Lines {
         denial: &Denial,
         again: Instant,
     ) -> Result<Seat, QueueError> {
-        let lines = &mut self.0.lock().lines;
-        let was_first = !lines.contains_key(&bound);
+        let state = &mut *self.0.lock();
+        let was_first = !state.lines.contains_key(&bound);
         if was_first && most == 0 {
             return Err(full(denial.clone()));
         }
-        let line = lines.entry(bound.clone()).or_insert_with(|| Line {
+        let observer = state.observer(bound.name());
+        let line = state.lines.entry(bound.clone()).or_insert_with(|| Line {
             turn: Arc::new(Semaphore::new(1)),
+            observer,
             seats: 0,
             front: None,
             moved: Arc::default(),
             denial: denial.clone(),
             again,
         });
-        line.seat(most).map(|turn| self.seat(bound, ticket, turn, was_first))
+        line.take(most).map(|()| self.seat(line, bound, ticket, was_first))
     }
 
     /// Whether the front of another line of these limits came before the one with this seat.
@@ -123,24 +133,36 @@ impl Lines {
         Some(HeldUp { denial: line.denial.clone(), again: line.again, moved })
     }
 
-    fn seat(
-        self: &Arc<Self>,
-        bound: Place,
-        ticket: Ticket,
-        turn: Arc<Semaphore>,
-        was_first: bool,
-    ) -> Seat {
-        Seat { lines: Arc::clone(self), bound, ticket, turn, front: None, was_first }
+    /// Who watches the lines of a limit.
+    pub(super) fn observer(&self, policy: &PolicyName) -> Arc<QueueObserver> {
+        self.0.lock().observer(policy)
+    }
+
+    /// The seat that was taken in this line.
+    fn seat(self: &Arc<Self>, line: &Line, bound: Place, ticket: Ticket, was_first: bool) -> Seat {
+        let (turn, observer) = (Arc::clone(&line.turn), Arc::clone(&line.observer));
+        observer.joined(bound.name(), line.again.saturating_duration_since(timer_now()));
+        Seat { lines: Arc::clone(self), bound, ticket, turn, observer, front: None, was_first }
+    }
+}
+
+impl State {
+    fn observer(&mut self, policy: &PolicyName) -> Arc<QueueObserver> {
+        if let Some(observer) = self.observers.get(policy) {
+            return Arc::clone(observer);
+        }
+        Arc::clone(self.observers.entry(policy.clone()).or_default())
     }
 }
 
 impl Line {
-    fn seat(&mut self, most: usize) -> Result<Arc<Semaphore>, QueueError> {
+    /// Takes a seat, if there is one.
+    fn take(&mut self, most: usize) -> Result<(), QueueError> {
         if self.seats >= most {
             return Err(full(denied_until(self.denial.clone(), self.again)));
         }
         self.seats += 1;
-        Ok(Arc::clone(&self.turn))
+        Ok(())
     }
 }
 
@@ -182,6 +204,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
+        self.observer.parted(self.bound.name());
         let lines = &mut self.lines.0.lock().lines;
         if let Some(line) = lines.get_mut(&self.bound) {
             line.seats -= 1;

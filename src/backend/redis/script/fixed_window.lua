@@ -64,8 +64,11 @@ local function fixed_window(state, job, from, now, as, as_count, not_before)
       elseif kind == ALIGNED then
         ended = math.max(0, math.ceil((start - old_end) / length)) + 1
       else
-        -- No fewer than are known to have ended.
-        ended = 1 + math.floor(math.max(0, borders[1] - old_end) / LONGEST)
+        -- And those before the borders: so many have the length that they have on the average. From one of
+        -- their ends to another it is never off by half a window, whatever clocks and months do; from
+        -- anywhere else it is one too few, or right.
+        local before_them = math.floor(math.max(0, borders[1] - old_end) / length + 0.5)
+        ended = 1 + math.max(0, before_them - 1)
         for place = 1, BORDERS do
           if borders[place] > old_end and borders[place] <= start then ended = ended + 1 end
         end
