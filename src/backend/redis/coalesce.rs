@@ -12,12 +12,15 @@
 //! one that a single step or a few make up waits until there are many who want it. While few are
 //! under way none waits for any of that. Nor does it for batches on a runtime of one thread, which
 //! may stand still when the one who runs it has what it wanted.
+//!
+//! For the same reason each runtime has lanes of its own: whoever waits, waits for nothing that
+//! another runtime is to do, which may stand still for ever.
 
 mod batch;
 mod step;
 
 use std::{
-    collections::{BTreeMap, VecDeque, btree_map::Entry},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     fmt,
     future::Future,
     panic::AssertUnwindSafe,
@@ -28,7 +31,7 @@ use std::{
 
 use futures::FutureExt;
 use tokio::{
-    runtime::{Handle, RuntimeFlavor},
+    runtime::{Handle, Id, RuntimeFlavor},
     time::Instant,
 };
 
@@ -66,8 +69,11 @@ pub(super) struct Coalescer<C: Carrier> {
 struct Shared<C: Carrier> {
     carrier: C,
     bounds: Bounds,
-    lanes: Mutex<BTreeMap<u16, Lane<C>>>,
+    lanes: Mutex<Lanes<C>>,
 }
+
+/// By the runtime that runs them, and their number.
+type Lanes<C> = HashMap<(Id, u16), Lane<C>>;
 
 #[derive(Clone, Copy)]
 struct Bounds {
@@ -126,7 +132,7 @@ enum Progress<C: Carrier> {
 }
 
 impl<C: Carrier> Coalescer<C> {
-    /// Batches of up to `batch` steps, up to `in_flight` of each lane at a time.
+    /// Batches of up to `batch` steps, up to `in_flight` of each lane of a runtime at a time.
     pub(super) fn new(carrier: C, batch: usize, in_flight: usize) -> Self {
         let bounds = Bounds { batch: batch.max(1), in_flight: in_flight.max(1) };
         Self { shared: Arc::new(Shared { carrier, bounds, lanes: Mutex::default() }) }
@@ -147,33 +153,30 @@ impl<C: Carrier> Coalescer<C> {
 impl<C: Carrier> Shared<C> {
     /// Sends a job on its way. `None` without a Tokio runtime: then it is lost.
     fn send(self: &Arc<Self>, lane: u16, job: C::Job, waker: Waker) -> Option<Ticket<C::Reply>> {
+        let runtime = Handle::try_current().ok()?;
+        let lane = (runtime.id(), lane);
         let deadline = self.carrier.deadline();
         let mut lanes = self.lanes();
         let of_lane = lanes.entry(lane).or_insert_with(Lane::idle);
         let (ticket, joined) = of_lane.push(&self.carrier, self.bounds, job, deadline, waker);
-        if !of_lane.may_leave(self.bounds, of_lane.in_flight) {
-            // A job that has joined another is done with: not under the lock.
-            drop(lanes);
-            drop(joined);
-            return Some(ticket);
-        }
-        let Ok(runtime) = Handle::try_current() else {
-            // If others are under way it goes with them.
-            let lost = if of_lane.in_flight == 0 { lanes.remove(&lane) } else { None };
-            drop(lanes);
-            return lost.is_none().then_some(ticket);
-        };
+        let leaves = of_lane.may_leave(self.bounds, of_lane.in_flight);
         let is_sure = matches!(runtime.runtime_flavor(), RuntimeFlavor::MultiThread);
-        of_lane.in_flight += 1;
-        of_lane.boarding += usize::from(is_sure);
+        if leaves {
+            of_lane.in_flight += 1;
+            of_lane.boarding += usize::from(is_sure);
+        }
         drop(lanes);
-        // A task, and not the caller's future: that may be dropped while others' jobs travel with
-        // its own.
-        runtime.spawn(Seat::taken(Arc::clone(self), lane, is_sure).drive());
+        // A job that has joined another is done with: not under the lock.
+        drop(joined);
+        if leaves {
+            // A task, and not the caller's future: that may be dropped while others' jobs travel
+            // with its own.
+            runtime.spawn(Seat::taken(Arc::clone(self), lane, is_sure).drive());
+        }
         Some(ticket)
     }
 
-    fn lanes(&self) -> MutexGuard<'_, BTreeMap<u16, Lane<C>>> {
+    fn lanes(&self) -> MutexGuard<'_, Lanes<C>> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -230,7 +233,7 @@ impl<C: Carrier> Lane<C> {
 /// One of the places in which a batch of a lane can be under way.
 struct Seat<C: Carrier> {
     shared: Arc<Shared<C>>,
-    lane: u16,
+    lane: (Id, u16),
     /// Whether its task is run whoever waits.
     is_sure: bool,
     stage: Stage,
@@ -244,7 +247,7 @@ enum Stage {
 }
 
 impl<C: Carrier> Seat<C> {
-    const fn taken(shared: Arc<Shared<C>>, lane: u16, is_sure: bool) -> Self {
+    const fn taken(shared: Arc<Shared<C>>, lane: (Id, u16), is_sure: bool) -> Self {
         Self { shared, lane, is_sure, stage: Stage::Boarding }
     }
 
@@ -253,7 +256,7 @@ impl<C: Carrier> Seat<C> {
             // Nobody may wait for it any more.
             let Some(Gathering { steps, batch, .. }) = gathering.leave() else { continue };
             let is_small = steps.len() < FEW;
-            let carrying = AssertUnwindSafe(self.shared.carrier.carry(self.lane, steps));
+            let carrying = AssertUnwindSafe(self.shared.carrier.carry(self.lane.1, steps));
             // A carrier that breaks down loses its batch, and no other.
             let Ok(replies) = carrying.catch_unwind().await else { continue };
             let told = replies.len();
@@ -335,8 +338,7 @@ impl Stage {
 
 impl<C: Carrier> Drop for Seat<C> {
     /// Leaves a seat whose task did not come to its end: its runtime has ended. With the last of
-    /// them the lane goes, and all who wait in it, those of another runtime too: they are told, and
-    /// may ask anew.
+    /// them the lane goes, and all who wait in it: they are told, and may ask anew.
     fn drop(&mut self) {
         if self.stage == Stage::Left {
             return;
