@@ -19,7 +19,7 @@ pub(crate) use std::sync::atomic::AtomicU64;
 
 /// The scheduler's mutex with the interface of parking_lot's.
 #[cfg(shuttle)]
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
 
 #[cfg(shuttle)]
