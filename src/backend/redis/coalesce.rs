@@ -17,7 +17,10 @@
 //! another runtime is to do, which may stand still for ever.
 
 mod batch;
+#[cfg(all(test, shuttle))]
+mod model;
 mod step;
+mod tasks;
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
@@ -25,18 +28,19 @@ use std::{
     future::Future,
     panic::AssertUnwindSafe,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     task::{Context, Poll, Waker, ready},
 };
 
 use futures::FutureExt;
-use tokio::{
-    runtime::{Handle, Id, RuntimeFlavor},
-    time::Instant,
-};
+use tokio::time::Instant;
 
-use self::batch::{Batch, Ticket};
 pub(super) use self::step::{Late, Step};
+use self::{
+    batch::{Batch, Ticket},
+    tasks::{Handle, Id, RuntimeFlavor, yield_now},
+};
+use crate::sync::{StdMutex as Mutex, StdMutexGuard as MutexGuard};
 
 /// Carries batches of jobs to where they are done.
 pub(super) trait Carrier: Send + Sync + 'static {
@@ -88,11 +92,11 @@ struct Bounds {
 const JOBS_OF_A_STEP: usize = 8;
 
 /// While fewer jobs than this are under way, another one does not wait for company.
-const FEW: usize = 8;
+const FEW: usize = if cfg!(shuttle) { 2 } else { 8 };
 
 /// A batch of fewer steps than [`FEW`] has company when so many want them: until then the same call
 /// does for more.
-const MANY: usize = 64;
+const MANY: usize = if cfg!(shuttle) { 3 } else { 64 };
 
 /// How often a batch of few steps lets more of those go first who were answered, at the most.
 const TURNS: usize = 4;
@@ -263,7 +267,7 @@ impl<C: Carrier> Seat<C> {
             batch.tell(replies);
             // Those who were answered get to ask again before the next batch leaves, and go with
             // it.
-            tokio::task::yield_now().await;
+            yield_now().await;
             if is_small {
                 self.wait_for_more(told).await;
             }
@@ -279,7 +283,7 @@ impl<C: Carrier> Seat<C> {
                 return;
             }
             before = waiting;
-            tokio::task::yield_now().await;
+            yield_now().await;
         }
     }
 
@@ -344,14 +348,10 @@ impl<C: Carrier> Drop for Seat<C> {
             return;
         }
         let mut lanes = self.shared.lanes();
-        let mut lost = None;
-        if let Entry::Occupied(mut lane) = lanes.entry(self.lane) {
-            self.stage.end(lane.get_mut(), self.is_sure);
-            lane.get_mut().in_flight -= 1;
-            if lane.get().in_flight == 0 {
-                lost = Some(lane.remove());
-            }
-        }
+        let Entry::Occupied(mut lane) = lanes.entry(self.lane) else { return };
+        self.stage.end(lane.get_mut(), self.is_sure);
+        lane.get_mut().in_flight -= 1;
+        let lost = (lane.get().in_flight == 0).then(|| lane.remove());
         drop(lanes);
         drop(lost);
     }
@@ -396,5 +396,5 @@ impl<C: Carrier> fmt::Debug for Receipt<C> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(shuttle)))]
 mod tests;

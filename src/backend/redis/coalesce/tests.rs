@@ -54,7 +54,7 @@ async fn sent(coalescer: &Coalescer<Slow>, lane: u16, job: u32) -> Receipt<Slow>
 
 async fn turn() {
     for _ in 0..10 {
-        tokio::task::yield_now().await;
+        yield_now().await;
     }
 }
 
