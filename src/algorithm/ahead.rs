@@ -38,8 +38,8 @@ use crate::{
 ///   nearer for it. Nobody comes to stand before the last turn, even if that is given back.
 /// - Use beyond what was taken counts at the last turn.
 /// - If the limit changes, those who have turns keep them, and those who come then start behind
-///   them: no window in which they do has more starts by then than the limit is by then. (The length
-///   of fixed windows is another matter: turns are then as many windows away as before.)
+///   them: no window in which they do has more starts by then than the limit is by then. (The
+///   length of fixed windows is another matter: turns are then as many windows away as before.)
 /// - A clock that goes back for good changes nothing for those who have turns, who were told for
 ///   how long to wait; and those who come then start behind them.
 ///

@@ -169,25 +169,6 @@ impl SlidingWindow {
         Standing { present, next, used, is_ahead }
     }
 
-    /// The same for one who does not start before `from`.
-    fn standing_from(
-        &self,
-        state: &SlidingWindowState,
-        now: Timestamp,
-        from: Timestamp,
-    ) -> Standing {
-        let mut standing = self.standing(state, now);
-        let first = from.as_nanos() / self.width;
-        if from > now {
-            standing.is_ahead = true;
-            if first > standing.next {
-                standing.next = first;
-                standing.used = total(self.live(state, first));
-            }
-        }
-        standing
-    }
-
     /// The segment in which `units`, at most the limit, find room that have none at once, and what
     /// is in use there. `None` if they have.
     fn turn(

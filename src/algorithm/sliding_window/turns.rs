@@ -1,6 +1,6 @@
 use std::{borrow::Cow, time::Duration};
 
-use super::{SlidingWindow, SlidingWindowState, Standing};
+use super::{SlidingWindow, SlidingWindowState, Standing, total};
 use crate::{
     algorithm::{Algorithm, ahead::sealed::Book, times},
     cost::Cost,
@@ -9,6 +9,25 @@ use crate::{
 };
 
 impl SlidingWindow {
+    /// How it stands for one who does not start before `from`.
+    fn standing_from(
+        &self,
+        state: &SlidingWindowState,
+        now: Timestamp,
+        from: Timestamp,
+    ) -> Standing {
+        let mut standing = self.standing(state, now);
+        let first = from.as_nanos() / self.width;
+        if from > now {
+            standing.is_ahead = true;
+            if first > standing.next {
+                standing.next = first;
+                standing.used = total(self.live(state, first));
+            }
+        }
+        standing
+    }
+
     /// The state in this window's shape.
     fn in_shape<'s>(
         &self,
