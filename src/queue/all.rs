@@ -8,7 +8,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use self::{
-    lines::{HeldUp, Lines, Seat},
+    lines::{HeldUp, Joined, Lines, Seat},
     visit::Visit,
 };
 use super::{
@@ -178,7 +178,7 @@ impl AllQueue {
     ) -> Result<Charges, QueueError> {
         let (ticket, joined) = self.lines.come(&all, self.max_waiters);
         let mut seat: Option<Seat> = None;
-        if let Some((limit, joined)) = joined {
+        if let Some(Joined { limit, seat: joined }) = joined {
             visit.held_up_by(&limit);
             let joined = joined?;
             visit.waits();

@@ -59,6 +59,12 @@ pub(super) struct Seat {
     was_first: bool,
 }
 
+/// Whoever came has joined the line of this limit, if there was room.
+pub(super) struct Joined {
+    pub(super) limit: PolicyName,
+    pub(super) seat: Result<Seat, QueueError>,
+}
+
 /// One who came before is at the front of another line.
 pub(super) struct HeldUp {
     /// What that one was told last, and when it asks again.
@@ -74,12 +80,8 @@ impl Lines {
     }
 
     /// One comes, and joins the line of the first of these limits that somebody waits for, if there
-    /// is one: of that of this name.
-    pub(super) fn come(
-        self: &Arc<Self>,
-        all: &All,
-        most: usize,
-    ) -> (Ticket, Option<(PolicyName, Result<Seat, QueueError>)>) {
+    /// is one.
+    pub(super) fn come(self: &Arc<Self>, all: &All, most: usize) -> (Ticket, Option<Joined>) {
         let mut state = self.0.lock();
         state.came += 1;
         let ticket = Ticket(state.came);
@@ -91,8 +93,8 @@ impl Lines {
         };
         let line = state.lines.get_mut(&bound).expect("a line that was just seen");
         let limit = bound.name().clone();
-        let joined = line.take(most).map(|()| self.seat(line, bound, ticket, false));
-        (ticket, Some((limit, joined)))
+        let seat = line.take(most).map(|()| self.seat(line, bound, ticket, false));
+        (ticket, Some(Joined { limit, seat }))
     }
 
     /// Joins the line of a limit, which has refused and told this.
