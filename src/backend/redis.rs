@@ -199,7 +199,8 @@ impl<S: Source> RedisBuilder<S> {
     /// runtimes do not travel together. More keep the server busier, fewer make larger batches. On
     /// a runtime of several threads, where eight decisions or more are under way, another call
     /// leaves when it is full or has at least as many, and sixty-four if it has fewer than eight
-    /// steps: the rest go with the next that comes back.
+    /// steps. The rest wait for those that are under way to come back, which may cost a decision a
+    /// second round trip.
     pub fn in_flight(self, calls: usize) -> Self {
         Self { in_flight: calls, ..self }
     }

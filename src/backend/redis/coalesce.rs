@@ -1,8 +1,8 @@
 //! Jobs that wait at the same moment travel together.
 //!
 //! There is no timer and no window to wait for: a job that finds its lane idle is carried at once,
-//! and those that come while it is on its way go with the next call. So nobody is delayed for the
-//! sake of others, and the busier a lane is, the larger its batches are.
+//! and those that come while it is on its way go with the next call. So nobody waits for others who
+//! may not come, and the busier a lane is, the larger its batches are.
 //!
 //! Whoever wants what the one before wants joins it, there and then: what travels is one job, and
 //! nothing but a place and a deadline is kept for each.
