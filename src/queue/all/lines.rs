@@ -59,6 +59,9 @@ pub(super) struct Seat {
     was_first: bool,
 }
 
+/// The seat in the line of the limit of this name.
+pub(super) type Joined = (PolicyName, Result<Seat, QueueError>);
+
 /// One who came before is at the front of another line.
 pub(super) struct HeldUp {
     /// What that one was told last, and when it asks again.
@@ -74,12 +77,8 @@ impl Lines {
     }
 
     /// One comes, and joins the line of the first of these limits that somebody waits for, if there
-    /// is one: of that of this name.
-    pub(super) fn come(
-        self: &Arc<Self>,
-        all: &All,
-        most: usize,
-    ) -> (Ticket, Option<(PolicyName, Result<Seat, QueueError>)>) {
+    /// is one.
+    pub(super) fn come(self: &Arc<Self>, all: &All, most: usize) -> (Ticket, Option<Joined>) {
         let mut state = self.0.lock();
         state.came += 1;
         let ticket = Ticket(state.came);
