@@ -8,7 +8,7 @@
 //! | [`TokenBucket`] | at most `burst + rate × d` | 24 bytes |
 //! | [`LeakyBucket`] | starts at most `1 + rate × d` units, each at its turn | 24 bytes |
 //! | [`LeaseBucket`] | releases at most `burst + rate × d`, some of it promised ahead | 24 bytes |
-//! | [`FixedWindow`] | at most `limit` in each window, `2 × limit` across a border | 24 bytes |
+//! | [`FixedWindow`] | at most `limit` in each window, `2 × limit` across a border | 32 bytes |
 //! | [`SlidingWindow`] | at most `limit` in any window of a period | a counter for each segment |
 //! | [`SlidingLog`] | at most `limit` in any window of a period, and not one fewer | an entry for each admission |
 //! | [`SlidingCounter`] | about `limit`; up to twice it in the worst case | 32 bytes |

@@ -300,6 +300,7 @@ impl<A: Algorithm, B: Backend<A>> Limiter<A, B> {
     }
 
     /// The limit in force, if it is the one that this handle knows: it need not be cloned then.
+    #[cfg(feature = "local")]
     #[inline(always)]
     fn current(&self) -> Option<&Limit<A>> {
         self.is_current().then_some(&self.limit)

@@ -7,11 +7,14 @@ pub(crate) use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+#[cfg(all(feature = "redis", not(shuttle)))]
+pub(crate) use std::sync::MutexGuard as StdMutexGuard;
+
 #[cfg(all(feature = "local", not(shuttle)))]
 pub(crate) use parking_lot::{Mutex, MutexGuard};
 #[cfg(shuttle)]
 pub(crate) use shuttle::sync::{
-    Mutex as StdMutex, MutexGuard,
+    Mutex as StdMutex, MutexGuard, MutexGuard as StdMutexGuard,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 #[cfg(all(feature = "local", not(shuttle)))]

@@ -92,6 +92,13 @@ pub(crate) struct Via {
     pub(crate) key: Secret,
 }
 
+impl Upstream {
+    /// Whether no waiting ends it, as where a bill is not paid.
+    fn is_stopped_for_good(&self) -> bool {
+        self.account.notice("").stop.is_some_and(|stop| stop.until.is_none())
+    }
+}
+
 impl Target {
     pub(crate) fn new(base_url: &str) -> Option<Self> {
         let parts = base_url.parse::<Uri>().ok()?.into_parts();
@@ -171,8 +178,8 @@ pub(crate) async fn send(
     Ok(response.map(|body| Body::new(Lively::new(body, upstream.idle_timeout))))
 }
 
-/// Asks how many tokens questions have, by one key after the other. A refusal is of that alone: it stops no
-/// account, and nothing is learned from it.
+/// Asks how many tokens questions have, by one key after the other, but none of an account that is stopped
+/// for good. A refusal is of that alone: it stops no account, and nothing is learned from it.
 pub(crate) fn counting(client: Client, vias: Vec<Via>) -> Next {
     let (vias, turn) = (Arc::<[Via]>::from(vias), Arc::new(AtomicUsize::new(0)));
     BoxCloneSyncService::new(service_fn(move |request: Request<Body>| {
@@ -181,7 +188,9 @@ pub(crate) fn counting(client: Client, vias: Vec<Via>) -> Next {
         async move {
             let (parts, body) = request.into_parts();
             let call = parts.extensions.get::<Call>().ok_or("a call without its caller")?.clone();
-            let via = vias.get(turn % vias.len().max(1)).ok_or("a model without an account")?;
+            let mut next = vias.iter().cycle().skip(turn % vias.len().max(1)).take(vias.len());
+            let first = next.clone().next().ok_or("a model without an account")?;
+            let via = next.find(|via| !via.upstream.is_stopped_for_good()).unwrap_or(first);
             call.sent();
             let upstream = &via.upstream;
             let request = addressed(&call, upstream, &via.key, &parts, body)?;

@@ -37,6 +37,11 @@ use crate::{
 ///   already; in a sliding window and a log it counts for nobody, and those who come later are the
 ///   nearer for it. Nobody comes to stand before the last turn, even if that is given back.
 /// - Use beyond what was taken counts at the last turn.
+/// - If the limit changes, those who have turns keep them, and those who come then start behind
+///   them: no window in which they do has more starts by then than the limit is by then. (The length
+///   of fixed windows is another matter: turns are then as many windows away as before.)
+/// - A clock that goes back for good changes nothing for those who have turns, who were told for
+///   how long to wait; and those who come then start behind them.
 ///
 /// The state is the window's own. One that decides without turns takes it over and admits nothing
 /// before the last turn; but let all that share a key have the same, or what it corrects may lose

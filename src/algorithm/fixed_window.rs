@@ -102,8 +102,29 @@ impl FixedWindow {
         Ahead::new(self, ahead)
     }
 
+    #[inline]
     fn current(&self, state: &WindowState, now: Timestamp) -> WindowState {
-        self.windows.current(state, self.pays(), now)
+        if state.turns == 0 {
+            return self.windows.current(state, self.pays(), now);
+        }
+        self.windows.current(&self.taken_over(state), self.pays(), now)
+    }
+
+    /// The use as this limit counts it, where turns were given out: the last of them stays in its
+    /// window, and as much is used in that.
+    #[cold]
+    fn taken_over(&self, state: &WindowState) -> WindowState {
+        if state.turns == 0 || state.used <= state.turns {
+            return WindowState { turns: 0, ..*state };
+        }
+        let before = (state.used - 1) / state.turns;
+        let last = state.used - before * state.turns;
+        let used = match before.checked_mul(self.pays()) {
+            _ if state.turns == self.pays() => state.used,
+            Some(earlier) => earlier.saturating_add(last).min(MOST_USED),
+            None => MOST_USED,
+        };
+        WindowState { used, turns: self.pays(), ..*state }
     }
 
     /// How many windows have to end, the present one included, until `units` find room.
@@ -202,7 +223,7 @@ impl Algorithm for FixedWindow {
     type State = WindowState;
 
     fn initial(&self, now: Timestamp) -> WindowState {
-        WindowState { start: now, end: now, used: 0 }
+        WindowState { start: now, end: now, used: 0, turns: 0 }
     }
 
     #[inline]
@@ -232,6 +253,7 @@ impl Algorithm for FixedWindow {
 
     #[inline]
     fn idle_at(&self, state: &WindowState) -> Timestamp {
+        let state = &self.taken_over(state);
         if state.used == 0 { state.start } else { self.paid_at(state, state.used) }
     }
 
@@ -245,8 +267,8 @@ impl Algorithm for FixedWindow {
 }
 
 /// What is used of windows to come is kept as the sum of all, as debt is, and what was left of
-/// one that is passed counts as used. So the window that the last turn is in is known by the sum,
-/// and nothing else need be.
+/// one that is passed counts as used. So the window that the last turn is in is known by the sum
+/// and by what each window holds, and nothing else need be.
 impl Book for FixedWindow {
     fn starts_at(&self, state: &WindowState, now: Timestamp, cost: Cost) -> Option<Timestamp> {
         if cost.units() > self.limit {
@@ -276,7 +298,7 @@ impl Book for FixedWindow {
             return deny(RetryAfter::Never);
         }
         let mut charge = Charge::new(now, cost);
-        let mut used = window.used;
+        let WindowState { mut used, mut turns, .. } = window;
         let is_later = from > now && cost.units() > 0;
         if used > self.limit - cost.units() || is_later {
             let mut ending = self.ending(&window, cost.units());
@@ -285,10 +307,9 @@ impl Book for FixedWindow {
             }
             let (takes_at, start) = self.turn(&window, ending, from, ahead);
             if ahead.is_zero() || takes_at > now {
-                if now < state.end {
-                    // The quota was changed or the clock went back for good, if it is another
-                    // window. If that were not written down, the window would move along with the
-                    // present.
+                if now < state.end && (window.start, window.end) != (state.start, state.end) {
+                    // The quota was changed or the clock went back for good. If that were not
+                    // written down, the window would move along with the present.
                     *state = window;
                 }
                 return deny(RetryAfter::After(takes_at.saturating_since(now)));
@@ -296,9 +317,12 @@ impl Book for FixedWindow {
             if cost.units() > 0 {
                 charge.delay = start.saturating_since(now);
                 used = used.max(ending.saturating_mul(self.limit));
+                if ending > 0 {
+                    turns = self.pays();
+                }
             }
         }
-        let charged = WindowState { used: used.saturating_add(cost.units()), ..window };
+        let charged = WindowState { used: used.saturating_add(cost.units()), turns, ..window };
         if cost.units() > 0 {
             *state = charged;
         }

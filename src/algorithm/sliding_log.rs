@@ -84,11 +84,6 @@ impl SlidingLog {
     }
 
     fn standing(&self, state: &SlidingLogState, now: Timestamp) -> Standing {
-        if self.is_ahead_of(state, now) {
-            // As if it had been set right.
-            let full = self.max_entries <= 1;
-            return Standing { next: now, expired: 0, used: state.sum, full, is_ahead: false };
-        }
         // Entries are in order: a clock that went back waits at the newest, and everybody at a
         // turn that is to come.
         let newest = state.entries.back().map_or(now, |(at, _)| *at);
@@ -116,13 +111,21 @@ impl SlidingLog {
     }
 
     /// Sets right what such a clock has written: its entries would count until it comes there
-    /// again.
+    /// again. Those who have turns wait no less for them.
     fn set_right(&self, state: &mut SlidingLogState, now: Timestamp) {
-        if self.is_ahead_of(state, now) {
-            state.entries.clear();
-            state.entries.push_back((now, state.sum));
-            (state.turn, state.given_at) = (Timestamp::MIN, Timestamp::MIN);
+        if !self.is_ahead_of(state, now) {
+            return;
         }
+        let none = (now, Timestamp::MIN, Timestamp::MIN);
+        let (at, turn, given_at) = if state.turn > now {
+            let turn = now.saturating_add(state.turn.saturating_since(state.given_at));
+            if turn > now { (turn, turn, now) } else { none }
+        } else {
+            none
+        };
+        state.entries.clear();
+        state.entries.push_back((at, state.sum));
+        (state.turn, state.given_at) = (turn, given_at);
     }
 
     /// Forgets what has left the window, when something is added: until then another limit, with a

@@ -138,12 +138,17 @@ impl SlidingWindow {
         present: u64,
     ) -> SlidingWindowState {
         let mut shaped = self.initial(now);
-        // Turns that are to come are not before the segment that counts them.
-        let first_turn = state.newest.saturating_mul(state.width) / self.width;
-        let is_ahead =
-            state.is_ahead() && state.is_of_time(now, self.width.saturating_mul(self.slots()));
-        if is_ahead {
-            shaped.newest = present.max(first_turn);
+        if state.is_ahead() {
+            // Nobody starts before the last turn: what counts, counts from the first segment that
+            // does not begin before it. If the clock went back for good, those who have turns wait
+            // no less for it.
+            let is_of_time = state.is_of_time(now, self.width.saturating_mul(self.slots()));
+            shaped.newest = if is_of_time {
+                present.max(self.begins_with(state.newest, state.width))
+            } else {
+                let ahead = self.begins_with(state.newest - state.written, state.width);
+                present.saturating_add(ahead).saturating_add(1)
+            };
         }
         let oldest =
             now.as_nanos().saturating_sub(self.width.saturating_mul(self.segments)) / state.width;
@@ -207,6 +212,11 @@ impl SlidingWindow {
             enough
                 .map_or((u64::MAX, 0), |(segment, _)| (segment.saturating_add(self.slots()), used)),
         )
+    }
+
+    /// The first of these segments that does not begin before one of such a width.
+    const fn begins_with(&self, segment: u64, width: u64) -> u64 {
+        segment.saturating_mul(width).div_ceil(self.width)
     }
 
     /// When a segment begins.
@@ -378,8 +388,7 @@ impl Algorithm for SlidingWindow {
         }
         // Nobody starts before the last turn, whether it was given back or not: what is older is
         // not known any more.
-        let turn = state.newest.saturating_mul(state.width) / self.width;
-        leaves.max(self.leaves_at(turn))
+        leaves.max(self.leaves_at(self.begins_with(state.newest, state.width)))
     }
 
     fn policies(&self, name: &PolicyName) -> Vec<QuotaPolicy> {

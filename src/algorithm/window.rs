@@ -43,6 +43,8 @@ pub struct WindowState {
     /// The first instant after it.
     pub(super) end: Timestamp,
     pub(super) used: u64,
+    /// What each window holds by which turns of windows to come were given out; zero if none were.
+    pub(super) turns: u64,
 }
 
 impl Windows {
@@ -138,7 +140,7 @@ impl Windows {
     fn changed(&self, state: &WindowState, limit: u64, now: Timestamp) -> WindowState {
         let (start, end) = self.at(now);
         if state.used == 0 {
-            return WindowState { start, end, used: 0 };
+            return WindowState { start, end, used: 0, turns: 0 };
         }
         if now >= state.end {
             return self.rolled(state, limit, now);
@@ -151,14 +153,14 @@ impl Windows {
                 Self::FirstHit { .. } => (start, end),
                 _ => self.at(end),
             };
-            return WindowState { start, end, used: state.used };
+            return WindowState { start, end, ..*state };
         }
         // The quota was changed: what was used counts in the window of the new one.
         match self {
             Self::FirstHit { length } if now < after(state.start, *length) => {
                 WindowState { end: after(state.start, *length), ..*state }
             }
-            _ => WindowState { start, end, used: state.used },
+            _ => WindowState { start, end, ..*state },
         }
     }
 
@@ -172,9 +174,9 @@ impl Windows {
             Self::FirstHit { length } if used > 0 => {
                 let into = (now.as_nanos() - state.end.as_nanos()) % length;
                 let start = Timestamp::from_nanos(now.as_nanos() - into);
-                WindowState { start, end: after(start, *length), used }
+                WindowState { start, end: after(start, *length), used, turns: state.turns }
             }
-            _ => WindowState { start, end, used },
+            _ => WindowState { start, end, used, turns: state.turns },
         }
     }
 
@@ -251,7 +253,7 @@ impl Windows {
 #[cfg(feature = "redis")]
 impl WindowState {
     pub(crate) const fn of(start: Timestamp, end: Timestamp, used: u64) -> Self {
-        Self { start, end, used }
+        Self { start, end, used, turns: 0 }
     }
 }
 

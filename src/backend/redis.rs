@@ -195,10 +195,11 @@ impl<S: Source> RedisBuilder<S> {
         Self { batch, ..self }
     }
 
-    /// How many calls are under way at a time at most. More keep the server busier, fewer make
-    /// larger batches. On a runtime of several threads, where eight decisions or more are under
-    /// way, another call leaves when it is full or has at least as many, and sixty-four if it has
-    /// fewer than eight steps: the rest go with the next that comes back.
+    /// How many calls of one Tokio runtime are under way at a time at most: decisions of different
+    /// runtimes do not travel together. More keep the server busier, fewer make larger batches. On
+    /// a runtime of several threads, where eight decisions or more are under way, another call
+    /// leaves when it is full or has at least as many, and sixty-four if it has fewer than eight
+    /// steps: the rest go with the next that comes back.
     pub fn in_flight(self, calls: usize) -> Self {
         Self { in_flight: calls, ..self }
     }

@@ -34,7 +34,7 @@ use crate::{
 ///
 /// # Memory and exactness
 ///
-/// 24 bytes of state for each key, 73 to 100 with its place in the table. Exact.
+/// 32 bytes of state for each key, less than 120 with its place in a full table. Exact.
 ///
 /// # Example
 ///

@@ -33,6 +33,7 @@ impl Remaining {
     }
 
     /// Whether a request was counted twice.
+    #[cfg(feature = "local")]
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         match self.counted_twice.get() {
             Some(name) => Err(ConfigError::CountedTwice { name: name.to_string() }),

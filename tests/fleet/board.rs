@@ -146,6 +146,50 @@ async fn a_stop_holds_that_an_older_version_has_told_until_it_is_ended_by_hand()
     assert!(later.notice("a").stop.is_none());
 }
 
+/// As after another server took over whose clock is behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_told_before_the_servers_clock_went_back_is_ended_by_hand_and_ends_nothing() {
+    const HOUR: u64 = 3_600_000;
+
+    let server = Standalone::start();
+    let name = PolicyName::from_static("account");
+    let board = || Board::shared(Server::open(server.url()).expect("a URL"), name.clone());
+    let fields = || server.ask::<Vec<String>>(&["HGETALL", "tq:account:board"]);
+    let first = board();
+    for quota in ["stopped", "resumed"] {
+        first.post_stop(quota, for_good());
+    }
+    until(|| fields().iter().filter(|field| field.starts_with("stop ")).count() == 2).await;
+    sleep(APART).await;
+    first.resume("resumed");
+    until(|| fields().iter().any(|field| field.starts_with("resume "))).await;
+    drop(first);
+    for pair in fields().chunks(2) {
+        let mut parts = pair[1].splitn(3, ' ');
+        let mut next = || parts.next().expect("three parts").to_owned();
+        let (order, told, rest) = (next(), next(), next());
+        let later = told.parse::<u64>().expect("a number") + HOUR;
+        let order = if pair[0].starts_with("stop ") { order } else { later.to_string() };
+        let value = format!("{order} {later} {rest}");
+        let _: i64 = server.ask(&["HSET", "tq:account:board", &pair[0], &value]);
+    }
+
+    let (here, there) = (board(), board());
+    until(|| here.notice("stopped").stop.is_some() && there.notice("stopped").stop.is_some()).await;
+    sleep(APART).await;
+    here.resume("stopped");
+    there.post_stop("resumed", for_good());
+    until(|| there.notice("stopped").stop.is_none() && here.notice("resumed").stop.is_some()).await;
+    // So it is when all of it is read again, and for who comes later.
+    let later = board();
+    later.post_stop("last", stop(600));
+    until(|| here.notice("last").stop.is_some() && there.notice("last").stop.is_some()).await;
+    for board in [&here, &there, &later] {
+        assert!(board.notice("stopped").stop.is_none());
+        assert!(board.notice("resumed").stop.is_some());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn fields_that_nobody_can_read_keep_nothing_from_being_told() {
     let server = Standalone::start();

@@ -2,11 +2,11 @@
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use tower_quota::testing::strict_upstream::{ProviderLimit, StrictUpstream};
+use tower_quota::testing::strict_upstream::{Fault, ProviderLimit, StrictUpstream};
 
 use crate::{
     moody,
-    support::{Gateway, SECRETS, configuration},
+    support::{Gateway, SECRETS, configuration, on_a_socket, provider},
 };
 
 const ALICE: &str = SECRETS[2];
@@ -46,4 +46,42 @@ async fn to_count_tokens_takes_nothing_of_an_account_and_a_request_of_the_tenant
         assert_eq!(count(BOB).await.status(), expected);
     }
     assert_eq!(count(CAROL).await.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn an_account_that_is_out_of_money_is_not_asked_to_count() {
+    let (upstream, poor) = (provider().build(), provider().build());
+    let base_url = on_a_socket(&poor).await;
+    let more = format!(
+        r#"
+[[provider]]
+name = "poor"
+profile = "anthropic"
+speaks = "anthropic"
+base_url = "http://{base_url}"
+
+[[account]]
+name = "three"
+provider = "poor"
+key_env = "ACCOUNT_TWO"
+"#
+    );
+    let text = configuration(moody::on_a_socket(&upstream).await, &more);
+    let text = text.replace(r#"accounts = ["two"]"#, r#"accounts = ["three", "two"]"#);
+    let gateway = Gateway::start(&text).await;
+    poor.inject(Fault::OutOfMoney);
+    let question =
+        r#"{"model":"claude","max_tokens":9,"messages":[{"role":"user","content":"Hi"}]}"#;
+    let ask = async |path| {
+        let request = gateway.ask(ALICE, path, question.to_owned());
+        request.send().await.expect("an answer").status()
+    };
+    for _ in 0..50 {
+        assert_eq!(ask("/v1/messages").await, 200, "the other account answers");
+    }
+    assert_eq!(poor.record().faults, 1);
+    // There it is not even known how to count.
+    for _ in 0..10 {
+        assert_eq!(ask("/v1/messages/count_tokens").await, 200);
+    }
 }

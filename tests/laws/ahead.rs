@@ -1,5 +1,7 @@
 //! Turns of windows: an oracle that keeps every start there ever was says when the next one is.
 
+mod changes;
+
 use std::time::Duration;
 
 use proptest::prelude::*;

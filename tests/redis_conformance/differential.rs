@@ -172,8 +172,11 @@ macro_rules! drawn_ahead {
                 window.ahead(ahead)
             }
 
+            /// To a smaller one if neither can have much debt.
             fn may_become(&self, next: &Self) -> bool {
-                self.window().may_become(next.window())
+                let (window, next) = (self.window(), next.window());
+                let may_shrink = window.capacity().units() <= 10_000;
+                window.may_become(next) || (may_shrink && next.may_become(window))
             }
         }
     )+};

@@ -52,6 +52,39 @@ impl<A: Scripted> Lived<'_, A> {
     }
 }
 
+fn lived<'a, A: Scripted>(
+    server: &'a Standalone,
+    name: &'static str,
+    most_after: Duration,
+    algorithm: A,
+) -> Lived<'a, A> {
+    server.flush_all();
+    let source = Server::open(server.url()).expect("a URL");
+    let redis = RedisBuilder::new(source, PolicyName::from_static("lives"))
+        .remember_refusals(Duration::ZERO)
+        .timeout(Duration::from_secs(60))
+        .build();
+    Lived { server, limiter: Limiter::new(algorithm, redis), most_after, name }
+}
+
+/// A limit of a hundred, a slow one, whose turns are given out for as long as two windows.
+async fn lives_with_turns<A: Scripted>(lived: Lived<'_, A>) {
+    lived.take(60).await;
+    lived.is_right("what was taken").await;
+    let next = lived.take(60).await;
+    assert!(!next.delay.is_zero(), "{}", lived.name);
+    lived.is_right("a turn to come").await;
+    let last = lived.take(60).await;
+    assert!(last.delay > next.delay, "{}", lived.name);
+    lived.is_right("another turn").await;
+    lived.settle(&last, 0).await;
+    lived.is_right("the last turn, given back").await;
+    lived.settle(&next, 10).await;
+    lived.is_right("a turn, most of it given back").await;
+    lived.take(90).await;
+    lived.is_right("a turn that was taken again").await;
+}
+
 /// A limit of a hundred, a slow one.
 async fn lives<A: Scripted>(
     server: &Standalone,
@@ -59,14 +92,7 @@ async fn lives<A: Scripted>(
     most_after: Duration,
     algorithm: A,
 ) {
-    server.flush_all();
-    let source = Server::open(server.url()).expect("a URL");
-    let redis = RedisBuilder::new(source, PolicyName::from_static("lives"))
-        .remember_refusals(Duration::ZERO)
-        .timeout(Duration::from_secs(60))
-        .build();
-    let limiter = Limiter::new(algorithm, redis);
-    let lived = Lived { server, limiter, most_after, name };
+    let lived = lived(server, name, most_after, algorithm);
     let first = lived.take(20).await;
     lived.is_right("what was taken").await;
     lived.settle(&first, 12).await;
@@ -108,5 +134,24 @@ async fn a_key_of_any_algorithm_lives_until_it_is_full() {
             .limit(PolicyName::from_static("hour"), TokenBucket::new(quota))
             .limit(PolicyName::from_static("many"), TokenBucket::new(Quota::per_minute(1_000)));
         lives(&server, "plan", ROUNDED, plan.build().expect("a plan")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_with_turns_to_come_lives_until_the_last_of_them_counts_no_more() {
+    const HOUR: Duration = Duration::from_secs(3_603);
+
+    let (quota, ahead) = (Quota::per_hour(100), Duration::from_secs(3 * 3_600));
+    let month = Duration::from_secs(31 * 86_400);
+    let aligned = FixedWindow::new(Quota::new(100, month).expect("a quota"));
+    for flavor in Flavor::ALL {
+        let server = Standalone::start_with(flavor, &[]);
+        let from_first = FixedWindow::from_first_hit(quota).ahead(ahead);
+        lives_with_turns(lived(&server, "from the first", HOUR, from_first)).await;
+        let aligned = aligned.clone().ahead(3 * month);
+        lives_with_turns(lived(&server, "aligned", month + HOUR, aligned)).await;
+        let sliding = SlidingWindow::new(quota).ahead(ahead);
+        lives_with_turns(lived(&server, "sliding", 2 * HOUR, sliding)).await;
+        lives_with_turns(lived(&server, "log", HOUR, SlidingLog::new(quota).ahead(ahead))).await;
     }
 }

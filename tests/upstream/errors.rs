@@ -17,9 +17,12 @@ const OPENAI_MONEY: &str = r#"{"error":{"message":"You exceeded your current quo
 const GROQ: &str = r#"{"error":{"message":"Rate limit reached for model x on tokens per minute (TPM): Limit 15000, Used 11972, Requested 4351. Please try again in 5.289s.","type":"tokens","code":"rate_limit_exceeded"}}"#;
 const OPENROUTER: &str = r#"{"error":{"message":"Rate limit exceeded: free-models-per-day. Add 10 credits to unlock 1000 free model requests per day","code":429,"metadata":{"headers":{"X-RateLimit-Limit":"50","X-RateLimit-Remaining":"0","X-RateLimit-Reset":"1775088000000"},"limit_source":"openrouter_free_tier_daily"}},"user_id":"user_x"}"#;
 
+const ANTHROPIC_MONEY: &str = r#"{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade or purchase credits."},"request_id":"req_x"}"#;
+
 #[test]
 fn a_body_says_why_and_until_when() {
     let rows: &[Row<'_>] = &[
+        ("anthropic", 400, "", ANTHROPIC_MONEY, Class::Permanent, None, None),
         ("openai", 429, "", OPENAI_TOKENS, Class::Transient, Some("tokens"), Some(9_816)),
         ("openai", 429, "", OPENAI_DAY, Class::Daily, Some("requests-day"), Some(86_400)),
         ("openai", 429, "", OPENAI_MONEY, Class::Permanent, None, None),
@@ -346,4 +349,10 @@ fn a_day_of_the_provider_has_23_hours_or_25() {
         let until = ready("gemini").observe(&answer).stop.and_then(|stop| stop.until);
         assert_eq!(until, Some(Timestamp::from_secs(midnight + hours * 3_600)));
     }
+}
+
+#[test]
+fn a_wrong_request_that_repeats_what_the_caller_sent_stops_no_account() {
+    let body = r#"{"type":"error","error":{"type":"invalid_request_error","message":"Unexpected value(s) `Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade or purchase credits.` for the `anthropic-beta` header."}}"#;
+    assert_eq!(observe("anthropic", 400, "", body).stop, None);
 }

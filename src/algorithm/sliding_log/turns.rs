@@ -27,10 +27,14 @@ impl SlidingLog {
             return (standing.is_ahead && units > 0).then_some(standing.next);
         }
         let mut excess = standing.used.saturating_sub(room);
+        // There may be more entries than there is place for, if there was place for more before.
+        let entries = state.entries.len() - standing.expired;
+        let mut crowd = if units > 0 { (entries + 1).saturating_sub(self.max_entries) } else { 0 };
         let mut live = state.entries.range(standing.expired..);
         let enough = live.find(|(_, used)| {
             excess = excess.saturating_sub(*used);
-            excess == 0
+            crowd = crowd.saturating_sub(1);
+            excess == 0 && crowd == 0
         });
         Some(enough.map_or(Timestamp::MAX, |(at, _)| self.leaves_at(*at)))
     }

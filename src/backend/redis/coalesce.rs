@@ -12,28 +12,35 @@
 //! one that a single step or a few make up waits until there are many who want it. While few are
 //! under way none waits for any of that. Nor does it for batches on a runtime of one thread, which
 //! may stand still when the one who runs it has what it wanted.
+//!
+//! For the same reason each runtime has lanes of its own: whoever waits, waits for nothing that
+//! another runtime is to do, which may stand still for ever.
 
 mod batch;
+#[cfg(all(test, shuttle))]
+mod model;
 mod step;
+mod tasks;
 
 use std::{
-    collections::{BTreeMap, VecDeque, btree_map::Entry},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     fmt,
     future::Future,
     panic::AssertUnwindSafe,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     task::{Context, Poll, Waker, ready},
 };
 
 use futures::FutureExt;
-use tokio::{
-    runtime::{Handle, RuntimeFlavor},
-    time::Instant,
-};
+use tokio::time::Instant;
 
-use self::batch::{Batch, Ticket};
 pub(super) use self::step::{Late, Step};
+use self::{
+    batch::{Batch, Ticket},
+    tasks::{Handle, Id, RuntimeFlavor, yield_now},
+};
+use crate::sync::{StdMutex as Mutex, StdMutexGuard as MutexGuard};
 
 /// Carries batches of jobs to where they are done.
 pub(super) trait Carrier: Send + Sync + 'static {
@@ -66,8 +73,11 @@ pub(super) struct Coalescer<C: Carrier> {
 struct Shared<C: Carrier> {
     carrier: C,
     bounds: Bounds,
-    lanes: Mutex<BTreeMap<u16, Lane<C>>>,
+    lanes: Mutex<Lanes<C>>,
 }
+
+/// By the runtime that runs them, and their number.
+type Lanes<C> = HashMap<(Id, u16), Lane<C>>;
 
 #[derive(Clone, Copy)]
 struct Bounds {
@@ -82,11 +92,11 @@ struct Bounds {
 const JOBS_OF_A_STEP: usize = 8;
 
 /// While fewer jobs than this are under way, another one does not wait for company.
-const FEW: usize = 8;
+const FEW: usize = if cfg!(shuttle) { 2 } else { 8 };
 
 /// A batch of fewer steps than [`FEW`] has company when so many want them: until then the same call
 /// does for more.
-const MANY: usize = 64;
+const MANY: usize = if cfg!(shuttle) { 3 } else { 64 };
 
 /// How often a batch of few steps lets more of those go first who were answered, at the most.
 const TURNS: usize = 4;
@@ -126,7 +136,7 @@ enum Progress<C: Carrier> {
 }
 
 impl<C: Carrier> Coalescer<C> {
-    /// Batches of up to `batch` steps, up to `in_flight` of each lane at a time.
+    /// Batches of up to `batch` steps, up to `in_flight` of each lane of a runtime at a time.
     pub(super) fn new(carrier: C, batch: usize, in_flight: usize) -> Self {
         let bounds = Bounds { batch: batch.max(1), in_flight: in_flight.max(1) };
         Self { shared: Arc::new(Shared { carrier, bounds, lanes: Mutex::default() }) }
@@ -147,33 +157,30 @@ impl<C: Carrier> Coalescer<C> {
 impl<C: Carrier> Shared<C> {
     /// Sends a job on its way. `None` without a Tokio runtime: then it is lost.
     fn send(self: &Arc<Self>, lane: u16, job: C::Job, waker: Waker) -> Option<Ticket<C::Reply>> {
+        let runtime = Handle::try_current().ok()?;
+        let lane = (runtime.id(), lane);
         let deadline = self.carrier.deadline();
         let mut lanes = self.lanes();
         let of_lane = lanes.entry(lane).or_insert_with(Lane::idle);
         let (ticket, joined) = of_lane.push(&self.carrier, self.bounds, job, deadline, waker);
-        if !of_lane.may_leave(self.bounds, of_lane.in_flight) {
-            // A job that has joined another is done with: not under the lock.
-            drop(lanes);
-            drop(joined);
-            return Some(ticket);
-        }
-        let Ok(runtime) = Handle::try_current() else {
-            // If others are under way it goes with them.
-            let lost = if of_lane.in_flight == 0 { lanes.remove(&lane) } else { None };
-            drop(lanes);
-            return lost.is_none().then_some(ticket);
-        };
+        let leaves = of_lane.may_leave(self.bounds, of_lane.in_flight);
         let is_sure = matches!(runtime.runtime_flavor(), RuntimeFlavor::MultiThread);
-        of_lane.in_flight += 1;
-        of_lane.boarding += usize::from(is_sure);
+        if leaves {
+            of_lane.in_flight += 1;
+            of_lane.boarding += usize::from(is_sure);
+        }
         drop(lanes);
-        // A task, and not the caller's future: that may be dropped while others' jobs travel with
-        // its own.
-        runtime.spawn(Seat::taken(Arc::clone(self), lane, is_sure).drive());
+        // A job that has joined another is done with: not under the lock.
+        drop(joined);
+        if leaves {
+            // A task, and not the caller's future: that may be dropped while others' jobs travel
+            // with its own.
+            runtime.spawn(Seat::taken(Arc::clone(self), lane, is_sure).drive());
+        }
         Some(ticket)
     }
 
-    fn lanes(&self) -> MutexGuard<'_, BTreeMap<u16, Lane<C>>> {
+    fn lanes(&self) -> MutexGuard<'_, Lanes<C>> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -230,7 +237,7 @@ impl<C: Carrier> Lane<C> {
 /// One of the places in which a batch of a lane can be under way.
 struct Seat<C: Carrier> {
     shared: Arc<Shared<C>>,
-    lane: u16,
+    lane: (Id, u16),
     /// Whether its task is run whoever waits.
     is_sure: bool,
     stage: Stage,
@@ -244,7 +251,7 @@ enum Stage {
 }
 
 impl<C: Carrier> Seat<C> {
-    const fn taken(shared: Arc<Shared<C>>, lane: u16, is_sure: bool) -> Self {
+    const fn taken(shared: Arc<Shared<C>>, lane: (Id, u16), is_sure: bool) -> Self {
         Self { shared, lane, is_sure, stage: Stage::Boarding }
     }
 
@@ -253,14 +260,14 @@ impl<C: Carrier> Seat<C> {
             // Nobody may wait for it any more.
             let Some(Gathering { steps, batch, .. }) = gathering.leave() else { continue };
             let is_small = steps.len() < FEW;
-            let carrying = AssertUnwindSafe(self.shared.carrier.carry(self.lane, steps));
+            let carrying = AssertUnwindSafe(self.shared.carrier.carry(self.lane.1, steps));
             // A carrier that breaks down loses its batch, and no other.
             let Ok(replies) = carrying.catch_unwind().await else { continue };
             let told = replies.len();
             batch.tell(replies);
             // Those who were answered get to ask again before the next batch leaves, and go with
             // it.
-            tokio::task::yield_now().await;
+            yield_now().await;
             if is_small {
                 self.wait_for_more(told).await;
             }
@@ -276,7 +283,7 @@ impl<C: Carrier> Seat<C> {
                 return;
             }
             before = waiting;
-            tokio::task::yield_now().await;
+            yield_now().await;
         }
     }
 
@@ -335,21 +342,16 @@ impl Stage {
 
 impl<C: Carrier> Drop for Seat<C> {
     /// Leaves a seat whose task did not come to its end: its runtime has ended. With the last of
-    /// them the lane goes, and all who wait in it, those of another runtime too: they are told, and
-    /// may ask anew.
+    /// them the lane goes, and all who wait in it: they are told, and may ask anew.
     fn drop(&mut self) {
         if self.stage == Stage::Left {
             return;
         }
         let mut lanes = self.shared.lanes();
-        let mut lost = None;
-        if let Entry::Occupied(mut lane) = lanes.entry(self.lane) {
-            self.stage.end(lane.get_mut(), self.is_sure);
-            lane.get_mut().in_flight -= 1;
-            if lane.get().in_flight == 0 {
-                lost = Some(lane.remove());
-            }
-        }
+        let Entry::Occupied(mut lane) = lanes.entry(self.lane) else { return };
+        self.stage.end(lane.get_mut(), self.is_sure);
+        lane.get_mut().in_flight -= 1;
+        let lost = (lane.get().in_flight == 0).then(|| lane.remove());
         drop(lanes);
         drop(lost);
     }
@@ -394,5 +396,5 @@ impl<C: Carrier> fmt::Debug for Receipt<C> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(shuttle)))]
 mod tests;

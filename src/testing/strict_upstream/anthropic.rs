@@ -148,7 +148,8 @@ pub(super) fn error(kind: ErrorKind) -> (StatusCode, Value) {
         ErrorKind::OutOfMoney => (
             400,
             "invalid_request_error",
-            "Your credit balance is too low to access the Anthropic API.",
+            "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing \
+             to upgrade or purchase credits.",
         ),
     };
     let status = StatusCode::from_u16(status).expect("all of them are three digits");

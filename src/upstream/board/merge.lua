@@ -4,7 +4,8 @@
 -- now, and the rest of the field. Of one field that with the larger number stays, or else with the
 -- larger rest. Of a quota's stops, which have fields of their own, those stay that may come to
 -- hold: that are longer than those told after them, and were told after the quota was last resumed.
--- All that is new is said on the channel of the board's name.
+-- All that is new is said on the channel of the board's name. What was told later than now, before
+-- the clock went back, keeps nothing from being told.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local keep, is_news = tonumber(ARGV[1]), false
@@ -45,7 +46,8 @@ local STOP, LIMIT = '^(stop .* )%x+$', '^(limit .+ )%S+ %S+ %S+ %S+ %S+$'
 -- Whether a stop may come to hold beside the others. Those that may not beside it are deleted.
 local function may_hold(field, stops, order, told)
   local resumed = numbers('resume ' .. string.sub(stops, 6, -2))
-  if resumed and told <= resumed or redis.call('HEXISTS', KEYS[1], field) == 1 then
+  if resumed and resumed <= now and told <= resumed
+    or redis.call('HEXISTS', KEYS[1], field) == 1 then
     return false
   end
   for _, other in ipairs(alike(STOP, stops)) do
@@ -62,7 +64,7 @@ end
 -- Whether this is new beside what its field has.
 local function is_later(field, order, rest)
   local held, _, held_rest = numbers(field)
-  return not held or held < order or held == order and held_rest < rest
+  return not held or held < order or held == order and held_rest < rest or held > now
 end
 for i = 2, #ARGV, 4 do
   local field, order, rest = ARGV[i], 9007199254740991, ARGV[i + 3]
@@ -88,7 +90,7 @@ for i = 2, #ARGV, 4 do
     elseif string.sub(field, 1, 7) == 'resume ' then
       for _, stop in ipairs(alike(STOP, 'stop ' .. string.sub(field, 8) .. ' ')) do
         local _, its_told = numbers(stop)
-        if its_told <= order then
+        if its_told <= order or its_told > now then
           redis.call('HDEL', KEYS[1], stop)
         end
       end

@@ -25,7 +25,7 @@ local is_ours = frame == ARGV[5]
 if is_ours and is_exact(time) then
   time = math.max(time, tonumber(ARGV[6]))
 end
-if not is_exact(time) then
+if not is_exact(time) or not string.match(frame, '^%x+$') or #frame > 16 then
   -- It is counted anew, by a count of its own.
   for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
     if string.sub(field, 1, #quota + 1) == quota .. ' ' then

@@ -73,11 +73,11 @@ impl<S: Source> Keeper<S> {
             if let Some(report) = shares.report() {
                 match self.exchange(&quota, &report).await {
                     Ok(heard) => shares.heard(&report, &heard, Instant::now()),
+                    // That is of this quota alone.
+                    Err(error) if error.kind() == BackendErrorKind::Malformed => {}
                     Err(error) => {
                         // What may have been counted is not counted again.
-                        let kind = error.kind();
-                        if !matches!(kind, BackendErrorKind::TimedOut | BackendErrorKind::Malformed)
-                        {
+                        if error.kind() != BackendErrorKind::TimedOut {
                             shares.unheard(report);
                         }
                         sleep(PAUSE).await;

@@ -149,6 +149,8 @@ fn read_one(value: &[u8], then: i64, now: Timestamp) -> Option<Post> {
             let until = if order == NEVER { None } else { Some(here(order)?) };
             let stop = Stop { class, until, limit: limit.map(Into::into), source };
             // As it stands in the server it is the same whenever it is read.
+            // Nor was it told later than now: it would go on when it is ended by hand.
+            let told = told.min(now);
             let id =
                 id.unwrap_or_else(|| BuildHasherDefault::<DefaultHasher>::new().hash_one(value));
             Post::Stop { quota, stop: ToldStop { stop, told, id } }
@@ -159,6 +161,8 @@ fn read_one(value: &[u8], then: i64, now: Timestamp) -> Option<Post> {
             let limit = KnownLimit { name, dimension, limit, window, source, instead_of, told, by };
             Post::Limit { quota, limit }
         }
+        // One that is to come, as the clock went back, would end what is told until then.
+        Wire::Resume { .. } if now < told => return None,
         Wire::Resume { quota } => Post::Resume { quota, at: told },
     })
 }

@@ -5,9 +5,11 @@
 
 use std::{
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     task::{Context, Poll, Waker},
 };
+
+use crate::sync::{StdMutex as Mutex, StdMutexGuard as MutexGuard};
 
 /// Tells those who are in a batch. Dropped before, it tells them that they are lost.
 pub(super) struct Batch<R> {

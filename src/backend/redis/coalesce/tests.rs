@@ -54,7 +54,7 @@ async fn sent(coalescer: &Coalescer<Slow>, lane: u16, job: u32) -> Receipt<Slow>
 
 async fn turn() {
     for _ in 0..10 {
-        tokio::task::yield_now().await;
+        yield_now().await;
     }
 }
 
@@ -211,6 +211,38 @@ fn a_runtime_that_stands_still_holds_up_no_other() {
     let all = (0..40).filter(|job| *job != 13).map(|job| coalescer.submit(0, job));
     still.block_on(join_all(all));
     assert_eq!(runtime().block_on(async { coalescer.submit(0, 3).await }), Some(6));
+}
+
+#[test]
+fn a_runtime_that_stands_still_in_all_seats_holds_up_no_other() {
+    let coalescer = coalescer(64, 4);
+    let still = runtime();
+    let receipts = still.block_on(async {
+        let mut receipts = Vec::new();
+        for job in 0..4 {
+            receipts.push(sent(&coalescer, 0, job).await);
+        }
+        receipts
+    });
+    assert_eq!(runtime().block_on(in_time(coalescer.submit(0, 3))), Some(6));
+    assert_eq!(still.block_on(join_all(receipts)), [0, 2, 4, 6].map(Some));
+}
+
+#[test]
+fn a_runtime_takes_nothing_along_of_another() {
+    let coalescer = coalescer(64, 1);
+    let (still, other) = (runtime(), runtime());
+    let first = still.block_on(sent(&coalescer, 0, 1));
+    let second = other.block_on(sent(&coalescer, 0, 2));
+    // It comes back, and goes on with what waits. Then nobody runs it any more.
+    assert_eq!(still.block_on(async { (first.await, turn().await) }), (Some(2), ()));
+    assert_eq!(other.block_on(in_time(second)), Some(4));
+}
+
+/// What a receipt says, if it does.
+async fn in_time(receipt: Receipt<Slow>) -> Option<u32> {
+    let waited = tokio::time::timeout(Duration::from_secs(30), receipt).await;
+    waited.expect("nobody waits for ever")
 }
 
 /// Says which batches set out, and holds each back until that is told.

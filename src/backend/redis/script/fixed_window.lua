@@ -1,6 +1,7 @@
 -- Fixed windows: see `FixedWindow` and `Windows`. The state is the window's start and end, and the
 -- use in it. A calendar comes as the borders around the present. Turns of windows that begin within the
--- time that is `ahead` are given out: what is used of those is in the use too, as debt is.
+-- time that is `ahead` are given out: what is used of those is in the use too, as debt is. Behind it is then
+-- what each window holds by which that is so: another limit keeps the window that the last turn is in.
 local function fixed_window(state, job, from, now, as, as_count, not_before)
   local TAKE, TAKE_UP_TO, PEEK, SETTLE = 0, 1, 2, 3
   local COUNT, FILL, LOWER, TURN, MOST = 4, 5, 6, 7, 9007199254740991
@@ -35,11 +36,21 @@ local function fixed_window(state, job, from, now, as, as_count, not_before)
     error('another time')
   end
 
-  local old_start, old_end, old_used = now, now, 0
+  local old_start, old_end, old_used, turns = now, now, 0, 0
   if state then
-    must(#state == 24)
+    must(#state == 24 or #state == 32)
     old_start, old_end, old_used = struct.unpack('<ddd', state)
     must(whole(old_start) and whole(old_end) and whole(old_used) and old_start <= old_end)
+    if #state == 32 then
+      turns = struct.unpack('<d', state, 25)
+      must(whole(turns) and turns > 0)
+      if old_used <= turns then
+        turns = 0
+      elseif turns ~= pays then
+        local earlier = math.floor((old_used - 1) / turns)
+        old_used = math.min(MOST, earlier * pays + old_used - earlier * turns)
+      end
+    end
   end
 
   local start, end_ = at_(now)
@@ -77,7 +88,7 @@ local function fixed_window(state, job, from, now, as, as_count, not_before)
     end
   end
   -- Which windows a calendar had before is not known here, so it is told what was made of them.
-  local before = state or struct.pack('<ddd', now, now, 0)
+  local before = state and #state == 24 and state or struct.pack('<ddd', old_start, old_end, old_used)
   if kind == CALENDAR then before = struct.pack('<ddd', start, end_, used) end
 
   -- The usual: there is room. It takes none of the functions that follow.
@@ -99,9 +110,11 @@ local function fixed_window(state, job, from, now, as, as_count, not_before)
     return end_ + later * (kind == FIRST_HIT and length or LONGEST)
   end
   -- Until all of the use has been paid off.
-  local function changed(count_, parts)
+  local function changed(count_, parts, gives_turn)
     local idle = parts > 0 and end_of(math.ceil(parts / pays)) or start
-    return count_, before, struct.pack('<ddd', start, end_, parts), idle
+    local new = struct.pack('<ddd', start, end_, parts)
+    if parts > pays and (gives_turn or turns > 0) then new = new .. struct.pack('<d', pays) end
+    return count_, before, new, idle
   end
 
   if op == FILL then op, count = SETTLE, limit end
@@ -177,5 +190,5 @@ local function fixed_window(state, job, from, now, as, as_count, not_before)
     return -1, before
   end
   if total == 0 or is_look then return count, before end
-  return changed(count, math.max(used, ending * limit) + total)
+  return changed(count, math.max(used, ending * limit) + total, ending > 0)
 end

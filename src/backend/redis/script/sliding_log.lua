@@ -24,8 +24,10 @@ local function sliding_log(state, job, from, now, as, as_count, not_before)
   local gives_back = op == SETTLE and count == 0
   local last = turn > now and given_at or entries > 0 and entry(entries) or now
   if last - now > period and not gives_back then
-    -- The clock went back by more than a period.
-    log, entries, turn, given_at, changed = struct.pack('<dd', now, sum), 1, 0, 0, true
+    -- The clock went back by more than a period. Those who have turns wait no less for them.
+    local at_ = now + (turn > now and turn - given_at or 0)
+    log, entries, changed = struct.pack('<dd', at_, sum), 1, true
+    if at_ > now then turn, given_at = at_, now else turn, given_at = 0, 0 end
   end
   -- Entries are in order: a clock that went back waits at the newest, and everybody at a turn to come.
   local is_ahead = turn > now or not_before > now
@@ -100,10 +102,12 @@ local function sliding_log(state, job, from, now, as, as_count, not_before)
       return nil, newest, used, 0
     end
     local excess, first, before = used - (limit - parts), newest, 0
+    -- There may be more entries than there is place for, if there was place for more before.
+    local crowd = parts > 0 and entries - oldest + 2 - most or 0
     for place = oldest, entries do
       local its, its_parts = entry(place)
-      excess, first, before = excess - its_parts, its, before + its_parts
-      if excess <= 0 then return first + period, first, before, before end
+      excess, first, before, crowd = excess - its_parts, its, before + its_parts, crowd - 1
+      if excess <= 0 and crowd <= 0 then return first + period, first, before, before end
     end
     return MOST, first, before, before
   end

@@ -27,10 +27,14 @@ local function sliding_window(state, job, from, now, as, as_count, not_before)
       newest, written_at = its_newest, its_written
       for place = 0, segments do counts[place] = its[place + 4] end
     else
-      -- Another shape, or a clock that went back for good: what counts, counts from now, or from where
-      -- the last turn is.
-      if its_newest > its_written and its_written * its_width <= now + width * slots then
-        newest = math.max(present, math.floor(its_newest * its_width / width))
+      -- Another shape, or a clock that went back for good: what counts, counts from now, or not before
+      -- the last turn, for which they wait no less.
+      if its_newest > its_written then
+        if its_written * its_width <= now + width * slots then
+          newest = math.max(present, math.ceil(its_newest * its_width / width))
+        else
+          newest = present + math.ceil((its_newest - its_written) * its_width / width) + 1
+        end
       end
       local oldest = math.floor(math.max(0, now - width * segments) / its_width)
       local sum = 0
