@@ -75,9 +75,9 @@ use crate::{
 /// handed to the first there and then. Its instance is told on a channel of its own
 /// ([`Server`](crate::backend::redis::Server), [`Sentinel`](crate::backend::redis::Sentinel) and
 /// [`Cluster`](crate::backend::redis::Cluster) listen); to be sure, and where nobody tells, it
-/// [looks](SharedConcurrencyBuilder::look_every) for the first few of its waiters at each key. A place
-/// is lent as a slot is: one whose instance is dead keeps the others waiting no longer than its
-/// time.
+/// [looks](SharedConcurrencyBuilder::look_every) for the first few of its waiters at each key. A
+/// place is lent as a slot is: one whose instance is dead keeps the others waiting no longer than
+/// its time.
 ///
 /// # What it promises
 ///

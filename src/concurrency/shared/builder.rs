@@ -107,8 +107,8 @@ impl<S: Source> SharedConcurrencyBuilder<S> {
         self
     }
 
-    /// How often the first few who wait at each key look whether they have been served, where nobody
-    /// tells them; a tenth as often where somebody does. From one millisecond on.
+    /// How often the first few who wait at each key look whether they have been served, where
+    /// nobody tells them; a tenth as often where somebody does. From one millisecond on.
     pub fn look_every(mut self, time: Duration) -> Self {
         self.settings.look_every = time.max(Duration::from_millis(1));
         self

@@ -108,8 +108,8 @@ impl Roster {
     }
 
     /// Whom to see to at `now`: those of `turns`, those that are due, and if it is time to look the
-    /// first few that wait at each key. They are due again in `pause`. `None` if there is nobody; then
-    /// the keeper is dismissed.
+    /// first few that wait at each key. They are due again in `pause`. `None` if there is nobody;
+    /// then the keeper is dismissed.
     pub(super) fn round(
         &self,
         now: Instant,
