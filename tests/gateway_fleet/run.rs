@@ -118,7 +118,7 @@ fn enough() -> u64 {
 /// By how much later than others a call may reach the provider. A machine that runs all tests at once stalls for
 /// longer than a quiet one.
 fn jitter() -> Duration {
-    Duration::from_millis(if is_judged() { 400 } else { 4_000 })
+    Duration::from_millis(if is_judged() { 400 } else { 1_500 })
 }
 
 #[expect(clippy::print_stdout, reason = "how much was reached is worth a line")]

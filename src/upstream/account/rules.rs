@@ -243,7 +243,8 @@ const fn calendar(_: &LimitShape, _: u64) -> Option<Rule> {
 }
 
 /// A bucket like the provider's, less the slack, which is missing once: what comes back is the
-/// same. One that holds less than two requests is spaced by the lateness instead.
+/// same. Where the slack is as much as all of it, one half is the bucket, and the other half comes
+/// back in the time of a jitter: so what is late meets no more than there is.
 fn refilling(limit: u64, window: Duration, slack: Slack) -> Rule {
     let Slack { jitter, beyond, largest } = slack;
     let late = u128::from(limit) * jitter.as_nanos() / window.as_nanos().max(1) + 1;
@@ -252,16 +253,16 @@ fn refilling(limit: u64, window: Duration, slack: Slack) -> Rule {
     // nothing is no reason for another rule.
     let step = (limit / NEXT_TO_NOTHING).max(1);
     let beyond = beyond.min(limit / MOST_BEYOND) / step * step;
-    match limit.checked_sub(late) {
-        Some(burst @ 1..) => {
-            let beyond = beyond.min(burst.saturating_sub(largest.max(1)));
-            TokenBucket::new(quota(limit, window)).burst(burst - beyond).into()
-        }
-        _ => {
-            let each = window / u32::try_from(limit.max(1)).unwrap_or(u32::MAX);
-            TokenBucket::new(quota(1.min(limit), each.saturating_add(jitter))).burst(1).into()
-        }
+    if let Some(burst @ 1..) = limit.checked_sub(late) {
+        let beyond = beyond.min(burst.saturating_sub(largest.max(1)));
+        return TokenBucket::new(quota(limit, window)).burst(burst - beyond).into();
     }
+    let half = limit.div_ceil(2).max(largest.min(limit));
+    match limit - half {
+        0 => TokenBucket::new(quota(limit, window.saturating_add(jitter))).burst(half.max(1)),
+        rest => TokenBucket::new(quota(rest, jitter)).burst(half),
+    }
+    .into()
 }
 
 /// Never more than the limit in any window, wherever the provider's begin. It is the same algorithm

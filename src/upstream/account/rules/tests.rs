@@ -32,3 +32,29 @@ fn who_is_held_up_for_a_turn_is_still_in_the_window_of_the_provider() {
         }
     }
 }
+
+/// What is sent in a time, and a jitter before and after it, is no more than the provider has for
+/// that time. A window as short as the jitter is no reason to send one at a time.
+#[test]
+fn what_is_late_meets_no_more_than_a_short_window_has() {
+    for (limit, window, millis) in
+        [(10, 1_000, 2_000), (10_000, 1_000, 1_500), (2, 1_000, 900), (3, 10, 60_000), (1, 500, 200)]
+    {
+        let (window, jitter) = (Duration::from_millis(window), Duration::from_millis(millis));
+        let slack = Slack { jitter, beyond: 0, largest: 0 };
+        let Rule::TokenBucket(bucket) = refilling(limit, window, slack) else {
+            panic!("it refills")
+        };
+        let quota = bucket.quota();
+        let burst = u128::from(bucket.capacity().units());
+        let (back, period) = (u128::from(quota.limit()), quota.period().as_nanos());
+        assert!(back * window.as_nanos() <= u128::from(limit) * period, "{limit}: it is faster");
+        if limit > 1 {
+            let meets = burst * period + back * jitter.as_nanos();
+            assert!(meets <= u128::from(limit) * period, "{limit}: more than there is is late");
+            assert!(burst >= u128::from(limit) / 2, "{limit}: {burst} is next to nothing");
+        } else {
+            assert!(burst == 1 && quota.period() >= window + jitter, "{quota:?}");
+        }
+    }
+}
