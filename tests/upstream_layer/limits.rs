@@ -54,6 +54,23 @@ async fn a_limit_that_an_answer_tells_is_in_force_for_all_clones() {
     ask(&client, question(6_000)).await.expect_err("the limit has fallen");
 }
 
+/// One of ten thousand that is back in less than a millisecond could be missing of ten thousand a
+/// second.
+#[tokio::test(start_paused = true)]
+async fn a_window_that_is_inferred_is_no_shorter_than_the_one_that_was_set() {
+    let quota = Quota::new(10_000, Duration::from_secs(6)).expect("a quota");
+    let account = account().limit("requests", quota).build().expect("an account");
+    let answer = Answer::used(0)
+        .header("x-ratelimit-limit-requests", "10000")
+        .header("x-ratelimit-remaining-requests", "9999")
+        .header("x-ratelimit-reset-requests", "0ms");
+    let client = Provider::new([answer]).by(account.clone());
+    ask_all(&client, question(10)).await;
+    let known = &account.notice("").limits[0];
+    assert_eq!((&*known.name, known.limit, known.source), ("requests", 10_000, Source::Told));
+    assert_eq!(known.window, Some(Duration::from_secs(6)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn limits_that_are_adopted_are_in_force_and_what_was_used_stays_used() {
     let account = with_tokens(1_000);

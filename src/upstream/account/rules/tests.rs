@@ -37,9 +37,13 @@ fn who_is_held_up_for_a_turn_is_still_in_the_window_of_the_provider() {
 /// that time. A window as short as the jitter is no reason to send one at a time.
 #[test]
 fn what_is_late_meets_no_more_than_a_short_window_has() {
-    for (limit, window, millis) in
-        [(10, 1_000, 2_000), (10_000, 1_000, 1_500), (2, 1_000, 900), (3, 10, 60_000), (1, 500, 200)]
-    {
+    for (limit, window, millis) in [
+        (10, 1_000, 2_000),
+        (10_000, 1_000, 1_500),
+        (2, 1_000, 900),
+        (3, 10, 60_000),
+        (1, 500, 200),
+    ] {
         let (window, jitter) = (Duration::from_millis(window), Duration::from_millis(millis));
         let slack = Slack { jitter, beyond: 0, largest: 0 };
         let Rule::TokenBucket(bucket) = refilling(limit, window, slack) else {
