@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use proptest::{
-    prelude::*,
-    test_runner::{Config, RngSeed},
-};
+use proptest::prelude::*;
 use tower_quota::{
     ConfigError, Cost, FixedWindowLayer, Key, LeakyBucketLayer, Limiter, PolicyName, Quota,
     QuotaLayer, RetryAfter, SlidingWindowLayer, TokenBucketLayer,
@@ -18,6 +15,11 @@ use tower_quota::{
     reserve::ReserveLayer,
     time::{ManualClock, Timestamp},
 };
+
+#[path = "support/cases.rs"]
+mod cases;
+
+use cases::cases;
 
 const NANOSECOND: Duration = Duration::from_nanos(1);
 
@@ -281,13 +283,8 @@ fn what_breaks_a_log_line_is_escaped_where_a_key_is_shown() {
     }
 }
 
-/// Every time the same cases.
-fn cases() -> Config {
-    Config { rng_seed: RngSeed::Fixed(0x71AE), failure_persistence: None, ..Config::default() }
-}
-
 proptest! {
-    #![proptest_config(cases())]
+    #![proptest_config(cases(256))]
 
     #[test]
     fn no_text_is_a_panic(text in ".{0,40}", parts in "[0-9_]{0,25}( per |/)[0-9_ ]{0,25}[a-z]{0,8}") {

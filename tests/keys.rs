@@ -8,19 +8,19 @@ use std::{
 };
 
 use http::{HeaderName, Request};
-use proptest::{
-    collection::vec,
-    prelude::*,
-    test_runner::{Config, RngSeed},
-};
+use proptest::{collection::vec, prelude::*};
 use tower_quota::{
     ConfigError, Key, MaybeReady,
     http::{extension, header, method, path},
     policy::{AsyncKey, Global, KeyOf, Listed, Subject, join},
 };
 
+#[path = "support/cases.rs"]
+mod cases;
 #[path = "support/events.rs"]
 mod events;
+
+use cases::cases;
 
 fn now<Req>(key: &impl KeyOf<Req>, request: &Req) -> Subject {
     key.key_of(request).try_into_ready().ok().expect("the key is known at once")
@@ -318,13 +318,8 @@ async fn axum_server_tells_the_peer() {
     server.abort();
 }
 
-/// The same cases each time, and no file of old failures: they become tests of their own.
-fn cases() -> Config {
-    Config { rng_seed: RngSeed::Fixed(0x71AE), failure_persistence: None, ..Config::default() }
-}
-
 proptest! {
-    #![proptest_config(cases())]
+    #![proptest_config(cases(256))]
 
     #[test]
     fn joins_do_not_collide(

@@ -106,8 +106,11 @@ pub mod sealed {
         fn bookable(&self, state: &Self::State, now: Timestamp, each: Cost, ahead: Duration)
         -> u64;
 
-        /// Gives back `cost` of what `charge` took, to the window in which it was to start.
-        fn unbook(&self, state: &mut Self::State, now: Timestamp, charge: &Charge, cost: Cost);
+        /// Gives back `cost` of what `charge` took, to where it was to start.
+        fn unbook(&self, state: &mut Self::State, now: Timestamp, charge: &Charge, cost: Cost) {
+            let turn = charge.at.saturating_add(charge.delay);
+            self.refund(state, now, &Charge::new(turn, cost), cost);
+        }
 
         /// Whether there is a limit at this place.
         fn has_policy(&self, policy: usize) -> bool {

@@ -100,8 +100,8 @@ impl TokenBucket {
         &self.meter
     }
 
-    #[cfg(feature = "redis")]
     /// The units that it holds with those that come in `ahead`, as far as its numbers allow.
+    #[cfg(feature = "redis")]
     pub(crate) fn held_ahead(&self, ahead: Duration) -> u64 {
         self.meter.with_ahead(self.quota, ahead).capacity()
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 /// In a bucket that refills all the time, the missing part takes `(limit - remaining) × window /
 /// limit` to come back. Providers cut that time to whole milliseconds, so the window lies in an
 /// interval. It is taken where exactly one of a second, a minute, an hour and a day lies there,
-/// with one percent to spare; else it is not known.
+/// with one percent to spare; else it is not known. Of a time that was cut to nothing, nothing
+/// follows: any short window would do.
 ///
 /// ```
 /// use std::time::Duration;
@@ -17,6 +18,9 @@ use std::time::Duration;
 /// ```
 pub fn infer_window(limit: u64, remaining: u64, reset: Duration) -> Option<Duration> {
     let missing = limit.checked_sub(remaining).filter(|missing| *missing > 0)?;
+    if reset.is_zero() {
+        return None;
+    }
     let scale = |time: Duration| {
         time.as_nanos().checked_mul(u128::from(limit)).map(|nanos| nanos / u128::from(missing))
     };

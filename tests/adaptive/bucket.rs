@@ -1,13 +1,12 @@
 use std::time::Duration;
 
-use proptest::{
-    prelude::*,
-    test_runner::{Config, RngSeed},
-};
+use proptest::prelude::*;
 use tower_quota::{
     adaptive::{AdaptiveBucket, Outcome, SendRate},
     time::Timestamp,
 };
+
+use crate::cases::cases;
 
 const START_MILLIS: u64 = 1_000_000;
 
@@ -107,13 +106,8 @@ fn outcome() -> impl Strategy<Value = Outcome> {
     ]
 }
 
-/// The same cases each time, and no file of old failures: they become tests of their own.
-fn cases() -> Config {
-    Config { rng_seed: RngSeed::Fixed(0x71AE), failure_persistence: None, ..Config::default() }
-}
-
 proptest! {
-    #![proptest_config(cases())]
+    #![proptest_config(cases(256))]
 
     #[test]
     fn a_bucket_follows_the_rule_of_the_sdks(

@@ -2,6 +2,8 @@
 //! against a server that throttles.
 
 mod bucket;
+#[path = "../support/cases.rs"]
+mod cases;
 mod classifier;
 mod client_throttle;
 mod pace;

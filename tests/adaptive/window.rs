@@ -1,11 +1,9 @@
 use std::time::Duration;
 
-use proptest::{
-    prelude::*,
-    test_runner::{Config, RngSeed},
-};
+use proptest::prelude::*;
 use tower_quota::{ConfigError, adaptive::AcceptWindow, time::Timestamp};
 
+use crate::cases::cases;
 use crate::server::Random;
 
 fn at(millis: u64) -> Timestamp {
@@ -42,13 +40,8 @@ impl Model {
     }
 }
 
-/// The same cases each time, and no file of old failures: they become tests of their own.
-fn cases() -> Config {
-    Config { rng_seed: RngSeed::Fixed(0x71AE), failure_persistence: None, ..Config::default() }
-}
-
 proptest! {
-    #![proptest_config(cases())]
+    #![proptest_config(cases(256))]
 
     #[test]
     fn a_window_counts_and_decides_as_the_book_says(

@@ -1,10 +1,9 @@
 //! The canonical form: texts that mean the same have the same one, and no others.
 
-use proptest::{
-    prelude::*,
-    test_runner::{Config, RngSeed},
-};
+use proptest::prelude::*;
 use tower_quota::cache::canonical_json;
+
+use crate::cases::cases;
 
 /// A value, and how it may be written.
 #[derive(Clone, Debug, PartialEq)]
@@ -130,16 +129,6 @@ fn changed(value: &Value, at: usize) -> Value {
             members[at].1 = changed(&members[at].1, at + 1);
             Value::Object(members)
         }
-    }
-}
-
-/// The same cases each time, and no file of old failures: they become tests of their own.
-fn cases(cases: u32) -> Config {
-    Config {
-        cases,
-        rng_seed: RngSeed::Fixed(0x71AE),
-        failure_persistence: None,
-        ..Config::default()
     }
 }
 

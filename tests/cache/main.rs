@@ -2,6 +2,8 @@
 
 mod bounds;
 mod canonical;
+#[path = "../support/cases.rs"]
+mod cases;
 #[cfg(all(feature = "metrics", feature = "tracing"))]
 #[path = "../support/events.rs"]
 mod events;

@@ -3,6 +3,8 @@
 #![cfg(feature = "http")]
 
 mod answers;
+#[path = "../support/cases.rs"]
+mod cases;
 mod grammar;
 mod hostile;
 mod lists;

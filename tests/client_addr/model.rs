@@ -2,13 +2,10 @@
 
 use std::net::IpAddr;
 
-use proptest::{
-    collection::vec,
-    prelude::*,
-    test_runner::{Config, RngSeed},
-};
+use proptest::{collection::vec, prelude::*};
 use tower_quota::http::{ClientAddr, ProxyHeader};
 
+use crate::cases::cases;
 use crate::support::*;
 
 /// One hop as it was meant, and how the proxy wrote it.
@@ -169,16 +166,6 @@ fn forwarded_node(address: &IpAddr) -> String {
     match address {
         IpAddr::V4(address) => format!("for={address}"),
         IpAddr::V6(address) => format!("for=\"[{address}]:4711\";host=\"a,b\\\"\""),
-    }
-}
-
-/// The same cases each time, and no file of old failures: they become tests of their own.
-fn cases(cases: u32) -> Config {
-    Config {
-        cases,
-        rng_seed: RngSeed::Fixed(0x71AE),
-        failure_persistence: None,
-        ..Config::default()
     }
 }
 

@@ -112,7 +112,7 @@ fn is_judged() -> bool {
 /// Thousandths, where it is judged. What is left unused for the jitter is left once, and is less the longer it
 /// goes on: less than a hundredth of a minute.
 fn enough() -> u64 {
-    if is_judged() { 980 } else { 0 }
+    if is_judged() { 980 } else { 200 }
 }
 
 /// By how much later than others a call may reach the provider. A machine that runs all tests at once stalls for

@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by it, its helpers too")]
 
 mod bodies;
+#[path = "../support/cases.rs"]
+mod cases;
 mod fields;
 mod grpc;
 mod policies;

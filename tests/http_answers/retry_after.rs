@@ -1,12 +1,10 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use proptest::{
-    prelude::{any, proptest},
-    test_runner::{Config, RngSeed},
-};
+use proptest::prelude::{any, proptest};
 use tower_quota::http::RetryHint;
 
+use crate::cases::cases;
 use crate::support::secs;
 
 fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
@@ -142,13 +140,8 @@ fn a_time_beyond_all_measure_is_the_longest() {
     assert!(today().checked_add(RetryHint::MAX_WAIT).is_some());
 }
 
-/// The same cases each time, and no file of old failures: they become tests of their own.
-fn cases() -> Config {
-    Config { rng_seed: RngSeed::Fixed(0x71AE), failure_persistence: None, ..Config::default() }
-}
-
 proptest! {
-    #![proptest_config(cases())]
+    #![proptest_config(cases(256))]
 
     #[test]
     fn no_bytes_are_a_panic(bytes in any::<Vec<u8>>(), date in "[A-Za-z]{3,9},? [0-9 A-Za-z:-]{15,30}") {

@@ -7,6 +7,8 @@
 mod ahead;
 #[cfg(feature = "calendar")]
 mod calendar;
+#[path = "../support/cases.rs"]
+mod cases;
 mod clock;
 mod fixed_window;
 mod laws;

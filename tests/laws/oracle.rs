@@ -2,21 +2,10 @@
 
 use std::time::Duration;
 
-use proptest::{
-    prelude::*,
-    test_runner::{Config, RngSeed},
-};
+use proptest::prelude::*;
 use tower_quota::{Charge, Cost, Quota, RetryAfter, algorithm::Algorithm, time::Timestamp};
 
-/// Every time the same cases, and no file of old failures: they become tests of their own.
-pub(crate) fn cases(cases: u32) -> Config {
-    Config {
-        cases,
-        rng_seed: RngSeed::Fixed(0x71AE),
-        failure_persistence: None,
-        ..Config::default()
-    }
-}
+pub(crate) use crate::cases::cases;
 
 /// A limit by its definition.
 pub(crate) trait Oracle {

@@ -19,7 +19,7 @@ use tower_quota::{Key, backend::redis::Source, concurrency::SharedConcurrencyLim
 
 use crate::{
     servers::{Cluster, Flavor, PATIENCE, Standalone, patient},
-    support::{cluster, server, slots, until, until_idle},
+    support::{cluster, once, server, slots, until, until_idle},
 };
 
 const SLOTS: u64 = 5;
@@ -27,8 +27,8 @@ const PROCESSES: usize = 4;
 const TASKS: usize = 12;
 /// No process stalls for so long that its loans end.
 const LEASE: Duration = Duration::from_secs(15);
-/// At the least, and until each has had some.
-const RUN: Duration = Duration::from_secs(5);
+/// So many are held one after the other until it is enough.
+const ENOUGH: u64 = 1_000;
 
 /// Adds to the field of a process, and notes the largest sum of all fields that ever was.
 const COUNT: &str = "
@@ -89,6 +89,7 @@ impl Counter {
         let is_over = Arc::<AtomicBool>::default();
         let (mut counter, told) = (self.clone(), Arc::clone(&is_over));
         tokio::spawn(async move {
+            // For as long as the test takes.
             while counter.ask::<u64>(&["EXISTS", OVER]).await == 0 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -142,35 +143,24 @@ async fn fleet(urls: Vec<String>) {
     let mut processes: Vec<Child> = (0..PROCESSES).map(|_| spawn(&urls)).collect();
     let victim = processes[0].id().to_string();
     // It has had some, holds some, and is killed: nobody gives them back.
-    let holds = async {
-        loop {
-            let had: Option<i64> = counter.ask(&["HGET", BEGUN, &victim]).await;
-            let held: Option<i64> = counter.ask(&["HGET", COUNTED, &victim]).await;
-            if had.is_some_and(|had| had > 20) && held.is_some_and(|held| held > 0) {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+    let holds = async || {
+        let had: Option<i64> = counter.ask(&["HGET", BEGUN, &victim]).await;
+        let held: Option<i64> = counter.ask(&["HGET", COUNTED, &victim]).await;
+        (had? > 20 && held? > 0).then_some(())
     };
-    tokio::time::timeout(PATIENCE, holds).await.expect("it takes some");
+    once("that it holds some", holds).await;
     processes[0].kill().expect("it runs");
     processes[0].wait().expect("it ends");
     // Its loans have nearly two thirds left, at the least.
     let _removed: i64 = counter.ask(&["HDEL", COUNTED, &victim]).await;
 
-    tokio::time::sleep(RUN).await;
-    let had_some = async {
-        loop {
-            let begun: Vec<u64> = counter.ask(&["HVALS", BEGUN]).await;
-            let most = held_at_most(&mut counter).await;
-            let is_each = begun.len() == PROCESSES && begun.iter().all(|begun| *begun > 20);
-            if is_each && begun.iter().sum::<u64>() > 100 && most >= SLOTS {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    let had_some = async || {
+        let begun: Vec<u64> = counter.ask(&["HVALS", BEGUN]).await;
+        let most = held_at_most(&mut counter).await;
+        let is_each = begun.len() == PROCESSES && begun.iter().all(|begun| *begun > 20);
+        (is_each && begun.iter().sum::<u64>() > ENOUGH && most >= SLOTS).then_some(())
     };
-    tokio::time::timeout(PATIENCE, had_some).await.expect("nobody starves, and all are held");
+    once("that each has some, and all are held", had_some).await;
     let _set: String = counter.ask(&["SET", OVER, "1"]).await;
     for process in &mut processes[1..] {
         assert!(tokio::task::block_in_place(|| process.wait()).expect("it ends").success());

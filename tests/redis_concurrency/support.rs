@@ -36,33 +36,34 @@ pub(crate) fn cluster(urls: Vec<String>) -> Cluster {
     Cluster::open(urls).expect("URLs")
 }
 
+/// Looks again and again until there is something: what happens in other processes wakes nobody here.
+pub(crate) async fn once<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let looking = async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(PATIENCE, looking).await;
+    in_time.unwrap_or_else(|_| panic!("{what} does not come to pass"))
+}
+
+/// Waits until something is so.
+pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    once(what, async || is_so().then_some(())).await;
+}
+
 /// What the server says once `is_meant` is true of it.
 pub(crate) async fn usage_when(
     limiter: &SharedConcurrencyLimiter,
     key: &Key,
     is_meant: impl Fn(SlotUsage) -> bool,
 ) -> SlotUsage {
-    let looking = async {
-        loop {
-            let usage = limiter.usage(key).await.expect("it answers");
-            if is_meant(usage) {
-                return usage;
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, looking).await.expect("it comes to that")
-}
-
-/// Waits until something is so.
-pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let looking = async {
-        while !is_so() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    let in_time = tokio::time::timeout(PATIENCE, looking).await;
-    in_time.unwrap_or_else(|_| panic!("{what} does not come to pass"));
+    let meant =
+        async || Some(limiter.usage(key).await.expect("it answers")).filter(|one| is_meant(*one));
+    once("the use that is meant", meant).await
 }
 
 pub(crate) async fn until_idle(limiter: &SharedConcurrencyLimiter, key: &Key) {

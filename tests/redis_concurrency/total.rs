@@ -12,7 +12,7 @@ use tower_quota::{
 
 use crate::{
     servers::{PATIENCE, Standalone},
-    support::{busy, server, slots, until_idle, usage_when},
+    support::{busy, server, slots, until, until_idle, usage_when},
 };
 
 fn limited(
@@ -187,12 +187,8 @@ async fn what_is_given_back_together_is_handed_out_without_another_call() {
 
 /// Until so many instances hear of their turns.
 async fn listening(running: &Standalone, many: usize) {
-    let listening = async {
-        while running.ask::<Vec<String>>(&["PUBSUB", "CHANNELS"]).len() < many {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, listening).await.expect("they listen");
+    let listen = || running.ask::<Vec<String>>(&["PUBSUB", "CHANNELS"]).len() >= many;
+    until("that they listen", listen).await;
 }
 
 /// A server that forgot a holder, and by the time that enters again somebody waits: for the slots of all,

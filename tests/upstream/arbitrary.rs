@@ -1,14 +1,12 @@
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use proptest::{
-    prelude::*,
-    test_runner::{Config, RngSeed},
-};
+use proptest::prelude::*;
 use tower_quota::{
     reserve::{End, Reading},
     time::Timestamp,
     upstream::{Answer, Form, Profile, Standing, UsageReading},
 };
 
+use crate::cases::cases;
 use crate::{
     streams::{ANTHROPIC, GEMINI, OPENAI},
     support::{NOW, ready},
@@ -94,13 +92,8 @@ fn json() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// The same cases each time, and no file of old failures: they become tests of their own.
-fn cases() -> Config {
-    Config { rng_seed: RngSeed::Fixed(0x71AE), failure_persistence: None, ..Config::default() }
-}
-
 proptest! {
-    #![proptest_config(cases())]
+    #![proptest_config(cases(256))]
 
     #[test]
     fn no_text_makes_a_form_panic(text in text(), received: u64) {

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use proptest::{
-    prelude::*,
-    test_runner::{Config, RngSeed},
-};
+use proptest::prelude::*;
 use tower_quota::{
     time::Timestamp,
     upstream::{Board, Dimension, KnownLimit, Source},
 };
+
+use crate::cases::cases;
 
 fn posts() -> impl Strategy<Value = Vec<KnownLimit>> {
     let name = prop::sample::select(vec!["a", "b"]);
@@ -44,13 +43,8 @@ fn known(posts: &[KnownLimit]) -> Vec<KnownLimit> {
     board.notice("").limits
 }
 
-/// The same cases each time, and no file of old failures: they become tests of their own.
-fn cases() -> Config {
-    Config { rng_seed: RngSeed::Fixed(0x71AE), failure_persistence: None, ..Config::default() }
-}
-
 proptest! {
-    #![proptest_config(cases())]
+    #![proptest_config(cases(256))]
 
     #[test]
     fn what_is_known_of_limits_is_the_same_in_any_order_and_any_number_of_times(

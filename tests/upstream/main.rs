@@ -2,6 +2,8 @@
 
 mod arbitrary;
 mod board;
+#[path = "../support/cases.rs"]
+mod cases;
 mod cuts;
 mod errors;
 mod estimates;

@@ -1,16 +1,14 @@
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
-use proptest::{
-    prelude::*,
-    test_runner::{Config, RngSeed},
-};
+use proptest::prelude::*;
 use tower_quota::{
     Cost,
     time::Timestamp,
     upstream::{Answer, Class, Observation, Profile, Source, Standing, Ticket},
 };
 
+use crate::cases::cases;
 use crate::support::{headers, ready};
 
 const fn at(secs: u64) -> Timestamp {
@@ -185,13 +183,8 @@ fn answers_that_tell_nothing_are_kept_as_a_sum() {
     assert!(format!("{standing:?}").len() < 500_000, "it does not grow with what was sent");
 }
 
-/// The same cases each time, and no file of old failures: they become tests of their own.
-fn cases() -> Config {
-    Config { rng_seed: RngSeed::Fixed(0x71AE), failure_persistence: None, ..Config::default() }
-}
-
 proptest! {
-    #![proptest_config(cases())]
+    #![proptest_config(cases(256))]
 
     #[test]
     fn a_second_stop_never_shortens_the_first(waits in prop::collection::vec((0_u64..100, 0_u64..50), 1..20)) {

@@ -11,7 +11,9 @@ use tower_quota::{
     upstream::{Account, AccountBuilder, Board, Class},
 };
 
-use crate::support::{Answer, Paused, Provider, Store, ask, ask_all, millis, profile, question};
+use crate::support::{
+    Answer, Client, Paused, Provider, Store, ask, ask_all, millis, profile, question,
+};
 
 /// Midnights before days of 2026 in California, and how long those are: both clock changes, and the
 /// last day.
@@ -28,6 +30,16 @@ fn account(start: Timestamp, of_the_day: u64) -> AccountBuilder<Store> {
         .limit("requests", Quota::per_minute(600))
         .limit("requests-day", Quota::per_day(of_the_day))
         .max_wait(Duration::from_secs(30 * 3_600))
+}
+
+/// When eight calls went that came together after ninety others.
+async fn eight_after_ninety(client: &Client, provider: &Provider) -> Vec<Duration> {
+    for _ in 0..90 {
+        ask_all(client, question(10)).await;
+    }
+    let begun = Instant::now();
+    futures::future::join_all((0..8).map(|_| ask_all(client, question(10)))).await;
+    provider.asked()[90..].iter().map(|asked| asked.at - begun).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -113,12 +125,7 @@ async fn where_little_is_left_of_a_day_calls_go_in_turns_but_none_beyond_its_end
         let account =
             account(Timestamp::from_secs(start), 100).build().expect("the profile has them");
         let client = provider.by(account);
-        for _ in 0..90 {
-            ask_all(&client, question(10)).await;
-        }
-        let begun = Instant::now();
-        futures::future::join_all((0..8).map(|_| ask_all(&client, question(10)))).await;
-        let went: Vec<_> = provider.asked()[90..].iter().map(|asked| asked.at - begun).collect();
+        let went = eight_after_ninety(&client, &provider).await;
         assert!(went[7] <= millis(2_000) || apart > 0, "none is left for the next day: {went:?}");
         for pair in went.windows(2) {
             assert!(pair[1] - pair[0] >= millis(apart), "{went:?}");
@@ -139,12 +146,7 @@ async fn where_little_is_left_of_a_long_window_calls_go_in_turns() {
         .expect("the profile has it");
     let provider = Provider::default();
     let client = provider.by(account);
-    for _ in 0..90 {
-        ask_all(&client, question(10)).await;
-    }
-    let begun = Instant::now();
-    futures::future::join_all((0..8).map(|_| ask_all(&client, question(10)))).await;
-    let went: Vec<_> = provider.asked()[90..].iter().map(|asked| asked.at - begun).collect();
+    let went = eight_after_ninety(&client, &provider).await;
     for pair in went.windows(2) {
         assert!(pair[1] - pair[0] >= millis(500), "{went:?}");
     }

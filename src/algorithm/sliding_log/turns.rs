@@ -2,7 +2,7 @@ use std::{borrow::Cow, time::Duration};
 
 use super::{SlidingLog, SlidingLogState, Standing};
 use crate::{
-    algorithm::{Algorithm, ahead::sealed::Book, times},
+    algorithm::{ahead::sealed::Book, times},
     cost::Cost,
     decision::{Charge, Decision, PolicySet, RetryAfter},
     time::Timestamp,
@@ -116,11 +116,5 @@ impl Book for SlidingLog {
             return 0;
         }
         times(self.limit.checked_sub(self.standing_at(state, turn, true).used), each)
-    }
-
-    /// To its entry, while that counts.
-    fn unbook(&self, state: &mut SlidingLogState, now: Timestamp, charge: &Charge, cost: Cost) {
-        let turn = charge.at.saturating_add(charge.delay);
-        self.refund(state, now, &Charge::new(turn, cost), cost);
     }
 }

@@ -2,7 +2,7 @@ use std::{borrow::Cow, time::Duration};
 
 use super::{SlidingWindow, SlidingWindowState, Standing, total};
 use crate::{
-    algorithm::{Algorithm, ahead::sealed::Book, times},
+    algorithm::{ahead::sealed::Book, times},
     cost::Cost,
     decision::{Charge, Decision, PolicySet, RetryAfter},
     time::Timestamp,
@@ -126,11 +126,5 @@ impl Book for SlidingWindow {
             return 0;
         }
         times(self.limit.checked_sub(used), each)
-    }
-
-    /// To its segment, while that counts.
-    fn unbook(&self, state: &mut SlidingWindowState, now: Timestamp, charge: &Charge, cost: Cost) {
-        let turn = charge.at.saturating_add(charge.delay);
-        self.refund(state, now, &Charge::new(turn, cost), cost);
     }
 }

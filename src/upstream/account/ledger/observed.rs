@@ -25,8 +25,6 @@ use crate::{
 struct Told {
     name: Box<str>,
     limit: Option<KnownLimit>,
-    /// Its window is no more than the one that fits best.
-    is_inferred: bool,
     remaining: Option<u64>,
     /// The most that may be left, and what was sent from here since.
     ceiling: Option<(u64, u64)>,
@@ -111,39 +109,26 @@ impl<B: Backend<Plan>> Ledger<B> {
                 told: observation.sent,
                 ..KnownLimit::new(&*known.name, known.dimension, limit)
             });
-            let is_inferred = matches!(known.window, Some((_, Source::Inferred)));
             let ceiling =
                 ticket.and_then(|ticket| standing.ceiling(known, ticket, report, self.board.now()));
             let (name, remaining) = ((*known.name).into(), report.remaining);
-            Some(Told { name, limit, is_inferred, remaining, ceiling })
+            Some(Told { name, limit, remaining, ceiling })
         });
         reports.collect()
     }
 
     /// Tells the others what limits are, and follows it.
     fn post_limits(&self, told: &[Told]) -> Arc<Rules> {
-        for told in told {
-            if let Some(limit) = &told.limit {
-                self.post_limit(limit, told.is_inferred);
-            }
-        }
+        told.iter().filter_map(|told| told.limit.as_ref()).for_each(|limit| self.post_limit(limit));
         self.follow();
         self.rules()
     }
 
-    fn post_limit(&self, limit: &KnownLimit, is_inferred: bool) {
+    fn post_limit(&self, limit: &KnownLimit) {
         let notice = self.board.notice(&self.quota);
         let held = notice.limits.iter().find(|held| held.name == limit.name);
         // An answer that does not give the window away is no news of it.
         let window = limit.window.or_else(|| held.and_then(|held| held.window));
-        // From little that is missing nearly any window can be inferred: by a shorter one than was
-        // set by hand calls would go too fast.
-        let set = || {
-            let known = lock(&self.known);
-            known.set.iter().find(|set| set.name == limit.name).map(|set| set.quota.period())
-        };
-        let least = is_inferred.then(set).flatten();
-        let window = window.map(|window| least.map_or(window, |least| window.max(least)));
         if held.is_none_or(|held| (held.limit, held.window) != (limit.limit, window)) {
             self.board.post_limit(&self.quota, KnownLimit { window, ..limit.clone() });
         }
