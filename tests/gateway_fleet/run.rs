@@ -109,7 +109,7 @@ fn is_judged() -> bool {
     time() >= Duration::from_secs(60)
 }
 
-/// Thousandths, where it is judged. What is left unused for the jitter is left once, and is less the longer it
+/// Thousandths. What is left unused for the jitter is left once, and is less the longer it
 /// goes on: less than a hundredth of a minute.
 fn enough() -> u64 {
     if is_judged() { 980 } else { 200 }
