@@ -3,9 +3,10 @@
 use std::{
     future::Future,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
+use pin_project_lite::pin_project;
 use tokio::runtime::Handle;
 
 /// Undoes what a call came to that nobody waits for any more.
@@ -23,12 +24,21 @@ pub(crate) trait Undo<T>: Send + 'static {
 /// in vain. What is to be done without anybody polling it is [`detached`](Self::detach).
 ///
 /// It costs an allocation, because a future that was polled can be moved into a task in no other
-/// way.
+/// way; and two words where it is kept, whatever it undoes.
 #[must_use = "futures do nothing unless polled"]
 pub(crate) struct SeenThrough<F: Call, U: Undo<F::Output>> {
-    call: Option<(Pin<Box<F>>, U)>,
+    call: Option<Pin<Box<Undone<F, U>>>>,
     /// Whether it may have been heard of.
     polled: bool,
+}
+
+pin_project! {
+    /// A call, and what undoes it.
+    struct Undone<F, U> {
+        #[pin]
+        call: F,
+        undo: Option<U>,
+    }
 }
 
 /// A future that can go on in a task.
@@ -38,7 +48,8 @@ impl<F: Future<Output: Send> + Send + 'static> Call for F {}
 
 impl<F: Call, U: Undo<F::Output>> SeenThrough<F, U> {
     pub(crate) fn new(call: F, undo: U) -> Self {
-        Self { call: Some((Box::pin(call), undo)), polled: false }
+        let undo = Some(undo);
+        Self { call: Some(Box::pin(Undone { call, undo })), polled: false }
     }
 
     /// Lets it go on in a task, whether it has begun or not: a correction, which is right whoever
@@ -48,16 +59,27 @@ impl<F: Call, U: Undo<F::Output>> SeenThrough<F, U> {
     }
 
     fn go_on(&mut self) {
-        if let Some((call, undo)) = self.call.take()
+        if let Some(call) = self.call.take()
             && let Ok(runtime) = Handle::try_current()
         {
-            drop(runtime.spawn(async move { undo.undo(call.await).await }));
+            drop(runtime.spawn(async move {
+                let (output, undo) = call.await;
+                undo.undo(output).await;
+            }));
         }
     }
 }
 
-/// Nothing in it is pinned but what has a box of its own.
-impl<F: Call, U: Undo<F::Output>> Unpin for SeenThrough<F, U> {}
+impl<F: Call, U: Undo<F::Output>> Future for Undone<F, U> {
+    type Output = (F::Output, U);
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let output = ready!(this.call.poll(context));
+        let undo = this.undo.take().expect("a future is not polled after it is ready");
+        Poll::Ready((output, undo))
+    }
+}
 
 impl<F: Call, U: Undo<F::Output>> Future for SeenThrough<F, U> {
     type Output = (F::Output, U);
@@ -65,14 +87,12 @@ impl<F: Call, U: Undo<F::Output>> Future for SeenThrough<F, U> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         self.polled = true;
         // Taken out meanwhile: a call that panics is not polled again by a task.
-        let (mut call, undo) = self.call.take().expect("a future is not polled after it is ready");
-        match call.as_mut().poll(context) {
-            Poll::Ready(output) => Poll::Ready((output, undo)),
-            Poll::Pending => {
-                self.call = Some((call, undo));
-                Poll::Pending
-            }
+        let mut call = self.call.take().expect("a future is not polled after it is ready");
+        let polled = call.as_mut().poll(context);
+        if polled.is_pending() {
+            self.call = Some(call);
         }
+        polled
     }
 }
 
