@@ -44,6 +44,8 @@ pub enum ConfigError {
         /// The largest limit.
         largest: u64,
     },
+    /// A text that is not the name of a header is to be a key.
+    MalformedHeader,
     /// A text that is not the name of a limit.
     MalformedName {
         /// The text.
@@ -69,6 +71,9 @@ pub enum ConfigError {
         /// The text.
         name: String,
     },
+    /// Clients are counted by address, but requests have come without that of their socket. It is
+    /// the first requests that show it.
+    NoPeerAddress,
     /// A proxy's header is to be believed, but no proxy is trusted.
     NoTrustedProxies,
     /// A period of zero, or longer than the longest.
@@ -152,6 +157,10 @@ impl fmt::Display for ConfigError {
             Self::LimitOutOfRange { limit, largest } => {
                 write!(f, "a limit of {limit} is above the largest, {largest}")
             }
+            Self::MalformedHeader => f.write_str(
+                "a key is the header of a name that no header can have, so no request has the key \
+                 and all are counted together: write the name alone, as in `header(\"x-api-key\")`",
+            ),
             Self::MalformedName { name } => write!(
                 f,
                 "{name:?} is not a policy name: write a lower-case letter, then lower-case \
@@ -172,6 +181,13 @@ impl fmt::Display for ConfigError {
             Self::UnknownTimeZone { name } => {
                 write!(f, "{name:?} is not a known time zone: write one like `Europe/Berlin`")
             }
+            Self::NoPeerAddress => f.write_str(
+                "clients are counted by address, but the server does not say which: a request came \
+                 without the address of its socket, and all such are counted together. Serve with \
+                 `into_make_service_with_connect_info::<SocketAddr>()` (axum, and the feature \
+                 `axum`), insert a `PeerAddr` into the request's extensions (hyper), or say where \
+                 the address is by `ClientAddr::peer` (tonic)",
+            ),
             Self::NoTrustedProxies => f.write_str(
                 "a proxy's header is to be believed but no proxy is trusted, so any client could \
                  choose its own address: list the networks of your proxies, or key by the socket's \

@@ -81,7 +81,7 @@ impl Observer {
     pub(crate) fn decided(&self, policy: &PolicyName, outcome: Outcome) {
         let _ = (policy, outcome);
         #[cfg(feature = "metrics")]
-        self.meters.of(policy).decided(outcome);
+        self.meters.with(policy, |meters| meters.decided(outcome));
         #[cfg(feature = "tracing")]
         match outcome {
             Outcome::Allowed | Outcome::Exempt => {}
@@ -99,7 +99,7 @@ impl Observer {
     pub(crate) fn waited_for_decision(&self, policy: &PolicyName, time: Duration) {
         let _ = (policy, time);
         #[cfg(feature = "metrics")]
-        self.meters.of(policy).waited_for_decision(time);
+        self.meters.with(policy, |meters| meters.waited_for_decision(time));
     }
 
     /// Notes that a request begins to wait for its turn.
@@ -107,7 +107,7 @@ impl Observer {
     pub(crate) fn queued(&self, policy: &PolicyName, delay: Duration) {
         let _ = (policy, delay);
         #[cfg(feature = "metrics")]
-        self.meters.of(policy).queued(delay);
+        self.meters.with(policy, |meters| meters.queued(delay));
         #[cfg(feature = "tracing")]
         tracing::trace!(target: "tower_quota", %policy, ?delay, "request waits for its turn");
     }
@@ -117,7 +117,7 @@ impl Observer {
     pub(crate) fn unqueued(&self, policy: &PolicyName) {
         let _ = policy;
         #[cfg(feature = "metrics")]
-        self.meters.of(policy).unqueued();
+        self.meters.with(policy, meters::Handles::unqueued);
     }
 }
 

@@ -176,8 +176,13 @@ where
     {
         let clone = self.inner.clone();
         let ready = std::mem::replace(&mut self.inner, clone);
+        let awaited = nesting::awaited(
+            &self.policy.exceptions.unlooked,
+            self.limiter.known_limit().name(),
+            || self.limiter.backend().state_id(),
+        );
         let policy = Arc::clone(&self.policy);
-        ResponseFuture::waiting(Waiting::new(ready, request, policy, annotates, until))
+        ResponseFuture::waiting(Waiting::new(ready, request, policy, annotates, awaited, until))
     }
 }
 

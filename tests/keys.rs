@@ -82,10 +82,15 @@ fn header_that_is_absent_empty_or_repeated_is_missing() {
 }
 
 #[test]
-fn name_that_is_none_is_in_no_request() {
+fn name_that_is_none_is_in_no_request_and_is_reported_once() {
+    events::listen();
     for name in ["", "x api key", "x-api-key:", "ü"] {
         assert_eq!(now(&header(name), &with_lines(&[b"a"])), Subject::Missing, "{name}");
+        assert_eq!(header(name).check(), Err(ConfigError::MalformedHeader), "{name}");
     }
+    let told = events::told();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("ERROR") && told[0].contains("x-api-key"), "{told:?}");
 }
 
 #[test]
@@ -394,7 +399,7 @@ fn a_header_that_tells_an_address_is_reported_as_a_key_with_what_to_write_instea
         assert_eq!(header(name).check(), Err(expected));
     }
     events::listen();
-    for name in ["x-api-key", "authorization", "x-tenant", "not a header", "x-forwarded-proto"] {
+    for name in ["x-api-key", "authorization", "x-tenant", "x-forwarded-proto"] {
         assert_eq!(header(name).check(), Ok(()));
     }
     assert_eq!(events::told(), Vec::<String>::new());

@@ -75,7 +75,6 @@ impl Calendar {
     /// The length of a window on the average. Any number of them together is as long as so many of
     /// these to within some hours of days, and some days of months. A date that a zone leaves out
     /// is no window and takes no time.
-    #[cfg(feature = "redis")]
     pub(super) const fn mean_nanos(&self) -> u64 {
         const SECOND: u64 = 1_000_000_000;
         match self.unit {
@@ -83,6 +82,13 @@ impl Calendar {
             // Four hundred years are 146,097 days.
             CalendarUnit::Month => 146_097 * 86_400 / 4_800 * SECOND,
         }
+    }
+
+    /// Whether a window may be one of these that takes so many nanoseconds. No day and no month is
+    /// half as long as they are on the average, or half as long again.
+    pub(super) const fn may_take(&self, nanos: u64) -> bool {
+        let mean = self.mean_nanos();
+        nanos.abs_diff(mean) <= mean / 2
     }
 
     /// The window that `now` lies in: its first instant and the first instant after it.

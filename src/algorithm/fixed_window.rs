@@ -30,7 +30,8 @@ use crate::{
 ///
 /// Use above the limit (see [`Algorithm::take`]) is debt: each window that ends pays off one limit
 /// of it. When the quota changes, what was used in the running window counts in the one of the new
-/// quota; a window of the same length runs to its end.
+/// quota; a window of the same length runs to its end, and so does any day where days follow, and
+/// any month where months do.
 ///
 /// ```
 /// use std::time::Duration;

@@ -57,7 +57,8 @@ impl LeakyBucket {
         Self { quota, meter: Meter::new(quota, quota.limit()), max_wait: None }
     }
 
-    /// The same rate with room for `depth` units, the one that is leaving included.
+    /// The same rate with room for `depth` units, the one that is leaving included: with none,
+    /// nothing is ever admitted.
     #[must_use]
     pub fn depth(self, depth: u64) -> Self {
         let meter = Meter::new(self.quota, depth);

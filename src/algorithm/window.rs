@@ -93,7 +93,9 @@ impl Windows {
             }
             // To ask the calendar for each request would cost a microsecond.
             #[cfg(feature = "calendar")]
-            Self::Calendar(_) => true,
+            Self::Calendar(calendar) => {
+                calendar.may_take(state.end.as_nanos().saturating_sub(state.start.as_nanos()))
+            }
         }
     }
 

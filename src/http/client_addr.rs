@@ -1,7 +1,10 @@
 use std::{
     future::Ready,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use http::{Extensions, HeaderMap, Request};
@@ -15,6 +18,7 @@ use crate::{
     error::ConfigError,
     key::Key,
     maybe_ready::MaybeReady,
+    observe,
     policy::{KeyOf, Subject},
 };
 
@@ -38,7 +42,10 @@ use crate::{
 /// `into_make_service_with_connect_info::<SocketAddr>()`. Another place is told with
 /// [`peer`](Self::peer). **If the address is nowhere, the request is [`Missing`](Subject::Missing)
 /// its key**, and no header is read: then the layer's
-/// [`OnMissingKey`](crate::policy::OnMissingKey) decides.
+/// [`OnMissingKey`](crate::policy::OnMissingKey) decides. Unless told otherwise it counts all such
+/// requests together, which no test of a single client shows: so the first of them is reported, once
+/// (an `ERROR` event, or without feature `tracing` a line on standard error in debug builds), and
+/// [`check`](Self::check) finds it.
 ///
 /// # How the client is found behind proxies
 ///
@@ -74,6 +81,8 @@ struct Settings {
     ipv6_prefix: u8,
     exempt: Networks,
     denied: Networks,
+    /// Whether a request came without the address of its socket. Clones know it too.
+    came_without_peer: Arc<AtomicBool>,
 }
 
 impl ClientAddr {
@@ -95,6 +104,7 @@ impl ClientAddr {
             ipv6_prefix: 64,
             exempt: Networks::default(),
             denied: Networks::default(),
+            came_without_peer: Arc::default(),
         };
         Self { settings: Arc::new(settings) }
     }
@@ -158,6 +168,20 @@ impl ClientAddr {
         self.set(|settings| settings.denied = networks)
     }
 
+    /// Looks for what the first requests have shown: that a server does not tell the addresses of its
+    /// sockets. Keep a clone of what a layer is given, and ask it once requests have come.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::NoPeerAddress`] if a request came without. Not where a closure of yours says
+    /// [where it is](Self::peer): it may have meant that there is none.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.settings.came_without_peer.load(Ordering::Relaxed) {
+            return Err(ConfigError::NoPeerAddress);
+        }
+        Ok(())
+    }
+
     fn set(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         change(Arc::make_mut(&mut self.settings));
         self
@@ -193,11 +217,25 @@ impl<B> KeyOf<Request<B>> for ClientAddr {
         {
             return MaybeReady::ready(Subject::Counted(Key::from(peer)));
         }
+        if peer.is_none() {
+            settings.note_missing_peer();
+        }
         MaybeReady::ready(settings.subject(settings.client(peer, request.headers())))
     }
 }
 
 impl Settings {
+    /// Takes note of a request without the address of its socket, and tells the developer of the
+    /// first.
+    #[cold]
+    fn note_missing_peer(&self) {
+        let PeerSource::Known = self.peer else { return };
+        let came_before = &self.came_without_peer;
+        if !came_before.load(Ordering::Relaxed) && !came_before.swap(true, Ordering::Relaxed) {
+            observe::misused(&ConfigError::NoPeerAddress);
+        }
+    }
+
     fn client(&self, peer: Option<IpAddr>, headers: &HeaderMap) -> Client {
         match (peer, &self.proxies) {
             (None, _) => Client::Unknown,

@@ -33,7 +33,8 @@ use crate::{
 /// let tenant = header(http::HeaderName::from_static("x-tenant")).public();
 /// ```
 ///
-/// A text that is not the name of a header names one that no request has.
+/// A text that is not the name of a header names one that no request has. That is reported, too, and
+/// [`HeaderKey::check`] finds it.
 ///
 /// **Not for the client's address.** `X-Forwarded-For`, `X-Real-IP`, `CF-Connecting-IP` and their
 /// like say whatever the client wrote, unless it came by a proxy that replaces them: whoever writes
@@ -120,10 +121,12 @@ impl HeaderKey {
     ///
     /// # Errors
     ///
+    /// [`ConfigError::MalformedHeader`] if what was given is no name, and
     /// [`ConfigError::ForgeableHeader`] if it is one in which proxies tell the client's address. A
     /// name of your own for such a header is not known here.
     pub fn check(&self) -> Result<(), ConfigError> {
         match &self.name {
+            None => Err(ConfigError::MalformedHeader),
             Some(name) if ADDRESS_HEADERS.contains(&name.as_str()) => {
                 Err(ConfigError::ForgeableHeader { header: name.to_string() })
             }
@@ -131,11 +134,11 @@ impl HeaderKey {
         }
     }
 
-    /// Whether the first key of this address header is being made: one that is made for each
-    /// request would fill the log.
+    /// Whether the first key of this address header, or of no header, is being made: one that is
+    /// made for each request would fill the log.
     fn is_news(&self) -> bool {
-        let name = self.name.as_ref().map(HeaderName::as_str);
-        let place = ADDRESS_HEADERS.iter().position(|header| Some(*header) == name);
+        let Some(name) = &self.name else { return !TOLD_OF_NONE.swap(true, Ordering::Relaxed) };
+        let place = ADDRESS_HEADERS.iter().position(|header| header == name);
         place.is_some_and(|place| !TOLD[place].swap(true, Ordering::Relaxed))
     }
 
@@ -243,6 +246,9 @@ const ADDRESS_HEADERS: [&str; 18] = [
 /// Those of them that were reported.
 static TOLD: [AtomicBool; ADDRESS_HEADERS.len()] =
     [const { AtomicBool::new(false) }; ADDRESS_HEADERS.len()];
+
+/// Whether a name that is none was reported.
+static TOLD_OF_NONE: AtomicBool = AtomicBool::new(false);
 
 static KNOWN_METHODS: [http::Method; 9] = [
     http::Method::GET,

@@ -1,5 +1,6 @@
 use std::{
-    sync::{Arc, OnceLock},
+    collections::HashMap,
+    sync::{Arc, OnceLock, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -8,9 +9,18 @@ use metrics::{Counter, Gauge, Histogram};
 use super::Outcome;
 use crate::name::PolicyName;
 
-/// The metrics of one layer, registered at its first request, when the recorder is in place.
+/// The metrics of one layer, for each limit that it decides by. They are registered at the first
+/// request, when the recorder is in place.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Meters(Arc<OnceLock<Handles>>);
+pub(super) struct Meters(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Of the limit that came first: most layers have no other.
+    first: OnceLock<(PolicyName, Handles)>,
+    /// Of those of plans, of several keys, or of a clone that was given another name.
+    others: RwLock<HashMap<PolicyName, Arc<Handles>>>,
+}
 
 /// Metrics with their labels: to look them up for each request would cost more than the decision.
 pub(super) struct Handles {
@@ -26,10 +36,36 @@ pub(super) struct Handles {
     time_in_queue: Histogram,
 }
 
+/// So many names beside the first one are told apart. A program that makes names of what it is sent
+/// would have labels without end.
+const MOST_NAMES: usize = 255;
+/// The name of all others.
+static OTHER: PolicyName = PolicyName::from_static("other");
+
 impl Meters {
     #[inline]
-    pub(super) fn of(&self, policy: &PolicyName) -> &Handles {
-        self.0.get_or_init(|| Handles::new(policy))
+    pub(super) fn with(&self, policy: &PolicyName, note: impl FnOnce(&Handles)) {
+        let first = self.0.first.get_or_init(|| (policy.clone(), Handles::new(policy)));
+        if first.0 == *policy {
+            note(&first.1);
+        } else {
+            note(&self.other(policy));
+        }
+    }
+
+    #[cold]
+    fn other(&self, policy: &PolicyName) -> Arc<Handles> {
+        let others = self.0.others.read().unwrap_or_else(PoisonError::into_inner);
+        let is_full = others.len() >= MOST_NAMES;
+        if let Some(known) = others.get(policy).or_else(|| others.get(&OTHER).filter(|_| is_full)) {
+            return Arc::clone(known);
+        }
+        drop(others);
+        let mut others = self.0.others.write().unwrap_or_else(PoisonError::into_inner);
+        let is_known = others.contains_key(policy) || others.len() < MOST_NAMES;
+        let policy = if is_known { policy } else { &OTHER };
+        let known = others.entry(policy.clone()).or_insert_with(|| Handles::new(policy).into());
+        Arc::clone(known)
     }
 }
 

@@ -81,6 +81,31 @@ fn look(remaining: &Remaining, name: &PolicyName, store: usize) -> Option<usize>
     Some(store)
 }
 
+/// The store that a request is to be charged to, and the limit by which: it has to wait first.
+#[derive(Debug)]
+pub(crate) struct Awaited {
+    name: PolicyName,
+    store: usize,
+}
+
+/// What a request waits for, if it is one of those to be looked at.
+pub(crate) fn awaited(
+    remaining: &Remaining,
+    name: &PolicyName,
+    store: impl FnOnce() -> Option<usize>,
+) -> Option<Awaited> {
+    if remaining.requests.load(Ordering::Relaxed) == 0 {
+        return None;
+    }
+    Some(Awaited { name: name.clone(), store: store()? })
+}
+
+/// The same as [`check`], where a request goes on that has waited.
+pub(crate) fn check_awaited(remaining: &Remaining, awaited: Option<Awaited>) -> Option<usize> {
+    let Awaited { name, store } = awaited?;
+    look(remaining, &name, store)
+}
+
 /// Runs `then` with the note that `store` was charged.
 #[cold]
 pub(crate) fn inside<T>(store: usize, then: impl FnOnce() -> T) -> T {

@@ -111,19 +111,22 @@ where
                 //
                 // The request goes on with the service that was made ready for it, or not at all.
                 StateProjection::Waiting { waiting } => {
-                    let waited = ready!(waiting.as_mut().poll(context));
-                    let policy = waiting.policy();
-                    match waited {
-                        Waited::Go(mut ready, request, standing) => State::Running {
-                            response: ready.call(request),
-                            annotation: standing.map(|standing| Annotation {
+                    match ready!(waiting.as_mut().poll(context)) {
+                        Waited::Go(mut ready, request, standing) => {
+                            let charged = waiting.as_mut().charged();
+                            let response = match charged {
+                                None => ready.call(request),
+                                Some(store) => nesting::inside(store, || ready.call(request)),
+                            };
+                            let policy = waiting.policy();
+                            let annotation = standing.map(|standing| Annotation {
                                 standing,
                                 policy: Arc::clone(policy),
-                            }),
-                            charged: None,
-                        },
+                            });
+                            State::Running { response, annotation, charged }
+                        }
                         Waited::Refuse(request, rejection) => State::Answered {
-                            answer: Some(policy.answer.refuse(&request, rejection)),
+                            answer: Some(waiting.policy().answer.refuse(&request, rejection)),
                         },
                     }
                 }

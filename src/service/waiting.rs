@@ -14,6 +14,7 @@ use crate::{
     backend::Backend,
     limiter::Limiter,
     maybe_ready::MaybeReady,
+    observe::nesting::{self, Awaited},
     policy::{CostOf, KeyOf, LimitOf, Policy},
     rejection::Rejection,
 };
@@ -24,6 +25,7 @@ pin_project! {
         parked: Option<(S, Req)>,
         policy: Arc<Policy<K, C, R, L>>,
         annotates: bool,
+        awaited: Option<Awaited>,
         #[pin]
         until: Until<K::Future, A, B>,
     }
@@ -59,9 +61,17 @@ where
         request: Req,
         policy: Arc<Policy<K, C, R, L>>,
         annotates: bool,
+        awaited: Option<Awaited>,
         until: Until<K::Future, A, B>,
     ) -> Self {
-        Self { parked: Some((ready, request)), policy, annotates, until }
+        Self { parked: Some((ready, request)), policy, annotates, awaited, until }
+    }
+
+    /// The store that was charged for the request that goes on, if it is one of those to be looked
+    /// at.
+    pub(super) fn charged(self: Pin<&mut Self>) -> Option<usize> {
+        let this = self.project();
+        nesting::check_awaited(&this.policy.exceptions.unlooked, this.awaited.take())
     }
 
     pub(super) const fn policy(&self) -> &Arc<Policy<K, C, R, L>> {

@@ -5,6 +5,8 @@
 mod answers;
 #[path = "../support/cases.rs"]
 mod cases;
+#[path = "../support/events.rs"]
+mod events;
 mod grammar;
 mod hostile;
 mod lists;

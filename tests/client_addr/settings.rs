@@ -9,7 +9,7 @@ use tower_quota::{
     policy::Subject,
 };
 
-use crate::support::*;
+use crate::{events, support::*};
 
 #[test]
 fn request_without_a_peer_has_no_key() {
@@ -177,4 +177,27 @@ fn conveniences_trust_what_they_say() {
 fn debug_shows_the_settings_and_no_closure() {
     let shown = format!("{:?}", behind_xff().peer(|_| None));
     assert!(shown.contains("10.0.0.0/8") && shown.contains("Closure"), "{shown}");
+}
+
+#[test]
+fn a_server_that_does_not_say_who_connects_is_reported_once_with_what_to_write() {
+    let of = |key: &ClientAddr| subject(key, &Request::new(()));
+    events::listen();
+    let key = behind_xff();
+    let kept = key.clone();
+    assert_eq!(shown(&key, &request::<&str>(PROXY, &[])), PROXY);
+    assert_eq!((kept.check(), events::told()), (Ok(()), Vec::new()));
+    for key in [&key, &kept.clone(), &key] {
+        assert_eq!(of(key), Subject::Missing);
+    }
+    let told = events::told();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("ERROR"), "{told:?}");
+    assert!(told[0].contains("into_make_service_with_connect_info"), "{told:?}");
+    assert_eq!(kept.check(), Err(ConfigError::NoPeerAddress));
+
+    // Who says where it is may say that there is none.
+    let unix = ClientAddr::new().peer(|_| None);
+    assert_eq!((of(&unix), unix.check()), (Subject::Missing, Ok(())));
+    assert_eq!(events::told(), Vec::<String>::new());
 }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use tower_quota::{
-    Cost,
+    Cost, Quota,
     algorithm::{Algorithm, Calendar, FixedWindow},
     time::Timestamp,
 };
@@ -123,5 +123,57 @@ fn the_calendar_reaches_from_the_epoch_to_the_end_of_time() {
                 let _ = window.idle_at(&state);
             }
         }
+    }
+}
+
+/// What is left of ten when `used` of ten were used up by the limit `old`, and until when.
+#[track_caller]
+fn left_after(old: &FixedWindow, new: &FixedWindow, used: u64, now: u64) -> (u64, u64) {
+    let now = Timestamp::from_secs(now);
+    let mut state = old.initial(now);
+    assert!(old.decide(&mut state, now, Cost::new(used)).is_allowed());
+    let left = new.available(&state, now, Cost::ONE);
+    let refused = new.decide(&mut state, now, Cost::new(left + 1));
+    let wait = refused.retry_after().and_then(|retry| retry.duration()).expect("it comes back");
+    let retry = now.saturating_add(wait);
+    assert!(new.decide(&mut state.clone(), retry, Cost::new(left + 1)).is_allowed());
+    let before = now.saturating_add(wait - Duration::from_nanos(1));
+    assert!(!new.decide(&mut state, before, Cost::new(left + 1)).is_allowed());
+    (left, wait.as_secs())
+}
+
+#[test]
+fn what_was_used_in_a_month_counts_in_the_day_of_a_new_limit_and_the_other_way() {
+    let zone = "America/Los_Angeles";
+    let noon = MARCH_1 + 12 * HOUR;
+    let month = 31 * DAY - HOUR;
+    assert_eq!(left_after(&months(zone), &days(zone), 9, noon), (1, 12 * HOUR));
+    assert_eq!(left_after(&days(zone), &months(zone), 9, noon), (1, month - 12 * HOUR));
+}
+
+#[test]
+fn what_was_used_in_a_minute_counts_in_the_day_of_a_new_limit_and_the_other_way() {
+    let zone = "America/Los_Angeles";
+    let noon = MARCH_1 + 12 * HOUR;
+    for minutes in [FixedWindow::new, FixedWindow::from_first_hit] {
+        let minute = minutes(Quota::per_minute(10));
+        assert_eq!(left_after(&minute, &days(zone), 9, noon), (1, 12 * HOUR));
+        assert_eq!(left_after(&days(zone), &minute, 9, noon).0, 1);
+        assert!(left_after(&days(zone), &minute, 9, noon).1 <= 60);
+    }
+}
+
+#[test]
+fn a_window_that_is_about_as_long_runs_to_its_end() {
+    // Of another zone, or a day of the epoch's.
+    let here = days("America/Los_Angeles");
+    let now = MARCH_1 + 12 * HOUR;
+    assert_eq!(left_after(&days("UTC"), &here, 9, now), (1, 4 * HOUR));
+    assert_eq!(left_after(&FixedWindow::new(Quota::per_day(10)), &here, 9, now), (1, 4 * HOUR));
+    // A month of 31 days, and one of 28.
+    let february = MARCH_1 - 28 * DAY;
+    for (start, length) in [(MARCH_1, 31 * DAY - HOUR), (february, 28 * DAY)] {
+        let same = left_after(&months("America/Los_Angeles"), &months("UTC"), 9, start);
+        assert_eq!(same, (1, length));
     }
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tower_quota::{
-    Cost, Decision, Demand, Key, PolicyName,
+    ConfigError, Cost, Decision, Demand, Key, PolicyName, Quota,
     algorithm::{Algorithm, Calendar, FixedWindow},
     backend::{
         Backend,
@@ -72,6 +72,51 @@ async fn however_many_days_and_months_have_ended_each_has_paid_off_its_part() {
         let [days, months] = [Calendar::days(zone), Calendar::months(zone)];
         each_window_pays_off_debt(&of("days"), days.expect("a zone"), 30 * DAY).await;
         each_window_pays_off_debt(&of("months"), months.expect("a zone"), 500 * DAY).await;
+    }
+}
+
+/// The limit is changed from each of these to each other, some time after it was used.
+#[tokio::test]
+async fn what_was_used_under_another_limit_counts_in_the_windows_of_a_calendar_as_it_does_here() {
+    let clock = ManualClock::new();
+    let server = Server::open(Standalone::shared(Flavor::Redis).url()).expect("a URL");
+    let redis = RedisBuilder::new(server, PolicyName::from_static("changed-to-a-calendar"))
+        .timeout(Duration::from_secs(60))
+        .remember_refusals(Duration::ZERO)
+        .clock(clock.clone())
+        .build();
+    let of = |calendar: Result<Calendar, ConfigError>| {
+        FixedWindow::calendar(LIMIT, calendar.expect("a zone"))
+    };
+    let quota = |secs| Quota::new(LIMIT, Duration::from_secs(secs)).expect("a quota");
+    let limits = [
+        of(Calendar::days("America/Los_Angeles")),
+        of(Calendar::days("UTC")),
+        of(Calendar::months("America/Los_Angeles")),
+        FixedWindow::new(quota(60)),
+        FixedWindow::new(quota(DAY)),
+        FixedWindow::from_first_hit(quota(3_600)),
+        FixedWindow::from_first_hit(quota(10 * DAY)),
+        FixedWindow::new(quota(40 * DAY)),
+    ];
+    let mut random = Random::new(1);
+    let pairs = limits.iter().flat_map(|old| limits.iter().map(move |new| (old, new)));
+    for (number, (old, new)) in pairs.enumerate() {
+        for wait in [0, 30, 3_000, 40_000, 9 * DAY] {
+            let key = Key::join([&Key::from(number as u64), &Key::from(wait)]);
+            let mut now = BEGIN + random.below(30 * DAY);
+            let at = |now| Timestamp::from_nanos(now * 1_000_000_000);
+            let mut state = old.initial(at(now));
+            for (limit, cost, wait) in [(old, 9, wait), (new, 3, 7), (new, 1, 50_000), (old, 2, 0)]
+            {
+                clock.set(at(now));
+                let demand = Demand::exactly(Cost::new(cost));
+                let expected = limit.answer(&mut state, at(now), &demand);
+                let decision = redis.decide(limit, &key, &demand).await.expect("it answers");
+                assert_eq!(decision, expected, "{old:?} to {new:?} after {wait}: {cost} at {now}");
+                now += wait;
+            }
+        }
     }
 }
 

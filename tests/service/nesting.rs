@@ -1,10 +1,16 @@
 use tower::{Layer, ServiceExt};
 use tower_quota::{
-    ConfigError, Limiter, PolicyName, Quota, TokenBucketLayer, algorithm::TokenBucket,
-    backend::Local, policy::Uniform, reserve::ReserveLayer,
+    ConfigError, Key, LeakyBucketLayer, Limiter, PolicyName, Quota, TokenBucketLayer,
+    algorithm::TokenBucket,
+    backend::Local,
+    policy::{AsyncKey, Uniform},
+    reserve::ReserveLayer,
 };
 
-use crate::{events, support::Strict};
+use crate::{
+    events,
+    support::{Later, Remote, Strict, paused},
+};
 
 #[tokio::test]
 async fn a_request_that_is_counted_twice_is_reported_once() {
@@ -31,6 +37,33 @@ async fn a_layer_tells_after_the_first_request_that_it_is_counted_twice() {
 
     other.layer(layer.layer(Strict::new())).oneshot(1).await.expect("there is room");
     assert_eq!(other.check(), Ok(()), "it was counted once in each store");
+}
+
+/// Each of them waits: for a decision, for a key, for a turn.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_counted_twice_is_found_where_it_has_to_wait_too() {
+    let api = || PolicyName::from_static("api");
+    let counted_twice = Err(ConfigError::CountedTwice { name: "api".to_owned() });
+
+    let layer = TokenBucketLayer::new(Quota::per_day(100)).name(api()).backend(Remote(paused()));
+    layer.layer(layer.layer(Strict::new())).oneshot(1).await.expect("there is room");
+    assert_eq!(layer.check(), counted_twice, "a store elsewhere");
+
+    let key = AsyncKey::new(|_: &u32| Later::new(Key::from("looked up")));
+    let layer = TokenBucketLayer::new(Quota::per_day(100)).name(api()).key(key);
+    layer.layer(layer.layer(Strict::new())).oneshot(1).await.expect("there is room");
+    assert_eq!(layer.check(), counted_twice, "a key that is looked up");
+
+    let layer = LeakyBucketLayer::new(Quota::per_second(1)).depth(9).name(api()).backend(paused());
+    layer.limiter().decide_now(&Key::GLOBAL, 1).expect("a store").charge().expect("there is room");
+    layer.layer(layer.layer(Strict::new())).oneshot(1).await.expect("there is room");
+    assert_eq!(layer.check(), counted_twice, "a turn");
+
+    let (one, other) = (Remote(paused()), Remote(paused()));
+    let outer = TokenBucketLayer::new(Quota::per_day(100)).backend(one);
+    let inner = TokenBucketLayer::new(Quota::per_day(100)).backend(other);
+    outer.layer(inner.layer(Strict::new())).oneshot(1).await.expect("there is room");
+    assert_eq!((outer.check(), inner.check()), (Ok(()), Ok(())), "once in each store");
 }
 
 #[tokio::test]

@@ -98,6 +98,10 @@ impl<A: Algorithm, C: Clock> Backend<A> for Remote<A, C> {
         let done = self.0.settle(algorithm, key, charge, actual).try_into_ready();
         MaybeReady::pending(Later::new(done.unwrap_or(Ok(()))))
     }
+
+    fn state_id(&self) -> Option<usize> {
+        self.0.state_id()
+    }
 }
 
 /// A backend that is not there.

@@ -81,7 +81,9 @@ local function fixed_window(state, job, from, now, as, as_count, not_before)
     elseif now < math.max(0, old_start - (old_end - old_start)) then
       -- The clock went back by more than a window.
       if kind ~= FIRST_HIT then start, end_ = at_(end_) end
-    elseif kind == CALENDAR or old_end == old_start + length then
+    elseif old_end == old_start + length
+        -- One that is not half as long as they are on the average, or half as long again.
+        or kind == CALENDAR and math.abs(old_end - old_start - length) <= length / 2 then
       start, end_ = old_start, old_end
     elseif kind == FIRST_HIT and now < old_start + length then
       start, end_ = old_start, old_start + length
