@@ -13,7 +13,7 @@ use crate::{
     name::PolicyName,
     queue::{Order, QueueBuilder},
     quota::Quota,
-    upstream::{board::Board, profile::Profile},
+    upstream::{board::Board, dimension::Dimension, profile::Profile},
 };
 
 /// The settings of an [`Account`].
@@ -58,7 +58,10 @@ impl AccountBuilder {
 }
 
 impl<B> AccountBuilder<B> {
-    /// Sets a limit of the profile by hand: until an answer tells another, and where none does.
+    /// Sets a limit of the profile by hand: until an answer tells another, and where none does. Its
+    /// period is that of the quota, whatever the profile says: `Quota::per_second(1)` for one a
+    /// second where the provider does not let 60 of a minute come at once. A limit that is told is
+    /// one of the profile's window again.
     ///
     /// Of a limit on requests in progress (`concurrency`) the quota's amount counts, whatever its
     /// period is: so many are let through whose answers have not ended, and the others wait in
@@ -197,8 +200,8 @@ impl<B: Backend<Plan>> AccountBuilder<B> {
     ///
     /// # Errors
     ///
-    /// A limit was set that the profile does not have or that does not bind ordinary requests, or
-    /// it has more than a [`Plan`] can hold.
+    /// A limit was set that the profile does not have, that does not bind ordinary requests or that
+    /// nothing counts, or it has more than a [`Plan`] can hold.
     pub fn build(self) -> Result<Account<B>, ConfigError> {
         let Settings { profile, jitter, .. } = &self.settings;
         let ByHand { set, set_for, .. } = &self.by_hand;
@@ -217,3 +220,11 @@ impl<B: Backend<Plan>> AccountBuilder<B> {
         Ok(Account::new(self.settings, self.by_hand))
     }
 }
+        let is_counted = |dimension: &Dimension| {
+            *dimension == Dimension::Concurrency || profile.dimensions().contains(dimension)
+        };
+                Some(shape) if !is_counted(&shape.dimension) => {
+                    let counted = profile.dimensions().iter().map(Dimension::to_string);
+                    let (name, counted) = (name.into(), counted.collect::<Vec<_>>().join(", "));
+                    return Err(ConfigError::UncountedLimit { name, counted });
+                }
