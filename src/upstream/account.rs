@@ -6,6 +6,7 @@ mod ledger;
 mod rules;
 mod stopped;
 mod turns;
+mod untold;
 
 use std::{
     collections::HashMap,
@@ -163,7 +164,8 @@ impl<B: Backend<Plan>> Account<B> {
     }
 
     /// Ends a stop by hand, for the whole fleet. One without an end, as when a bill is not paid, is
-    /// of the whole account: its quota is `""`.
+    /// of the whole account: its quota is `""`, unless it is for a limit's sake, as that of a grant
+    /// that each model has.
     pub fn resume(&self, quota: &str) {
         self.0.settings.board.resume(quota);
     }
@@ -295,6 +297,7 @@ impl ByHand {
     fn of(&self, quota: &str) -> Vec<SetLimit> {
         let set_for = self.set_for.iter().filter(|(model, _)| **model == *quota);
         set_for.map(|(_, limit)| limit).chain(&self.set).cloned().collect()
+            untold: Mutex::default(),
     }
 }
 
