@@ -61,6 +61,13 @@ pub enum ConfigError {
         /// The text.
         text: String,
     },
+    /// A limit was set of something that the profile of the provider does not count.
+    UncountedLimit {
+        /// Its name.
+        name: String,
+        /// What it counts.
+        counted: String,
+    },
     /// A limit was set that the profile of the provider does not have.
     UnknownLimit {
         /// Its name.
@@ -174,6 +181,11 @@ impl fmt::Display for ConfigError {
             Self::MalformedQuota { text } => {
                 write!(f, "{text:?} is not a quota: write `100/s`, `60/min` or `1000/30 days`")
             }
+            Self::UncountedLimit { name, counted } => write!(
+                f,
+                "nothing would count the limit {name:?}: the profile counts {counted}; set a limit of \
+                 those, or write a profile that has its dimension in `dimensions`"
+            ),
             Self::UnknownLimit { name } => write!(
                 f,
                 "the profile has no limit named {name:?}: `Profile::limits` tells those it has"

@@ -6,6 +6,7 @@ mod ledger;
 mod rules;
 mod stopped;
 mod turns;
+mod untold;
 
 use std::{
     collections::HashMap,
@@ -100,6 +101,8 @@ struct Settings<B> {
     backend: B,
     board: Board,
     per_model: bool,
+    /// How the names of models begin that have one quota.
+    families: Vec<Box<str>>,
     jitter: Duration,
     /// As long as the profile says unless it was set.
     max_stop: Option<Duration>,
@@ -163,7 +166,8 @@ impl<B: Backend<Plan>> Account<B> {
     }
 
     /// Ends a stop by hand, for the whole fleet. One without an end, as when a bill is not paid, is
-    /// of the whole account: its quota is `""`.
+    /// of the whole account: its quota is `""`, unless it is for a limit's sake, as that of a grant
+    /// that each model has.
     pub fn resume(&self, quota: &str) {
         self.0.settings.board.resume(quota);
     }
@@ -214,7 +218,7 @@ impl<B: Backend<Plan>> Account<B> {
     /// The quota that requests for a model count against.
     pub(super) fn ledger(&self, model: Option<&str>) -> Arc<Ledger<B>> {
         let settings = &self.0.settings;
-        let mut quota = model.filter(|_| settings.per_model).unwrap_or_default();
+        let mut quota = model.map(|model| settings.quota_of(model)).unwrap_or_default();
         let mut state = lock(&self.0.state);
         let State { by_hand, ledgers } = &mut *state;
         // Those that were set are not many, and are limits of somebody's.
@@ -237,6 +241,15 @@ impl<B: Backend<Plan>> Account<B> {
 }
 
 impl<B: Backend<Plan>> Settings<B> {
+    /// The quota that a model has, alone or with its family.
+    fn quota_of<'m>(&'m self, model: &'m str) -> &'m str {
+        if !self.per_model {
+            return "";
+        }
+        let families = self.families.iter().filter(|beginning| model.starts_with(&***beginning));
+        families.max_by_key(|beginning| beginning.len()).map_or(model, |beginning| beginning)
+    }
+
     fn max_stop(&self) -> Duration {
         let usual = AccountBuilder::DEFAULT_MAX_STOP;
         self.max_stop.or_else(|| self.profile.longest_stop()).unwrap_or(usual)
@@ -284,6 +297,7 @@ impl<B: Backend<Plan>> Settings<B> {
             }),
             expected: Mutex::new(Expected::default()),
             standing: Mutex::new(Standing::new(&self.profile)),
+            untold: Mutex::default(),
             free: AtomicU64::new(1_000_000),
             observer: Observer::new(self.name.clone()),
         }

@@ -44,7 +44,8 @@ impl EstimateTarget {
 }
 
 impl Profile {
-    /// Estimates what a request uses, from its JSON. It reads the bytes once and keeps nothing.
+    /// Estimates what a request uses, from its JSON. It reads the bytes once and keeps nothing. A
+    /// text that comes as numbers has as many tokens.
     ///
     /// ```
     /// use tower_quota::upstream::Profile;
@@ -57,10 +58,28 @@ impl Profile {
     /// assert_eq!((estimate.input, estimate.output_cap), (2 + 1 + 1, Some(100)));
     /// ```
     pub fn estimate(&self, request: &[u8]) -> Estimate {
+        let (parts, characters) = self.characters(request);
+        parts.estimate(self.estimate_shape(), 0, characters, Around::default())
+    }
+
+    /// Estimates a request of which only the beginning is here, by its length. What of it is in a
+    /// text that nobody reads, as a picture's, says nothing of its tokens.
+    pub(super) fn estimate_beginning(&self, beginning: &[u8], length: u64) -> Estimate {
+        let (parts, characters) = self.characters(beginning);
+        let shape = self.estimate_shape();
+        let estimate = parts.estimate(shape, 0, characters, Around::default());
+        if parts.ends_in_passed_text {
+            return estimate;
+        }
+        // A text of that length: what it really is nobody can tell before it is sent.
+        Estimate { input: length.div_ceil(4), ..estimate }
+    }
+
+    fn characters(&self, request: &[u8]) -> (Parts, u64) {
         let mut characters = 0_u64;
         let mut count = |_: &[u8], more| characters = characters.saturating_add(more);
         let parts = self.parts(request, Scanner::default(), &mut count);
-        parts.estimate(self.estimate_shape(), 0, characters, Around::default())
+        (parts, characters)
     }
 
     /// The same with a tokenizer, as far as it knows the model; of other models characters are
@@ -90,9 +109,18 @@ impl Profile {
         mut scanner: Scanner,
         count: &mut dyn FnMut(&[u8], u64),
     ) -> Parts {
-        let mut parts = Parts { messages: 0, images: 0, cap: None, choices: 1 };
+        let mut parts = Parts {
+            messages: 0,
+            images: 0,
+            tokens: 0,
+            cap: None,
+            choices: 1,
+            ends_in_passed_text: false,
+        };
         let mut take = |target, value: Value<'_>| match (target, value) {
             (EstimateTarget::TEXT, Value::Text { text, characters }) => count(text, characters),
+            // A text may come as tokens: as what is to be embedded does from some clients.
+            (EstimateTarget::TEXT, Value::Number(_)) => parts.tokens += 1,
             (EstimateTarget::MESSAGE, Value::Object) => parts.messages += 1,
             (EstimateTarget::IMAGE, Value::Object | Value::Text { .. }) => parts.images += 1,
             (EstimateTarget::CAP, Value::Number(number)) => {
@@ -104,8 +132,9 @@ impl Profile {
             _ => {}
         };
         scanner.data(self.estimate_paths(), request, &mut take);
+        let ends_in_passed_text = scanner.is_in_passed_text(self.estimate_paths());
         scanner.end(self.estimate_paths(), &mut take);
-        parts
+        Parts { ends_in_passed_text, ..parts }
     }
 
     /// What the provider takes at admission for such a request: the input, and the output that it
@@ -126,8 +155,12 @@ impl Profile {
 struct Parts {
     messages: u64,
     images: u64,
+    /// Of a text that comes as such.
+    tokens: u64,
     cap: Option<u64>,
     choices: u64,
+    /// It has no end here.
+    ends_in_passed_text: bool,
 }
 
 /// Tokens that are not of a text, where a tokenizer knows them.
@@ -147,6 +180,7 @@ impl Parts {
     ) -> Estimate {
         let parts = [
             tokens,
+            self.tokens,
             characters.div_ceil(shape.characters_per_token),
             self.messages.saturating_mul(around.message.unwrap_or(shape.per_message)),
             self.images.saturating_mul(shape.per_image),

@@ -7,9 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderMap;
 use tokio::sync::Semaphore;
 
-use super::{estimate::Estimate, profile::Profile, tokenizer::Tokenizer};
+use super::{estimate::Estimate, profile::Profile, reading::media_type, tokenizer::Tokenizer};
 
 /// The beginning of a request's body.
 pub(super) struct Peeked<'b> {
@@ -19,6 +20,8 @@ pub(super) struct Peeked<'b> {
     /// The length of the whole body, as far as it is known.
     pub(super) length: u64,
     pub(super) model: Option<&'b str>,
+    /// Its type is that of a file, not of a text.
+    pub(super) is_file: bool,
 }
 
 /// A tokenizer, and how many long texts it counts at a time.
@@ -75,8 +78,19 @@ fn guess(profile: &Profile, peeked: &Peeked<'_>) -> Estimate {
     if peeked.is_whole {
         return profile.estimate(peeked.bytes);
     }
-    // A text of that length: what it really is nobody can tell before it is sent.
-    Estimate { input: peeked.length.div_ceil(4), ..Estimate::default() }
+    if peeked.is_file {
+        // As of one that is short: nothing that is read in it is counted.
+        return profile.estimate(b"");
+    }
+    profile.estimate_beginning(peeked.bytes, peeked.length)
+}
+
+/// Whether a request with these fields has a file, or a form with one.
+pub(super) fn is_file(headers: &HeaderMap) -> bool {
+    let kind = media_type(headers).to_ascii_lowercase();
+    let kinds: [&[u8]; 5] =
+        [b"multipart/", b"audio/", b"image/", b"video/", b"application/octet-stream"];
+    kinds.iter().any(|beginning| kind.starts_with(beginning))
 }
 
 impl Counter {

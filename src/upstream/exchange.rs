@@ -9,7 +9,7 @@ use tower_service::Service;
 
 use super::{
     account::Hold,
-    estimates::{Estimates, Peeked},
+    estimates::{Estimates, Peeked, is_file},
     inside::is_failure,
     metering::Metering,
     model::model_of,
@@ -64,7 +64,8 @@ impl<S, B: Backend<Plan>, R, W> Exchange<S, B, R, W> {
         let since = timer_now();
         let estimates = {
             let model = model.as_deref();
-            let peeked = Peeked { bytes: &peeked, is_whole, length, model };
+            let is_file = is_file(&parts.headers);
+            let peeked = Peeked { bytes: &peeked, is_whole, length, model, is_file };
             Estimates::of(pool.profiles(), counter.as_ref(), &peeked).await
         };
         let estimate = |profile: &Profile| estimates.by(profile);

@@ -18,7 +18,8 @@ use crate::{
 /// # What it does with a request
 ///
 /// 1. It reads the body, up to a [bound](Self::max_peek), and [estimates](super::Profile::estimate)
-///    what the call will cost. Longer bodies go on as they come, and are estimated by their length.
+///    what the call will cost. Longer bodies go on as they come, and are estimated by their
+///    beginning and their length; a picture in one, or a file, costs what it does in a short one.
 /// 2. The request waits in line until the limits of its [account](super::Account) admit it and no
 ///    stop holds. Whose turn comes too late is refused at once: see [`ask`](Self::ask).
 /// 3. The inner service is called. What the head of the answer says of the limits, and the body of

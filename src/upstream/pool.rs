@@ -64,8 +64,6 @@ use crate::{
 #[derive(Clone)]
 pub struct Pool<B: Backend<Plan> = Local<Plan>> {
     members: Vec<Member<B>>,
-    /// Counts requests, so that the keys of an account take turns.
-    turn: Arc<AtomicUsize>,
 }
 
 /// A key of an account.
@@ -75,6 +73,8 @@ struct Member<B: Backend<Plan>> {
     prepare: Option<Prepare>,
     /// That of the account.
     health: Arc<Health>,
+    /// Counts the account's requests, so that its keys take turns.
+    turn: Arc<AtomicUsize>,
 }
 
 type Prepare = Arc<dyn Fn(&mut Parts) + Send + Sync>;
@@ -98,7 +98,7 @@ pub(super) struct Sendable<B: Backend<Plan>> {
 impl<B: Backend<Plan>> Pool<B> {
     /// A pool without accounts: it refuses everything.
     pub fn new() -> Self {
-        Self { members: Vec::new(), turn: Arc::default() }
+        Self { members: Vec::new() }
     }
 
     /// Adds an account, or a key of one that is there. `prepare` makes a request one for it: its
@@ -110,8 +110,9 @@ impl<B: Backend<Plan>> Pool<B> {
         prepare: impl Fn(&mut Parts) + Send + Sync + 'static,
     ) -> Self {
         let same = self.members.iter().find(|member| member.account.is_same(&account));
-        let health = same.map_or_else(Arc::default, |member| Arc::clone(&member.health));
-        self.members.push(Member { account, prepare: Some(Arc::new(prepare)), health });
+        let (health, turn) =
+            same.map(|same| (Arc::clone(&same.health), Arc::clone(&same.turn))).unwrap_or_default();
+        self.members.push(Member { account, prepare: Some(Arc::new(prepare)), health, turn });
         self
     }
 
@@ -243,7 +244,8 @@ impl<B: Backend<Plan>> Pool<B> {
     fn key_of(&self, account: &Account<B>) -> usize {
         let is_its = |index: &usize| account.is_same(&self.members[*index].account);
         let keys: Vec<usize> = (0..self.members.len()).filter(is_its).collect();
-        keys[self.turn.fetch_add(1, Ordering::Relaxed) % keys.len()]
+        let turn = &self.members[keys[0]].turn;
+        keys[turn.fetch_add(1, Ordering::Relaxed) % keys.len()]
     }
 }
 
@@ -254,8 +256,8 @@ fn wait_of(rejection: &Rejection) -> RetryAfter {
 /// A single account, whose requests are as they came.
 impl<B: Backend<Plan>> From<Account<B>> for Pool<B> {
     fn from(account: Account<B>) -> Self {
-        let member = Member { account, prepare: None, health: Arc::default() };
-        Self { members: vec![member], turn: Arc::default() }
+        let (health, turn) = Default::default();
+        Self { members: vec![Member { account, prepare: None, health, turn }] }
     }
 }
 

@@ -1,4 +1,7 @@
-use http::{HeaderMap, header::CONTENT_TYPE};
+use http::{
+    HeaderMap,
+    header::{CONTENT_ENCODING, CONTENT_TYPE},
+};
 
 use super::{
     estimate::Estimate,
@@ -64,6 +67,8 @@ enum Framing {
     Events(Events),
     /// The binary event stream of AWS.
     Frames(Box<Frames>),
+    /// Compressed: it says nothing here.
+    Unreadable,
 }
 
 impl UsageReading {
@@ -84,10 +89,13 @@ impl UsageReading {
 
     /// Reads a body of the type that its fields tell. What is not an event stream is taken as JSON,
     /// but only what says that it is JSON is looked at for an error: anything else may be a file of
-    /// somebody who has written one into it.
+    /// somebody who has written one into it. A body that is compressed is not read: what was
+    /// reserved counts.
     pub fn of(profile: &Profile, headers: &HeaderMap) -> Self {
         let kind = media_type(headers);
-        if kind.eq_ignore_ascii_case(b"text/event-stream") {
+        if is_compressed(headers) {
+            Self::new(profile, Framing::Unreadable)
+        } else if kind.eq_ignore_ascii_case(b"text/event-stream") {
             Self::events(profile)
         } else if kind.eq_ignore_ascii_case(b"application/vnd.amazon.eventstream") {
             Self::frames(profile)
@@ -201,6 +209,7 @@ impl Reading for UsageReading {
             Framing::Frames(frames) => {
                 frames.data(data, &mut |part| read(part, profile, scanner, told, inside));
             }
+            Framing::Unreadable => {}
         }
     }
 
@@ -209,6 +218,9 @@ impl Reading for UsageReading {
         let shape = self.profile.usage();
         if shape.settles == Settles::Reserved {
             return None;
+        }
+        if matches!(self.framing, Framing::Unreadable) {
+            return self.at_least;
         }
         let exact = self.told.usage(shape, true);
         let is_whole = end == End::Whole && !self.has_error();
@@ -232,9 +244,14 @@ impl Reading for UsageReading {
 }
 
 /// The type of a body without its parameters.
-fn media_type(headers: &HeaderMap) -> &[u8] {
+pub(super) fn media_type(headers: &HeaderMap) -> &[u8] {
     let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
     kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii()
+}
+
+fn is_compressed(headers: &HeaderMap) -> bool {
+    let encoding = headers.get(CONTENT_ENCODING).map_or(&b""[..], |encoding| encoding.as_bytes());
+    !matches!(encoding.trim_ascii(), b"" | b"identity")
 }
 
 /// Whether a body says that it is JSON.

@@ -6,11 +6,12 @@ use super::{
     form::{Form, When, local_time},
     found::Found,
     midnight::next_midnight,
-    number::{seconds, whole},
+    number::whole,
     observation::{Answer, Class, Observation, Report, Source, Stop},
     paths::Paths,
     profile::{Profile, RuleShape, Shape},
     scan::{Scanner, Value},
+    sentence::{self, behind, time_behind},
 };
 use crate::time::Timestamp;
 
@@ -241,16 +242,8 @@ impl Refusal {
 
     fn number_behind(&self, words: Option<&str>) -> Option<u64> {
         let words = words.filter(|words| !words.is_empty())?;
-        self.found.of(RefusalTargets::SENTENCE).find_map(|text| {
-            let mut rest = text;
-            loop {
-                rest = behind(rest, words)?;
-                let end = rest.iter().position(|byte| !byte.is_ascii_digit());
-                if let Some(number) = whole(&rest[..end.unwrap_or(rest.len())]) {
-                    return Some(number);
-                }
-            }
-        })
+        let mut sentences = self.found.of(RefusalTargets::SENTENCE);
+        sentences.find_map(|text| sentence::number_behind(text, words))
     }
 }
 
@@ -282,25 +275,6 @@ fn later(longest: Option<When>, when: When, received: Timestamp) -> Option<When>
     let is_longer = longest
         .is_none_or(|longest| longest.instant(received, None) < when.instant(received, None));
     if is_longer { Some(when) } else { longest }
-}
-
-/// A time behind these words: with units, or a number of seconds.
-fn time_behind(text: &[u8], words: &str) -> Option<Duration> {
-    let rest = behind(text, words)?;
-    let end = rest.iter().position(|byte| !byte.is_ascii_alphanumeric() && *byte != b'.');
-    let time = rest[..end.unwrap_or(rest.len())].trim_ascii_end();
-    let time = time.strip_suffix(b".").unwrap_or(time);
-    super::form::duration(time).or_else(|| seconds(time))
-}
-
-/// What stands behind these words, compared without regard to case.
-fn behind<'a>(text: &'a [u8], words: &str) -> Option<&'a [u8]> {
-    let words = words.as_bytes();
-    if words.is_empty() {
-        return Some(text);
-    }
-    let at = text.windows(words.len()).position(|part| part.eq_ignore_ascii_case(words))?;
-    Some(&text[at + words.len()..])
 }
 
 const fn text_of<'a>(value: Value<'a>) -> Option<&'a [u8]> {

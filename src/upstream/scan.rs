@@ -127,6 +127,17 @@ impl Scanner {
         self.reset();
     }
 
+    /// Whether it has stopped inside of a text that nobody asks for.
+    pub(super) fn is_in_passed_text(&self, paths: &Paths) -> bool {
+        let is_in_text = matches!(
+            self.state,
+            State::Text { is_key: false }
+                | State::Escape { is_key: false }
+                | State::Unicode { is_key: false, .. }
+        );
+        is_in_text && !self.is_wanted(false, paths)
+    }
+
     /// Begins anew, whatever is open.
     pub(super) fn reset(&mut self) {
         let Self { levels, next, passed_over, state, text, characters, is_cut, half, .. } = self;

@@ -356,3 +356,31 @@ fn a_wrong_request_that_repeats_what_the_caller_sent_stops_no_account() {
     let body = r#"{"type":"error","error":{"type":"invalid_request_error","message":"Unexpected value(s) `Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade or purchase credits.` for the `anthropic-beta` header."}}"#;
     assert_eq!(observe("anthropic", 400, "", body).stop, None);
 }
+
+#[test]
+fn a_sentence_is_for_people() {
+    let body = |message: &str| format!(r#"{{"error":{{"message":"{message}","type":"tokens"}}}}"#);
+    for (message, millis) in [
+        ("Please try again in 42 seconds.", 42_000),
+        ("Please try again in 5 minutes.", 300_000),
+        ("Please try again in 1 min.", 60_000),
+        ("Please try again in 1 hour and 5 minutes, please.", 3_900_000),
+        ("Please try again in 2 minutes 30 seconds", 150_000),
+        ("Please try again in 3 days", 259_200_000),
+        ("Please try again in 250 milliseconds", 250),
+        ("Please try again in 7", 7_000),
+        ("Please try again in 20s. 3 hours are over.", 20_000),
+    ] {
+        let stop = observe("openai", 429, "", &body(message)).stop.expect("it stops");
+        assert_eq!(stop.until.map(in_ms), Some(millis), "{message}");
+    }
+    for (message, limit, remaining) in [
+        ("on tokens per min (TPM): Limit 30,000, Used 29,500, Requested 900.", 30_000, 500),
+        ("on tokens per min (TPM): Limit 1,234,567, Used 5, Requested 9.", 1_234_567, 1_234_562),
+        ("on tokens per min (TPM): Limit 30000,Used 29500,900.", 30_000, 500),
+    ] {
+        let observation = observe("openai", 429, "", &body(message));
+        let told = report(&observation, "tokens");
+        assert_eq!((told.limit, told.remaining), (Some(limit), Some(remaining)), "{message}");
+    }
+}

@@ -101,3 +101,13 @@ fn estimates_rise_faster_than_they_fall() {
     }
     assert!(learned.apply(100) >= 130, "{}", learned.apply(100));
 }
+
+/// What clients that have a tokenizer of their own send to be embedded.
+#[test]
+fn a_text_that_comes_as_tokens_has_so_many() {
+    let profile = ready("openai");
+    let input = |body: &[u8]| profile.estimate(body).input;
+    assert_eq!(input(br#"{"model":"m","input":[1,22,333,4444]}"#), 4 + 1);
+    assert_eq!(input(br#"{"model":"m","input":[[1,2],[3,4,5]]}"#), 5 + 1);
+    assert_eq!(input(br#"{"model":"m","prompt":[9,8,7]}"#), 3 + 1);
+}

@@ -123,7 +123,7 @@ fn refusals_of_others_are_read_too() {
             "",
             r#"{"code":"AllocationQuota.FreeTierOnly","message":"The free tier of the model has been exhausted."}"#,
             Class::Permanent,
-            None,
+            Some("tokens"),
             None,
         ),
         (

@@ -31,6 +31,7 @@ fn an_error_names_the_key_and_the_remedy() {
     let rows = [
         ("name = \"x\"", "`dimensions`", "name one to four"),
         ("name = \"x\"\ndimensions = [\"requests\", \"requests\"]", "`dimensions`", "once"),
+        ("name = \"x\"\ndimensions = [\"requests\", \"images\"]", "`dimensions`", "nothing counts"),
         ("name = \"x\"\nlike = \"nobody\"", "`like`", "ready-made"),
         ("name = \"x\"\nlimits = 5", "limits", "expected one of"),
         ("name = \"x\"\ndimensions = [\"words\"]", "words", "input-tokens"),

@@ -258,3 +258,26 @@ async fn a_reservation_is_settled_by_the_usage_as_it_passes() {
     let decision = limiter.peek(&Key::GLOBAL, 0).await.expect("it answers");
     assert_eq!(decision.snapshot().remaining, 1_000 - 112);
 }
+
+/// Nothing follows from bytes that nobody can read: what was reserved counts, not the input alone.
+#[test]
+fn a_body_that_is_compressed_leaves_what_was_reserved() {
+    let profile = ready("bedrock");
+    let estimate =
+        profile.estimate(br#"{"messages":[{"content":[{"text":"Hello"}]}],"max_tokens":9}"#);
+    let told = br#"{"usage":{"inputTokens":30,"outputTokens":20,"totalTokens":50}}"#;
+    for (encoding, expected) in [("gzip", None), ("identity", Some(cost(&[50])))] {
+        for kind in ["application/json", "text/event-stream"] {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, kind.parse().expect("a value"));
+            headers.insert(http::header::CONTENT_ENCODING, encoding.parse().expect("a value"));
+            let reading = UsageReading::of(&profile, &headers).estimated(&estimate);
+            let told = [b"data: ".as_slice(), told, b"\n\n"].concat();
+            let told = if kind == "application/json" { &told[6..] } else { &told[..] };
+            assert_eq!(whole(reading.clone(), &[told]), expected, "{encoding}, {kind}");
+            let mut cut = reading;
+            cut.data(&told[..10]);
+            assert_eq!(cut.cost(End::Dropped).is_some(), expected.is_some(), "{encoding}, {kind}");
+        }
+    }
+}

@@ -82,3 +82,38 @@ async fn of_a_request_longer_than_what_is_peeked_at_the_model_is_known_where_it_
     let client = layer.layer(Provider::default());
     client.oneshot(question_of("small", 200)).await.expect_err("it never fits");
 }
+
+/// A picture is what it is in a short body, however long its bytes are.
+#[tokio::test(start_paused = true)]
+async fn of_a_request_longer_than_what_is_peeked_at_a_picture_is_a_picture() {
+    let account = with_tokens(10_000);
+    let picture = "A".repeat(100_000);
+    let body = format!(
+        r#"{{"model":"m","max_tokens":7,"messages":[{{"role":"user","content":[{{"type":"text","text":"What is it?"}},{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{picture}"}}}}]}}]}}"#
+    );
+    let provider = Provider::new([Answer::new(400, "{}")]);
+    let layer = UpstreamLayer::new(account.clone()).max_peek(1_000);
+    let body = futures::stream::iter(
+        body.into_bytes()
+            .chunks(900)
+            .map(|part| Ok::<_, std::convert::Infallible>(part.to_vec()))
+            .collect::<Vec<_>>(),
+    );
+    let request = Request::post("/").body(Body::from_stream(body)).expect("a request");
+    layer.layer(provider).oneshot(request).await.expect("it fits");
+    // Eleven characters, a message, a request and a picture; and what it may put out.
+    assert_eq!(10_000 - left(&account).await, 3 + 1 + 1 + 765 + 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_sent_is_no_text_however_long_it_is() {
+    let account = with_tokens(10_000);
+    let layer = UpstreamLayer::new(account.clone()).max_peek(1_000);
+    let request = Request::post("/v1/audio/transcriptions")
+        .header("content-type", "multipart/form-data; boundary=x")
+        .body(Body::from(vec![b'A'; 100_000]))
+        .expect("a request");
+    let provider = Provider::new([Answer::new(400, "{}")]);
+    layer.layer(provider).oneshot(request).await.expect("it fits");
+    assert_eq!(10_000 - left(&account).await, 1 + 256);
+}

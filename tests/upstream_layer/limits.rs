@@ -381,3 +381,69 @@ async fn an_account_that_knows_no_limit_any_more_sends_one_request_at_a_time() {
     let at = provider.asked().into_iter().map(|asked| asked.at - begun);
     assert_eq!(at.filter(|at| *at < millis(100)).count(), 1);
 }
+
+/// The profile says a minute: of that many a second there would be a sixtieth.
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_was_set_has_the_period_that_was_set() {
+    let account = Account::builder(profile("mistral")).backend(store()).jitter(Duration::ZERO);
+    let account = account.limit("requests", Quota::per_second(5)).build().expect("an account");
+    let begun = Instant::now();
+    ask_times(&account, 50).await;
+    let took = begun.elapsed();
+    assert!((millis(9_000)..millis(9_500)).contains(&took), "{took:?}");
+
+    // Nor does it begin anew at midnight.
+    let account = Account::builder(profile("gemini")).backend(store()).jitter(Duration::ZERO);
+    let account = account.limit("requests-day", Quota::per_minute(5)).max_wait(millis(100));
+    let account = account.build().expect("an account");
+    ask_times(&account, 5).await;
+    let client = Provider::default().by(account);
+    ask(&client, question(10)).await.expect_err("there are five a minute");
+    tokio::time::sleep(Duration::from_secs(62)).await;
+    ask(&client, question(10)).await.expect("a minute is over");
+}
+
+#[test]
+fn a_limit_that_the_profile_does_not_count_is_an_error() {
+    let quota = Quota::per_minute(30_000);
+    let error = Account::builder(profile("anthropic")).limit("tokens", quota).build();
+    let error = error.expect_err("its calls are counted by input and output").to_string();
+    assert!(error.contains("tokens") && error.contains("input-tokens"), "{error}");
+}
+
+/// Nothing would be sent any more, and so nothing heard.
+#[tokio::test(start_paused = true)]
+async fn a_limit_of_nothing_that_is_told_ends_no_account() {
+    let account = with_tokens(100_000);
+    let client = Provider::new([told("0", "0")]).by(account.clone());
+    ask_all(&client, question(10)).await;
+    let answer = ask(&client, question(10)).await;
+    answer.expect("it was answered well, whatever its fields say");
+
+    let refused = r#"{"error":{"code":429,"message":"Quota exceeded, limit: 0","status":"RESOURCE_EXHAUSTED","details":[{"@type":"type.googleapis.com/google.rpc.QuotaFailure","violations":[{"quotaId":"GenerateRequestsPerMinutePerProjectPerModel-FreeTier","quotaValue":"0"}]},{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"36s"}]}}"#;
+    let account = Account::builder(profile("gemini")).backend(store()).build();
+    let client = Provider::new([Answer::new(429, refused)]).by(account.expect("an account"));
+    let begun = Instant::now();
+    ask_all(&client, question(10)).await;
+    ask(&client, question(10)).await.expect("the stop is over");
+    assert!((millis(36_000)..millis(36_500)).contains(&begun.elapsed()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn models_of_a_family_have_one_quota_and_others_their_own() {
+    let account = account()
+        .model_family("big")
+        .model_family("big-mini")
+        .model_limit("big", "tokens", Quota::per_hour(1_001))
+        .build()
+        .expect("an account");
+    let client = Provider::new([Answer::new(400, "{}")]).by(account.clone());
+    ask_all(&client, question_of("big-2026-01-01", 900)).await;
+    ask(&client, question_of("big", 900)).await.expect_err("its family has used it");
+    ask(&client, question_of("big-mini-2", 900)).await.expect("it is of another");
+    ask(&client, question_of("small", 900)).await.expect("it is of none");
+    let refused = Answer::refused("slow down").header("retry-after", "600");
+    ask_all(&Provider::new([refused]).by(account.clone()), question_of("big-x", 10)).await;
+    assert!(account.notice("big").stop.is_some(), "all of the family are stopped");
+    assert!(account.notice("big-x").stop.is_none());
+}

@@ -18,3 +18,4 @@ mod settlement;
 mod stops;
 mod support;
 mod tokens;
+mod untold;

@@ -210,3 +210,19 @@ async fn a_call_that_has_no_time_left_for_a_turn_goes_at_once() {
     assert_eq!(provider.asked().len(), 95);
     assert!(begun.elapsed().is_zero());
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_keys_of_an_account_take_turns_whoever_is_asked_between() {
+    let refused = || Answer::new(400, "{}");
+    let (one, other) = (with_tokens(10_000), with_tokens(10_000));
+    let pool =
+        Pool::new().member(one.clone(), key("a")).member(one, key("b")).member(other, key("other"));
+    let provider = Provider::new(std::array::from_fn::<_, 8, _>(|_| refused()));
+    let client = provider.by(pool);
+    for _ in 0..8 {
+        ask_all(&client, question(1_000)).await;
+    }
+    let keys = keys(&provider);
+    let of = |key: &str| keys.iter().filter(|own| *own == key).count();
+    assert_eq!((of("a"), of("b"), of("other")), (2, 2, 4), "{keys:?}");
+}

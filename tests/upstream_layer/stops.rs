@@ -230,3 +230,22 @@ async fn an_overload_that_is_heard_of_again_is_no_second_one() {
     tokio::join!(ask_all(&client, question(10)), ask_all(&client, question(10)));
     assert_eq!(begun.elapsed(), millis(100), "both at a time");
 }
+
+/// Each model of DashScope has a free grant of its own.
+#[tokio::test(start_paused = true)]
+async fn a_grant_of_one_model_that_is_used_up_stops_that_model_alone() {
+    let store = LocalBuilder::new().build_with_clock(Paused::new());
+    let account = Account::builder(profile("dashscope")).backend(store).per_model();
+    let account = account.build().expect("an account");
+    let spent = r#"{"code":"AllocationQuota.FreeTierOnly","message":"The free tier of the model has been exhausted."}"#;
+    let provider = Provider::new([Answer::new(403, spent)]);
+    let client = provider.by(account.clone());
+    let of = |model| crate::support::question_of(model, 10);
+    assert_eq!(ask_all(&client, of("large")).await.0, 403);
+    let stop = account.notice("large").stop.expect("it holds");
+    assert_eq!((stop.class, stop.until), (Class::Permanent, None));
+    assert_eq!(ask_all(&client, of("small")).await.0, 200);
+    ask(&client, of("large")).await.expect_err("its grant is used up");
+    account.resume("large");
+    assert_eq!(ask_all(&client, of("large")).await.0, 200);
+}

@@ -13,7 +13,7 @@ use crate::{
     name::PolicyName,
     queue::{Order, QueueBuilder},
     quota::Quota,
-    upstream::{board::Board, profile::Profile},
+    upstream::{board::Board, dimension::Dimension, profile::Profile},
 };
 
 /// The settings of an [`Account`].
@@ -42,6 +42,7 @@ impl AccountBuilder {
                 backend: Local::new(),
                 board: Board::new(),
                 per_model: false,
+                families: Vec::new(),
                 jitter: Self::DEFAULT_JITTER,
                 max_stop: None,
                 order: Order::Fair,
@@ -58,7 +59,10 @@ impl AccountBuilder {
 }
 
 impl<B> AccountBuilder<B> {
-    /// Sets a limit of the profile by hand: until an answer tells another, and where none does.
+    /// Sets a limit of the profile by hand: until an answer tells another, and where none does. Its
+    /// period is that of the quota, whatever the profile says: `Quota::per_second(1)` for one a
+    /// second where the provider does not let 60 of a minute come at once. A limit that is told is
+    /// one of the profile's window again.
     ///
     /// Of a limit on requests in progress (`concurrency`) the quota's amount counts, whatever its
     /// period is: so many are let through whose answers have not ended, and the others wait in
@@ -95,6 +99,32 @@ impl<B> AccountBuilder<B> {
         self
     }
 
+    /// All models whose names begin so have the same limits, as one model of that name: it is what
+    /// they are told and [set](Self::model_limit) by. So it is where a provider counts a family
+    /// together, or has several names for one model. Of several beginnings the longest counts. It
+    /// makes limits [by model](Self::per_model).
+    ///
+    /// ```
+    /// use tower_quota::{Quota, upstream::{Account, Profile}};
+    ///
+    /// let anthropic = Profile::ready("anthropic").expect("it is ready-made");
+    /// let account = Account::builder(anthropic)
+    ///     .model_family("claude-sonnet-4")
+    ///     .model_limit("claude-sonnet-4", "requests", Quota::per_minute(50))
+    ///     .build()?;
+    /// let of = |model| account.limits(model).algorithm().clone();
+    /// assert_eq!(of("claude-sonnet-4-5-20250929"), of("claude-sonnet-4-5"));
+    /// assert_ne!(of("claude-sonnet-4-5"), of("claude-haiku-4-5"));
+    /// # Ok::<(), tower_quota::ConfigError>(())
+    /// ```
+    ///
+    /// Wrong: nothing of the kind, where one program writes `claude-sonnet-4-5` and another the
+    /// name with a date. Each would have a quota of its own here, and one at the provider.
+    pub fn model_family(mut self, beginning: &str) -> Self {
+        self.settings.families.push(beginning.into());
+        self.per_model()
+    }
+
     /// Counts in `backend` what is used: in a server's, for a fleet.
     pub fn backend<B2: Backend<Plan>>(self, backend: B2) -> AccountBuilder<B2> {
         let Settings {
@@ -103,6 +133,7 @@ impl<B> AccountBuilder<B> {
             key,
             board,
             per_model,
+            families,
             jitter,
             max_stop,
             order,
@@ -117,6 +148,7 @@ impl<B> AccountBuilder<B> {
             backend,
             board,
             per_model,
+            families,
             jitter,
             max_stop,
             order,
@@ -197,17 +229,25 @@ impl<B: Backend<Plan>> AccountBuilder<B> {
     ///
     /// # Errors
     ///
-    /// A limit was set that the profile does not have or that does not bind ordinary requests, or
-    /// it has more than a [`Plan`] can hold.
+    /// A limit was set that the profile does not have, that does not bind ordinary requests or that
+    /// nothing counts, or it has more than a [`Plan`] can hold.
     pub fn build(self) -> Result<Account<B>, ConfigError> {
         let Settings { profile, jitter, .. } = &self.settings;
         let ByHand { set, set_for, .. } = &self.by_hand;
+        let is_counted = |dimension: &Dimension| {
+            *dimension == Dimension::Concurrency || profile.dimensions().contains(dimension)
+        };
         for limit in set.iter().chain(set_for.iter().map(|(_, limit)| limit)) {
             let name = &*limit.name;
             match profile.limit_shapes().iter().find(|shape| shape.name() == name) {
                 None => return Err(ConfigError::UnknownLimit { name: name.into() }),
                 Some(shape) if shape.apart => {
                     return Err(ConfigError::LimitApart { name: name.into() });
+                }
+                Some(shape) if !is_counted(&shape.dimension) => {
+                    let counted = profile.dimensions().iter().map(Dimension::to_string);
+                    let (name, counted) = (name.into(), counted.collect::<Vec<_>>().join(", "));
+                    return Err(ConfigError::UncountedLimit { name, counted });
                 }
                 Some(_) => {}
             }

@@ -18,6 +18,7 @@ use super::{
     hold::Hold,
     rules::{Rules, SetLimit, Terms},
     turns::Taken,
+    untold::Untold,
 };
 use crate::{
     algorithm::{Algorithm as _, Plan},
@@ -31,7 +32,7 @@ use crate::{
     rejection::{Rejection, Throttled},
     time::Timestamp,
     upstream::{
-        board::{Board, KnownLimit},
+        board::{Board, KnownLimit, Notice},
         estimate::Estimate,
         profile::Profile,
         standing::{Standing, Ticket},
@@ -52,6 +53,7 @@ pub(in crate::upstream) struct Ledger<B: Backend<Plan>> {
     pub(super) known: Mutex<Known>,
     pub(super) expected: Mutex<Expected>,
     pub(super) standing: Mutex<Standing>,
+    pub(super) untold: Mutex<Untold>,
     /// How much was left of the limit that is nearest to refusing, in parts of a million.
     pub(super) free: AtomicU64,
     pub(super) observer: Observer,
@@ -236,7 +238,10 @@ impl<B: Backend<Plan>> Ledger<B> {
         }
         known.version = version;
         self.watch.heed();
-        let limits = self.board.notice(&self.quota).limits;
+        let Notice { limits, stop, .. } = self.board.notice(&self.quota);
+        if let Some(stop) = stop {
+            self.heard(&stop);
+        }
         if limits != known.limits {
             let before = std::mem::replace(&mut known.limits, limits);
             if !self.renew(&mut known) {

@@ -123,12 +123,12 @@ impl Rules {
             let Some(dimension) = place_of(shape.dimension) else { continue };
             let window = told
                 .and_then(|known| known.window)
-                .or_else(|| profile.window(index))
                 .or_else(|| set.map(|set| set.quota.period()))
-                .unwrap_or(ASSUMED_WINDOW);
+                .or_else(|| profile.window(index))
+                .unwrap_or(if shape.midnight.is_some() { DAY } else { ASSUMED_WINDOW });
             let back = match shape.refills {
                 true => Back::Refills,
-                false if calendar(shape, 0).is_some() => Back::Midnight,
+                false if calendar(shape, 0, window).is_some() => Back::Midnight,
                 false => Back::Window(held_up(window, jitter)),
             };
             let (policy, rule) = match limit {
@@ -227,18 +227,21 @@ fn rule(shape: &LimitShape, limit: u64, window: Duration, slack: Slack) -> Rule 
     if shape.refills {
         return refilling(limit, window, slack);
     }
-    calendar(shape, limit).unwrap_or_else(|| windowed(limit, window, slack.jitter))
+    calendar(shape, limit, window).unwrap_or_else(|| windowed(limit, window, slack.jitter))
 }
 
-/// The rule of a limit that begins anew at a midnight.
+/// The rule of a limit that begins anew at a midnight, unless another window was set for it.
 #[cfg(feature = "calendar")]
-fn calendar(shape: &LimitShape, limit: u64) -> Option<Rule> {
+fn calendar(shape: &LimitShape, limit: u64, window: Duration) -> Option<Rule> {
+    if window != DAY {
+        return None;
+    }
     let days = crate::algorithm::Calendar::days(shape.midnight.as_deref()?).ok()?;
     Some(crate::algorithm::FixedWindow::calendar(limit, days).into())
 }
 
 #[cfg(not(feature = "calendar"))]
-const fn calendar(_: &LimitShape, _: u64) -> Option<Rule> {
+const fn calendar(_: &LimitShape, _: u64, _: Duration) -> Option<Rule> {
     None
 }
 
@@ -335,6 +338,7 @@ fn fnv(text: &str) -> u64 {
 const MAX_SPELLED: usize = 32;
 /// The window of a limit of which nobody says it.
 const ASSUMED_WINDOW: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(86_400);
 /// The part of a window for which a request may be held up: 42 seconds of a day,
 const HELD_UP: u32 = 2_048;
 /// and beside it for the jitter, but no more than this part: 234 milliseconds of a minute.

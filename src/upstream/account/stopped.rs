@@ -1,4 +1,9 @@
-use super::ledger::Ledger;
+use std::time::Duration;
+
+use super::{
+    ledger::{Ledger, lock},
+    rules::Back,
+};
 use crate::{
     algorithm::Plan,
     backend::Backend,
@@ -11,13 +16,32 @@ use crate::{
 };
 
 impl<B: Backend<Plan>> Ledger<B> {
-    /// The same with a stop that is no longer than one may be. One that no waiting ends stays so.
+    /// The same with a stop that is as long as it has to be where nobody tells its end, and no
+    /// longer than one may be. One that no waiting ends stays so.
     pub(super) fn bounded(&self, mut observation: Observation) -> Observation {
         let latest = observation.received.saturating_add(self.max_stop);
-        if let Some(stop) = &mut observation.stop {
-            stop.until = stop.until.map(|until| until.min(latest));
+        if let Some(stop) = &observation.stop {
+            let window = self.window_of(stop);
+            let until = lock(&self.untold).end(&observation, stop, window);
+            let until = until.map(|until| until.min(latest));
+            observation.stop = Some(Stop { until, ..stop.clone() });
         }
         observation
+    }
+
+    /// Hears of the stop that holds, whoever was told. When one is over whose end nobody told, nobody
+    /// knows how much may be sent: all who wait would be refused at once.
+    pub(super) fn heard(&self, stop: &Stop) {
+        if lock(&self.untold).heard(stop, self.board.now()) {
+            self.watch.try_out();
+        }
+    }
+
+    /// The window of the limit that is spent, where all of it comes back when that is over.
+    fn window_of(&self, stop: &Stop) -> Option<Duration> {
+        let rules = self.rules();
+        let placed = rules.limits.get(rules.place(stop.limit.as_deref()?)?)?;
+        matches!(placed.back, Back::Window(_)).then_some(placed.window)
     }
 
     /// The provider refused: nothing is sent for a while, by nobody.
@@ -35,8 +59,8 @@ impl<B: Backend<Plan>> Ledger<B> {
                 limit: stop.limit.as_deref(),
             },
         );
-        // Who has no money has none for any model.
-        let of_all = stop.class == Class::Permanent;
+        // Who has no money has none for any model. A grant of a model is that of a limit.
+        let of_all = stop.class == Class::Permanent && stop.limit.is_none();
         self.board.post_stop(if of_all { ALL } else { &self.quota }, stop.clone());
     }
 }

@@ -8,6 +8,7 @@ use super::{Inner, ProfileError, Shape, shape::LimitShape};
 use crate::{
     cost::Cost,
     upstream::{
+        dimension::Dimension,
         estimate::EstimateTarget,
         form::{duration, utc_offset},
         inside,
@@ -21,6 +22,15 @@ pub(super) fn check(shape: Shape) -> Result<Inner, ProfileError> {
     let dimensions = shape.dimensions.clone().unwrap_or_default();
     if dimensions.is_empty() || dimensions.len() > Cost::DIMENSIONS {
         return wrong("dimensions".into(), "name one to four, as in `[\"requests\", \"tokens\"]`");
+    }
+    let is_counted = |dimension: &Dimension| {
+        !matches!(dimension, Dimension::Images | Dimension::AudioSeconds | Dimension::ContentBytes)
+    };
+    if !dimensions.iter().all(is_counted) {
+        return wrong(
+            "dimensions".into(),
+            "leave out images, seconds of sound and bytes: nothing counts what a call has of them",
+        );
     }
     let repeats = (1..dimensions.len()).any(|at| dimensions[..at].contains(&dimensions[at]));
     if repeats {

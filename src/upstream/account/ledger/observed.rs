@@ -47,7 +47,10 @@ impl<B: Backend<Plan>> Ledger<B> {
                 drop(under_way);
                 self.stopped(stop, observation.received);
             }
-            None => under_way.succeed(),
+            None => {
+                lock(&self.untold).went_well(observation.sent);
+                under_way.succeed();
+            }
         }
         let rules = self.post_limits(&told);
         for told in &told {
@@ -100,7 +103,10 @@ impl<B: Backend<Plan>> Ledger<B> {
     fn told(&self, ticket: Option<Ticket>, observation: &Observation) -> Vec<Told> {
         let mut standing = lock(&self.standing);
         standing.observe(ticket, observation);
-        let reports = observation.reports.iter().filter_map(|report| {
+        // By a limit of nothing nobody would be sent any more, and nothing heard that tells another:
+        // whoever means it says so to each request.
+        let told = observation.reports.iter().filter(|report| report.limit != Some(0));
+        let reports = told.filter_map(|report| {
             let known = standing.limits().iter().find(|known| known.name == report.name);
             let known = known.filter(|known| known.is_binding)?;
             let limit = known.limit.filter(|(_, source)| *source == Source::Told);

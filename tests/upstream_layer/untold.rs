@@ -1,0 +1,103 @@
+//! Refusals that do not say when to come back, as those of some providers: each of them that is tried
+//! is one too many.
+
+use std::time::Duration;
+
+use tower_quota::{
+    Quota,
+    backend::LocalBuilder,
+    time::Timestamp,
+    upstream::{Account, AccountBuilder, Board},
+};
+
+use crate::support::{Answer, Paused, Provider, Store, ask_all, millis, profile, question};
+
+const RATE: &str = r#"{"code":"Throttling.RateQuota","message":"Requests rate limit exceeded, please try again later."}"#;
+const DAY: &str = r#"{"__type":"ThrottlingException","message":"Too many tokens per day, please wait before trying again."}"#;
+const START: Timestamp = Timestamp::from_secs(1_790_000_000);
+
+fn builder(name: &str) -> AccountBuilder<Store> {
+    let store = LocalBuilder::new().build_with_clock(Paused::starting_at(START));
+    Account::builder(profile(name)).backend(store).board(Board::starting_at(START))
+}
+
+fn refusals<const N: usize>(body: &'static str) -> [Answer; N] {
+    std::array::from_fn(|_| Answer::new(429, body).after(millis(100)))
+}
+
+/// So many calls come, so far apart. When they went to the provider, from the first on.
+async fn went(
+    account: Account<Store>,
+    provider: &Provider,
+    calls: u32,
+    apart: Duration,
+) -> Vec<Duration> {
+    let client = provider.by(account);
+    let asks = (0..calls).map(|number| {
+        let client = client.clone();
+        async move {
+            tokio::time::sleep(apart * number).await;
+            ask_all(&client, question(10)).await
+        }
+    });
+    futures::future::join_all(asks).await;
+    let asked = provider.asked();
+    asked.iter().map(|one| one.at - asked[0].at).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_refuses_on_and_on_is_asked_by_one_call_at_a_time_and_ever_more_seldom() {
+    let account = builder("dashscope").limit("requests", Quota::per_minute(60_000));
+    let account = account.max_wait(Duration::from_secs(600)).build().expect("a limit");
+    let provider = Provider::new(refusals::<8>(RATE));
+    let went = went(account, &provider, 600, millis(200)).await;
+    assert_eq!(went.len(), 600);
+    for (number, secs) in [1, 2, 4, 8, 16, 32, 60, 60].into_iter().enumerate() {
+        let pause = went[number + 1] - went[number];
+        let least = Duration::from_secs(secs);
+        assert!((least..least + millis(1_000)).contains(&pause), "{number}: {pause:?}");
+    }
+    // When all is well again, all who wait are let through by and by.
+    assert!(went[599] - went[8] < Duration::from_secs(60), "{:?}", went[599] - went[8]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_goes_well_makes_the_next_refusal_the_first_of_its_kind() {
+    let account = builder("dashscope").limit("requests", Quota::per_minute(60_000)).build();
+    let [one, two] = refusals(RATE);
+    let provider = Provider::new([one, Answer::used(0), two, Answer::used(0)]);
+    let went = went(account.expect("a limit"), &provider, 4, millis(0)).await;
+    assert_eq!(went.len(), 4);
+    let client = provider.by(builder("dashscope").build().expect("an account"));
+    drop(client);
+    assert!(went[3] - went[2] < millis(1_500), "{went:?}");
+}
+
+/// The stop before was told to all.
+#[tokio::test(start_paused = true)]
+async fn another_instance_goes_on_from_what_the_first_was_told() {
+    let board = Board::starting_at(START);
+    let of = || builder("dashscope").board(board.clone()).build().expect("an account");
+    let (here, there) = (of(), of());
+    let [one, other] = refusals(RATE);
+    let (before, behind) = (Provider::new([one]), Provider::new([other]));
+    let (here_client, there_client) = (before.by(here.clone()), behind.by(there.clone()));
+    ask_all(&here_client, question(10)).await;
+    // It waits for the end of the stop.
+    ask_all(&there_client, question(10)).await;
+    let stop = here.notice("").stop.expect("it holds");
+    let until = stop.until.expect("it ends").saturating_since(START);
+    assert!((millis(3_000)..millis(3_500)).contains(&until), "one and two seconds: {until:?}");
+}
+
+/// When its day ends nobody says.
+#[tokio::test(start_paused = true)]
+async fn after_a_refusal_for_a_day_of_which_nobody_knows_the_end_one_more_call_goes_in_a_day() {
+    let hours = |hours: u64| Duration::from_secs(hours * 3_600);
+    let account = builder("bedrock").max_wait(hours(60)).build().expect("an account");
+    let provider = Provider::new(refusals::<2>(DAY));
+    let went = went(account, &provider, 240, Duration::from_secs(600)).await;
+    assert!((hours(1)..hours(1) + millis(2_000)).contains(&went[1]), "{:?}", went[1]);
+    assert!(went[2] >= hours(25), "{:?}", went[2]);
+    assert!(went[2] < hours(25) + millis(2_000), "{:?}", went[2]);
+}
