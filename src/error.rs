@@ -232,7 +232,9 @@ impl Error for ConfigError {}
 #[derive(Clone, Debug)]
 pub struct BackendError {
     kind: BackendErrorKind,
-    source: Option<Arc<dyn Error + Send + Sync>>,
+    /// In a box, for the sake of those who are told no error: an `Arc` is dropped by its address,
+    /// so an answer that might have one in it could not stay in registers.
+    source: Option<Box<Arc<dyn Error + Send + Sync>>>,
 }
 
 /// Why a backend could not decide.
@@ -301,7 +303,7 @@ impl BackendError {
     /// The same error with what caused it.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        self.source = Some(Arc::from(source.into()));
+        self.source = Some(Box::new(Arc::from(source.into())));
         self
     }
 
@@ -330,6 +332,6 @@ impl fmt::Display for BackendError {
 
 impl Error for BackendError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_deref().map(|source| source as &(dyn Error + 'static))
+        self.source.as_ref().map(|source| &***source as &(dyn Error + 'static))
     }
 }

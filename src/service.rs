@@ -16,7 +16,7 @@ use tower_service::Service;
 
 pub use self::future::ResponseFuture;
 use self::{
-    future::Annotation,
+    future::Aside,
     gate::{Entry, Verdict},
     waiting::{Until, Waiting},
 };
@@ -123,35 +123,40 @@ where
             let limiter = self.limiter.clone();
             return self.wait(request, annotates, Until::Identified { key, limiter });
         };
-        match gate::enter(&mut self.limiter, &self.policy, subject, &request, annotates) {
-            Entry::Decided(Verdict::Go(standing)) => {
-                let policy = &self.policy;
-                let annotation =
-                    standing.map(|standing| Annotation { standing, policy: Arc::clone(policy) });
-                let charged = nesting::check(
-                    &policy.exceptions.unlooked,
-                    self.limiter.known_limit().name(),
-                    || self.limiter.backend().state_id(),
-                );
-                match charged {
-                    // Written where it is to be, and not by way of a closure: requests and futures
-                    // are large.
-                    None => ResponseFuture::running(self.inner.call(request), annotation, None),
-                    Some(store) => {
-                        let response = nesting::inside(store, || self.inner.call(request));
-                        ResponseFuture::running(response, annotation, charged)
-                    }
-                }
+        let entry = gate::enter(&mut self.limiter, &self.policy, subject, &request, annotates);
+        let mut aside = match entry {
+            // A standing that is not there is not moved either: it would cost as much.
+            Entry::Decided(Verdict::Go(None)) => None,
+            Entry::Decided(Verdict::Go(Some(standing))) => {
+                Some(Aside::telling(standing, &self.policy))
             }
             Entry::Decided(Verdict::Refuse(rejection)) => {
                 // What its readiness holds is free again: who was refused may not call again.
                 self.inner = self.inner.clone();
-                ResponseFuture::answered(self.policy.answer.refuse(&request, rejection))
+                let answer = self.policy.answer.refuse(&request, rejection);
+                return ResponseFuture::answered(answer);
             }
             Entry::Decided(Verdict::Delay(turn, standing)) => {
-                self.wait(request, annotates, Until::turn(*turn, standing))
+                return self.wait(request, annotates, Until::turn(*turn, standing));
             }
-            Entry::Asked(asked) => self.wait(request, annotates, Until::Decided { asked }),
+            Entry::Asked(asked) => return self.wait(request, annotates, Until::Decided { asked }),
+        };
+        let charged = nesting::check(
+            &self.policy.exceptions.unlooked,
+            self.limiter.known_limit().name(),
+            || self.limiter.backend().state_id(),
+        );
+        // Written where it is to be, and not by way of a closure: requests and futures are large.
+        match charged {
+            None => ResponseFuture::running(self.inner.call(request), aside),
+            Some(store) => {
+                let response = nesting::inside(store, || self.inner.call(request));
+                match &mut aside {
+                    Some(aside) => aside.charged = charged,
+                    None => aside = Some(Aside::noting(store, &self.policy)),
+                }
+                ResponseFuture::running(response, aside)
+            }
         }
     }
 }

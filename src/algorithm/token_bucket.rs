@@ -231,12 +231,9 @@ impl Algorithm for TokenBucket {
         now: Timestamp,
         cost: Cost,
     ) -> Option<(Option<u64>, Decision)> {
-        let (next, after) = self.meter.decide_packed(word, origin, now, cost.units())?;
-        let decision = match after {
-            Ok(after) => Decision::Allow {
-                snapshot: self.meter.snapshot(after, now),
-                charge: Charge::new(now, cost),
-            },
+        let (next, standing) = self.meter.decide_packed(word, origin, now, cost.units())?;
+        let decision = match standing {
+            Ok(snapshot) => Decision::Allow { snapshot, charge: Charge::new(now, cost) },
             Err(denied) => denied,
         };
         Some((next, decision))

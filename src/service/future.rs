@@ -53,17 +53,47 @@ pin_project! {
         Running {
             #[pin]
             response: S::Future,
-            annotation: Option<Annotation<Policy<K, C, R, L>>>,
-            charged: Option<usize>,
+            aside: Option<Box<Aside<Policy<K, C, R, L>>>>,
         },
         Answered { answer: Option<Result<S::Response, S::Error>> },
     }
 }
 
-/// What is to be told with a response, and by whom.
-pub(super) struct Annotation<P> {
-    pub(super) standing: Standing,
+/// What most responses do without.
+///
+/// In a box, so that the others are moved without it, and so that nothing in the future is dropped
+/// by its address: whoever puts it into a box of its own would have to copy it once more, to have
+/// it somewhere in case it is dropped.
+pub(super) struct Aside<P> {
+    /// What is to be told with the response.
+    pub(super) standing: Option<Standing>,
+    /// Who tells it.
     pub(super) policy: Arc<P>,
+    /// The store that was charged, if the request is one of those to be looked at.
+    pub(super) charged: Option<usize>,
+}
+
+impl<P> Aside<P> {
+    /// `None` if there is nothing to tell and nothing to note.
+    #[inline]
+    pub(super) fn of(
+        standing: Option<Standing>,
+        charged: Option<usize>,
+        policy: &Arc<P>,
+    ) -> Option<Box<Self>> {
+        if standing.is_none() && charged.is_none() {
+            return None;
+        }
+        Some(Box::new(Self { standing, policy: Arc::clone(policy), charged }))
+    }
+
+    pub(super) fn telling(standing: Standing, policy: &Arc<P>) -> Box<Self> {
+        Box::new(Self { standing: Some(standing), policy: Arc::clone(policy), charged: None })
+    }
+
+    pub(super) fn noting(charged: usize, policy: &Arc<P>) -> Box<Self> {
+        Box::new(Self { standing: None, policy: Arc::clone(policy), charged: Some(charged) })
+    }
 }
 
 impl<S, Req, A, B, K, C, R, L> ResponseFuture<S, Req, A, B, K, C, R, L>
@@ -80,10 +110,9 @@ where
     #[inline(always)]
     pub(super) const fn running(
         response: S::Future,
-        annotation: Option<Annotation<Policy<K, C, R, L>>>,
-        charged: Option<usize>,
+        aside: Option<Box<Aside<Policy<K, C, R, L>>>>,
     ) -> Self {
-        Self { state: State::Running { response, annotation, charged } }
+        Self { state: State::Running { response, aside } }
     }
 
     pub(super) const fn answered(answer: Result<S::Response, S::Error>) -> Self {
@@ -118,12 +147,8 @@ where
                                 None => ready.call(request),
                                 Some(store) => nesting::inside(store, || ready.call(request)),
                             };
-                            let policy = waiting.policy();
-                            let annotation = standing.map(|standing| Annotation {
-                                standing,
-                                policy: Arc::clone(policy),
-                            });
-                            State::Running { response, annotation, charged }
+                            let aside = Aside::of(standing, charged, waiting.policy());
+                            State::Running { response, aside }
                         }
                         Waited::Refuse(request, rejection) => State::Answered {
                             answer: Some(waiting.policy().answer.refuse(&request, rejection)),
@@ -131,20 +156,20 @@ where
                     }
                 }
                 // Nothing is to be done with the response, which is large: it is not even held.
-                StateProjection::Running { response, annotation: None, charged: None } => {
+                StateProjection::Running { response, aside: None } => {
                     return response.poll(context);
                 }
-                StateProjection::Running { response, annotation, charged } => {
-                    let polled = match *charged {
+                StateProjection::Running { response, aside: Some(aside) } => {
+                    let polled = match aside.charged {
                         None => response.poll(context),
                         Some(store) => nesting::inside(store, || response.poll(context)),
                     };
-                    let Some(Annotation { standing, policy }) = annotation else {
+                    let Some(Standing { snapshot, policies }) = &aside.standing else {
                         return polled;
                     };
                     let mut result = ready!(polled);
                     if let Ok(response) = &mut result {
-                        policy.answer.annotate(&standing.snapshot, &standing.policies, response);
+                        aside.policy.answer.annotate(snapshot, policies, response);
                     }
                     return Poll::Ready(result);
                 }

@@ -1,9 +1,9 @@
 //! A meter's state in one word, which a store can change without a lock.
 
-use std::num::NonZeroU64;
+use std::{hint::select_unpredictable, num::NonZeroU64};
 
 use super::{Meter, MeterState, SECOND, Standing};
-use crate::{decision::Decision, time::Timestamp};
+use crate::{decision::{Decision, Snapshot}, time::Timestamp};
 
 impl Meter {
     /// Whether a state can be packed: a tick is then a nanosecond.
@@ -13,7 +13,7 @@ impl Meter {
 
     /// Takes `units` if they fit, on a state that is one number: the parts that will have drained
     /// since `origin` when nothing is in use any more. It only grows, so two who change it at once
-    /// notice. `None` if it does not fit in a word. There is no limit on the wait: only a token
+    /// notice. `None` if it does not fit in 63 bits. There is no limit on the wait: only a token
     /// bucket's state is packed.
     #[inline(always)]
     pub(in crate::algorithm) fn decide_packed(
@@ -22,40 +22,32 @@ impl Meter {
         origin: Timestamp,
         now: Timestamp,
         units: u64,
-    ) -> Option<(Option<u64>, Result<Standing, Decision>)> {
-        let drained = self.drained_since(origin, now)?;
-        let need = self.parts(units);
-        // What drained and what was in use then, which is the greater of the two, and what is
-        // taken.
-        let Some(next) = word.max(drained).checked_add(need) else {
-            return self.decide_at_end(word.saturating_sub(drained), now, need);
-        };
-        let after = Standing { tick: now.as_nanos(), used: next - drained };
-        if after.used <= self.full {
-            return Some(((units > 0).then_some(next), Ok(after)));
+    ) -> Option<(Option<u64>, Result<Snapshot, Decision>)> {
+        // What is known of such a meter need not be worked out.
+        let meter = Self { tick: 1, most: u64::MAX, ..*self };
+        let drained = meter.drained_since(origin, now)?;
+        // The later of the two. Which it is changes from one decision to the next where they come
+        // at about the rate: a processor that guessed it would often be wrong. (The maximum as such
+        // would be made a branch where a caller decides in a loop.)
+        let is_in_use = drained.wrapping_sub(word).cast_signed() < 0;
+        let since = select_unpredictable(is_in_use, word, drained);
+        let before = Standing { tick: now.as_nanos(), used: since - drained };
+        let need = meter.parts(units);
+        let room = meter.full.checked_sub(need);
+        if let Some(room) = room
+            && before.used <= room
+        {
+            let next = since + need;
+            if next >= 1 << 63 {
+                return None;
+            }
+            let after = Standing { used: before.used + need, ..before };
+            return Some(((units > 0).then_some(next), Ok(meter.snapshot(after, now))));
         }
-        let before = Standing { used: after.used - need, ..after };
-        if before.used > self.full && self.has_gone_back(before.used) {
+        if before.used > meter.full && meter.has_gone_back(before.used) {
             return None;
         }
-        Some((None, Err(self.refused(before, now, self.full.checked_sub(need)))))
-    }
-
-    /// The same where there is no next word. For a refusal none is needed.
-    #[cold]
-    fn decide_at_end(
-        &self,
-        used: u64,
-        now: Timestamp,
-        need: u64,
-    ) -> Option<(Option<u64>, Result<Standing, Decision>)> {
-        match self.full.checked_sub(need) {
-            Some(room) if used <= room => None,
-            room => {
-                let before = Standing { tick: now.as_nanos(), used };
-                (used <= self.full).then(|| (None, Err(self.refused(before, now, room))))
-            }
-        }
+        Some((None, Err(meter.refused(before, now, room))))
     }
 
     /// The state that such a number stands for, at `now`. What is too long ago for a word has all
