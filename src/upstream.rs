@@ -19,7 +19,7 @@
 //! |---|---|---|
 //! | `openai`, `groq`, `openrouter`, `mistral`, `cerebras`, `azure-openai` | `x-ratelimit-…`, each in its own form | `usage` at the end of a stream |
 //! | `anthropic` | `anthropic-ratelimit-…` | at the start and in each delta |
-//! | `gemini` | none; refusals name the quota | `usageMetadata` in each event |
+//! | `gemini` | none; refusals name the quota | `usageMetadata` in each event, or element of an array |
 //! | `bedrock` | none | `usage`, in a binary event stream |
 //! | `dashscope`, `deepseek`, `zhipu` | none | as OpenAI |
 //! | `hugging-face`, `ietf` | `RateLimit`, `RateLimit-Policy` | none |
@@ -59,6 +59,7 @@
 mod account;
 mod board;
 mod dimension;
+mod elements;
 mod estimate;
 mod estimates;
 mod event_stream;

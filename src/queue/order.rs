@@ -9,7 +9,7 @@ use crate::time::saturating_nanos;
 /// |---|---|---|
 /// | [`Fifo`](Self::Fifo) | most loads: the wait is as even as it can be | in an overload everybody waits long |
 /// | [`NewestFirst`](Self::NewestFirst) | people who go away after a while | the oldest starve, and are turned away |
-/// | [`Fair`](Self::Fair) | several tenants that share one limit | a join costs a look at those ahead |
+/// | [`Fair`](Self::Fair) | several tenants that share one limit | while several wait, a join costs a look at those ahead |
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Order {

@@ -132,7 +132,7 @@ impl<T> Schedule<T> {
     pub(super) fn last(&self) -> Option<Rank> {
         match &self.lanes {
             Lanes::One(lane) => lane.last(),
-            Lanes::Fair(_) => None,
+            Lanes::Fair(flows) => flows.last(),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! [`StrictUpstream`] speaks as OpenAI (`/v1/chat/completions`, plain and streaming, and
 //! `/v1/models`), as Anthropic (`/v1/messages`, plain and streaming) and as Gemini
-//! (`/v1beta/models/m:generateContent`, `:streamGenerateContent` with `alt=sse`, and
+//! (`/v1beta/models/m:generateContent`, `:streamGenerateContent` with `alt=sse` or without, and
 //! `/v1beta/models`), with the headers and bodies of the real ones. It is an axum [`Router`]: a
 //! Tower service for tests in process, with tokio's time paused if they like, and a server for all
 //! others.

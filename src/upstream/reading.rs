@@ -4,6 +4,7 @@ use http::{
 };
 
 use super::{
+    elements::Elements,
     estimate::Estimate,
     event_stream::Frames,
     events::{Events, Part},
@@ -63,6 +64,8 @@ pub struct UsageReading {
 enum Framing {
     /// JSON, one value or several.
     Json,
+    /// JSON, or an array of it that is a stream.
+    Elements(Elements),
     /// Server-sent events.
     Events(Events),
     /// The binary event stream of AWS.
@@ -72,9 +75,12 @@ enum Framing {
 }
 
 impl UsageReading {
-    /// Reads a body of JSON: one value, or several one after the other.
+    /// Reads a body of JSON: one value, or several one after the other. Where the profile says so
+    /// (`array-is-stream`), an array is a stream, and each of its elements an event.
     pub fn json(profile: &Profile) -> Self {
-        Self::new(profile, Framing::Json)
+        let is_stream = profile.usage().array_is_stream;
+        let elements = || Framing::Elements(Elements::default());
+        Self::new(profile, if is_stream { elements() } else { Framing::Json })
     }
 
     /// Reads server-sent events.
@@ -141,7 +147,11 @@ impl UsageReading {
 
     /// Whether it is no stream of events, so that all of it was there before any of it came.
     pub(super) const fn is_in_one_piece(&self) -> bool {
-        matches!(self.framing, Framing::Json)
+        match &self.framing {
+            Framing::Json => true,
+            Framing::Elements(elements) => !elements.is_array(),
+            Framing::Events(_) | Framing::Frames(_) => false,
+        }
     }
 
     /// Whether an error has passed that [`error`](Self::error) has not told yet.
@@ -203,6 +213,9 @@ impl Reading for UsageReading {
             Framing::Json => scanner.data(paths, data, &mut |target, value| {
                 take(told, inside, shape, target, value);
             }),
+            Framing::Elements(elements) => {
+                elements.data(data, &mut |part| read(part, profile, scanner, told, inside));
+            }
             Framing::Events(events) => {
                 events.data(data, &mut |part| read(part, profile, scanner, told, inside));
             }

@@ -40,6 +40,17 @@ async fn each_part_of_a_stream_tells_the_sum_so_far() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_that_is_not_asked_for_as_events_is_an_array() {
+    let api = api([]).answers(Answers::exactly(6)).build();
+    let answer = generate(&api, 23, "streamGenerateContent").await;
+    assert_eq!(answer.header("content-type"), "application/json; charset=UTF-8");
+    let told = answer.json();
+    let told = told.as_array().expect("an array").iter();
+    let told = told.map(|event| event["usageMetadata"]["candidatesTokenCount"].as_u64());
+    assert_eq!(told.collect::<Vec<_>>(), (1..=6).map(Some).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refusal_names_its_quota_and_says_when_to_come_back() {
     let api = api([ProviderLimit::input_tokens(60)]).build();
     assert_eq!(generate(&api, 216, "generateContent").await.status, 200);

@@ -185,7 +185,12 @@ fn what_is_kept_does_not_grow_with_what_passes() {
     ];
     let profile = ready("openai");
     for body in bodies {
-        for mut reading in [UsageReading::json(&profile), UsageReading::events(&profile)] {
+        let readings = [
+            UsageReading::json(&profile),
+            UsageReading::events(&profile),
+            UsageReading::json(&ready("gemini")),
+        ];
+        for mut reading in readings {
             reading.data(body.as_bytes());
             // What it keeps is in its debug form, four digits and a space for a byte.
             let kept = format!("{reading:?}").len();

@@ -89,6 +89,19 @@ fn forms() -> Vec<Form> {
             Told(88, 20),
         ),
     ];
+    let element = |text: &str, settles| (text.as_bytes().to_vec(), settles);
+    let gemini_array = vec![
+        element("[", Estimated(0)),
+        element(
+            r#"{"candidates":[{"content":{"parts":[{"text":"\"]}"}]}}],"usageMetadata":{"promptTokenCount":88,"totalTokenCount":88}}"#,
+            Told(88, 0),
+        ),
+        element(
+            "\n,\r\n{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"b\"}]}}],\"usageMetadata\":{\"promptTokenCount\":90,\"candidatesTokenCount\":20}}",
+            Told(90, 20),
+        ),
+        element("\n]\n", Told(90, 20)),
+    ];
     let delta = frame(
         &[(":event-type", "contentBlockDelta"), (":message-type", "event")],
         r#"{"contentBlockIndex":0,"delta":{"text":"Hi"}}"#,
@@ -104,6 +117,7 @@ fn forms() -> Vec<Form> {
         ("openai", UsageReading::events, responses),
         ("anthropic", UsageReading::events, anthropic),
         ("gemini", UsageReading::events, gemini),
+        ("gemini", UsageReading::json, gemini_array),
         ("bedrock", UsageReading::frames, bedrock),
     ]
 }

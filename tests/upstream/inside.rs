@@ -37,6 +37,10 @@ fn events(profile: &str, text: &str) -> (UsageReading, Bytes) {
     (UsageReading::events(&ready(profile)), Bytes::from(text.to_owned()))
 }
 
+fn array(profile: &str, text: &str) -> (UsageReading, Bytes) {
+    (UsageReading::json(&ready(profile)), Bytes::from(text.to_owned()))
+}
+
 fn bedrock(kind: &str, message: &str) -> (UsageReading, Bytes) {
     let mut stream =
         frame(&[(":event-type", "contentBlockDelta")], r#"{"delta":{"text":"Hi"},"p":"abcd"}"#);
@@ -187,6 +191,25 @@ fn rows() -> Vec<Row> {
             Class::Overloaded,
             None,
             Some(8_000),
+        ),
+        // A stream that is an array tells it with the element, though nothing has ended.
+        (
+            array(
+                "gemini",
+                "[{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"]}\\\"\"}]}}]}\n,\r\n{\"error\":{\"code\":503,\"message\":\"The model is overloaded.\",\"status\":\"UNAVAILABLE\"}}",
+            ),
+            Class::Overloaded,
+            None,
+            Some(8_000),
+        ),
+        (
+            array(
+                "gemini",
+                "[{\"error\":{\"code\":403,\"status\":\"PERMISSION_DENIED\",\"details\":[{\"reason\":\"BILLING_DISABLED\"}]}}",
+            ),
+            Class::Permanent,
+            None,
+            None,
         ),
     ]
 }

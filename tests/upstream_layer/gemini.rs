@@ -16,7 +16,7 @@ use tower_quota::{
     upstream::{Account, Board, Class, UpstreamLayer},
 };
 
-use crate::support::{Paused, Store, left, profile};
+use crate::support::{Answer, Paused, Provider, Store, left, profile};
 
 const START: Timestamp = Timestamp::from_secs(1_790_000_000);
 const MODEL: &str = "/v1beta/models/m:";
@@ -78,6 +78,52 @@ async fn what_an_answer_tells_of_its_input_is_what_counts() {
     let (_, _, is_cut) = ask(&account, &upstream, "streamGenerateContent?alt=sse").await;
     assert!(is_cut);
     assert_eq!(before - left(&account).await, 3 * input);
+}
+
+/// Without `alt=sse` a stream is an array of JSON.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_an_array_passes_and_counts_as_far_as_it_came() {
+    let (upstream, account) = (upstream([]), account("input-tokens", Quota::per_minute(1_000_000)));
+    let input = 3 + 6;
+    ask(&account, &upstream, "generateContent").await;
+    let (_, whole, is_cut) = ask(&account, &upstream, "streamGenerateContent").await;
+    let events: Vec<serde_json::Value> = serde_json::from_str(&whole).expect("an array");
+    assert_eq!((events.len(), is_cut), (8, false));
+    for cut in 0..whole.len() {
+        upstream.inject(Fault::CutAt(cut));
+        let before = left(&account).await;
+        let (_, came, is_cut) = ask(&account, &upstream, "streamGenerateContent").await;
+        // One that has shorter words is over where others break off.
+        assert!(is_cut || came.ends_with(']'), "at byte {cut}: {came}");
+        let counted = before - left(&account).await;
+        let first_is_there = came.contains("}\n");
+        assert!(counted == input || counted < input && !first_is_there, "at byte {cut}: {counted}");
+    }
+}
+
+/// What was reserved beyond that comes back: it is no answer that was made whole before it came.
+#[tokio::test(start_paused = true)]
+async fn an_array_that_breaks_off_keeps_nothing_that_it_did_not_use() {
+    let begun = r#"[{"candidates":[],"usageMetadata":{"promptTokenCount":8}}"#;
+    let parts = futures::stream::iter([Ok(begun), Err("the connection is gone")]);
+    let answer = Answer::new(200, Body::from_stream(parts));
+    let provider = Provider::new([
+        Answer::new(200, "{}").header("content-type", "application/json"),
+        answer.header("content-type", "application/json; charset=UTF-8"),
+    ]);
+    let account = account("input-tokens", Quota::per_minute(10_000));
+    let client = provider.by(account.clone());
+    let ask = async || {
+        let prompt = "x".repeat(400);
+        let body = format!(r#"{{"contents":[{{"parts":[{{"text":"{prompt}"}}]}}]}}"#);
+        let request = Request::post(MODEL).body(Body::from(body)).expect("a valid request");
+        let body = client.clone().oneshot(request).await.expect("an answer").into_body();
+        body.collect().await.is_err()
+    };
+    assert!(!ask().await, "what tells nothing keeps what was reserved");
+    let before = left(&account).await;
+    assert!(ask().await, "it breaks off");
+    assert_eq!(before - left(&account).await, 8);
 }
 
 #[tokio::test(start_paused = true)]

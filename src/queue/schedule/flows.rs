@@ -118,6 +118,12 @@ impl<T> Flows<T> {
         Some((rank, &head.flow, entry))
     }
 
+    /// Who is last, if all are of one flow: of several, whoever came last need not be.
+    pub(super) fn last(&self) -> Option<Rank> {
+        let (_, head) = self.heads.first_key_value().filter(|_| self.heads.len() == 1)?;
+        self.flows.get(&head.flow)?.lane.last()
+    }
+
     /// Whether the front is of a flow that is ahead of one that waits elsewhere.
     pub(super) fn front_leaves(&self) -> bool {
         let (Some(shares), Some((_, flow, entry))) = (&self.shares, self.front()) else {

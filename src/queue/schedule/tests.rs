@@ -1,5 +1,7 @@
 //! Schedules against a naive model: a list that is searched each time.
 
+use std::collections::HashSet;
+
 use proptest::{
     prelude::*,
     test_runner::{Config, RngSeed},
@@ -147,6 +149,9 @@ proptest! {
     #[test]
     fn inside_a_flow_ranks_decide(steps in steps()) {
         run(Order::Fair, steps, |schedule, list| {
+            let last = schedule.in_order().last().map(|(rank, _)| rank);
+            let flows: HashSet<u64> = list.iter().map(|listed| listed.flow).collect();
+            prop_assert_eq!(schedule.last(), last.filter(|_| flows.len() == 1));
             let told: Vec<u64> = schedule.in_order().map(|(_, entry)| entry.value).collect();
             for flow in 0..4 {
                 let mut own: Vec<&Listed> = list.iter().filter(|one| one.flow == flow).collect();

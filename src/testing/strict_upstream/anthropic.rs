@@ -28,6 +28,7 @@ pub(super) fn question(body: &Value) -> Result<Question, &'static str> {
         seed: None,
         stream: body["stream"].as_bool().unwrap_or(false),
         usage_in_stream: true,
+        in_array: false,
     })
 }
 

@@ -31,7 +31,7 @@ impl<'a> Method<'a> {
         Some(Self { model, stream })
     }
 
-    pub(super) fn question(self, body: &Value) -> Result<Question, &'static str> {
+    pub(super) fn question(self, query: &str, body: &Value) -> Result<Question, &'static str> {
         let contents = body["contents"].as_array().filter(|contents| !contents.is_empty());
         let contents =
             contents.ok_or("* GenerateContentRequest.contents: contents is not specified")?;
@@ -45,6 +45,7 @@ impl<'a> Method<'a> {
             seed: settings["seed"].as_u64(),
             stream: self.stream,
             usage_in_stream: true,
+            in_array: !query.split('&').any(|pair| pair == "alt=sse"),
         })
     }
 }
@@ -64,15 +65,24 @@ pub(super) fn answer(reply: &Reply) -> Value {
     part(reply, &reply.text(), reply.tokens)
 }
 
-/// Each has what was used so far. Lines end as on the web, and nothing says that it is done.
+/// Each has what was used so far. As events they end as on the web does, and nothing says that it is
+/// done; else they are the elements of an array.
 pub(super) fn frame(reply: &Reply, index: u64) -> Option<(String, u64)> {
     // One that says nothing is told by a frame all the same.
-    if index >= reply.tokens.max(1) {
-        return None;
+    let count = reply.tokens.max(1);
+    if index >= count {
+        let is_open = reply.question.in_array && index == count;
+        return is_open.then(|| ("]".to_owned(), reply.tokens));
     }
     let said = (index + 1).min(reply.tokens);
     let text = if index < reply.tokens { reply.word(index) } else { "" };
-    Some((format!("data: {}\r\n\r\n", part(reply, text, said)), said))
+    let part = part(reply, text, said);
+    let frame = match (reply.question.in_array, index) {
+        (false, _) => format!("data: {part}\r\n\r\n"),
+        (true, 0) => format!("[{part}\n"),
+        (true, _) => format!(",\r\n{part}\n"),
+    };
+    Some((frame, said))
 }
 
 fn part(reply: &Reply, text: &str, said: u64) -> Value {

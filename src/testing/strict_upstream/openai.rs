@@ -26,6 +26,7 @@ pub(super) fn question(body: &Value) -> Result<Question, &'static str> {
         seed: body["seed"].as_u64(),
         stream: body["stream"].as_bool().unwrap_or(false),
         usage_in_stream: body["stream_options"]["include_usage"].as_bool().unwrap_or(false),
+        in_array: false,
     })
 }
 

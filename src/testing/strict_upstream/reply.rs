@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ::axum::http::{HeaderMap, StatusCode};
+use ::axum::http::{HeaderMap, StatusCode, Uri};
 use serde_json::Value;
 
 use super::{
@@ -32,6 +32,8 @@ pub(super) struct Question {
     pub(super) seed: Option<u64>,
     pub(super) stream: bool,
     pub(super) usage_in_stream: bool,
+    /// A stream is one array of JSON, not events.
+    pub(super) in_array: bool,
 }
 
 impl Question {
@@ -45,6 +47,7 @@ impl Question {
             seed: None,
             stream: false,
             usage_in_stream: false,
+            in_array: false,
         }
     }
 
@@ -107,11 +110,14 @@ impl Shape {
         is_fixed || gemini::Method::of(path).is_some()
     }
 
-    pub(super) fn question(self, path: &str, body: &Value) -> Result<Question, &'static str> {
+    pub(super) fn question(self, uri: &Uri, body: &Value) -> Result<Question, &'static str> {
         match self {
             Self::OpenAi => openai::question(body),
             Self::Anthropic => anthropic::question(body),
-            Self::Gemini => gemini::Method::of(path).ok_or("no such method")?.question(body),
+            Self::Gemini => {
+                let method = gemini::Method::of(uri.path()).ok_or("no such method")?;
+                method.question(uri.query().unwrap_or_default(), body)
+            }
         }
     }
 

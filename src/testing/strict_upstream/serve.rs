@@ -4,7 +4,9 @@ use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use ::axum::{
     body::{Body, to_bytes},
-    http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts},
+    http::{
+        HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request::Parts,
+    },
 };
 use bytes::Bytes;
 use futures::stream;
@@ -65,7 +67,7 @@ pub(super) async fn serve(
         }
         (&Method::POST, path) if Shape::answers(path) => {
             match to_bytes(body, LARGEST_QUESTION).await {
-                Ok(body) => answer(shared, shape, account, path, &body).await,
+                Ok(body) => answer(shared, shape, account, &parts.uri, &body).await,
                 Err(_) => invalid(&shared, shape, ErrorKind::Invalid("the body is too large")),
             }
         }
@@ -77,7 +79,7 @@ async fn answer(
     shared: Arc<Shared>,
     shape: Shape,
     account: usize,
-    path: &str,
+    uri: &Uri,
     body: &[u8],
 ) -> Response<Body> {
     let settings = &shared.settings;
@@ -98,7 +100,7 @@ async fn answer(
         return error(shape, ErrorKind::Overloaded);
     }
     let question = match serde_json::from_slice::<Value>(body) {
-        Ok(body) => shape.question(path, &body),
+        Ok(body) => shape.question(uri, &body),
         Err(_) => Err("We could not parse the JSON body of your request."),
     };
     // A question that is not understood costs a request all the same.
@@ -192,6 +194,10 @@ async fn complete(mut call: Call, fault: Option<Fault>) -> Response<Body> {
 }
 
 fn stream_response(call: Call, cut: Option<usize>) -> Response<Body> {
+    let kind = match call.reply.question.in_array {
+        true => "application/json; charset=UTF-8",
+        false => "text/event-stream; charset=utf-8",
+    };
     let start = (Some(call), 0, 0);
     let frames = stream::unfold(start, move |(call, index, sent)| async move {
         let mut call = call?;
@@ -212,7 +218,7 @@ fn stream_response(call: Call, cut: Option<usize>) -> Response<Body> {
         let sent = sent + frame.len();
         Some((Ok(frame), (Some(call), index + 1, sent)))
     });
-    typed(StatusCode::OK, "text/event-stream; charset=utf-8", Body::from_stream(frames))
+    typed(StatusCode::OK, kind, Body::from_stream(frames))
 }
 
 /// The key of an account, from where any of the languages has it.

@@ -178,6 +178,8 @@ pub(in crate::upstream) struct UsageShape {
     pub(in crate::upstream) cached_outside: bool,
     /// Thoughts are not part of the output that is told.
     pub(in crate::upstream) thoughts_outside: bool,
+    /// A body that is an array of JSON is a stream, and each of its elements an event.
+    pub(in crate::upstream) array_is_stream: bool,
     pub(in crate::upstream) settles: Settles,
     pub(in crate::upstream) counts_on_failure: OnFailure,
 }
