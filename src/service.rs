@@ -124,7 +124,7 @@ where
             return self.wait(request, annotates, Until::Identified { key, limiter });
         };
         let entry = gate::enter(&mut self.limiter, &self.policy, subject, &request, annotates);
-        let mut aside = match entry {
+        let aside = match entry {
             // A standing that is not there is not moved either: it would cost as much.
             Entry::Decided(Verdict::Go(None)) => None,
             Entry::Decided(Verdict::Go(Some(standing))) => {
@@ -151,10 +151,7 @@ where
             None => ResponseFuture::running(self.inner.call(request), aside),
             Some(store) => {
                 let response = nesting::inside(store, || self.inner.call(request));
-                match &mut aside {
-                    Some(aside) => aside.charged = charged,
-                    None => aside = Some(Aside::noting(store, &self.policy)),
-                }
+                let aside = Some(Aside::noting(aside, store, &self.policy));
                 ResponseFuture::running(response, aside)
             }
         }

@@ -74,25 +74,17 @@ pub(super) struct Aside<P> {
 }
 
 impl<P> Aside<P> {
-    /// `None` if there is nothing to tell and nothing to note.
-    #[inline]
-    pub(super) fn of(
-        standing: Option<Standing>,
-        charged: Option<usize>,
-        policy: &Arc<P>,
-    ) -> Option<Box<Self>> {
-        if standing.is_none() && charged.is_none() {
-            return None;
-        }
-        Some(Box::new(Self { standing, policy: Arc::clone(policy), charged }))
-    }
-
     pub(super) fn telling(standing: Standing, policy: &Arc<P>) -> Box<Self> {
         Box::new(Self { standing: Some(standing), policy: Arc::clone(policy), charged: None })
     }
 
-    pub(super) fn noting(charged: usize, policy: &Arc<P>) -> Box<Self> {
-        Box::new(Self { standing: None, policy: Arc::clone(policy), charged: Some(charged) })
+    /// The same with the store that was charged.
+    pub(super) fn noting(aside: Option<Box<Self>>, charged: usize, policy: &Arc<P>) -> Box<Self> {
+        let charged = Some(charged);
+        match aside {
+            Some(aside) => Box::new(Self { charged, ..*aside }),
+            None => Box::new(Self { standing: None, policy: Arc::clone(policy), charged }),
+        }
     }
 }
 
@@ -143,11 +135,15 @@ where
                     match ready!(waiting.as_mut().poll(context)) {
                         Waited::Go(mut ready, request, standing) => {
                             let charged = waiting.as_mut().charged();
-                            let response = match charged {
-                                None => ready.call(request),
-                                Some(store) => nesting::inside(store, || ready.call(request)),
+                            let policy = waiting.policy();
+                            let aside = standing.map(|standing| Aside::telling(standing, policy));
+                            let (response, aside) = match charged {
+                                None => (ready.call(request), aside),
+                                Some(store) => {
+                                    let response = nesting::inside(store, || ready.call(request));
+                                    (response, Some(Aside::noting(aside, store, policy)))
+                                }
                             };
-                            let aside = Aside::of(standing, charged, waiting.policy());
                             State::Running { response, aside }
                         }
                         Waited::Refuse(request, rejection) => State::Answered {

@@ -150,7 +150,7 @@ impl UsageReading {
         match &self.framing {
             Framing::Json => true,
             Framing::Elements(elements) => !elements.is_array(),
-            Framing::Events(_) | Framing::Frames(_) => false,
+            Framing::Events(_) | Framing::Frames(_) | Framing::Unreadable => false,
         }
     }
 

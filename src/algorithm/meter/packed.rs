@@ -3,7 +3,10 @@
 use std::{hint::select_unpredictable, num::NonZeroU64};
 
 use super::{Meter, MeterState, SECOND, Standing};
-use crate::{decision::{Decision, Snapshot}, time::Timestamp};
+use crate::{
+    decision::{Decision, Snapshot},
+    time::Timestamp,
+};
 
 impl Meter {
     /// Whether a state can be packed: a tick is then a nanosecond.
