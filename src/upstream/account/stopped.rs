@@ -29,8 +29,8 @@ impl<B: Backend<Plan>> Ledger<B> {
         observation
     }
 
-    /// Hears of the stop that holds, whoever was told. When one is over whose end nobody told, nobody
-    /// knows how much may be sent: all who wait would be refused at once.
+    /// Hears of the stop that holds, whoever was told. When one is over whose end nobody told,
+    /// nobody knows how much may be sent: all who wait would be refused at once.
     pub(super) fn heard(&self, stop: &Stop) {
         if lock(&self.untold).heard(stop, self.board.now()) {
             self.watch.try_out();

@@ -103,8 +103,8 @@ impl<B: Backend<Plan>> Ledger<B> {
     fn told(&self, ticket: Option<Ticket>, observation: &Observation) -> Vec<Told> {
         let mut standing = lock(&self.standing);
         standing.observe(ticket, observation);
-        // By a limit of nothing nobody would be sent any more, and nothing heard that tells another:
-        // whoever means it says so to each request.
+        // By a limit of nothing nobody would be sent any more, and nothing heard that tells
+        // another: whoever means it says so to each request.
         let told = observation.reports.iter().filter(|report| report.limit != Some(0));
         let reports = told.filter_map(|report| {
             let known = standing.limits().iter().find(|known| known.name == report.name);
