@@ -37,10 +37,7 @@ impl<A: Algorithm, C: Clock> Limiter<A, Local<A, C>> {
         let cost = cost.into();
         match self.current() {
             Some(limit) => self.backend.allows_now(limit.algorithm(), key, &Demand::exactly(cost)),
-            None => match self.allows_by_changed(key, cost.rebuilt()) {
-                Ok(is_allowed) => Ok(is_allowed),
-                Err(error) => Err(error),
-            },
+            None => self.allows_by_changed(key, cost.rebuilt()),
         }
     }
 

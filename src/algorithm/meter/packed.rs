@@ -8,6 +8,9 @@ use crate::{
     time::Timestamp,
 };
 
+/// No word is as great, so that of two the later is told by the sign of their difference.
+const WORDS_END: u64 = 1 << 63;
+
 impl Meter {
     /// Whether a state can be packed: a tick is then a nanosecond.
     pub(in crate::algorithm) const fn packs(&self) -> bool {
@@ -26,6 +29,9 @@ impl Meter {
         now: Timestamp,
         units: u64,
     ) -> Option<(Option<u64>, Result<Snapshot, Decision>)> {
+        if word >= WORDS_END {
+            return None;
+        }
         // What is known of such a meter need not be worked out.
         let meter = Self { tick: 1, most: u64::MAX, ..*self };
         let drained = meter.drained_since(origin, now)?;
@@ -41,7 +47,7 @@ impl Meter {
             && before.used <= room
         {
             let next = since + need;
-            if next >= 1 << 63 {
+            if next >= WORDS_END {
                 return None;
             }
             let after = Standing { used: before.used + need, ..before };
@@ -80,8 +86,8 @@ impl Meter {
         Timestamp::from_nanos(origin.as_nanos().saturating_add(nanos))
     }
 
-    /// What drained, if that is less than half of what a word holds. A meter holds a quarter of it
-    /// at the most, so that no next word is [`u64::MAX`].
+    /// What drained, if a word holds as much. A meter holds half of that at the most, so that no sum
+    /// of the two overflows.
     #[inline(always)]
     fn drained_since(&self, origin: Timestamp, now: Timestamp) -> Option<u64> {
         let nanos = now.as_nanos().wrapping_sub(origin.as_nanos()).cast_signed();
