@@ -1,6 +1,9 @@
 //! The servers that we tell people to start.
 
-use std::time::Duration;
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    time::Duration,
+};
 
 use redis::RedisConnectionInfo;
 use tower_quota::{
@@ -57,8 +60,6 @@ impl OfTheGuide {
         let guide = include_str!("../../src/guide/redis.md");
         let blocks = guide.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
         let block = blocks.into_iter().find(|block| block.contains(part)).expect("it is there");
-        // Below the ports of outgoing connections, the ones of the cluster's bus too.
-        let base = 12_000 + u16::try_from(std::process::id() % 90).expect("it is small") * 100;
         let numbers = block.split(|letter: char| !letter.is_ascii_digit());
         let mut named: Vec<u16> = numbers
             .filter(|number| number.len() == 4 && number.starts_with("70"))
@@ -66,6 +67,7 @@ impl OfTheGuide {
             .collect();
         named.sort_unstable();
         named.dedup();
+        let base = free_base(&named);
         let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
         let folder = folder.join(format!("guide-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder");
@@ -103,6 +105,20 @@ impl Drop for OfTheGuide {
             let _ended = end.args(["-p", &port, "shutdown", "nosave"]).output();
         }
     }
+}
+
+/// What stands for 7000 where nobody listens on any of these ports yet: below those of outgoing connections, the ones
+/// of the cluster's bus too.
+fn free_base(named: &[u16]) -> u16 {
+    let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+    // Test processes that run at the same time begin at different places.
+    let places = (0..90).map(|number| (std::process::id() + number) % 90);
+    let mut bases = places.map(|place| 12_000 + 100 * u16::try_from(place).expect("it is small"));
+    let base = bases.find(|base| {
+        let mut ports = named.iter().map(|port| base + (port - 7_000));
+        ports.all(|port| is_free(port) && is_free(port + 10_000))
+    });
+    base.expect("some ports are free")
 }
 
 /// Whether it decides before long: a cluster has to find itself, and sentinels each other.
