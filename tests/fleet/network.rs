@@ -53,6 +53,11 @@ impl Network {
         self.exchanges.lock().expect("no panic").clone()
     }
 
+    /// How many have been answered.
+    pub(crate) fn answered(&self) -> usize {
+        self.exchanges.lock().expect("no panic").len()
+    }
+
     fn way(&self) -> Duration {
         let (least, most) = self.way;
         let micros = (most - least).as_micros() as u64 + 1;
