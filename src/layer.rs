@@ -204,7 +204,7 @@ macro_rules! shared_layer_items {
 
             fn layer(&self, inner: S) -> Self::Service {
                 if let Err(error) = self.check_settings() {
-                    observe::misused(&error);
+                    self.policy.exceptions.unlooked.tell(error);
                 }
                 RateLimit::new(inner, self.limiter.clone(), self.policy.clone())
             }

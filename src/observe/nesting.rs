@@ -4,6 +4,8 @@
 //! works, at half the limit. So the first requests of each service leave a note of the store on
 //! this thread while the inner service runs, and look for one.
 
+#[cfg(feature = "local")]
+use std::sync::{Mutex, PoisonError};
 use std::{
     cell::RefCell,
     sync::{
@@ -19,25 +21,47 @@ thread_local! {
     static CHARGED: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
 }
 
-/// How many requests are still to be looked at, and under which limit one was counted twice. Each
-/// service looks at its own; what they find is known to the layer and its clones.
+/// How many requests are still to be looked at. Each service looks at its own; what they find is
+/// known to the layer and its clones.
 #[derive(Debug)]
 pub(crate) struct Remaining {
     requests: AtomicU32,
-    counted_twice: Arc<OnceLock<PolicyName>>,
+    found: Arc<Found>,
+}
+
+/// What was found and told of a layer, once for all services that it and its clones make: axum has
+/// one made for each route of each connection.
+#[derive(Debug, Default)]
+struct Found {
+    /// The limit under which a request was counted twice.
+    counted_twice: OnceLock<PolicyName>,
+    /// What could not be meant in the settings.
+    #[cfg(feature = "local")]
+    settings: Mutex<Option<ConfigError>>,
 }
 
 impl Remaining {
-    fn of(counted_twice: Arc<OnceLock<PolicyName>>) -> Self {
-        Self { requests: AtomicU32::new(16), counted_twice }
+    fn of(found: Arc<Found>) -> Self {
+        Self { requests: AtomicU32::new(16), found }
     }
 
     /// Whether a request was counted twice.
     #[cfg(feature = "local")]
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        match self.counted_twice.get() {
+        match self.found.counted_twice.get() {
             Some(name) => Err(ConfigError::CountedTwice { name: name.to_string() }),
             None => Ok(()),
+        }
+    }
+
+    /// Tells the developer of settings that cannot be meant, unless that was told last.
+    #[cfg(feature = "local")]
+    #[cold]
+    pub(crate) fn tell(&self, error: ConfigError) {
+        let mut told = self.found.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.as_ref() != Some(&error) {
+            super::misused(&error);
+            *told = Some(error);
         }
     }
 }
@@ -50,7 +74,7 @@ impl Default for Remaining {
 
 impl Clone for Remaining {
     fn clone(&self) -> Self {
-        Self::of(Arc::clone(&self.counted_twice))
+        Self::of(Arc::clone(&self.found))
     }
 }
 
@@ -74,9 +98,10 @@ fn look(remaining: &Remaining, name: &PolicyName, store: usize) -> Option<usize>
     remaining.requests.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).ok()?;
     if CHARGED.with_borrow(|charged| charged.contains(&store)) {
         remaining.requests.store(0, Ordering::Relaxed);
-        // Whoever is first names it.
-        let _ = remaining.counted_twice.set(name.clone());
-        super::misused(&ConfigError::CountedTwice { name: name.to_string() });
+        // Whoever is first names it, and tells it for all.
+        if remaining.found.counted_twice.set(name.clone()).is_ok() {
+            super::misused(&ConfigError::CountedTwice { name: name.to_string() });
+        }
     }
     Some(store)
 }

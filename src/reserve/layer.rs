@@ -7,7 +7,6 @@ use crate::{
     cost::Cost,
     error::ConfigError,
     limiter::{Limiter, OnDrop},
-    observe,
     policy::{Fail, Global, LargestCost, OnBackendError, OnMissingKey, Policy, Uniform},
 };
 
@@ -160,7 +159,7 @@ where
 
     fn layer(&self, inner: S) -> Self::Service {
         if let Err(error) = self.check() {
-            observe::misused(&error);
+            self.settings.policy.exceptions.unlooked.tell(error);
         }
         Reserve::new(inner, self.limiter.clone(), self.settings.clone())
     }

@@ -187,7 +187,7 @@ fn a_server_that_does_not_say_who_connects_is_reported_once_with_what_to_write()
     let kept = key.clone();
     assert_eq!(shown(&key, &request::<&str>(PROXY, &[])), PROXY);
     assert_eq!((kept.check(), events::told()), (Ok(()), Vec::new()));
-    for key in [&key, &kept.clone(), &key] {
+    for key in [&key, &kept, &key] {
         assert_eq!(of(key), Subject::Missing);
     }
     let told = events::told();

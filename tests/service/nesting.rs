@@ -39,6 +39,34 @@ async fn a_layer_tells_after_the_first_request_that_it_is_counted_twice() {
     assert_eq!(other.check(), Ok(()), "it was counted once in each store");
 }
 
+/// As axum makes them, for each route of each connection.
+#[tokio::test]
+async fn services_that_are_made_anew_report_it_once_together() {
+    let layer = TokenBucketLayer::new(Quota::per_day(100));
+    let reports = reported(async {
+        for request in 0..5_u32 {
+            let nested = layer.layer(layer.layer(Strict::new()));
+            nested.oneshot(request).await.expect("there is room");
+        }
+    })
+    .await;
+    assert_eq!(reports.len(), 1, "{reports:?}");
+}
+
+#[test]
+fn settings_that_cannot_be_meant_are_reported_once_and_again_when_they_are_others() {
+    events::listen();
+    let layer = TokenBucketLayer::new(Quota::per_day(10)).largest_cost(11);
+    let reserve = ReserveLayer::new(layer.limiter()).largest_cost(12);
+    let layers = [layer.clone(), layer.clone(), layer.largest_cost(13)];
+    for layer in &layers {
+        let _ = (layer.layer(Strict::new()), layer.clone().layer(Strict::new()));
+        let _ = reserve.layer(Strict::new());
+    }
+    let reports = errors();
+    assert_eq!(reports.len(), 3, "{reports:?}");
+}
+
 /// Each of them waits: for a decision, for a key, for a turn.
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_counted_twice_is_found_where_it_has_to_wait_too() {
