@@ -74,8 +74,12 @@ pub(super) struct Aside<P> {
 }
 
 impl<P> Aside<P> {
-    pub(super) fn telling(standing: Standing, policy: &Arc<P>) -> Box<Self> {
-        Box::new(Self { standing: Some(standing), policy: Arc::clone(policy), charged: None })
+    pub(super) fn telling(
+        standing: Standing,
+        policy: &Arc<P>,
+        charged: Option<usize>,
+    ) -> Box<Self> {
+        Box::new(Self { standing: Some(standing), policy: Arc::clone(policy), charged })
     }
 
     pub(super) fn noting(charged: usize, policy: &Arc<P>) -> Box<Self> {
@@ -132,7 +136,7 @@ where
                     match waited {
                         Waited::Go(mut ready, request, standing) => State::Running {
                             response: ready.call(request),
-                            aside: standing.map(|standing| Aside::telling(standing, policy)),
+                            aside: standing.map(|standing| Aside::telling(standing, policy, None)),
                         },
                         Waited::Refuse(request, rejection) => State::Answered {
                             answer: Some(policy.answer.refuse(&request, rejection)),
