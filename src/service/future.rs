@@ -38,6 +38,7 @@ pin_project! {
     }
 }
 
+type BoxAside<K, C, R, L> = Box<Aside<Policy<K, C, R, L>>>;
 type BoxWaiting<S, Req, A, B, K, C, R, L> = Pin<Box<Waiting<S, Req, A, B, K, C, R, L>>>;
 
 pin_project! {
@@ -53,7 +54,7 @@ pin_project! {
         Running {
             #[pin]
             response: S::Future,
-            aside: Option<Box<Aside<Policy<K, C, R, L>>>>,
+            aside: Option<BoxAside<K, C, R, L>>,
         },
         Answered { answer: Option<Result<S::Response, S::Error>> },
     }
@@ -99,10 +100,7 @@ where
     }
 
     #[inline(always)]
-    pub(super) const fn running(
-        response: S::Future,
-        aside: Option<Box<Aside<Policy<K, C, R, L>>>>,
-    ) -> Self {
+    pub(super) const fn running(response: S::Future, aside: Option<BoxAside<K, C, R, L>>) -> Self {
         Self { state: State::Running { response, aside } }
     }
 
