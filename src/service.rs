@@ -125,10 +125,14 @@ where
         };
         let entry = gate::enter(&mut self.limiter, &self.policy, subject, &request, annotates);
         let aside = match entry {
-            // A standing that is not there is not moved either: it would cost as much.
-            Entry::Decided(Verdict::Go(None)) => None,
+            // The usual way. What is not there is not moved either, which would cost as much: no
+            // standing, and nothing beside the response.
+            Entry::Decided(Verdict::Go(None)) => match self.charged() {
+                None => return ResponseFuture::running(self.inner.call(request), None),
+                Some(store) => Aside::noting(store, &self.policy),
+            },
             Entry::Decided(Verdict::Go(Some(standing))) => {
-                Some(Aside::telling(standing, &self.policy))
+                Aside::telling(standing, &self.policy, self.charged())
             }
             Entry::Decided(Verdict::Refuse(rejection)) => {
                 // What its readiness holds is free again: who was refused may not call again.
@@ -141,20 +145,11 @@ where
             }
             Entry::Asked(asked) => return self.wait(request, annotates, Until::Decided { asked }),
         };
-        let charged = nesting::check(
-            &self.policy.exceptions.unlooked,
-            self.limiter.known_limit().name(),
-            || self.limiter.backend().state_id(),
-        );
-        // Written where it is to be, and not by way of a closure: requests and futures are large.
-        match charged {
-            None => ResponseFuture::running(self.inner.call(request), aside),
-            Some(store) => {
-                let response = nesting::inside(store, || self.inner.call(request));
-                let aside = Some(Aside::noting(aside, store, &self.policy));
-                ResponseFuture::running(response, aside)
-            }
-        }
+        let response = match aside.charged {
+            None => self.inner.call(request),
+            Some(store) => nesting::inside(store, || self.inner.call(request)),
+        };
+        ResponseFuture::running(response, Some(aside))
     }
 }
 
@@ -163,6 +158,13 @@ where
     A: Algorithm,
     B: Backend<A>,
 {
+    /// The store that a request is charged to, if it is one of those to be looked at.
+    #[inline]
+    fn charged(&self) -> Option<usize> {
+        let (unlooked, limiter) = (&self.policy.exceptions.unlooked, &self.limiter);
+        nesting::check(unlooked, limiter.known_limit().name(), || limiter.backend().state_id())
+    }
+
     /// Lets a request wait with the service that was made ready: a clone of that, which may not be
     /// ready, takes its place.
     #[cold]

@@ -49,9 +49,9 @@ use crate::{
 ///
 /// The fields on a response that was let through are one allocation (the standing; the policies are
 /// written once for all responses), the older forms three (a number for each field), and what is to
-/// be told is kept in one more until the response is there. That is if the response's header map has
-/// room; where it is empty or full it takes two more to grow. A map that begins with a field of the
-/// service's own has room for six. Without fields, by [`FieldStyles::NONE`], there is none.
+/// be told is kept in one more until the response is there. That is if the response's header map
+/// has room; where it is empty or full it takes two more to grow. A map that begins with a field of
+/// the service's own has room for six. Without fields, by [`FieldStyles::NONE`], there is none.
 ///
 /// # Body
 ///

@@ -38,6 +38,7 @@ pin_project! {
     }
 }
 
+type BoxAside<K, C, R, L> = Box<Aside<Policy<K, C, R, L>>>;
 type BoxWaiting<S, Req, A, B, K, C, R, L> = Pin<Box<Waiting<S, Req, A, B, K, C, R, L>>>;
 
 pin_project! {
@@ -53,7 +54,7 @@ pin_project! {
         Running {
             #[pin]
             response: S::Future,
-            aside: Option<Box<Aside<Policy<K, C, R, L>>>>,
+            aside: Option<BoxAside<K, C, R, L>>,
         },
         Answered { answer: Option<Result<S::Response, S::Error>> },
     }
@@ -74,17 +75,29 @@ pub(super) struct Aside<P> {
 }
 
 impl<P> Aside<P> {
-    pub(super) fn telling(standing: Standing, policy: &Arc<P>) -> Box<Self> {
-        Box::new(Self { standing: Some(standing), policy: Arc::clone(policy), charged: None })
+    /// `None` if there is nothing to tell and nothing to note.
+    pub(super) fn of(
+        standing: Option<Standing>,
+        charged: Option<usize>,
+        policy: &Arc<P>,
+    ) -> Option<Box<Self>> {
+        match (standing, charged) {
+            (None, None) => None,
+            (Some(standing), charged) => Some(Self::telling(standing, policy, charged)),
+            (None, Some(store)) => Some(Self::noting(store, policy)),
+        }
     }
 
-    /// The same with the store that was charged.
-    pub(super) fn noting(aside: Option<Box<Self>>, charged: usize, policy: &Arc<P>) -> Box<Self> {
-        let charged = Some(charged);
-        match aside {
-            Some(aside) => Box::new(Self { charged, ..*aside }),
-            None => Box::new(Self { standing: None, policy: Arc::clone(policy), charged }),
-        }
+    pub(super) fn telling(
+        standing: Standing,
+        policy: &Arc<P>,
+        charged: Option<usize>,
+    ) -> Box<Self> {
+        Box::new(Self { standing: Some(standing), policy: Arc::clone(policy), charged })
+    }
+
+    pub(super) fn noting(charged: usize, policy: &Arc<P>) -> Box<Self> {
+        Box::new(Self { standing: None, policy: Arc::clone(policy), charged: Some(charged) })
     }
 }
 
@@ -100,10 +113,7 @@ where
     }
 
     #[inline(always)]
-    pub(super) const fn running(
-        response: S::Future,
-        aside: Option<Box<Aside<Policy<K, C, R, L>>>>,
-    ) -> Self {
+    pub(super) const fn running(response: S::Future, aside: Option<BoxAside<K, C, R, L>>) -> Self {
         Self { state: State::Running { response, aside } }
     }
 
@@ -135,15 +145,11 @@ where
                     match ready!(waiting.as_mut().poll(context)) {
                         Waited::Go(mut ready, request, standing) => {
                             let charged = waiting.as_mut().charged();
-                            let policy = waiting.policy();
-                            let aside = standing.map(|standing| Aside::telling(standing, policy));
-                            let (response, aside) = match charged {
-                                None => (ready.call(request), aside),
-                                Some(store) => {
-                                    let response = nesting::inside(store, || ready.call(request));
-                                    (response, Some(Aside::noting(aside, store, policy)))
-                                }
+                            let response = match charged {
+                                None => ready.call(request),
+                                Some(store) => nesting::inside(store, || ready.call(request)),
                             };
+                            let aside = Aside::of(standing, charged, waiting.policy());
                             State::Running { response, aside }
                         }
                         Waited::Refuse(request, rejection) => State::Answered {

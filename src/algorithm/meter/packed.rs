@@ -86,8 +86,8 @@ impl Meter {
         Timestamp::from_nanos(origin.as_nanos().saturating_add(nanos))
     }
 
-    /// What drained, if a word holds as much. A meter holds half of that at the most, so that no sum
-    /// of the two overflows.
+    /// What drained, if a word holds as much. A meter holds half of that at the most, so that no
+    /// sum of the two overflows.
     #[inline(always)]
     fn drained_since(&self, origin: Timestamp, now: Timestamp) -> Option<u64> {
         let nanos = now.as_nanos().wrapping_sub(origin.as_nanos()).cast_signed();
