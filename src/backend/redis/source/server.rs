@@ -45,17 +45,18 @@ impl Server {
         let kept = Kept::new(client.get_connection_info().addr());
         Ok(Self { client, kept })
     }
+
+    fn open_another(&self) -> impl Future<Output = RedisResult<MultiplexedConnection>> + use<> {
+        let client = self.client.clone();
+        async move { client.get_multiplexed_async_connection_with_config(&config()).await }
+    }
 }
 
 impl Source for Server {
     type Connection = SharedConnection<MultiplexedConnection>;
 
     async fn connection(&self) -> RedisResult<Self::Connection> {
-        let open = || {
-            let client = self.client.clone();
-            async move { client.get_multiplexed_async_connection_with_config(&config()).await }
-        };
-        self.kept.get(open).await
+        self.kept.get(|| self.open_another()).await
     }
 
     fn id(&self) -> Option<usize> {
@@ -64,6 +65,10 @@ impl Source for Server {
 
     fn lost(&self, connection: &Self::Connection) {
         self.kept.lose(connection);
+    }
+
+    fn heard(&self, connection: &Self::Connection, slot: u16, _: &[u8], in_time: bool) {
+        self.kept.heard(connection, slot, in_time, || self.open_another());
     }
 
     async fn listen(&self, channel: String) -> RedisResult<Option<PubSubStream>> {
