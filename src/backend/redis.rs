@@ -82,7 +82,7 @@ use self::{
 pub use self::{
     check::{Checked, Eviction},
     script::Scripted,
-    source::{Server, Source},
+    source::{Pooled, Server, Source},
 };
 use super::{Backend, Joint};
 use crate::{

@@ -2,13 +2,14 @@
 //!
 //! | source | a call costs | when the server is lost |
 //! |---|---|---|
-//! | [`Server`], [`Sentinel`], [`Cluster`] | a clone of a shared connection | it is opened anew, by one caller for all; where nobody has answered for two seconds another is opened beside it |
+//! | [`Server`], [`Sentinel`], [`Cluster`], [`Pooled`] | a clone of a shared connection | it is opened anew, by one caller for all; where nobody has answered for two seconds another is opened beside it |
 //! | a connection of redis-rs | the same | what that connection does: a `ConnectionManager` opens anew, a `MultiplexedConnection` never |
 //! | a pool of deadpool | taking one out: a `PING` (on a cluster one to every master) for each call | the pool opens anew |
 //!
 //! Take [`Server`], [`Sentinel`] or [`Cluster`]. They share one connection for all calls, because a
 //! multiplexed connection carries hundreds of thousands of calls a second, and a pool in front of
-//! it adds a round trip to each. Pools are there for those who have one already.
+//! it adds a round trip to each. Who has a pool already, and all settings in it, takes one connection
+//! out of it for all: [`Pooled`].
 //!
 //! [`Cluster`] opens its connections with `retries(0)`. Any other connection to a cluster needs
 //! `ClusterClientBuilder::retries(0)` as well. Else redis-rs repeats by itself what may have been
@@ -20,6 +21,7 @@
 #[cfg(feature = "redis-cluster")]
 mod cluster;
 mod kept;
+mod pooled;
 mod pools;
 #[cfg(feature = "redis-sentinel")]
 mod sentinel;
@@ -37,7 +39,7 @@ use redis::{
 pub use self::cluster::Cluster;
 #[cfg(feature = "redis-sentinel")]
 pub use self::sentinel::Sentinel;
-pub use self::{kept::SharedConnection, server::Server};
+pub use self::{kept::SharedConnection, pooled::Pooled, server::Server};
 
 /// Where a [`Redis`](super::Redis) backend has its connections from.
 pub trait Source: Clone + Send + Sync + 'static {
