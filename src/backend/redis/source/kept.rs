@@ -24,7 +24,7 @@ use crate::observe::checks;
 ///
 /// A server that hangs does not end its connections, nor does its machine. So where nobody has
 /// answered for some seconds another connection is opened [in its place](Self::heard), which may
-/// lead to somebody else by now. Until it is there this one is used.
+/// lead to somebody else by now. Until it is there, and answers, this one is used.
 ///
 /// That there never was a connection yet is told loudly, once: it is mostly a wrong address.
 #[derive(Debug)]

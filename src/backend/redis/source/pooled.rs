@@ -7,6 +7,7 @@ use super::{
     Source,
     kept::{Kept, SharedConnection},
     pools::out_of_pool,
+    server::answering,
 };
 
 /// One connection of a pool of deadpool, which all calls share.
@@ -86,7 +87,7 @@ impl Source for Pooled {
     }
 
     fn heard(&self, connection: &Self::Connection, slot: u16, _: &[u8], in_time: bool) {
-        self.kept.heard(connection, slot, in_time, || (self.open)());
+        self.kept.heard(connection, slot, in_time, || answering((self.open)()));
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use super::{
     Source,
     kept::{Kept, SharedConnection},
-    server::{addresses_of, can_encrypt, config, prepared, tcp},
+    server::{addresses_of, answering, can_encrypt, config, prepared, tcp},
     subscribe,
 };
 
@@ -173,7 +173,7 @@ impl Source for Sentinel {
     }
 
     fn heard(&self, connection: &Self::Connection, slot: u16, _: &[u8], in_time: bool) {
-        self.kept.heard(connection, slot, in_time, || self.open_another());
+        self.kept.heard(connection, slot, in_time, || answering(self.open_another()));
     }
 
     async fn listen(&self, channel: String) -> RedisResult<Option<PubSubStream>> {

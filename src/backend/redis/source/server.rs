@@ -1,10 +1,11 @@
-use std::{fmt, time::Duration};
+use std::{fmt, future::Future, io, time::Duration};
 
 use redis::{
     AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisResult,
-    aio::{MultiplexedConnection, PubSubStream},
+    aio::{ConnectionLike, MultiplexedConnection, PubSubStream},
     io::tcp::TcpSettings,
 };
+use tokio::time::timeout;
 
 use super::{
     Source,
@@ -68,7 +69,7 @@ impl Source for Server {
     }
 
     fn heard(&self, connection: &Self::Connection, slot: u16, _: &[u8], in_time: bool) {
-        self.kept.heard(connection, slot, in_time, || self.open_another());
+        self.kept.heard(connection, slot, in_time, || answering(self.open_another()));
     }
 
     async fn listen(&self, channel: String) -> RedisResult<Option<PubSubStream>> {
@@ -103,6 +104,18 @@ pub(super) fn config() -> AsyncConnectionConfig {
         .set_connection_timeout(Some(CONNECT))
         .set_response_timeout(None)
         .set_pipeline_buffer_size(1_024)
+}
+
+/// A connection whose server answers. To one that is only paused the old one is as good, and what
+/// has left by it is not to be lost with it.
+pub(super) async fn answering<C: ConnectionLike>(
+    opening: impl Future<Output = RedisResult<C>>,
+) -> RedisResult<C> {
+    let mut opened = opening.await?;
+    let time = redis::cmd("TIME");
+    let answer = timeout(CONNECT, opened.req_packed_command(&time)).await;
+    answer.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??.extract_error()?;
+    Ok(opened)
 }
 
 pub(super) fn prepared(url: impl IntoConnectionInfo) -> RedisResult<ConnectionInfo> {
