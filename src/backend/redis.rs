@@ -82,7 +82,7 @@ use self::{
 pub use self::{
     check::{Checked, Eviction},
     script::Scripted,
-    source::{Server, Source},
+    source::{Pooled, Server, Source},
 };
 use super::{Backend, Joint};
 use crate::{
@@ -181,9 +181,10 @@ impl<S: Source> RedisBuilder<S> {
     /// as the oldest of those that it carries, so behind a server that hangs some are told sooner,
     /// but none before half of its time. A correction leaves however long it has waited.
     ///
-    /// A connection that takes longer to open goes on being opened, for the next. A cluster's node
-    /// that has not answered for a second is given up, however long this is.
-    /// [`Guarded`](super::Guarded) has a time-out of its own.
+    /// A connection that takes longer to open goes on being opened, for the next. A call to a
+    /// cluster's node ends after a second, however long this is. Where no call has had an answer in
+    /// time for two seconds another connection is [opened](source) in place of the one that is
+    /// there. [`Guarded`](super::Guarded) has a time-out of its own.
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }

@@ -56,3 +56,27 @@ async fn a_demand_behind_a_correction_in_one_call_is_answered_as_it_is() {
     a_demand_behind_a_correction_is_answered(&url, "log", SlidingLog::new(quota)).await;
     a_demand_behind_a_correction_is_answered(&url, "plan", plan).await;
 }
+
+/// What comes back behind a refusal in one call is there when that has been answered: the refusal is not
+/// to be remembered.
+#[tokio::test]
+async fn a_refusal_before_a_correction_in_one_call_is_not_remembered() {
+    let server = Standalone::start();
+    let name = PolicyName::from_static("refused-before");
+    let redis = RedisBuilder::new(Server::open(server.url()).expect("a URL"), name)
+        .timeout(Duration::from_secs(60))
+        .remember_refusals(Duration::from_secs(600))
+        .in_flight(1)
+        .build();
+    let limiter = Limiter::new(TokenBucket::new(Quota::per_day(100)), redis);
+    let key = Key::from("alice");
+    let decision = limiter.decide(&key, 90).await.expect("it answers");
+    let Decision::Allow { charge, .. } = decision else { panic!("{decision:?}") };
+    // On a runtime of one thread both have come before the call leaves.
+    let calls = server.calls_of("evalsha");
+    let (refused, settled) = join!(limiter.decide(&key, 50), limiter.settle(&key, &charge, 0));
+    settled.expect("it is corrected");
+    assert!(!refused.expect("it answers").is_allowed());
+    assert_eq!(server.calls_of("evalsha"), calls + 1, "they travel together");
+    assert!(limiter.decide(&key, 50).await.expect("it answers").is_allowed());
+}

@@ -21,6 +21,7 @@ mod pauses;
 mod privileges;
 mod restarts;
 mod secrets;
+mod silence;
 mod sources;
 mod tally;
 mod tls;
@@ -221,6 +222,7 @@ fn the_guide_names_a_test_for_each_fault() {
         include_str!("network.rs"),
         include_str!("pauses.rs"),
         include_str!("restarts.rs"),
+        include_str!("silence.rs"),
         include_str!("sources.rs"),
         include_str!("tls.rs"),
         include_str!("topology.rs"),

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use deadpool_redis::{PoolConfig, Runtime, cluster, sentinel};
+use futures::future::join_all;
 use redis::RedisConnectionInfo;
 use tokio::time::Instant;
 use tower_quota::{
-    BackendErrorKind, Cost, Key, Limiter, PolicyName, Quota,
+    BackendErrorKind, Cost, Decision, Key, Limiter, PolicyName, Quota,
     algorithm::TokenBucket,
-    backend::redis::{Cluster, RedisBuilder, Sentinel, Server, Source, source::Shared},
+    backend::redis::{Cluster, Pooled, RedisBuilder, Sentinel, Server, Source, source::Shared},
 };
 
 use crate::servers;
@@ -37,7 +38,9 @@ async fn one_server_by_every_connection() {
     assert_eq!(left(connection.clone()).await, 98);
     assert_eq!(left(manager).await, 97);
     assert_eq!(left(Shared(connection)).await, 96);
-    assert_eq!(left(pool.expect("a pool")).await, 95);
+    let pool = pool.expect("a pool");
+    assert_eq!(left(pool.clone()).await, 95);
+    assert_eq!(left(Pooled::from(pool)).await, 94);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,6 +68,29 @@ async fn a_pool_that_is_exhausted_costs_the_time_out_and_no_charge() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pool_opens_the_connection_that_all_calls_share_and_another_when_it_was_lost() {
+    let server = servers::Standalone::start();
+    let pool = deadpool_redis::Config::from_url(server.url()).create_pool(Some(Runtime::Tokio1));
+    let source = Pooled::from(pool.expect("a pool"));
+    let redis = RedisBuilder::new(source, PolicyName::from_static("pooled"));
+    let redis = redis.timeout(servers::PATIENCE).batch(1).build();
+    let limiter = Limiter::new(TokenBucket::new(Quota::per_day(100)), redis);
+    let before = server.calls_of("ping");
+    let asked = join_all((0..20).map(|_| limiter.decide(&Key::GLOBAL, Cost::ONE))).await;
+    assert!(asked.iter().all(|it| it.as_ref().is_ok_and(Decision::is_allowed)), "{asked:?}");
+    assert_eq!(server.calls_of("ping"), before, "no call goes through the pool");
+    server.restart(servers::Data::Kept);
+    let begun = Instant::now();
+    let decision = loop {
+        match limiter.decide(&Key::GLOBAL, Cost::ONE).await {
+            Ok(decision) => break decision,
+            Err(error) => assert!(begun.elapsed() < servers::PATIENCE, "{error:?}"),
+        }
+    };
+    assert_eq!(decision.snapshot().remaining, 79);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_by_every_connection() {
     let cluster = servers::Cluster::shared(servers::Flavor::Redis);
     let connection = cluster.client().get_async_connection().await.expect("a connection");
@@ -84,5 +110,7 @@ async fn sentinels_by_every_connection() {
 
     let source = Sentinel::open(trio.urls(), "quota", &RedisConnectionInfo::default());
     assert_eq!(left(source.expect("URLs")).await, 99);
-    assert_eq!(left(pool.expect("a pool")).await, 98);
+    let pool = pool.expect("a pool");
+    assert_eq!(left(pool.clone()).await, 98);
+    assert_eq!(left(Pooled::from(pool)).await, 97);
 }

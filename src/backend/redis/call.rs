@@ -92,6 +92,7 @@ pub(super) async fn call_until<S: Source>(
 ) -> Result<Option<Value>, BackendError> {
     let mut evalsha = redis::cmd("EVALSHA");
     evalsha.arg(&script.hash).arg(keys.len()).arg(keys).arg(arguments);
+    let key = keys.first().copied().unwrap_or_default();
     let mut loaded = false;
     let mut last = None;
     loop {
@@ -123,7 +124,9 @@ pub(super) async fn call_until<S: Source>(
             let asked = source.send_asking(&mut connection, address, commands).await;
             asked.unwrap_or(Err(error))
         };
-        let error = match timeout_at(deadline, calling).await {
+        let answer = timeout_at(deadline, calling).await;
+        source.heard(&connection, slot, key, answer.is_ok());
+        let error = match answer {
             Ok(Ok(answer)) => return Ok(Some(answer)),
             Ok(Err(error)) if parts && are_apart(&error) => return Ok(None),
             Ok(Err(error)) => error,

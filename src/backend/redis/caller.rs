@@ -81,23 +81,26 @@ impl<A: Scripted, S: Source> Caller<A, S> {
             Ok(None) => Ok(self.ask_key_by_key(slot, errands, &gathered, deadline).await),
             Err(error) => Err(error),
         };
+        let wanted_by: usize = errands.iter().map(Step::wanted_by).sum();
+        let done = match heard {
+            Ok(heard) => {
+                let mut done: Vec<Option<Done>> = (0..wanted_by).map(|_| None).collect();
+                for (gathered, heard) in gathered.iter().zip(heard) {
+                    self.tell(&errands[gathered.first].job, gathered, heard, &mut done);
+                }
+                let malformed = || Err(script::malformed());
+                done.into_iter().map(|done| done.unwrap_or_else(malformed)).collect()
+            }
+            Err(error) => (0..wanted_by).map(|_| Err(error.clone())).collect(),
+        };
         if let Some(refusals) = &self.refusals {
-            // Something has come back, or may have: what was refused before need not be refused
-            // now.
+            // Something has come back, or may have: what was refused before, in this call too, need
+            // not be refused now.
             let corrected = errands.iter().map(|errand| &errand.job);
             let corrected = corrected.filter(|errand| matches!(errand.job, Job::Settle(..)));
             corrected.for_each(|errand| refusals.forget(&errand.name));
         }
-        let wanted_by: usize = errands.iter().map(Step::wanted_by).sum();
-        let heard = match heard {
-            Ok(heard) => heard,
-            Err(error) => return (0..wanted_by).map(|_| Err(error.clone())).collect(),
-        };
-        let mut done: Vec<Option<Done>> = (0..wanted_by).map(|_| None).collect();
-        for (gathered, heard) in gathered.iter().zip(heard) {
-            self.tell(&errands[gathered.first].job, gathered, heard, &mut done);
-        }
-        done.into_iter().map(|done| done.unwrap_or_else(|| Err(script::malformed()))).collect()
+        done
     }
 
     /// Asks for some jobs in one call. `None` if there are several, and their keys are apart.

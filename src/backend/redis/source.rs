@@ -2,27 +2,31 @@
 //!
 //! | source | a call costs | when the server is lost |
 //! |---|---|---|
-//! | [`Server`], [`Sentinel`], [`Cluster`] | a clone of a shared connection | it is opened anew, by one caller for all |
+//! | [`Server`], [`Sentinel`], [`Cluster`], [`Pooled`] | a clone of a shared connection | it is opened anew, by one caller for all; where nobody has answered for two seconds another is opened beside it |
 //! | a connection of redis-rs | the same | what that connection does: a `ConnectionManager` opens anew, a `MultiplexedConnection` never |
 //! | a pool of deadpool | taking one out: a `PING` (on a cluster one to every master) for each call | the pool opens anew |
 //!
 //! Take [`Server`], [`Sentinel`] or [`Cluster`]. They share one connection for all calls, because a
 //! multiplexed connection carries hundreds of thousands of calls a second, and a pool in front of
-//! it adds a round trip to each. Pools are there for those who have one already.
+//! it adds a round trip to each. Who has a pool already, and all settings in it, takes one connection
+//! out of it for all: [`Pooled`].
 //!
-//! [`Cluster`] opens its connections with `retries(0)`. Any other connection to a cluster, a pool's
-//! too, needs `ClusterClientBuilder::retries(0)` as well. Else redis-rs repeats by itself what may
-//! have been executed, and is charged twice for it; and it waits where the keys of a batch are
-//! apart because their slot is being moved: then that call fails at its time-out, while otherwise
-//! each key is decided alone.
+//! [`Cluster`] opens its connections with `retries(0)`. Any other connection to a cluster needs
+//! `ClusterClientBuilder::retries(0)` as well. Else redis-rs repeats by itself what may have been
+//! executed, and is charged twice for it; and it waits where the keys of a batch are apart because
+//! their slot is being moved: then that call fails at its time-out, while otherwise each key is
+//! decided alone. A `cluster::Pool` of deadpool opens its connections without it, and cannot
+//! be told.
 
 #[cfg(feature = "redis-cluster")]
 mod cluster;
 mod kept;
+mod pooled;
 mod pools;
 #[cfg(feature = "redis-sentinel")]
 mod sentinel;
 mod server;
+mod silence;
 
 use std::future::Future;
 
@@ -35,7 +39,7 @@ use redis::{
 pub use self::cluster::Cluster;
 #[cfg(feature = "redis-sentinel")]
 pub use self::sentinel::Sentinel;
-pub use self::{kept::SharedConnection, server::Server};
+pub use self::{kept::SharedConnection, pooled::Pooled, server::Server};
 
 /// Where a [`Redis`](super::Redis) backend has its connections from.
 pub trait Source: Clone + Send + Sync + 'static {
@@ -57,6 +61,13 @@ pub trait Source: Clone + Send + Sync + 'static {
     /// Learns that `connection` does not lead to a server that can be written to any more.
     fn lost(&self, connection: &Self::Connection) {
         let _ = connection;
+    }
+
+    /// Learns whether a call for `key` of `slot` over `connection` had an answer in time. Whoever
+    /// hangs keeps its connections, though another may have taken over: where there has been no
+    /// answer for some seconds, a source that can opens another.
+    fn heard(&self, connection: &Self::Connection, slot: u16, key: &[u8], in_time: bool) {
+        let _ = (connection, slot, key, in_time);
     }
 
     /// Sends a command that has no key to the node of a slot.

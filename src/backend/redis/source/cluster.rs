@@ -92,6 +92,11 @@ impl Cluster {
         }
         Ok(Self { client: with(builder).build()?, nodes: first, kept })
     }
+
+    fn open_another(&self) -> impl Future<Output = RedisResult<ClusterConnection>> + use<> {
+        let client = self.client.clone();
+        async move { client.get_async_connection().await }
+    }
 }
 
 impl Source for Cluster {
@@ -100,11 +105,7 @@ impl Source for Cluster {
     const HAS_SLOTS: bool = true;
 
     async fn connection(&self) -> RedisResult<Self::Connection> {
-        let open = || {
-            let client = self.client.clone();
-            async move { client.get_async_connection().await }
-        };
-        self.kept.get(open).await
+        self.kept.get(|| self.open_another()).await
     }
 
     fn id(&self) -> Option<usize> {
@@ -113,6 +114,23 @@ impl Source for Cluster {
 
     fn lost(&self, connection: &Self::Connection) {
         self.kept.lose(connection);
+    }
+
+    fn heard(&self, connection: &Self::Connection, slot: u16, key: &[u8], in_time: bool) {
+        let another = || {
+            let opening = self.open_another();
+            let mut get = redis::cmd("GET");
+            get.arg(key);
+            async move {
+                let mut opened = opening.await?;
+                // Whoever has the key by now says so; others say where it is. A connection that
+                // does not find it is of no use, and would keep those who ask other nodes waiting
+                // while it looks for this one.
+                to_slot(&mut opened, slot, get).await?.extract_error()?;
+                Ok(opened)
+            }
+        };
+        self.kept.heard(connection, slot, in_time, another);
     }
 
     async fn send_to(

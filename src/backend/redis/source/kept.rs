@@ -9,14 +9,22 @@ use std::{
 };
 
 use redis::{Cmd, Pipeline, RedisError, RedisFuture, RedisResult, Value, aio::ConnectionLike};
-use tokio::sync::Mutex;
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    task::JoinHandle,
+};
 
+use super::silence::Silence;
 use crate::observe::checks;
 
 /// One connection for all who ask, opened when the first does and again when it was lost.
 ///
 /// While it is being opened the others wait for that, and for a moment after a failure they are
 /// told of it instead of trying again: a server that comes back is not met by everybody at once.
+///
+/// A server that hangs does not end its connections, nor does its machine. So where nobody has
+/// answered for some seconds another connection is opened [in its place](Self::heard), which may
+/// lead to somebody else by now. Until it is there, and answers, this one is used.
 ///
 /// That there never was a connection yet is told loudly, once: it is mostly a wrong address.
 #[derive(Debug)]
@@ -32,6 +40,7 @@ struct Shared<C> {
     told: AtomicBool,
     current: RwLock<Current<C>>,
     opening: Arc<Mutex<Option<Failure>>>,
+    silence: Silence,
 }
 
 #[derive(Debug)]
@@ -62,7 +71,8 @@ impl<C: Clone + Send + Sync + 'static> Kept<C> {
     pub(super) fn new(address: impl fmt::Display) -> Self {
         let (address, told) = (address.to_string(), AtomicBool::new(false));
         let current = RwLock::new(Current { connection: None, opened: 0 });
-        Self { shared: Arc::new(Shared { address, told, current, opening: Arc::default() }) }
+        let (opening, silence) = (Arc::default(), Silence::default());
+        Self { shared: Arc::new(Shared { address, told, current, opening, silence }) }
     }
 
     /// The connection; if there is none, the one that `open` opens.
@@ -78,7 +88,7 @@ impl<C: Clone + Send + Sync + 'static> Kept<C> {
         if let Some(current) = self.current() {
             return Ok(current);
         }
-        let mut opening = Arc::clone(&self.shared.opening).lock_owned().await;
+        let opening = Arc::clone(&self.shared.opening).lock_owned().await;
         if let Some(current) = self.current() {
             return Ok(current);
         }
@@ -88,8 +98,22 @@ impl<C: Clone + Send + Sync + 'static> Kept<C> {
         {
             return Err(failure.error.clone());
         }
-        let (kept, opened) = (self.clone(), open());
-        let task = tokio::spawn(async move {
+        // It fails with its runtime only.
+        let opened = self.open(opening, open()).await;
+        opened.unwrap_or_else(|error| Err(std::io::Error::other(error).into()))
+    }
+
+    /// Opens one in a task, and is the only one who does.
+    fn open<F>(
+        &self,
+        mut opening: OwnedMutexGuard<Option<Failure>>,
+        opened: F,
+    ) -> JoinHandle<RedisResult<SharedConnection<C>>>
+    where
+        F: Future<Output = RedisResult<C>> + Send + 'static,
+    {
+        let kept = self.clone();
+        tokio::spawn(async move {
             let result = opened.await;
             *opening = match &result {
                 Ok(_) => None,
@@ -102,9 +126,30 @@ impl<C: Clone + Send + Sync + 'static> Kept<C> {
                 checks::not_connected(&kept.shared.address, error);
             }
             result.map(|connection| kept.keep(connection))
-        });
-        // It fails with its runtime only.
-        task.await.unwrap_or_else(|error| Err(std::io::Error::other(error).into()))
+        })
+    }
+
+    /// Learns whether a call for keys of a slot had an answer in time. Where there has been none
+    /// for some seconds another connection is opened in place of this one.
+    pub(super) fn heard<F>(
+        &self,
+        connection: &SharedConnection<C>,
+        slot: u16,
+        in_time: bool,
+        open: impl FnOnce() -> F,
+    ) where
+        F: Future<Output = RedisResult<C>> + Send + 'static,
+    {
+        if in_time {
+            return self.shared.silence.ends(slot);
+        }
+        if self.shared.silence.has_lasted(slot, crate::time::now())
+            // Nobody else does, or has done.
+            && let Ok(opening) = Arc::clone(&self.shared.opening).try_lock_owned()
+            && self.current().is_some_and(|current| current.opened == connection.opened)
+        {
+            drop(self.open(opening, open()));
+        }
     }
 
     /// The same for all clones, and for nothing else that is alive.

@@ -2,7 +2,8 @@ use redis::{RedisError, RedisResult};
 
 use super::Source;
 
-fn out_of_pool(error: deadpool_redis::PoolError) -> RedisError {
+/// What a pool that has no connection to give says of that: nothing was sent.
+pub(super) fn out_of_pool(error: deadpool_redis::PoolError) -> RedisError {
     match error {
         deadpool_redis::PoolError::Backend(error) => error,
         other => RedisError::from(std::io::Error::new(

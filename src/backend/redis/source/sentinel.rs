@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use super::{
     Source,
     kept::{Kept, SharedConnection},
-    server::{addresses_of, can_encrypt, config, prepared, tcp},
+    server::{addresses_of, answering, can_encrypt, config, prepared, tcp},
     subscribe,
 };
 
@@ -86,6 +86,11 @@ impl Sentinel {
             }
         })
     }
+
+    fn open_another(&self) -> impl Future<Output = RedisResult<MultiplexedConnection>> + use<> {
+        let client = Arc::clone(&self.client);
+        async move { client.lock().await.get_async_connection_with_config(&config()).await }
+    }
 }
 
 /// Where sentinels are, and as whom they know us.
@@ -156,11 +161,7 @@ impl Source for Sentinel {
     type Connection = SharedConnection<MultiplexedConnection>;
 
     async fn connection(&self) -> RedisResult<Self::Connection> {
-        let open = || {
-            let client = Arc::clone(&self.client);
-            async move { client.lock().await.get_async_connection_with_config(&config()).await }
-        };
-        self.kept.get(open).await
+        self.kept.get(|| self.open_another()).await
     }
 
     fn id(&self) -> Option<usize> {
@@ -169,6 +170,10 @@ impl Source for Sentinel {
 
     fn lost(&self, connection: &Self::Connection) {
         self.kept.lose(connection);
+    }
+
+    fn heard(&self, connection: &Self::Connection, slot: u16, _: &[u8], in_time: bool) {
+        self.kept.heard(connection, slot, in_time, || answering(self.open_another()));
     }
 
     async fn listen(&self, channel: String) -> RedisResult<Option<PubSubStream>> {

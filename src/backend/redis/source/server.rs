@@ -1,10 +1,11 @@
-use std::{fmt, time::Duration};
+use std::{fmt, future::Future, io, time::Duration};
 
 use redis::{
     AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisResult,
-    aio::{MultiplexedConnection, PubSubStream},
+    aio::{ConnectionLike, MultiplexedConnection, PubSubStream},
     io::tcp::TcpSettings,
 };
+use tokio::time::timeout;
 
 use super::{
     Source,
@@ -45,17 +46,18 @@ impl Server {
         let kept = Kept::new(client.get_connection_info().addr());
         Ok(Self { client, kept })
     }
+
+    fn open_another(&self) -> impl Future<Output = RedisResult<MultiplexedConnection>> + use<> {
+        let client = self.client.clone();
+        async move { client.get_multiplexed_async_connection_with_config(&config()).await }
+    }
 }
 
 impl Source for Server {
     type Connection = SharedConnection<MultiplexedConnection>;
 
     async fn connection(&self) -> RedisResult<Self::Connection> {
-        let open = || {
-            let client = self.client.clone();
-            async move { client.get_multiplexed_async_connection_with_config(&config()).await }
-        };
-        self.kept.get(open).await
+        self.kept.get(|| self.open_another()).await
     }
 
     fn id(&self) -> Option<usize> {
@@ -64,6 +66,10 @@ impl Source for Server {
 
     fn lost(&self, connection: &Self::Connection) {
         self.kept.lose(connection);
+    }
+
+    fn heard(&self, connection: &Self::Connection, slot: u16, _: &[u8], in_time: bool) {
+        self.kept.heard(connection, slot, in_time, || answering(self.open_another()));
     }
 
     async fn listen(&self, channel: String) -> RedisResult<Option<PubSubStream>> {
@@ -98,6 +104,18 @@ pub(super) fn config() -> AsyncConnectionConfig {
         .set_connection_timeout(Some(CONNECT))
         .set_response_timeout(None)
         .set_pipeline_buffer_size(1_024)
+}
+
+/// A connection whose server answers. To one that is only paused the old one is as good, and what
+/// has left by it is not to be lost with it.
+pub(super) async fn answering<C: ConnectionLike>(
+    opening: impl Future<Output = RedisResult<C>>,
+) -> RedisResult<C> {
+    let mut opened = opening.await?;
+    let time = redis::cmd("TIME");
+    let answer = timeout(CONNECT, opened.req_packed_command(&time)).await;
+    answer.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??.extract_error()?;
+    Ok(opened)
 }
 
 pub(super) fn prepared(url: impl IntoConnectionInfo) -> RedisResult<ConnectionInfo> {
