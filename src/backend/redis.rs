@@ -198,7 +198,7 @@ impl<S: Source> RedisBuilder<S> {
     /// How many calls of one Tokio runtime are under way at a time at most: decisions of different
     /// runtimes do not travel together. More keep the server busier, fewer make larger batches. On
     /// a runtime of several threads, where eight decisions or more are under way, another call
-    /// leaves when it is full or has at least as many, and sixty-four if it has fewer than eight
+    /// leaves when it is full or has at least as many, and thirty-two if it has fewer than eight
     /// steps. The rest wait for those that are under way to come back, which may cost a decision a
     /// second round trip.
     pub fn in_flight(self, calls: usize) -> Self {
