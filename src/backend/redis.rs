@@ -316,6 +316,10 @@ impl<A: Scripted, S: Source> Backend<A> for Redis<A, S> {
         self.jointly(algorithm, self.caller().names.of(key), cost)
     }
 
+    fn answers_within(&self) -> Option<Duration> {
+        Some(self.caller().timeout)
+    }
+
     fn state_id(&self) -> Option<usize> {
         Some(std::ptr::from_ref(self.caller()).addr())
     }
