@@ -182,7 +182,7 @@ impl<S: Source> RedisBuilder<S> {
     /// but none before half of its time. A correction leaves however long it has waited.
     ///
     /// A connection that takes longer to open goes on being opened, for the next. A cluster's node
-    /// that has not answered for a second is given up, however long this is.
+    /// that has not answered for five seconds is given up, however long this is.
     /// [`Guarded`](super::Guarded) has a time-out of its own.
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
