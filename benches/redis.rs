@@ -37,6 +37,7 @@ use self::{
 
 const KEYS: u64 = 10_000;
 const ROUNDS: u32 = 5;
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 #[tokio::main]
 async fn main() {
@@ -90,7 +91,8 @@ async fn compare(server: &Standalone, tasks: u64, time: Duration) -> Rows {
     let limitador = deciding_by(move |number| limitador.clone().decide(number % KEYS));
     let alone = redis(server, "alone").batch(1).in_flight(1_024).build();
     let leased = Leased::new(redis(server, "leased").build(), Duration::from_millis(200));
-    let guarded = GuardedBuilder::new(Fallback::Refuse).timeout(Duration::from_secs(5));
+    // Both wait for so long: as by default, where it is shorter.
+    let guarded = GuardedBuilder::new(Fallback::Refuse).timeout(TIMEOUT);
     let guarded = guarded.build::<TokenBucket, _>(redis(server, "guarded").build());
     let ways: [(&str, Deciding); 8] = [
         ("bare `INCR`", incr),
@@ -155,7 +157,7 @@ fn deciding<B: Backend<TokenBucket>>(backend: B, keys: u64) -> Deciding {
 
 fn redis(server: &Standalone, name: &'static str) -> RedisBuilder<Server> {
     let source = Server::open(server.url()).expect("a URL");
-    RedisBuilder::new(source, PolicyName::from_static(name)).timeout(Duration::from_secs(60))
+    RedisBuilder::new(source, PolicyName::from_static(name)).timeout(TIMEOUT)
 }
 
 fn print_row(way: &str, tasks: u64, rounds: &Rounds, incr: &Rounds) {

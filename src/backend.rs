@@ -16,7 +16,7 @@ pub mod tracked;
 #[cfg(any(feature = "quota-service", feature = "remote"))]
 pub(crate) mod wire;
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
 pub(crate) use self::joint::Carried;
 #[cfg(feature = "remote")]
@@ -114,6 +114,15 @@ pub trait Backend<A: Algorithm>: Clone + Send + Sync + 'static {
     /// server can do that. `None`: it is decided on by itself.
     fn joint(&self, algorithm: &A, key: &Key, cost: Cost) -> Option<Joint> {
         let _ = (algorithm, key, cost);
+        None
+    }
+
+    /// In which time after its first poll each decision is there, or an error in its place, where
+    /// the backend sees to that by itself. `None`: nobody knows.
+    ///
+    /// A [guard](crate::backend::Guarded) takes its word for it: if its own time-out is no shorter,
+    /// it has no timer for each decision.
+    fn answers_within(&self) -> Option<Duration> {
         None
     }
 

@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 
@@ -65,6 +65,10 @@ impl<A: Algorithm> Backend<A> for DynBackend<A> {
         self.0.joint(algorithm, key, cost)
     }
 
+    fn answers_within(&self) -> Option<Duration> {
+        self.0.answers_within()
+    }
+
     fn state_id(&self) -> Option<usize> {
         self.0.state_id()
     }
@@ -94,6 +98,7 @@ trait ErasedBackend<A: Algorithm>: Send + Sync {
     fn admit(&self, algorithm: &A, key: &Key, demand: &Demand) -> Result<(), BoxReady<Decision>>;
     fn settle(&self, algorithm: &A, key: &Key, charge: &Charge, actual: Cost) -> BoxReady<()>;
     fn joint(&self, algorithm: &A, key: &Key, cost: Cost) -> Option<Joint>;
+    fn answers_within(&self) -> Option<Duration>;
     fn state_id(&self) -> Option<usize>;
     fn state_of(&self, algorithm: &A, key: &Key) -> Option<(A::State, Timestamp)>;
 }
@@ -113,6 +118,10 @@ impl<A: Algorithm, B: Backend<A>> ErasedBackend<A> for B {
 
     fn joint(&self, algorithm: &A, key: &Key, cost: Cost) -> Option<Joint> {
         Backend::joint(self, algorithm, key, cost)
+    }
+
+    fn answers_within(&self) -> Option<Duration> {
+        Backend::answers_within(self)
     }
 
     fn state_id(&self) -> Option<usize> {

@@ -6,7 +6,9 @@
 //! [told otherwise](GuardedBuilder::timeout), from the first poll. A decision that misses it, or is
 //! dropped, may have been charged or not. It counts as charged: nothing asks a second time. Keep
 //! the time-out below that of your callers: when they give up first, nobody learns that the backend
-//! hangs.
+//! hangs. A backend that [sees to it by itself](Backend::answers_within) in the same time, as
+//! [`Redis`](crate::backend::redis::Redis) does by default, is taken at its word: then no decision
+//! costs a timer.
 //!
 //! **Nobody waits for what is dead.** After [so many](GuardedBuilder::failures) failures in a row a
 //! breaker opens, and the backend is not asked. After a back-off one request, and no other, tries
@@ -102,6 +104,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 pub use self::{
@@ -131,7 +134,8 @@ use crate::{
 /// A backend with a deadline, a breaker, and somebody to decide when it does not.
 ///
 /// See the [module](self). While the breaker is closed it adds one relaxed load to a decision that
-/// is ready at once, and a timer to one that is not.
+/// is ready at once, and a timer to one that is not, unless the backend has a time-out of its own
+/// that is no longer.
 ///
 /// # Clone
 ///
@@ -171,14 +175,14 @@ impl<A: Share, B: Backend<A>, C: Clock> Guarded<A, B, C> {
     ///
     /// The backend could not decide.
     pub async fn check(&self, algorithm: &A) -> Result<(), BackendError> {
-        let Shared { breaker, timeout, fallback, .. } = &*self.shared;
+        let Shared { breaker, timer, fallback, .. } = &*self.shared;
         if let Fallback::LocalShare(portion) = *fallback
             && fallback::has_nothing(algorithm, portion)
         {
             breaker.observer().has_no_share();
         }
         let peek = self.backend.decide(algorithm, &Key::GLOBAL, &Demand::peek(Cost::ZERO));
-        let answer = Deadline::of(*timeout, peek).await;
+        let answer = Deadline::of(*timer, peek).await;
         if let Err(error) = &answer {
             breaker.observer().unreachable_at_start(error);
         }
@@ -255,7 +259,7 @@ impl<A: Share, B: Backend<A>, C: Clock> Guarded<A, B, C> {
             }
             Ok(answer) => MaybeReady::ready(shared.decided(probe, answer, algorithm, key, demand)),
             Err(call) => MaybeReady::pending(Decide::new(
-                Deadline::of(shared.timeout, call),
+                Deadline::of(shared.timer, call),
                 Asked {
                     guard: Arc::clone(shared),
                     probe,
@@ -304,7 +308,7 @@ impl<A: Share, B: Backend<A>, C: Clock> Backend<A> for Guarded<A, B, C> {
                 MaybeReady::ready(answer)
             }
             Err(call) => MaybeReady::pending(Settle::new(
-                Deadline::of(shared.timeout, call),
+                Deadline::of(Some(shared.timeout), call),
                 Arc::clone(shared),
             )),
         }
@@ -322,6 +326,10 @@ impl<A: Share, B: Backend<A>, C: Clock> Backend<A> for Guarded<A, B, C> {
         Some(joint.heard_by(self.shared.timeout, move |answer| {
             shared.decided(None, answer, &algorithm, &key, &Demand::exactly(cost))
         }))
+    }
+
+    fn answers_within(&self) -> Option<Duration> {
+        Some(self.shared.timeout)
     }
 
     fn state_id(&self) -> Option<usize> {

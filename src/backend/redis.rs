@@ -182,9 +182,9 @@ impl<S: Source> RedisBuilder<S> {
     /// but none before half of its time. A correction leaves however long it has waited.
     ///
     /// A connection that takes longer to open goes on being opened, for the next. A call to a
-    /// cluster's node ends after a second, however long this is. Where no call has had an answer in
-    /// time for two seconds another connection is [opened](source) in place of the one that is
-    /// there. [`Guarded`](super::Guarded) has a time-out of its own.
+    /// cluster's node ends after five seconds, however long this is. Where no call has had an
+    /// answer in time for two seconds another connection is [opened](source) in place of the one
+    /// that is there. [`Guarded`](super::Guarded) has a time-out of its own.
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }
@@ -199,7 +199,7 @@ impl<S: Source> RedisBuilder<S> {
     /// How many calls of one Tokio runtime are under way at a time at most: decisions of different
     /// runtimes do not travel together. More keep the server busier, fewer make larger batches. On
     /// a runtime of several threads, where eight decisions or more are under way, another call
-    /// leaves when it is full or has at least as many, and sixty-four if it has fewer than eight
+    /// leaves when it is full or has at least as many, and thirty-two if it has fewer than eight
     /// steps. The rest wait for those that are under way to come back, which may cost a decision a
     /// second round trip.
     pub fn in_flight(self, calls: usize) -> Self {
@@ -315,6 +315,10 @@ impl<A: Scripted, S: Source> Backend<A> for Redis<A, S> {
     /// same slot too.
     fn joint(&self, algorithm: &A, key: &Key, cost: Cost) -> Option<Joint> {
         self.jointly(algorithm, self.caller().names.of(key), cost)
+    }
+
+    fn answers_within(&self) -> Option<Duration> {
+        Some(self.caller().timeout)
     }
 
     fn state_id(&self) -> Option<usize> {

@@ -230,6 +230,10 @@ impl<A: Portable> Backend<A> for Remote {
         MaybeReady::pending(call.boxed())
     }
 
+    fn answers_within(&self) -> Option<Duration> {
+        Some(self.inner.timeout)
+    }
+
     fn state_id(&self) -> Option<usize> {
         Some(Arc::as_ptr(&self.inner).addr())
     }

@@ -9,6 +9,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use pin_project_lite::pin_project;
@@ -200,6 +201,10 @@ impl<A: Algorithm, B: Backend<A>> Backend<A> for Tracked<B> {
     /// It is not counted: whoever asks for it waits for it.
     fn joint(&self, algorithm: &A, key: &Key, cost: Cost) -> Option<Joint> {
         self.backend.joint(algorithm, key, cost)
+    }
+
+    fn answers_within(&self) -> Option<Duration> {
+        self.backend.answers_within()
     }
 
     fn state_id(&self) -> Option<usize> {

@@ -3,13 +3,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tower_quota::{
     BackendErrorKind, Cost, Demand,
+    algorithm::TokenBucket,
     backend::{
-        Backend,
+        Backend, GuardedBuilder,
         guarded::{BreakerState, Fallback},
     },
 };
 
-use crate::support::{Does, alice, ask, guard, half, is_allowed, limit};
+use crate::support::{Does, Remote, alice, ask, guard, half, is_allowed, limit};
 
 const DEFAULT: Duration = Duration::from_millis(100);
 
@@ -75,6 +76,35 @@ async fn a_decision_that_is_dropped_is_no_failure() {
     }
     assert_eq!(guard.state(), BreakerState::Closed);
     assert_eq!((remote.asked(), remote.pending()), (10, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_sees_to_its_own_time_out_is_taken_at_its_word() {
+    let long = DEFAULT + Duration::from_millis(1);
+    for (says, waited) in [(DEFAULT, DEFAULT * 3), (long, DEFAULT)] {
+        let remote = Remote::that_answers_within(says);
+        remote.does(Does::FailsAfter(DEFAULT * 3, BackendErrorKind::TimedOut));
+        let guard = GuardedBuilder::new(Fallback::Refuse).build(remote);
+        let begun = Instant::now();
+        let demand = Demand::exactly(Cost::ONE);
+        let error = guard.decide(&limit(), &alice(), &demand).await.expect_err("no answer");
+        assert_eq!((error.kind(), begun.elapsed()), (BackendErrorKind::TimedOut, waited));
+        assert_eq!(guard.counts().timed_out, 1);
+        assert_eq!(Backend::<TokenBucket>::answers_within(&guard), Some(DEFAULT));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_correction_is_timed_whatever_the_backend_says_of_decisions() {
+    let remote = Remote::that_answers_within(DEFAULT);
+    let guard = GuardedBuilder::new(Fallback::Refuse).build(remote.clone());
+    let decision = guard.decide(&limit(), &alice(), &Demand::exactly(Cost::ONE)).await;
+    let charge = decision.expect("it answers").charge().expect("there is enough");
+    remote.does(Does::Hangs);
+    let begun = Instant::now();
+    let settled = guard.settle(&limit(), &alice(), &charge, Cost::ZERO).await;
+    assert_eq!(settled.expect_err("no answer").kind(), BackendErrorKind::TimedOut);
+    assert_eq!(begun.elapsed(), DEFAULT);
 }
 
 #[test]

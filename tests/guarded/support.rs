@@ -39,6 +39,7 @@ pub(crate) struct Remote<A: Algorithm>(Arc<Inner<A>>);
 struct Inner<A: Algorithm> {
     store: Local<A, ManualClock>,
     does: Mutex<Box<dyn FnMut() -> Does + Send>>,
+    answers_within: Option<Duration>,
     asked: AtomicUsize,
     settled: AtomicUsize,
     pending: AtomicUsize,
@@ -55,10 +56,18 @@ impl<A: Algorithm> Remote<A> {
         Self(Arc::new(Inner {
             store: LocalBuilder::new().build_with_clock(ManualClock::new()),
             does: Mutex::new(Box::new(|| Does::Answers)),
+            answers_within: None,
             asked: AtomicUsize::new(0),
             settled: AtomicUsize::new(0),
             pending: AtomicUsize::new(0),
         }))
+    }
+
+    /// One that says that it answers within `time`.
+    pub(crate) fn that_answers_within(time: Duration) -> Self {
+        let mut inner = Arc::into_inner(Self::new().0).expect("nobody has it yet");
+        inner.answers_within = Some(time);
+        Self(Arc::new(inner))
     }
 
     /// Another way to the same store, with behaviour and counts of its own.
@@ -147,6 +156,10 @@ impl<A: Algorithm> Backend<A> for Remote<A> {
             let settled = self.0.store.settle(algorithm, key, charge, actual);
             settled.try_into_ready().expect("a store in this process")
         })
+    }
+
+    fn answers_within(&self) -> Option<Duration> {
+        self.0.answers_within
     }
 }
 

@@ -11,6 +11,16 @@ fn steady(outcome: &Outcome) -> f64 {
     outcome.oracle.between(5 * SECOND, 20 * SECOND) as f64 / offered.min(1_000.0) / 15.0
 }
 
+/// The part of a limit that is used up which leases can spend, where all have their parts of it and
+/// nobody comes back. A token that is promised to an instance finds nobody there in the hold time
+/// with a chance of `e^-n`, where `n` are asked for in it on average.
+fn spendable(hold: u64, load: f64) -> f64 {
+    let weights = (1..=20).map(|rank| 1.0 / f64::from(rank));
+    let all: f64 = weights.clone().sum();
+    let asked = load * hold as f64;
+    weights.map(|weight| weight / all).map(|part| part * (1.0 - (-asked * part).exp())).sum()
+}
+
 /// Prints the calls for each decision that is offered:
 /// `cargo test --all-features --test leases table -- --nocapture`.
 #[test]
@@ -24,10 +34,8 @@ fn the_table_of_calls_by_load_and_hold_time() {
             let (admitted, per_second) = (100.0 * steady(&outcome), outcome.calls / 20);
             print!(" {calls:.3} ({admitted:.0} %; {per_second}) |");
             assert!(calls < 1.0, "{calls} calls for a decision");
-            // Where a hold sees two requests, every eighth token finds none of them, and nobody comes
-            // back for it.
-            let least = if hold == 50 && load == 2.0 { 96.0 } else { 97.0 };
-            assert!(admitted >= least, "{admitted} % at {load} and {hold} ms");
+            let least = if load > 1.0 { 99.5 * spendable(hold, load) } else { 97.0 };
+            assert!(admitted >= least, "{admitted} % of {least} at {load} and {hold} ms");
             if hold >= 200 {
                 assert!((30..150).contains(&per_second), "{per_second} calls a second");
             }

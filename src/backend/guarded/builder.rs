@@ -107,6 +107,10 @@ impl GuardedBuilder {
         let shared = Shared {
             breaker: Breaker::new(settings, observer),
             timeout: self.timeout,
+            timer: match backend.answers_within() {
+                Some(time) if time <= self.timeout => None,
+                _ => Some(self.timeout),
+            },
             fallback: self.fallback,
             local: self.store.build_with_clock(clock),
             holder: Holder::unique(),

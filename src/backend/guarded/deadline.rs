@@ -12,12 +12,12 @@ use crate::error::{BackendError, BackendErrorKind};
 
 pin_project! {
     /// A call to a backend that has so long to answer, from its first poll: until then nobody waits
-    /// for it, and it may not even have been sent.
+    /// for it, and it may not even have been sent. `None`: it ends in time by itself.
     #[derive(Debug)]
     pub(super) struct Deadline<F> {
         #[pin]
         call: F,
-        timeout: Duration,
+        timeout: Option<Duration>,
         // Made when it turns out to be needed: outside of a runtime it could not be.
         #[pin]
         timer: Option<Sleep>,
@@ -25,7 +25,7 @@ pin_project! {
 }
 
 impl<F> Deadline<F> {
-    pub(super) const fn of(timeout: Duration, call: F) -> Self {
+    pub(super) const fn of(timeout: Option<Duration>, call: F) -> Self {
         Self { call, timeout, timer: None }
     }
 }
@@ -39,8 +39,9 @@ impl<T, F: Future<Output = Result<T, BackendError>>> Future for Deadline<F> {
         if let Poll::Ready(answer) = this.call.poll(context) {
             return Poll::Ready(answer);
         }
+        let Some(timeout) = *this.timeout else { return Poll::Pending };
         if this.timer.is_none() {
-            this.timer.set(Some(tokio::time::sleep(*this.timeout)));
+            this.timer.set(Some(tokio::time::sleep(timeout)));
         }
         if let Some(timer) = this.timer.as_pin_mut() {
             ready!(timer.poll(context));

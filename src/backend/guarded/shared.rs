@@ -24,6 +24,8 @@ use crate::{
 pub(super) struct Shared<A: Algorithm, C> {
     pub(super) breaker: Breaker,
     pub(super) timeout: Duration,
+    /// The same where a decision has to be timed: the backend does not see to it by itself.
+    pub(super) timer: Option<Duration>,
     pub(super) fallback: Fallback,
     pub(super) local: Local<A, C>,
     /// Whose what the local store takes is.

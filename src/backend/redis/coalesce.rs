@@ -9,23 +9,29 @@
 //!
 //! Where several batches may be under way, another one leaves when as many wait for it as for all
 //! that are: many small calls would cost both ends more than they save anybody. For the same reason
-//! one that a single step or a few make up waits until there are many who want it. While few are
-//! under way none waits for any of that. Nor does it for batches on a runtime of one thread, which
-//! may stand still when the one who runs it has what it wanted.
+//! one that a single step or a few make up waits until there are many who want it. What has come
+//! back is not under way any more, so those who were told and ask again leave while others are:
+//! half of them are woken while the other half travels. While few are under way none waits for any
+//! of that. Nor does it for batches on a runtime of one thread, which may stand still when the one
+//! who runs it has what it wanted.
 //!
 //! For the same reason each runtime has lanes of its own: whoever waits, waits for nothing that
 //! another runtime is to do, which may stand still for ever.
 
 mod batch;
+mod lane;
+mod mixer;
 #[cfg(all(test, shuttle))]
 mod model;
 mod step;
 mod tasks;
 
 use std::{
-    collections::{HashMap, VecDeque, hash_map::Entry},
+    collections::{HashMap, hash_map::Entry},
     fmt,
     future::Future,
+    hash::BuildHasherDefault,
+    ops::Deref,
     panic::AssertUnwindSafe,
     pin::Pin,
     sync::{Arc, PoisonError},
@@ -37,7 +43,9 @@ use tokio::time::Instant;
 
 pub(super) use self::step::{Late, Step};
 use self::{
-    batch::{Batch, Ticket},
+    batch::Ticket,
+    lane::{Bounds, FEW, Gathering, Lane},
+    mixer::Mixer,
     tasks::{Handle, Id, RuntimeFlavor, yield_now},
 };
 use crate::sync::{StdMutex as Mutex, StdMutexGuard as MutexGuard};
@@ -71,56 +79,27 @@ pub(super) struct Coalescer<C: Carrier> {
 }
 
 struct Shared<C: Carrier> {
-    carrier: C,
+    carrier: Apart<C>,
     bounds: Bounds,
-    lanes: Mutex<Lanes<C>>,
+    lanes: Apart<Mutex<Lanes<C>>>,
 }
+
+/// What has cache lines of its own: every decision reads the carrier, and changes the lanes and the
+/// number of those who share them.
+#[derive(Default)]
+#[repr(align(128))]
+struct Apart<T>(T);
 
 /// By the runtime that runs them, and their number.
-type Lanes<C> = HashMap<(Id, u16), Lane<C>>;
+type Lanes<C> = HashMap<(Id, u16), LaneOf<C>, BuildHasherDefault<Mixer>>;
 
-#[derive(Clone, Copy)]
-struct Bounds {
-    /// The most steps in a batch.
-    batch: usize,
-    /// The most batches of a lane that are under way at a time.
-    in_flight: usize,
-}
+type LaneOf<C> = Lane<<C as Carrier>::Job, <C as Carrier>::Reply>;
 
-/// Where a batch has all its steps, who wants one of its own is carried still, up to so many for
-/// each step there may be.
-const JOBS_OF_A_STEP: usize = 8;
-
-/// While fewer jobs than this are under way, another one does not wait for company.
-const FEW: usize = if cfg!(shuttle) { 2 } else { 8 };
-
-/// A batch of fewer steps than [`FEW`] has company when so many want them: until then the same call
-/// does for more.
-const MANY: usize = if cfg!(shuttle) { 3 } else { 64 };
+/// A batch that is not under way yet.
+type GatheringOf<C> = Gathering<<C as Carrier>::Job, <C as Carrier>::Reply>;
 
 /// How often a batch of few steps lets more of those go first who were answered, at the most.
 const TURNS: usize = 4;
-
-/// A lane exists while something of it is under way.
-struct Lane<C: Carrier> {
-    /// The seats that are taken.
-    in_flight: usize,
-    /// Those of them that have not set out yet, and will surely take a batch.
-    boarding: usize,
-    /// The jobs that are under way, and will surely come back.
-    under_way: usize,
-    waiting: VecDeque<Gathering<C>>,
-    /// How large the last batch was: the next will be alike.
-    last: usize,
-}
-
-/// A batch that is not under way yet.
-struct Gathering<C: Carrier> {
-    steps: Vec<Step<C::Job>>,
-    /// Those who want them.
-    jobs: usize,
-    batch: Batch<C::Reply>,
-}
 
 /// The reply to a job, when it has come. `None` if the job was lost with its runtime.
 ///
@@ -139,7 +118,9 @@ impl<C: Carrier> Coalescer<C> {
     /// Batches of up to `batch` steps, up to `in_flight` of each lane of a runtime at a time.
     pub(super) fn new(carrier: C, batch: usize, in_flight: usize) -> Self {
         let bounds = Bounds { batch: batch.max(1), in_flight: in_flight.max(1) };
-        Self { shared: Arc::new(Shared { carrier, bounds, lanes: Mutex::default() }) }
+        Self {
+            shared: Arc::new(Shared { carrier: Apart(carrier), bounds, lanes: Apart::default() }),
+        }
     }
 
     pub(super) fn carrier(&self) -> &C {
@@ -160,9 +141,11 @@ impl<C: Carrier> Shared<C> {
         let runtime = Handle::try_current().ok()?;
         let lane = (runtime.id(), lane);
         let deadline = self.carrier.deadline();
+        let ticket = Ticket::of(waker);
         let mut lanes = self.lanes();
         let of_lane = lanes.entry(lane).or_insert_with(Lane::idle);
-        let (ticket, joined) = of_lane.push(&self.carrier, self.bounds, job, deadline, waker);
+        let joined = of_lane
+            .push(self.bounds, job, deadline, &ticket, |job, ahead| self.carrier.joins(job, ahead));
         let leaves = of_lane.may_leave(self.bounds, of_lane.in_flight);
         let is_sure = matches!(runtime.runtime_flavor(), RuntimeFlavor::MultiThread);
         if leaves {
@@ -185,55 +168,6 @@ impl<C: Carrier> Shared<C> {
     }
 }
 
-impl<C: Carrier> Lane<C> {
-    const fn idle() -> Self {
-        Self { in_flight: 0, boarding: 0, under_way: 0, waiting: VecDeque::new(), last: 0 }
-    }
-
-    /// Adds a job to the batch that leaves last. Gives it back if it has joined another.
-    fn push(
-        &mut self,
-        carrier: &C,
-        bounds: Bounds,
-        job: C::Job,
-        deadline: Instant,
-        waker: Waker,
-    ) -> (Ticket<C::Reply>, Option<C::Job>) {
-        if let Some(Gathering { steps, jobs, batch }) = self.waiting.back_mut()
-            && *jobs < bounds.batch.saturating_mul(JOBS_OF_A_STEP)
-        {
-            if bounds.batch > 1
-                && let Some(last) = steps.last_mut()
-                && carrier.joins(&job, &last.job)
-            {
-                last.join(deadline);
-                *jobs += 1;
-                return (batch.join(waker), Some(job));
-            }
-            if steps.len() < bounds.batch {
-                steps.push(Step::of(job, deadline));
-                *jobs += 1;
-                return (batch.join(waker), None);
-            }
-        }
-        let mut batch = Batch::of_about(self.last);
-        let ticket = batch.join(waker);
-        let steps = vec![Step::of(job, deadline)];
-        self.waiting.push_back(Gathering { steps, jobs: 1, batch });
-        (ticket, None)
-    }
-
-    /// Whether a batch may leave beside those of `others`.
-    fn may_leave(&self, bounds: Bounds, others: usize) -> bool {
-        let Some(first) = self.waiting.front() else { return false };
-        let is_full = self.waiting.len() > 1 || first.steps.len() >= bounds.batch;
-        let is_large = first.steps.len() >= FEW || first.jobs >= MANY;
-        others < bounds.in_flight
-            && self.boarding < self.waiting.len()
-            && (is_full || self.under_way < FEW || is_large && first.jobs >= self.under_way)
-    }
-}
-
 /// One of the places in which a batch of a lane can be under way.
 struct Seat<C: Carrier> {
     shared: Arc<Shared<C>>,
@@ -247,6 +181,7 @@ struct Seat<C: Carrier> {
 enum Stage {
     Boarding,
     UnderWay { jobs: usize },
+    Back { jobs: usize },
     Left,
 }
 
@@ -264,6 +199,7 @@ impl<C: Carrier> Seat<C> {
             // A carrier that breaks down loses its batch, and no other.
             let Ok(replies) = carrying.catch_unwind().await else { continue };
             let told = replies.len();
+            self.come_back();
             batch.tell(replies);
             // Those who were answered get to ask again before the next batch leaves, and go with
             // it.
@@ -271,6 +207,18 @@ impl<C: Carrier> Seat<C> {
             if is_small {
                 self.wait_for_more(told).await;
             }
+        }
+    }
+
+    /// What was carried is not under way any more.
+    fn come_back(&mut self) {
+        if let Stage::UnderWay { jobs } = self.stage
+            && self.is_sure
+            && let Some(lane) = self.shared.lanes().get_mut(&self.lane)
+        {
+            lane.under_way -= jobs;
+            lane.back += jobs;
+            self.stage = Stage::Back { jobs };
         }
     }
 
@@ -295,7 +243,7 @@ impl<C: Carrier> Seat<C> {
 
     /// The next batch. If none is to leave now the seat is left, under the same lock: whoever comes
     /// then finds it free, and whoever waits is taken along by another.
-    fn next(&mut self) -> Option<Gathering<C>> {
+    fn next(&mut self) -> Option<GatheringOf<C>> {
         let mut lanes = self.shared.lanes();
         let Entry::Occupied(mut entry) = lanes.entry(self.lane) else { return None };
         let lane = entry.get_mut();
@@ -317,23 +265,13 @@ impl<C: Carrier> Seat<C> {
     }
 }
 
-impl<C: Carrier> Gathering<C> {
-    /// Leaves, without those who do not wait any more and without the jobs that nobody wants then.
-    /// `None` if nobody waits.
-    fn leave(mut self) -> Option<Self> {
-        if let Some(listens) = self.batch.leave() {
-            step::retain(&mut self.steps, &listens);
-        }
-        (!self.steps.is_empty()).then_some(self)
-    }
-}
-
 impl Stage {
     /// Ends it: the seat is taken still.
-    fn end<C: Carrier>(&mut self, lane: &mut Lane<C>, is_sure: bool) {
+    fn end<J, R>(&mut self, lane: &mut Lane<J, R>, is_sure: bool) {
         match self {
             Self::Boarding if is_sure => lane.boarding -= 1,
             Self::UnderWay { jobs } if is_sure => lane.under_way -= *jobs,
+            Self::Back { jobs } if is_sure => lane.back -= *jobs,
             _ => {}
         }
         *self = Self::Left;
@@ -375,6 +313,14 @@ impl<C: Carrier> Future for Receipt<C> {
             }
             Progress::Sent { ticket } => Poll::Ready(ready!(ticket.poll(context))),
         }
+    }
+}
+
+impl<T> Deref for Apart<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
     }
 }
 

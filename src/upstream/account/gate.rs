@@ -277,6 +277,10 @@ impl<B: Backend<Plan>> Backend<Plan> for Gate<B> {
         self.backend.settle(algorithm, key, charge, actual)
     }
 
+    fn answers_within(&self) -> Option<Duration> {
+        self.backend.answers_within()
+    }
+
     fn state_id(&self) -> Option<usize> {
         self.backend.state_id()
     }

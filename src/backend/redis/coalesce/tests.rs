@@ -329,16 +329,15 @@ async fn one_step_waits_for_what_is_under_way_until_many_want_it() {
     let_first_go.send(()).expect("it waits for that");
     let (third, let_third_go) = batches.recv().await.expect("few are under way");
     let_second_go.send(()).expect("it waits for that");
-    // A seat is free now, or soon. As many as are under way are not enough, nor are three times as
-    // many.
-    send(3, 63);
+    // A seat is free now, or soon. As many as are under way are not enough.
+    send(3, 31);
     send(3, 1);
     let (fourth, let_fourth_go) = batches.recv().await.expect("they are many");
-    assert_eq!((third, fourth), (vec![2; 20], vec![3; 64]));
+    assert_eq!((third, fourth), (vec![2; 20], vec![3; 32]));
     let_third_go.send(()).expect("it waits for that");
     let_fourth_go.send(()).expect("it waits for that");
     let told = join_all(receipts).await;
-    assert_eq!(told, [vec![Some(1); 2], vec![Some(2); 20], vec![Some(3); 64]].concat());
+    assert_eq!(told, [vec![Some(1); 2], vec![Some(2); 20], vec![Some(3); 32]].concat());
 }
 
 #[tokio::test(start_paused = true)]

@@ -27,8 +27,10 @@ pub struct Cluster {
     kept: Kept<ClusterConnection>,
 }
 
-/// redis-rs waits for ever unless told, and each call has a deadline of its own.
-const ANSWER: Duration = Duration::from_secs(1);
+/// redis-rs waits for ever unless told, and each call has a deadline of its own. A node that stands
+/// still for a few seconds is borne with, as any server is: to give it up costs the calls to all
+/// others their connections too. One that stays away has lost its slots in three times as long.
+const ANSWER: Duration = Duration::from_secs(5);
 
 impl Cluster {
     /// The cluster that the nodes at `urls` belong to; one of them is enough, if it is up.
