@@ -147,7 +147,9 @@ impl<B: Backend<Plan>> Account<B> {
 
     /// The limits in force.
     pub fn limits(&self, quota: &str) -> Limit<Plan> {
-        self.ledger(Some(quota)).limiter().limit()
+        let ledger = self.ledger(Some(quota));
+        ledger.follow();
+        ledger.limiter().limit()
     }
 
     /// How the limit stands that is nearest to refusing.
@@ -157,6 +159,7 @@ impl<B: Backend<Plan>> Account<B> {
     /// The backend failed.
     pub async fn standing(&self, quota: &str) -> Result<Snapshot, BackendError> {
         let ledger = self.ledger(Some(quota));
+        ledger.follow();
         Ok(ledger.limiter().peek(&ledger.key, 0).await?.snapshot())
     }
 

@@ -2,8 +2,8 @@ use memchr::memchr2;
 
 use super::events::Part;
 
-/// Takes a JSON array apart whose elements are the events of a stream, as they pass, without keeping
-/// any. What is no array is one value, of which nothing is the end.
+/// Takes a JSON array apart whose elements are the events of a stream, as they pass, without
+/// keeping any. What is no array is one value, of which nothing is the end.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Elements {
     state: State,

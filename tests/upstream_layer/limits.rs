@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 use tower_quota::{
     Quota, Rejection, RetryAfter,
@@ -446,4 +447,31 @@ async fn models_of_a_family_have_one_quota_and_others_their_own() {
     ask_all(&Provider::new([refused]).by(account.clone()), question_of("big-x", 10)).await;
     assert!(account.notice("big").stop.is_some(), "all of the family are stopped");
     assert!(account.notice("big-x").stop.is_none());
+}
+
+/// One that has asked for nothing since then has a call under way all the same, whose settlement counts for
+/// all.
+#[tokio::test(start_paused = true)]
+async fn when_a_limit_has_fallen_nobody_settles_by_the_old_one() {
+    let (store, board) = (LocalBuilder::new().build_with_clock(Paused::new()), Board::new());
+    let instance = || {
+        let account = Account::builder(profile("openai")).backend(store.clone());
+        let account = account.board(board.clone()).jitter(Duration::ZERO);
+        account.limit("tokens", Quota::per_minute(60_000)).build().expect("the profile has it")
+    };
+    let (one, other) = (instance(), instance());
+    let late = futures::stream::once(async {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        Ok::<_, std::convert::Infallible>(r#"{"usage":{"prompt_tokens":10,"completion_tokens":1}}"#)
+    });
+    let late = Answer::new(200, axum::body::Body::from_stream(late));
+    let provider = Provider::new([Answer::used(50_000), late]);
+    ask_all(&provider.by(one.clone()), question(10)).await;
+    let answer = ask(&provider.by(other.clone()), question(10)).await.expect("an answer");
+    one.tell("", KnownLimit::new("tokens", Dimension::Tokens, 6_000));
+    answer.into_body().collect().await.expect("a whole body");
+
+    // Of some 50,000 a thousand comes back in ten seconds; by the old limit it would be ten thousand.
+    let debt = one.standing("").await.expect("it answers").reset_after;
+    assert!(debt >= Duration::from_secs(485), "{debt:?}");
 }

@@ -65,8 +65,8 @@ pub(super) fn answer(reply: &Reply) -> Value {
     part(reply, &reply.text(), reply.tokens)
 }
 
-/// Each has what was used so far. As events they end as on the web does, and nothing says that it is
-/// done; else they are the elements of an array.
+/// Each has what was used so far. Lines of events end as on the web, and nothing says that it is
+/// done; what is not asked for as events is an array.
 pub(super) fn frame(reply: &Reply, index: u64) -> Option<(String, u64)> {
     // One that says nothing is told by a frame all the same.
     let count = reply.tokens.max(1);

@@ -177,7 +177,11 @@ impl<B: Backend<Plan>> Ledger<B> {
 
     /// Corrects what was taken to what it came to. It is done whether what is returned is waited
     /// for or not; `None`: it is done.
+    ///
+    /// By the limits that are in force: by those of before, what is used would have come back at
+    /// their rate up to now, for all.
     pub(super) fn correct(self: Arc<Self>, charge: Charge, actual: Cost) -> Option<JoinHandle<()>> {
+        self.follow();
         match self.limiter().settle(&self.key, &charge, actual).try_into_ready() {
             Ok(_) => {
                 self.queue.rouse(&self.key);
@@ -230,7 +234,7 @@ impl<B: Backend<Plan>> Ledger<B> {
     }
 
     /// Puts in force what the board says, if that has changed.
-    fn follow(&self) {
+    pub(super) fn follow(&self) {
         let version = self.board.version();
         let mut known = lock(&self.known);
         if version == known.version {
