@@ -1,5 +1,6 @@
 mod builder;
 mod expected;
+mod free;
 mod gate;
 mod hold;
 mod ledger;
@@ -11,13 +12,14 @@ mod untold;
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, atomic::AtomicU64},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 pub use self::builder::AccountBuilder;
 use self::{
     expected::Expected,
+    free::Free,
     gate::{Gate, Watch},
     ledger::{Known, lock},
     rules::{Rules, SetLimit, Terms},
@@ -43,6 +45,7 @@ use crate::{
     name::PolicyName,
     observe::upstream::Observer,
     queue::{Order, QueueBuilder},
+    time::timer_now,
 };
 
 /// An account at a provider: what its limits are, what was used of them, and what its answers have
@@ -142,7 +145,7 @@ impl<B: Backend<Plan>> Account<B> {
     /// What is known of a quota: the stop that holds, and the limits that were told. The quota is a
     /// model's name where there are [limits by model](AccountBuilder::per_model), else `""`.
     pub fn notice(&self, quota: &str) -> Notice {
-        self.0.settings.board.notice(quota)
+        self.0.settings.board.notice(self.0.settings.known_as(quota))
     }
 
     /// The limits in force.
@@ -172,20 +175,22 @@ impl<B: Backend<Plan>> Account<B> {
     /// of the whole account: its quota is `""`, unless it is for a limit's sake, as that of a grant
     /// that each model has.
     pub fn resume(&self, quota: &str) {
-        self.0.settings.board.resume(quota);
+        self.0.settings.board.resume(self.0.settings.known_as(quota));
     }
 
     /// Stops a quota for the whole fleet, unless a longer stop holds.
     pub fn halt(&self, quota: &str, stop: Stop) {
-        self.0.settings.board.post_stop(quota, stop);
+        self.0.settings.board.post_stop(self.0.settings.known_as(quota), stop);
     }
 
     /// Tells the whole fleet of a limit, as one does who has asked the provider for it. It holds at
     /// once, also in place of one that was inferred, until an answer to a later request tells
     /// another.
     pub fn tell(&self, quota: &str, limit: KnownLimit) {
-        let (told, source) = (self.0.settings.board.now(), Source::Configured);
-        self.0.settings.board.post_limit(quota, KnownLimit { told, source, ..limit });
+        let Settings { board, .. } = &self.0.settings;
+        let (told, source) = (board.now(), Source::Configured);
+        let limit = KnownLimit { told, source, ..limit };
+        board.post_limit(self.0.settings.known_as(quota), limit);
     }
 
     /// Puts in force what was set for `other`: its limits, and how long anybody may wait. It is how
@@ -244,11 +249,13 @@ impl<B: Backend<Plan>> Account<B> {
 }
 
 impl<B: Backend<Plan>> Settings<B> {
-    /// The quota that a model has, alone or with its family.
+    /// The quota that requests for a model count against.
     fn quota_of<'m>(&'m self, model: &'m str) -> &'m str {
-        if !self.per_model {
-            return "";
-        }
+        if self.per_model { self.known_as(model) } else { "" }
+    }
+
+    /// The name of a model's quota: its own, or that of its family.
+    fn known_as<'m>(&'m self, model: &'m str) -> &'m str {
         let families = self.families.iter().filter(|beginning| model.starts_with(&***beginning));
         families.max_by_key(|beginning| beginning.len()).map_or(model, |beginning| beginning)
     }
@@ -301,7 +308,7 @@ impl<B: Backend<Plan>> Settings<B> {
             expected: Mutex::new(Expected::default()),
             standing: Mutex::new(Standing::new(&self.profile)),
             untold: Mutex::default(),
-            free: AtomicU64::new(1_000_000),
+            free: Mutex::new(Free::all(timer_now())),
             observer: Observer::new(self.name.clone()),
         }
     }

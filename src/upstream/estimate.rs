@@ -68,7 +68,7 @@ impl Profile {
         let (parts, characters) = self.characters(beginning);
         let shape = self.estimate_shape();
         let estimate = parts.estimate(shape, 0, characters, Around::default());
-        if parts.ends_in_passed_text {
+        if parts.ends_in_data {
             return estimate;
         }
         // A text of that length: what it really is nobody can tell before it is sent.
@@ -109,14 +109,8 @@ impl Profile {
         mut scanner: Scanner,
         count: &mut dyn FnMut(&[u8], u64),
     ) -> Parts {
-        let mut parts = Parts {
-            messages: 0,
-            images: 0,
-            tokens: 0,
-            cap: None,
-            choices: 1,
-            ends_in_passed_text: false,
-        };
+        let mut parts =
+            Parts { messages: 0, images: 0, tokens: 0, cap: None, choices: 1, ends_in_data: false };
         let mut take = |target, value: Value<'_>| match (target, value) {
             (EstimateTarget::TEXT, Value::Text { text, characters }) => count(text, characters),
             // A text may come as tokens: as what is to be embedded does from some clients.
@@ -132,9 +126,9 @@ impl Profile {
             _ => {}
         };
         scanner.data(self.estimate_paths(), request, &mut take);
-        let ends_in_passed_text = scanner.is_in_passed_text(self.estimate_paths());
+        let ends_in_data = scanner.is_in_text_beside(self.estimate_paths(), EstimateTarget::TEXT);
         scanner.end(self.estimate_paths(), &mut take);
-        Parts { ends_in_passed_text, ..parts }
+        Parts { ends_in_data, ..parts }
     }
 
     /// What the provider takes at admission for such a request: the input, and the output that it
@@ -159,8 +153,8 @@ struct Parts {
     tokens: u64,
     cap: Option<u64>,
     choices: u64,
-    /// It has no end here.
-    ends_in_passed_text: bool,
+    /// It has no end here, and breaks off in a text that is not read, as that of a picture.
+    ends_in_data: bool,
 }
 
 /// Tokens that are not of a text, where a tokenizer knows them.

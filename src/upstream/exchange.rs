@@ -26,7 +26,7 @@ use crate::{
     http::{MeasuredBody, PeekedBody},
     policy,
     reserve::Reservation,
-    time::timer_now,
+    time::{Timestamp, timer_now},
     waiting::AskOf,
 };
 
@@ -136,20 +136,15 @@ async fn observe<B: Backend<Plan>, ResBody: Body<Data = Bytes>>(
     let (parts, body) = response.into_parts();
     let mut body = PeekedBody::unread(body);
     let is_failure = is_failure(parts.status);
-    if is_failure || (!is_safe && may_refuse(hold.profile(), &parts, &body)) {
+    let is_read = is_failure || (!is_safe && may_refuse(hold.profile(), &parts, &body));
+    let mut head = Head { hold: &mut hold, parts: &parts, received, is_told: false };
+    if is_read {
         // What a provider says of a refusal it says at once. If not, the caller waits no longer.
         let read = body.fill(Observation::MAX_BODY);
         drop(tokio::time::timeout(READ, read).await);
     }
-    let stop = hold
-        .answered(&Answer {
-            status: parts.status,
-            headers: &parts.headers,
-            body: &body.peek(),
-            sent: hold.sent(),
-            received,
-        })
-        .stop;
+    let stop = head.tell(&body.peek());
+    drop(head);
     let response = Response::from_parts(parts, body);
     // A refusal with a success is read to its end by now: nothing was used, whether another account
     // is asked in its place or not.
@@ -159,6 +154,33 @@ async fn observe<B: Backend<Plan>, ResBody: Body<Data = Bytes>>(
     }
     let metering = Metering::new(&hold, response.headers(), is_safe);
     (MeasuredBody::measuring(response, Some((metering, Reservation::of(hold)))), stop)
+}
+
+/// The head of an answer whose body is being read. If its caller goes away meanwhile, what it says
+/// is told all the same.
+struct Head<'h, B: Backend<Plan>> {
+    hold: &'h mut Hold<B>,
+    parts: &'h response::Parts,
+    received: Timestamp,
+    is_told: bool,
+}
+
+impl<B: Backend<Plan>> Head<'_, B> {
+    /// Tells the account what it says, with so much of the body.
+    fn tell(&mut self, body: &[u8]) -> Option<Stop> {
+        self.is_told = true;
+        let (sent, received) = (self.hold.sent(), self.received);
+        let response::Parts { status, headers, .. } = self.parts;
+        self.hold.answered(&Answer { status: *status, headers, body, sent, received }).stop
+    }
+}
+
+impl<B: Backend<Plan>> Drop for Head<'_, B> {
+    fn drop(&mut self) {
+        if !self.is_told {
+            drop(self.tell(b""));
+        }
+    }
 }
 
 /// Whether a success may be a refusal in truth, and is short enough to wait for its end.

@@ -127,15 +127,16 @@ impl Scanner {
         self.reset();
     }
 
-    /// Whether it has stopped inside of a text that nobody asks for.
-    pub(super) fn is_in_passed_text(&self, paths: &Paths) -> bool {
+    /// Whether it has stopped inside of a text that is nothing to this target.
+    pub(super) fn is_in_text_beside(&self, paths: &Paths, target: usize) -> bool {
         let is_in_text = matches!(
             self.state,
             State::Text { is_key: false }
                 | State::Escape { is_key: false }
                 | State::Unicode { is_key: false, .. }
         );
-        is_in_text && !self.is_wanted(false, paths)
+        let is_its = |node: usize| paths.targets(node).contains(&target);
+        is_in_text && !self.asked().is_some_and(is_its)
     }
 
     /// Begins anew, whatever is open.

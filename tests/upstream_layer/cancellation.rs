@@ -141,3 +141,19 @@ async fn a_request_that_is_dropped_before_it_is_sent_on_costs_the_next_account_n
     drop(first);
     assert_eq!(left(&other).await, 900 - 101, "the first was not sent");
 }
+
+/// Nobody waits for the rest of what it says, but all must know of it.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_told_though_its_caller_goes_away_before_its_body_has_come() {
+    let account = with_tokens(10_000);
+    let endless = futures::stream::pending::<Result<&str, std::io::Error>>();
+    let refused = Answer::new(429, Body::from_stream(endless)).header("retry-after", "60");
+    let client = Provider::new([refused]).by(account.clone());
+    let asked = tokio::time::timeout(millis(100), ask(&client, question(10))).await;
+    assert!(asked.is_err(), "its body is waited for");
+    let stop = account.notice("").stop.expect("it holds");
+    let begun = tokio::time::Instant::now();
+    ask_all(&client, question(10)).await;
+    let waited = begun.elapsed();
+    assert!((millis(59_800)..millis(60_100)).contains(&waited), "{waited:?} of {stop:?}");
+}

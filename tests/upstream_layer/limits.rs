@@ -445,8 +445,12 @@ async fn models_of_a_family_have_one_quota_and_others_their_own() {
     ask(&client, question_of("small", 900)).await.expect("it is of none");
     let refused = Answer::refused("slow down").header("retry-after", "600");
     ask_all(&Provider::new([refused]).by(account.clone()), question_of("big-x", 10)).await;
-    assert!(account.notice("big").stop.is_some(), "all of the family are stopped");
-    assert!(account.notice("big-x").stop.is_none());
+    for model in ["big", "big-x", "big-2026-01-01"] {
+        assert!(account.notice(model).stop.is_some(), "all of the family are stopped");
+    }
+    assert!(account.notice("big-mini-2").stop.is_none() && account.notice("").stop.is_none());
+    account.resume("big-2026-01-01");
+    assert!(account.notice("big").stop.is_none());
 }
 
 /// One that has asked for nothing since then has a call under way all the same, whose settlement counts for

@@ -226,3 +226,17 @@ async fn the_keys_of_an_account_take_turns_whoever_is_asked_between() {
     let of = |key: &str| keys.iter().filter(|own| *own == key).count();
     assert_eq!((of("a"), of("b"), of("other")), (2, 2, 4), "{keys:?}");
 }
+
+/// What was used comes back meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_request_goes_to_the_account_that_has_most_left_by_now() {
+    let (_, _, pool) = two();
+    let provider = Provider::new(std::array::from_fn::<_, 3, _>(|_| Answer::new(400, "{}")));
+    let client = provider.by(pool);
+    ask_all(&client, question(9_000)).await;
+    // In five sixths of an hour five sixths of the limit.
+    tokio::time::sleep(Duration::from_secs(3_000)).await;
+    ask_all(&client, question(6_000)).await;
+    ask_all(&client, question(100)).await;
+    assert_eq!(keys(&provider), ["one", "other", "one"]);
+}

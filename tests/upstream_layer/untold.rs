@@ -68,8 +68,6 @@ async fn a_call_that_goes_well_makes_the_next_refusal_the_first_of_its_kind() {
     let provider = Provider::new([one, Answer::used(0), two, Answer::used(0)]);
     let went = went(account.expect("a limit"), &provider, 4, millis(0)).await;
     assert_eq!(went.len(), 4);
-    let client = provider.by(builder("dashscope").build().expect("an account"));
-    drop(client);
     assert!(went[3] - went[2] < millis(1_500), "{went:?}");
 }
 
@@ -100,4 +98,24 @@ async fn after_a_refusal_for_a_day_of_which_nobody_knows_the_end_one_more_call_g
     assert!((hours(1)..hours(1) + millis(2_000)).contains(&went[1]), "{:?}", went[1]);
     assert!(went[2] >= hours(25), "{:?}", went[2]);
     assert!(went[2] < hours(25) + millis(2_000), "{:?}", went[2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_was_ended_by_hand_says_nothing_of_the_next() {
+    let account = builder("bedrock").build().expect("an account");
+    let [day] = refusals(DAY);
+    let rate = r#"{"__type":"ThrottlingException","message":"Too many requests, please wait."}"#;
+    let [one, two] = refusals(rate);
+    let provider = Provider::new([day]);
+    ask_all(&provider.by(account.clone()), question(10)).await;
+    account.resume("");
+    provider.then([one, two]);
+    let went = went(account, &provider, 3, millis(0)).await;
+    // That of the day, two that are refused, and one that goes well.
+    assert_eq!(went.len(), 4);
+    for (number, secs) in [(1, 1), (2, 2)] {
+        let pause = went[number + 1] - went[number];
+        let least = Duration::from_secs(secs);
+        assert!((least..least + millis(1_000)).contains(&pause), "{number}: {went:?}");
+    }
 }

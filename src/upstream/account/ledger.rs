@@ -2,10 +2,7 @@ mod observed;
 
 use std::{
     pin::pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -14,9 +11,10 @@ use tokio::{task::JoinHandle, time::Instant};
 
 use super::{
     expected::Expected,
+    free::Free,
     gate::{Gate, Watch},
     hold::Hold,
-    rules::{Rules, SetLimit, Terms},
+    rules::{Back, Rules, SetLimit, Terms},
     turns::Taken,
     untold::Untold,
 };
@@ -30,7 +28,7 @@ use crate::{
     observe::upstream::Observer,
     queue::{Admitted, Ask, Queue, QueueError},
     rejection::{Rejection, Throttled},
-    time::Timestamp,
+    time::{Timestamp, timer_now},
     upstream::{
         board::{Board, KnownLimit, Notice},
         estimate::Estimate,
@@ -54,8 +52,7 @@ pub(in crate::upstream) struct Ledger<B: Backend<Plan>> {
     pub(super) expected: Mutex<Expected>,
     pub(super) standing: Mutex<Standing>,
     pub(super) untold: Mutex<Untold>,
-    /// How much was left of the limit that is nearest to refusing, in parts of a million.
-    pub(super) free: AtomicU64,
+    pub(super) free: Mutex<Free>,
     pub(super) observer: Observer,
 }
 
@@ -139,7 +136,7 @@ impl<B: Backend<Plan>> Ledger<B> {
     /// much is left.
     pub(in crate::upstream) fn outlook(&self) -> (RetryAfter, usize, u64) {
         let wait = self.watch.wait().unwrap_or(RetryAfter::After(Duration::ZERO));
-        (wait, self.queue.stats(&self.key).depth, self.free.load(Ordering::Relaxed))
+        (wait, self.queue.stats(&self.key).depth, lock(&self.free).now(timer_now()))
     }
 
     /// No answer will come.
@@ -308,8 +305,10 @@ impl<B: Backend<Plan>> Ledger<B> {
 
     /// Notes how much is left.
     fn note(&self, Admitted { snapshot, .. }: &Admitted) {
-        let free = u128::from(snapshot.remaining) * 1_000_000 / u128::from(snapshot.limit.max(1));
-        self.free.store(u64::try_from(free).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let rules = self.rules();
+        let placed = rules.limits.get(snapshot.policy);
+        let at_once = placed.is_some_and(|placed| placed.back == Back::Midnight);
+        *lock(&self.free) = Free::of(snapshot, at_once, timer_now());
     }
 
     fn refused(&self, error: QueueError) -> Rejection {

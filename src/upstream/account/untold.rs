@@ -1,4 +1,4 @@
-//! Untold that do not say when to come back.
+//! Refusals that do not say when to come back.
 
 use std::time::Duration;
 
@@ -33,8 +33,9 @@ impl Untold {
     pub(super) fn heard(&mut self, stop: &Stop, now: Timestamp) -> bool {
         let Some(until) = stop.until else { return false };
         match &mut self.last {
-            // The same, or one of a request that was under way with the first.
-            Some(last) if now < last.until => {
+            // The same, or one of a request that was under way with the first. If that which holds
+            // is shorter, the one before was ended by hand.
+            Some(last) if now < last.until && last.until <= until.saturating_add(SAME) => {
                 last.until = last.until.max(until);
                 false
             }
@@ -86,6 +87,8 @@ fn is_untold(stop: &Stop) -> bool {
     stop.source == Source::Configured
 }
 
+/// By another's clock a stop is some moments shorter.
+const SAME: Duration = Duration::from_secs(1);
 /// Who is refused so much later is not refused for the same reason.
 const RECENT: Duration = Duration::from_secs(10);
 const MINUTE: Duration = Duration::from_secs(60);
