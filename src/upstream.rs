@@ -81,6 +81,7 @@ mod profile;
 mod reading;
 mod refusal;
 mod scan;
+mod sentence;
 mod service;
 mod standing;
 mod tokenizer;

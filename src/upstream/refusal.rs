@@ -6,11 +6,12 @@ use super::{
     form::{Form, When, local_time},
     found::Found,
     midnight::next_midnight,
-    number::{seconds, whole},
+    number::whole,
     observation::{Answer, Class, Observation, Report, Source, Stop},
     paths::Paths,
     profile::{Profile, RuleShape, Shape},
     scan::{Scanner, Value},
+    sentence::{amount, time},
 };
 use crate::time::Timestamp;
 
@@ -222,7 +223,7 @@ impl Refusal {
         }
         for text in self.found.of(RefusalTargets::SENTENCE) {
             for words in &wait.before_time {
-                if let Some(time) = time_behind(text, words) {
+                if let Some(time) = behind(text, words).and_then(time) {
                     longest = later(longest, When::After(time), answer.received);
                 }
             }
@@ -245,8 +246,7 @@ impl Refusal {
             let mut rest = text;
             loop {
                 rest = behind(rest, words)?;
-                let end = rest.iter().position(|byte| !byte.is_ascii_digit());
-                if let Some(number) = whole(&rest[..end.unwrap_or(rest.len())]) {
+                if let Some(number) = amount(rest) {
                     return Some(number);
                 }
             }
@@ -282,15 +282,6 @@ fn later(longest: Option<When>, when: When, received: Timestamp) -> Option<When>
     let is_longer = longest
         .is_none_or(|longest| longest.instant(received, None) < when.instant(received, None));
     if is_longer { Some(when) } else { longest }
-}
-
-/// A time behind these words: with units, or a number of seconds.
-fn time_behind(text: &[u8], words: &str) -> Option<Duration> {
-    let rest = behind(text, words)?;
-    let end = rest.iter().position(|byte| !byte.is_ascii_alphanumeric() && *byte != b'.');
-    let time = rest[..end.unwrap_or(rest.len())].trim_ascii_end();
-    let time = time.strip_suffix(b".").unwrap_or(time);
-    super::form::duration(time).or_else(|| seconds(time))
 }
 
 /// What stands behind these words, compared without regard to case.
