@@ -37,6 +37,25 @@ pub enum ConfigError {
         /// Its name.
         name: String,
     },
+    /// A limit was set of what the profile of the provider does not count, so that nothing would
+    /// keep it.
+    LimitNotCounted {
+        /// Its name.
+        name: String,
+        /// What the profile counts.
+        counted: String,
+    },
+    /// A limit was set for another time than the one that it is of, by the profile of the provider.
+    LimitPeriod {
+        /// Its name.
+        name: String,
+        /// The time that it is of.
+        window: Duration,
+        /// The time that it was set for.
+        period: Duration,
+        /// The limit of the profile that is of the time that was meant.
+        instead: Option<String>,
+    },
     /// A limit above the largest one.
     LimitOutOfRange {
         /// The limit.
@@ -149,6 +168,25 @@ impl fmt::Display for ConfigError {
                  count it; send those that it binds by an account of their own, whose profile has \
                  it without `apart`"
             ),
+            Self::LimitNotCounted { name, counted } => write!(
+                f,
+                "nothing counts what the limit {name:?} is of, so nothing would keep it: set a \
+                 limit of what the profile counts, {counted}, or write a profile of your own"
+            ),
+            Self::LimitPeriod { name, window, period, instead } => {
+                write!(
+                    f,
+                    "the limit {name:?} is one of {window:?} by the profile, and was set for \
+                     {period:?}, which nothing would keep: "
+                )?;
+                match instead {
+                    Some(instead) => write!(f, "set {instead:?}, the limit of that time"),
+                    None => f.write_str(
+                        "set what there is in the time of the profile, or write a profile of your \
+                         own that has a limit of yours",
+                    ),
+                }
+            }
             Self::LimitOutOfRange { limit, largest } => {
                 write!(f, "a limit of {limit} is above the largest, {largest}")
             }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::number::{scaled, whole};
 use crate::http::RetryHint;
 
-/// The time that a text begins with: `1m26.4s`, `5 minutes`, `1 hour and 20 min`, `an hour`, `20`. A
-/// number without a unit is one of seconds. `None`: it begins with none, but with words, with a date
-/// or a time of day.
+/// The time that a text begins with: `1m26.4s`, `5 minutes`, `1 hour and 20 min`, `an hour`, `20`.
+/// A number without a unit is one of seconds. `None`: it begins with none, but with words, with a
+/// date or a time of day.
 pub(super) fn time(text: &[u8]) -> Option<Duration> {
     let mut rest = text.trim_ascii_start();
     if let Some(behind) = article(rest) {
@@ -36,9 +36,9 @@ pub(super) fn time(text: &[u8]) -> Option<Duration> {
     sum.map(|sum| sum.min(RetryHint::MAX_WAIT))
 }
 
-/// The whole number that a text begins with: `30000`, `30,000`. `None` if it goes on in a way that is
-/// none, or that nobody knows: `30k`, `30.5`, `30 000`. A limit that is too small by a thousand would
-/// stop a fleet.
+/// The whole number that a text begins with: `30000`, `30,000`. `None` if it goes on in a way that
+/// is none, or that nobody knows: `30k`, `30.5`, `30 000`. A limit that is too small by a thousand
+/// would stop a fleet.
 pub(super) fn amount(text: &[u8]) -> Option<u64> {
     let (number, behind) = grouped(text)?;
     let goes_on = matches!(behind, [b' ', next, ..] if next.is_ascii_digit());

@@ -62,6 +62,11 @@ fn an_error_names_the_key_and_the_remedy() {
             "`limit[0].name`",
             "begin it otherwise",
         ),
+        (
+            "name = \"x\"\ndimensions = [\"requests\", \"images\"]",
+            "`dimensions`",
+            "is read, and not kept",
+        ),
         (&format!("{head}[[refusal]]\nclass = \"daily\""), "`refusal[0]`", "`status`"),
         (
             &format!("{head}[[refusal]]\nstatus = [429]\nis = \"x\"\nclass = \"daily\""),

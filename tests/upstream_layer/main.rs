@@ -14,6 +14,7 @@ mod inside;
 mod limits;
 mod pools;
 mod readiness;
+mod set;
 mod settlement;
 mod stops;
 mod support;

@@ -26,6 +26,13 @@ pub(super) fn check(shape: Shape) -> Result<Inner, ProfileError> {
     if repeats {
         return wrong("dimensions".into(), "name each dimension once");
     }
+    if !dimensions.iter().all(|dimension| dimension.is_counted()) {
+        return wrong(
+            "dimensions".into(),
+            "name what calls are counted by: `requests`, `tokens`, `input-tokens`, \
+             `output-tokens`; a `[[limit]]` of anything else is read, and not kept",
+        );
+    }
     let limits = shape.limit.as_deref().unwrap_or_default();
     let mut windows = Vec::with_capacity(limits.len());
     for (index, limit) in limits.iter().enumerate() {
