@@ -7,17 +7,23 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, task::yield_now};
 
-use super::{estimate::Estimate, profile::Profile, tokenizer::Tokenizer};
+use super::{
+    estimate::{Estimate, Estimating},
+    profile::Profile,
+    tokenizer::Tokenizer,
+};
 
 /// The beginning of a request's body.
 pub(super) struct Peeked<'b> {
     pub(super) bytes: &'b Bytes,
     /// Whether nothing is behind it.
     pub(super) is_whole: bool,
-    /// The length of the whole body, as far as it is known.
-    pub(super) length: u64,
+    /// Whether it is no longer than what is to be read.
+    pub(super) is_short: bool,
+    /// The length of the whole body, if that is known.
+    pub(super) length: Option<u64>,
     pub(super) model: Option<&'b str>,
 }
 
@@ -54,11 +60,13 @@ impl Estimates {
             let same = estimates.iter().find(|(other, _)| other.estimates_like(profile));
             let estimate = match (same, counter) {
                 (Some((_, estimate)), _) => *estimate,
-                (None, Some(counter)) if peeked.is_whole => {
-                    let counted = counter.count(profile, peeked).await;
-                    counted.unwrap_or_else(|| guess(profile, peeked))
+                (None, Some(counter)) if peeked.is_short => {
+                    match counter.count(profile, peeked).await {
+                        Some(counted) => counted,
+                        None => read(profile, peeked).await,
+                    }
                 }
-                (None, _) => guess(profile, peeked),
+                (None, _) => read(profile, peeked).await,
             };
             estimates.push((profile.clone(), estimate));
         }
@@ -71,12 +79,22 @@ impl Estimates {
     }
 }
 
-fn guess(profile: &Profile, peeked: &Peeked<'_>) -> Estimate {
-    if peeked.is_whole {
-        return profile.estimate(peeked.bytes);
+/// Reads what is here. Of what is behind it nobody can tell more than how long it is; where not
+/// even that is known, it is taken to be as long as what is here.
+async fn read(profile: &Profile, peeked: &Peeked<'_>) -> Estimate {
+    let mut estimating = Estimating::new(profile);
+    for (index, part) in peeked.bytes.chunks(AT_ONCE).enumerate() {
+        if index > 0 {
+            // So that others have their turn.
+            yield_now().await;
+        }
+        estimating.data(part);
     }
-    // A text of that length: what it really is nobody can tell before it is sent.
-    Estimate { input: peeked.length.div_ceil(4), ..Estimate::default() }
+    if peeked.is_whole {
+        return estimating.whole();
+    }
+    let seen = peeked.bytes.len() as u64;
+    estimating.with_rest(peeked.length.map_or(seen, |length| length.saturating_sub(seen)))
 }
 
 impl Counter {
@@ -111,5 +129,7 @@ fn count(
     catch_unwind(AssertUnwindSafe(|| profile.estimate_with(model, request, tokenizer))).ok()
 }
 
+/// The bytes of a body that are read in one go: some milliseconds at most.
+const AT_ONCE: usize = 1 << 20;
 /// The bytes of a body that are counted where they are: less than a millisecond.
 const SHORT: usize = 16 << 10;

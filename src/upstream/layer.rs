@@ -18,7 +18,8 @@ use crate::{
 /// # What it does with a request
 ///
 /// 1. It reads the body, up to a [bound](Self::max_peek), and [estimates](super::Profile::estimate)
-///    what the call will cost. Longer bodies go on as they come, and are estimated by their length.
+///    what the call will cost. Longer bodies go on as they come, and are estimated by what was seen
+///    of them.
 /// 2. The request waits in line until the limits of its [account](super::Account) admit it and no
 ///    stop holds. Whose turn comes too late is refused at once: see [`ask`](Self::ask).
 /// 3. The inner service is called. What the head of the answer says of the limits, and the body of
@@ -124,6 +125,14 @@ impl<B: Backend<Plan>, R, W> UpstreamLayer<B, R, W> {
 
     /// How many bytes of a request's body are read, and held until it is sent, to estimate what the
     /// call costs. A mebibyte unless told otherwise.
+    ///
+    /// A longer body that is here in one piece, as those of most clients are, is read all the same:
+    /// it takes no more memory. Of one that comes in parts the beginning is read. If that is JSON,
+    /// the rest is taken to have as many tokens for its length as what was seen, and no fewer than
+    /// one for each 256 bytes, as pictures and sounds have; or a text's, where it begins inside of
+    /// a text; or as many as such rests were seen to come to. What is no JSON, such as an upload,
+    /// is estimated as a short one. Of a guess no more is reserved than the limits ever have, so it
+    /// refuses nobody for good: such a request waits until all of a limit is there.
     pub fn max_peek(self, max_peek: usize) -> Self
     where
         R: Clone,

@@ -44,10 +44,16 @@ impl Metering {
         is_safe: bool,
     ) -> Self {
         let (profile, estimate): (&Profile, _) = (hold.profile(), *hold.estimate());
-        let reading = UsageReading::of(profile, headers).estimated(&estimate);
-        let reading = if is_safe { reading.without_errors() } else { reading };
-        let reserved = hold.charge().cost;
-        Self { reading, estimate, reserved, sent: hold.sent(), learner: hold.learner() }
+        let (reserved, learner) = (hold.charge().cost, hold.learner());
+        let mut reading = UsageReading::of(profile, headers).estimated(&estimate.seen());
+        if is_safe {
+            reading = reading.without_errors();
+        }
+        // What of the request nobody has seen counts as it was reserved.
+        if estimate.unseen.bytes > 0 {
+            reading = reading.at_least(reserved);
+        }
+        Self { reading, estimate, reserved, sent: hold.sent(), learner }
     }
 
     fn tell(&mut self) {

@@ -127,6 +127,19 @@ impl Scanner {
         self.reset();
     }
 
+    /// What asks for the text that has begun and not ended, if one has.
+    pub(super) fn open_text<'p>(&self, paths: &'p Paths) -> &'p [usize] {
+        match (self.state, self.asked()) {
+            (
+                State::Text { is_key: false }
+                | State::Escape { is_key: false }
+                | State::Unicode { is_key: false, .. },
+                Some(node),
+            ) => paths.targets(node),
+            _ => &[],
+        }
+    }
+
     /// Begins anew, whatever is open.
     pub(super) fn reset(&mut self) {
         let Self { levels, next, passed_over, state, text, characters, is_cut, half, .. } = self;

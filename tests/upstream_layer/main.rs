@@ -12,6 +12,7 @@ mod gemini;
 mod in_progress;
 mod inside;
 mod limits;
+mod long;
 mod pools;
 mod readiness;
 mod set;
