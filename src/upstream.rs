@@ -59,6 +59,7 @@
 mod account;
 mod board;
 mod dimension;
+mod encoding;
 mod estimate;
 mod estimates;
 mod event_stream;

@@ -9,6 +9,7 @@ use tower_service::Service;
 
 use super::{
     account::Hold,
+    encoding::ask_for_plain,
     estimates::{Estimates, Peeked},
     inside::is_failure,
     metering::Metering,
@@ -52,7 +53,8 @@ impl<S, B: Backend<Plan>, R, W> Exchange<S, B, R, W> {
         ResBody: Body<Data = Bytes>,
     {
         let settings = Arc::clone(&self.settings);
-        let Settings { pool, answer, ask, max_peek, fails_over, counter } = &*settings;
+        let Settings { pool, answer, ask, max_peek, fails_over, keeps_encoding, counter } =
+            &*settings;
         let (mut parts, body) = request.into_parts();
         let mut body = PeekedBody::unread(body);
         let is_short = body.fill(*max_peek).await;
@@ -95,6 +97,9 @@ impl<S, B: Backend<Plan>, R, W> Exchange<S, B, R, W> {
             }
             tried.push(member);
             let again = (can_be_repeated && pool.has_another(&tried)).then(|| parts.clone());
+            if !keeps_encoding {
+                ask_for_plain(&mut parts.headers);
+            }
             pool.prepare(member, &mut parts);
             let is_safe = parts.method.is_safe();
             hold.send();

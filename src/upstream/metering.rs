@@ -19,6 +19,9 @@ pub(super) trait Learns: Send + Sync {
     /// An answer that began well has an error.
     fn interrupted(&self, observation: &Observation);
 
+    /// An answer cannot be read.
+    fn unread(&self);
+
     /// The time.
     fn now(&self) -> Timestamp;
 }
@@ -49,9 +52,12 @@ impl Metering {
         if is_safe {
             reading = reading.without_errors();
         }
-        // What of the request nobody has seen counts as it was reserved.
-        if estimate.unseen.bytes > 0 {
+        // What of the request nobody has seen, or of the answer, counts as it was reserved.
+        if reading.is_packed() || estimate.unseen.bytes > 0 {
             reading = reading.at_least(reserved);
+        }
+        if reading.is_packed() {
+            learner.unread();
         }
         Self { reading, estimate, reserved, sent: hold.sent(), learner }
     }

@@ -1,6 +1,7 @@
 use http::{HeaderMap, header::CONTENT_TYPE};
 
 use super::{
+    encoding::is_packed,
     estimate::Estimate,
     event_stream::Frames,
     events::{Events, Part},
@@ -64,6 +65,8 @@ enum Framing {
     Events(Events),
     /// The binary event stream of AWS.
     Frames(Box<Frames>),
+    /// Compressed.
+    Packed,
 }
 
 impl UsageReading {
@@ -84,10 +87,13 @@ impl UsageReading {
 
     /// Reads a body of the type that its fields tell. What is not an event stream is taken as JSON,
     /// but only what says that it is JSON is looked at for an error: anything else may be a file of
-    /// somebody who has written one into it.
+    /// somebody who has written one into it. What is compressed is not read: it costs what was
+    /// reserved.
     pub fn of(profile: &Profile, headers: &HeaderMap) -> Self {
         let kind = media_type(headers);
-        if kind.eq_ignore_ascii_case(b"text/event-stream") {
+        if is_packed(headers) {
+            Self::new(profile, Framing::Packed).without_errors()
+        } else if kind.eq_ignore_ascii_case(b"text/event-stream") {
             Self::events(profile)
         } else if kind.eq_ignore_ascii_case(b"application/vnd.amazon.eventstream") {
             Self::frames(profile)
@@ -134,6 +140,11 @@ impl UsageReading {
     /// Whether it is no stream of events, so that all of it was there before any of it came.
     pub(super) const fn is_in_one_piece(&self) -> bool {
         matches!(self.framing, Framing::Json)
+    }
+
+    /// Whether it is compressed, so that nothing can be read.
+    pub(super) const fn is_packed(&self) -> bool {
+        matches!(self.framing, Framing::Packed)
     }
 
     /// Whether an error has passed that [`error`](Self::error) has not told yet.
@@ -201,6 +212,7 @@ impl Reading for UsageReading {
             Framing::Frames(frames) => {
                 frames.data(data, &mut |part| read(part, profile, scanner, told, inside));
             }
+            Framing::Packed => {}
         }
     }
 
@@ -209,6 +221,9 @@ impl Reading for UsageReading {
         let shape = self.profile.usage();
         if shape.settles == Settles::Reserved {
             return None;
+        }
+        if self.is_packed() {
+            return self.at_least;
         }
         let exact = self.told.usage(shape, true);
         let is_whole = end == End::Whole && !self.has_error();

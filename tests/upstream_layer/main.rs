@@ -3,6 +3,7 @@
 mod balance;
 mod bodies;
 mod cancellation;
+mod compressed;
 mod cuts;
 mod days;
 #[path = "../support/distant.rs"]
