@@ -37,6 +37,25 @@ pub enum ConfigError {
         /// Its name.
         name: String,
     },
+    /// A limit was set of what the profile of the provider does not count, so that nothing would
+    /// keep it.
+    LimitNotCounted {
+        /// Its name.
+        name: String,
+        /// What the profile counts.
+        counted: String,
+    },
+    /// A limit was set for another time than the one that it is of, by the profile of the provider.
+    LimitPeriod {
+        /// Its name.
+        name: String,
+        /// The time that it is of.
+        window: Duration,
+        /// The time that it was set for.
+        period: Duration,
+        /// The limit of the profile that is of the time that was meant.
+        instead: Option<String>,
+    },
     /// A limit above the largest one.
     LimitOutOfRange {
         /// The limit.
@@ -60,13 +79,6 @@ pub enum ConfigError {
     MalformedQuota {
         /// The text.
         text: String,
-    },
-    /// A limit was set of something that the profile of the provider does not count.
-    UncountedLimit {
-        /// Its name.
-        name: String,
-        /// What it counts.
-        counted: String,
     },
     /// A limit was set that the profile of the provider does not have.
     UnknownLimit {
@@ -161,6 +173,25 @@ impl fmt::Display for ConfigError {
                  count it; send those that it binds by an account of their own, whose profile has \
                  it without `apart`"
             ),
+            Self::LimitNotCounted { name, counted } => write!(
+                f,
+                "nothing counts what the limit {name:?} is of, so nothing would keep it: set a \
+                 limit of what the profile counts, {counted}, or write a profile of your own"
+            ),
+            Self::LimitPeriod { name, window, period, instead } => {
+                write!(
+                    f,
+                    "the limit {name:?} is one of {window:?} by the profile, and was set for \
+                     {period:?}, which nothing would keep: "
+                )?;
+                match instead {
+                    Some(instead) => write!(f, "set {instead:?}, the limit of that time"),
+                    None => f.write_str(
+                        "set what there is in the time of the profile, or write a profile of your \
+                         own that has a limit of yours",
+                    ),
+                }
+            }
             Self::LimitOutOfRange { limit, largest } => {
                 write!(f, "a limit of {limit} is above the largest, {largest}")
             }
@@ -181,11 +212,6 @@ impl fmt::Display for ConfigError {
             Self::MalformedQuota { text } => {
                 write!(f, "{text:?} is not a quota: write `100/s`, `60/min` or `1000/30 days`")
             }
-            Self::UncountedLimit { name, counted } => write!(
-                f,
-                "nothing would count the limit {name:?}: the profile counts {counted}; set a limit of \
-                 those, or write a profile that has its dimension in `dimensions`"
-            ),
             Self::UnknownLimit { name } => write!(
                 f,
                 "the profile has no limit named {name:?}: `Profile::limits` tells those it has"

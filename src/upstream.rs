@@ -60,6 +60,7 @@ mod account;
 mod board;
 mod dimension;
 mod elements;
+mod encoding;
 mod estimate;
 mod estimates;
 mod event_stream;

@@ -128,6 +128,24 @@ fn a_body_that_is_a_refusal_is_told_once() {
     assert!(lines.iter().any(|line| line == row), "{lines:#?}");
 }
 
+const PACKED: &[Reply] = &[
+    (200, ("content-encoding", "gzip"), JSON, "4711"),
+    (200, ("content-encoding", "br"), EVENTS, "4711"),
+];
+
+#[test]
+fn answers_that_cannot_be_read_are_counted_and_told_of_once() {
+    let lines = metrics("openai", PACKED);
+    let row = "tower_quota_upstream_unread_answers_total{account=ours} 2";
+    assert!(lines.iter().any(|line| line == row), "{lines:#?}");
+
+    events::listen();
+    ask("openai", PACKED);
+    let told = events::told();
+    let of_it = told.iter().filter(|line| line.starts_with("WARN") && line.contains("compressed"));
+    assert_eq!(of_it.count(), 1, "{told:#?}");
+}
+
 #[test]
 fn what_a_provider_calls_its_limits_is_no_label() {
     const REPLIES: &[Reply] = &[

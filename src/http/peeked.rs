@@ -88,6 +88,12 @@ impl<B: Body<Data = Bytes>> PeekedBody<B> {
         self.error.is_none()
     }
 
+    /// Whether nothing of the body is still to come.
+    #[cfg(feature = "upstream")]
+    pub(crate) fn is_here(&self) -> bool {
+        self.rest.as_ref().is_none_or(|rest| rest.is_end_stream())
+    }
+
     /// Whether what is here are bytes, and no trailers.
     pub(crate) fn is_data(&self) -> bool {
         self.read.iter().all(Frame::is_data)

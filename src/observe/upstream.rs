@@ -2,8 +2,14 @@
 //! used.
 
 #[cfg(feature = "metrics")]
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 #[cfg(feature = "metrics")]
 use metrics::{Counter, Histogram};
@@ -14,6 +20,8 @@ use crate::{cost::Cost, name::PolicyName};
 #[derive(Clone, Debug)]
 pub(crate) struct Observer {
     account: PolicyName,
+    /// Whether it was said that answers cannot be read.
+    has_said_unread: Arc<AtomicBool>,
     #[cfg(feature = "metrics")]
     handles: Arc<OnceLock<Handles>>,
 }
@@ -31,6 +39,7 @@ impl Observer {
     pub(crate) fn new(account: PolicyName) -> Self {
         Self {
             account,
+            has_said_unread: Arc::default(),
             #[cfg(feature = "metrics")]
             handles: Arc::default(),
         }
@@ -75,6 +84,23 @@ impl Observer {
             target: "tower_quota", account = %self.account, quota, name, limit,
             "provider's limit has changed"
         );
+    }
+
+    /// Notes that an answer cannot be read. Each counts; that there are any is said once.
+    pub(crate) fn unread(&self, quota: &str) {
+        let _ = quota;
+        #[cfg(feature = "metrics")]
+        metrics::counter!(
+            "tower_quota_upstream_unread_answers_total", "account" => self.account.to_string()
+        )
+        .increment(1);
+        if !self.has_said_unread.swap(true, Ordering::Relaxed) {
+            #[cfg(feature = "tracing")]
+            tracing::warn!(
+                target: "tower_quota", account = %self.account, quota,
+                "answers are compressed and cannot be read: what was reserved for them counts"
+            );
+        }
     }
 
     /// Notes what was reserved for a request, and how long that took.

@@ -199,8 +199,9 @@ impl<B: Backend<Plan>> Account<B> {
     ///
     /// All else stays: what was used and what is under way, what answers have told, the stops, who
     /// waits in line and how estimates are corrected. A limit that was told goes before one that
-    /// was set, as always. Who waits is looked at anew. Whether limits are by model stays too, and
-    /// limits that the profile does not have are not taken over.
+    /// was set, as always. Who waits is looked at anew. Whether limits are by model stays too. A
+    /// limit that the profile does not have is not taken over; one that it has for another time is
+    /// here as it was.
     ///
     /// ```
     /// use tower_quota::{Quota, upstream::{Account, Profile}};
@@ -217,6 +218,7 @@ impl<B: Backend<Plan>> Account<B> {
     pub fn adopt(&self, other: &Self) {
         let by_hand = lock(&other.0.state).by_hand.clone();
         let mut state = lock(&self.0.state);
+        let by_hand = by_hand.instead_of(&state.by_hand, self.profile());
         for (quota, ledger) in &state.ledgers {
             ledger.set(by_hand.of(quota), by_hand.max_wait);
         }
@@ -319,6 +321,22 @@ impl ByHand {
     fn of(&self, quota: &str) -> Vec<SetLimit> {
         let set_for = self.set_for.iter().filter(|(model, _)| **model == *quota);
         set_for.map(|(_, limit)| limit).chain(&self.set).cloned().collect()
+    }
+
+    /// What of it holds by a profile that need not be that of the account for which it was set.
+    /// Where it does not, what was set `before` stays.
+    fn instead_of(self, before: &Self, profile: &Profile) -> Self {
+        let holds = |limit: &SetLimit| profile.check_limit(&limit.name, limit.quota).is_ok();
+        let set = self.set.into_iter().filter_map(|limit| {
+            let own = || before.set.iter().find(|own| own.name == limit.name).cloned();
+            if holds(&limit) { Some(limit) } else { own() }
+        });
+        let set_for = self.set_for.into_iter().filter_map(|(model, limit)| {
+            let is_it = |(of, own): &&(Box<str>, SetLimit)| *of == model && own.name == limit.name;
+            let own = || before.set_for.iter().find(is_it).cloned();
+            if holds(&limit) { Some((model, limit)) } else { own() }
+        });
+        Self { set: set.collect(), set_for: set_for.collect(), max_wait: self.max_wait }
     }
 }
 

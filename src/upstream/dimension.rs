@@ -26,6 +26,11 @@ pub enum Dimension {
 }
 
 impl Dimension {
+    /// Whether calls are counted by it: a limit of anything else is read, and not kept.
+    pub(super) const fn is_counted(self) -> bool {
+        !matches!(self, Self::Images | Self::AudioSeconds | Self::ContentBytes)
+    }
+
     /// Its name in a profile.
     pub const fn name(self) -> &'static str {
         match self {

@@ -16,6 +16,24 @@ pub struct Estimate {
     /// The most tokens of output that the request allows, for all the answers that it asks for.
     /// `None`: it does not say.
     pub output_cap: Option<u64>,
+    /// What of it is a guess.
+    pub(super) unseen: Unseen,
+}
+
+/// The end of a request that is too long to be looked at before it is sent.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Unseen {
+    pub(super) bytes: u64,
+    /// What it is taken to be of the input.
+    pub(super) tokens: u64,
+}
+
+impl Estimate {
+    /// Without what is a guess.
+    pub(super) fn seen(&self) -> Self {
+        let input = self.input.saturating_sub(self.unseen.tokens);
+        Self { input, unseen: Unseen::default(), ..*self }
+    }
 }
 
 /// What the paths of estimates lead to, as the scanner numbers it.
@@ -56,30 +74,14 @@ impl Profile {
     /// );
     /// // Six characters, a message, a request; what it may put out is twice fifty.
     /// assert_eq!((estimate.input, estimate.output_cap), (2 + 1 + 1, Some(100)));
+    /// // Who sends tokens in place of a text has counted them.
+    /// let estimate = openai.estimate(br#"{"input": [[9906, 0], [1917]]}"#);
+    /// assert_eq!(estimate.input, 3 + 1);
     /// ```
     pub fn estimate(&self, request: &[u8]) -> Estimate {
-        let (parts, characters) = self.characters(request);
-        parts.estimate(self.estimate_shape(), 0, characters, Around::default())
-    }
-
-    /// Estimates a request of which only the beginning is here, by its length. What of it is in a
-    /// text that nobody reads, as a picture's, says nothing of its tokens.
-    pub(super) fn estimate_beginning(&self, beginning: &[u8], length: u64) -> Estimate {
-        let (parts, characters) = self.characters(beginning);
-        let shape = self.estimate_shape();
-        let estimate = parts.estimate(shape, 0, characters, Around::default());
-        if parts.ends_in_data {
-            return estimate;
-        }
-        // A text of that length: what it really is nobody can tell before it is sent.
-        Estimate { input: length.div_ceil(4), ..estimate }
-    }
-
-    fn characters(&self, request: &[u8]) -> (Parts, u64) {
-        let mut characters = 0_u64;
-        let mut count = |_: &[u8], more| characters = characters.saturating_add(more);
-        let parts = self.parts(request, Scanner::default(), &mut count);
-        (parts, characters)
+        let mut estimating = Estimating::new(self);
+        estimating.data(request);
+        estimating.whole()
     }
 
     /// The same with a tokenizer, as far as it knows the model; of other models characters are
@@ -90,45 +92,23 @@ impl Profile {
         request: &[u8],
         tokenizer: &(impl Tokenizer + ?Sized),
     ) -> Estimate {
-        let (mut tokens, mut characters) = (0_u64, 0_u64);
-        let mut count =
-            |text: &[u8], more| match tokenizer.count(model, &String::from_utf8_lossy(text)) {
-                Some(counted) => tokens = tokens.saturating_add(counted),
-                None => characters = characters.saturating_add(more),
-            };
-        let parts = self.parts(request, Scanner::keeping(request.len()), &mut count);
-        let around =
-            Around { message: tokenizer.per_message(model), request: tokenizer.per_request(model) };
-        parts.estimate(self.estimate_shape(), tokens, characters, around)
-    }
-
-    /// Reads what there is but the texts, which `count` gets with the number of their characters.
-    fn parts(
-        &self,
-        request: &[u8],
-        mut scanner: Scanner,
-        count: &mut dyn FnMut(&[u8], u64),
-    ) -> Parts {
-        let mut parts =
-            Parts { messages: 0, images: 0, tokens: 0, cap: None, choices: 1, ends_in_data: false };
-        let mut take = |target, value: Value<'_>| match (target, value) {
-            (EstimateTarget::TEXT, Value::Text { text, characters }) => count(text, characters),
-            // A text may come as tokens: as what is to be embedded does from some clients.
-            (EstimateTarget::TEXT, Value::Number(_)) => parts.tokens += 1,
-            (EstimateTarget::MESSAGE, Value::Object) => parts.messages += 1,
-            (EstimateTarget::IMAGE, Value::Object | Value::Text { .. }) => parts.images += 1,
-            (EstimateTarget::CAP, Value::Number(number)) => {
-                parts.cap = parts.cap.max(floored(number));
+        let mut parts = Parts::default();
+        let mut take = |target, value: Value<'_>| {
+            if let (EstimateTarget::TEXT, Value::Text { text, .. }) = (target, value)
+                && let Some(counted) = tokenizer.count(model, &String::from_utf8_lossy(text))
+            {
+                parts.tokens = parts.tokens.saturating_add(counted);
+            } else {
+                parts.take(target, value);
             }
-            (EstimateTarget::CHOICES, Value::Number(number)) => {
-                parts.choices = parts.choices.max(floored(number).unwrap_or(1));
-            }
-            _ => {}
         };
+        let mut scanner = Scanner::keeping(request.len());
         scanner.data(self.estimate_paths(), request, &mut take);
         let ends_in_data = scanner.is_in_text_beside(self.estimate_paths(), EstimateTarget::TEXT);
         scanner.end(self.estimate_paths(), &mut take);
-        Parts { ends_in_data, ..parts }
+        let around =
+            Around { message: tokenizer.per_message(model), request: tokenizer.per_request(model) };
+        parts.estimate(self.estimate_shape(), around)
     }
 
     /// What the provider takes at admission for such a request: the input, and the output that it
@@ -145,16 +125,71 @@ impl Profile {
     }
 }
 
-/// What a request has beside its texts.
+/// Reads what a request is estimated by, part by part as it comes, and keeps nothing of it.
+pub(super) struct Estimating<'p> {
+    profile: &'p Profile,
+    scanner: Scanner,
+    parts: Parts,
+    seen: u64,
+    /// The first byte that is not blank.
+    first: Option<u8>,
+}
+
+impl<'p> Estimating<'p> {
+    pub(super) fn new(profile: &'p Profile) -> Self {
+        let (scanner, parts) = (Scanner::default(), Parts::default());
+        Self { profile, scanner, parts, seen: 0, first: None }
+    }
+
+    /// Reads what comes next.
+    pub(super) fn data(&mut self, data: &[u8]) {
+        let Self { profile, scanner, parts, seen, first } = self;
+        *seen = seen.saturating_add(data.len() as u64);
+        *first = first.or_else(|| data.iter().copied().find(|byte| !byte.is_ascii_whitespace()));
+        scanner.data(profile.estimate_paths(), data, &mut |target, value| {
+            parts.take(target, value);
+        });
+    }
+
+    /// Nothing more comes.
+    pub(super) fn whole(mut self) -> Estimate {
+        let Self { profile, scanner, parts, .. } = &mut self;
+        scanner.end(profile.estimate_paths(), &mut |target, value| parts.take(target, value));
+        parts.estimate(profile.estimate_shape(), Around::default())
+    }
+
+    /// So many bytes more come, which nobody sees before the request is sent. They are taken for
+    /// more of the same, and for no less than data have; where they begin inside of a text, for
+    /// one. What is no JSON is not read however short it is.
+    pub(super) fn with_rest(self, bytes: u64) -> Estimate {
+        let shape = self.profile.estimate_shape();
+        let open = self.scanner.open_text(self.profile.estimate_paths());
+        let is_text = open.contains(&EstimateTarget::TEXT);
+        let (is_json, seen) = (matches!(self.first, Some(b'{' | b'[')), self.seen.max(1));
+        let estimate = self.whole();
+        if !is_json {
+            return estimate;
+        }
+        let alike = u128::from(estimate.input) * u128::from(bytes) / u128::from(seen);
+        let alike = u64::try_from(alike).unwrap_or(u64::MAX);
+        let text = if is_text { bytes.div_ceil(shape.characters_per_token) } else { 0 };
+        let tokens = alike.max(text).max(bytes.div_ceil(BYTES_OF_DATA));
+        let input = estimate.input.saturating_add(tokens);
+        Estimate { input, unseen: Unseen { bytes, tokens }, ..estimate }
+    }
+}
+
+/// What a request has.
+#[derive(Default)]
 struct Parts {
+    tokens: u64,
+    characters: u64,
     messages: u64,
     images: u64,
     /// Of a text that comes as such.
     tokens: u64,
     cap: Option<u64>,
-    choices: u64,
-    /// It has no end here, and breaks off in a text that is not read, as that of a picture.
-    ends_in_data: bool,
+    choices: Option<u64>,
 }
 
 /// Tokens that are not of a text, where a tokenizer knows them.
@@ -165,22 +200,40 @@ struct Around {
 }
 
 impl Parts {
-    fn estimate(
-        &self,
-        shape: &EstimateShape,
-        tokens: u64,
-        characters: u64,
-        around: Around,
-    ) -> Estimate {
+    fn take(&mut self, target: usize, value: Value<'_>) {
+        match (target, value) {
+            (EstimateTarget::TEXT, Value::Text { characters, .. }) => {
+                self.characters = self.characters.saturating_add(characters);
+            }
+            // A text that was made into tokens.
+            (EstimateTarget::TEXT, Value::Number(_)) => self.tokens += 1,
+            (EstimateTarget::MESSAGE, Value::Object) => self.messages += 1,
+            (EstimateTarget::IMAGE, Value::Object | Value::Text { .. }) => self.images += 1,
+            (EstimateTarget::CAP, Value::Number(number)) => {
+                self.cap = self.cap.max(floored(number));
+            }
+            (EstimateTarget::CHOICES, Value::Number(number)) => {
+                self.choices = self.choices.max(floored(number));
+            }
+            _ => {}
+        }
+    }
+
+    fn estimate(&self, shape: &EstimateShape, around: Around) -> Estimate {
         let parts = [
-            tokens,
             self.tokens,
-            characters.div_ceil(shape.characters_per_token),
+            self.characters.div_ceil(shape.characters_per_token),
             self.messages.saturating_mul(around.message.unwrap_or(shape.per_message)),
             self.images.saturating_mul(shape.per_image),
             around.request.unwrap_or(shape.per_request),
         ];
         let input = parts.into_iter().fold(0, u64::saturating_add);
-        Estimate { input, output_cap: self.cap.map(|cap| cap.saturating_mul(self.choices)) }
+        let choices = self.choices.unwrap_or(1).max(1);
+        let output_cap = self.cap.map(|cap| cap.saturating_mul(choices));
+        Estimate { input, output_cap, unseen: Unseen::default() }
     }
 }
+
+/// Of pictures and sounds in base64 a token is seldom fewer bytes: 765 for a picture of 200
+/// kilobytes, 32 for a second of sound.
+const BYTES_OF_DATA: u64 = 256;

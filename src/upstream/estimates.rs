@@ -7,21 +7,24 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, task::yield_now};
 
-use super::{estimate::Estimate, profile::Profile, reading::media_type, tokenizer::Tokenizer};
+use super::{
+    estimate::{Estimate, Estimating},
+    profile::Profile,
+    tokenizer::Tokenizer,
+};
 
 /// The beginning of a request's body.
 pub(super) struct Peeked<'b> {
     pub(super) bytes: &'b Bytes,
     /// Whether nothing is behind it.
     pub(super) is_whole: bool,
-    /// The length of the whole body, as far as it is known.
-    pub(super) length: u64,
+    /// Whether it is no longer than what is to be read.
+    pub(super) is_short: bool,
+    /// The length of the whole body, if that is known.
+    pub(super) length: Option<u64>,
     pub(super) model: Option<&'b str>,
-    /// Its type is that of a file, not of a text.
-    pub(super) is_file: bool,
 }
 
 /// A tokenizer, and how many long texts it counts at a time.
@@ -57,11 +60,13 @@ impl Estimates {
             let same = estimates.iter().find(|(other, _)| other.estimates_like(profile));
             let estimate = match (same, counter) {
                 (Some((_, estimate)), _) => *estimate,
-                (None, Some(counter)) if peeked.is_whole => {
-                    let counted = counter.count(profile, peeked).await;
-                    counted.unwrap_or_else(|| guess(profile, peeked))
+                (None, Some(counter)) if peeked.is_short => {
+                    match counter.count(profile, peeked).await {
+                        Some(counted) => counted,
+                        None => read(profile, peeked).await,
+                    }
                 }
-                (None, _) => guess(profile, peeked),
+                (None, _) => read(profile, peeked).await,
             };
             estimates.push((profile.clone(), estimate));
         }
@@ -74,23 +79,22 @@ impl Estimates {
     }
 }
 
-fn guess(profile: &Profile, peeked: &Peeked<'_>) -> Estimate {
+/// Reads what is here. Of what is behind it nobody can tell more than how long it is; where not
+/// even that is known, it is taken to be as long as what is here.
+async fn read(profile: &Profile, peeked: &Peeked<'_>) -> Estimate {
+    let mut estimating = Estimating::new(profile);
+    for (index, part) in peeked.bytes.chunks(AT_ONCE).enumerate() {
+        if index > 0 {
+            // So that others have their turn.
+            yield_now().await;
+        }
+        estimating.data(part);
+    }
     if peeked.is_whole {
-        return profile.estimate(peeked.bytes);
+        return estimating.whole();
     }
-    if peeked.is_file {
-        // As of one that is short: nothing that is read in it is counted.
-        return profile.estimate(b"");
-    }
-    profile.estimate_beginning(peeked.bytes, peeked.length)
-}
-
-/// Whether a request with these fields has a file, or a form with one.
-pub(super) fn is_file(headers: &HeaderMap) -> bool {
-    let kind = media_type(headers).to_ascii_lowercase();
-    let kinds: [&[u8]; 5] =
-        [b"multipart/", b"audio/", b"image/", b"video/", b"application/octet-stream"];
-    kinds.iter().any(|beginning| kind.starts_with(beginning))
+    let seen = peeked.bytes.len() as u64;
+    estimating.with_rest(peeked.length.map_or(seen, |length| length.saturating_sub(seen)))
 }
 
 impl Counter {
@@ -125,5 +129,7 @@ fn count(
     catch_unwind(AssertUnwindSafe(|| profile.estimate_with(model, request, tokenizer))).ok()
 }
 
+/// The bytes of a body that are read in one go: some milliseconds at most.
+const AT_ONCE: usize = 1 << 20;
 /// The bytes of a body that are counted where they are: less than a millisecond.
 const SHORT: usize = 16 << 10;

@@ -9,7 +9,8 @@ use tower_service::Service;
 
 use super::{
     account::Hold,
-    estimates::{Estimates, Peeked, is_file},
+    encoding::ask_for_plain,
+    estimates::{Estimates, Peeked},
     inside::is_failure,
     metering::Metering,
     model::model_of,
@@ -52,20 +53,22 @@ impl<S, B: Backend<Plan>, R, W> Exchange<S, B, R, W> {
         ResBody: Body<Data = Bytes>,
     {
         let settings = Arc::clone(&self.settings);
-        let Settings { pool, answer, ask, max_peek, fails_over, counter } = &*settings;
+        let Settings { pool, answer, ask, max_peek, fails_over, keeps_encoding, counter } =
+            &*settings;
         let (mut parts, body) = request.into_parts();
         let mut body = PeekedBody::unread(body);
-        let is_whole = body.fill(*max_peek).await;
-        let (peeked, can_be_repeated) = (body.peek(), is_whole && body.is_data());
-        let length = body.size_hint().exact().unwrap_or(peeked.len() as u64);
+        let is_short = body.fill(*max_peek).await;
+        // One that is here in one piece is, however long it is.
+        let is_whole = is_short || body.is_here();
+        let (peeked, can_be_repeated) = (body.peek(), is_short && body.is_data());
+        let length = body.size_hint().exact();
 
         let model = model_of(&parts.uri, &peeked);
         // However many accounts are asked, nobody waits longer than for one.
         let since = timer_now();
         let estimates = {
             let model = model.as_deref();
-            let is_file = is_file(&parts.headers);
-            let peeked = Peeked { bytes: &peeked, is_whole, length, model, is_file };
+            let peeked = Peeked { bytes: &peeked, is_whole, is_short, length, model };
             Estimates::of(pool.profiles(), counter.as_ref(), &peeked).await
         };
         let estimate = |profile: &Profile| estimates.by(profile);
@@ -94,6 +97,9 @@ impl<S, B: Backend<Plan>, R, W> Exchange<S, B, R, W> {
             }
             tried.push(member);
             let again = (can_be_repeated && pool.has_another(&tried)).then(|| parts.clone());
+            if !keeps_encoding {
+                ask_for_plain(&mut parts.headers);
+            }
             pool.prepare(member, &mut parts);
             let is_safe = parts.method.is_safe();
             hold.send();

@@ -18,12 +18,13 @@ use crate::{
 /// # What it does with a request
 ///
 /// 1. It reads the body, up to a [bound](Self::max_peek), and [estimates](super::Profile::estimate)
-///    what the call will cost. Longer bodies go on as they come, and are estimated by their
-///    beginning and their length; a picture in one, or a file, costs what it does in a short one.
+///    what the call will cost. Longer bodies go on as they come, and are estimated by what was seen
+///    of them.
 /// 2. The request waits in line until the limits of its [account](super::Account) admit it and no
 ///    stop holds. Whose turn comes too late is refused at once: see [`ask`](Self::ask).
-/// 3. The inner service is called. What the head of the answer says of the limits, and the body of
-///    a refusal, are told to all who share the account.
+/// 3. The inner service is called, and asked for an answer that
+///    [can be read](Self::keep_accept_encoding). What the head of the answer says of the limits,
+///    and the body of a refusal, are told to all who share the account.
 /// 4. The body goes on frame by frame as it comes, and is read as it passes. An error inside of it
 ///    is told to all who share the account, like that of any other answer. At its end what was
 ///    reserved is settled to what was used.
@@ -86,6 +87,7 @@ impl<B: Backend<Plan>> UpstreamLayer<B> {
             ask: UpToMaxWait,
             max_peek: UpstreamLayer::DEFAULT_MAX_PEEK,
             fails_over: false,
+            keeps_encoding: false,
             counter: None,
         })
     }
@@ -125,6 +127,14 @@ impl<B: Backend<Plan>, R, W> UpstreamLayer<B, R, W> {
 
     /// How many bytes of a request's body are read, and held until it is sent, to estimate what the
     /// call costs. A mebibyte unless told otherwise.
+    ///
+    /// A longer body that is here in one piece, as those of most clients are, is read all the same:
+    /// it takes no more memory. Of one that comes in parts the beginning is read. If that is JSON,
+    /// the rest is taken to have as many tokens for its length as what was seen, and no fewer than
+    /// one for each 256 bytes, as pictures and sounds have; or a text's, where it begins inside of
+    /// a text; or as many as such rests were seen to come to. What is no JSON, such as an upload,
+    /// is estimated as a short one. Of a guess no more is reserved than the limits ever have, so it
+    /// refuses nobody for good: such a request waits until all of a limit is there.
     pub fn max_peek(self, max_peek: usize) -> Self
     where
         R: Clone,
@@ -152,6 +162,23 @@ impl<B: Backend<Plan>, R, W> UpstreamLayer<B, R, W> {
         W: Clone,
     {
         self.changed(|settings| settings.fails_over = true)
+    }
+
+    /// Leaves the field `accept-encoding` of requests as it is. By default one that asks for
+    /// compressed answers is made to ask for `identity`.
+    ///
+    /// What is compressed cannot be read as it passes: neither what the call used nor an error
+    /// inside of it, and of a refusal only its status and fields. Then what was reserved counts,
+    /// which for a long answer is less than it used, and the metrics say so. To unpack it beside
+    /// the caller would cost more than the transfer of some kilobytes of text does. Keep it where
+    /// the field is signed, or where a layer inside of this one unpacks what was asked for out
+    /// here. A client inside that adds the field itself, and unpacks the answer, needs nothing.
+    pub fn keep_accept_encoding(self) -> Self
+    where
+        R: Clone,
+        W: Clone,
+    {
+        self.changed(|settings| settings.keeps_encoding = true)
     }
 
     /// Estimates the input of requests with a tokenizer, where it knows their model. By default,
@@ -187,10 +214,16 @@ impl<B: Backend<Plan>, R, W> UpstreamLayer<B, R, W> {
         ask: W2,
         change: impl FnOnce(&mut Settings<B, R2, W2>),
     ) -> UpstreamLayer<B, R2, W2> {
-        let Settings { pool, max_peek, fails_over, counter, .. } = &*self.settings;
-        let (pool, counter) = (pool.clone(), counter.clone());
-        let mut settings =
-            Settings { pool, answer, ask, max_peek: *max_peek, fails_over: *fails_over, counter };
+        let Settings { pool, max_peek, fails_over, keeps_encoding, counter, .. } = &*self.settings;
+        let mut settings = Settings {
+            pool: pool.clone(),
+            answer,
+            ask,
+            max_peek: *max_peek,
+            fails_over: *fails_over,
+            keeps_encoding: *keeps_encoding,
+            counter: counter.clone(),
+        };
         change(&mut settings);
         UpstreamLayer::of(settings)
     }

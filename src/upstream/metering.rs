@@ -19,6 +19,9 @@ pub(super) trait Learns: Send + Sync {
     /// An answer that began well has an error.
     fn interrupted(&self, observation: &Observation);
 
+    /// An answer cannot be read.
+    fn unread(&self);
+
     /// The time.
     fn now(&self) -> Timestamp;
 }
@@ -44,10 +47,19 @@ impl Metering {
         is_safe: bool,
     ) -> Self {
         let (profile, estimate): (&Profile, _) = (hold.profile(), *hold.estimate());
-        let reading = UsageReading::of(profile, headers).estimated(&estimate);
-        let reading = if is_safe { reading.without_errors() } else { reading };
-        let reserved = hold.charge().cost;
-        Self { reading, estimate, reserved, sent: hold.sent(), learner: hold.learner() }
+        let (reserved, learner) = (hold.charge().cost, hold.learner());
+        let mut reading = UsageReading::of(profile, headers).estimated(&estimate.seen());
+        if is_safe {
+            reading = reading.without_errors();
+        }
+        // What of the request nobody has seen, or of the answer, counts as it was reserved.
+        if reading.is_packed() || estimate.unseen.bytes > 0 {
+            reading = reading.at_least(reserved);
+        }
+        if reading.is_packed() {
+            learner.unread();
+        }
+        Self { reading, estimate, reserved, sent: hold.sent(), learner }
     }
 
     fn tell(&mut self) {

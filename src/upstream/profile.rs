@@ -10,7 +10,7 @@ pub(super) use self::shape::{
     UsageShape, WaitShape, Weights,
 };
 use super::{dimension::Dimension, paths::Paths};
-use crate::cost::Cost;
+use crate::{cost::Cost, error::ConfigError, quota::Quota};
 
 /// What is to be known of a provider to stay inside its limits. It is data: TOML text.
 ///
@@ -111,6 +111,51 @@ impl Profile {
             .iter()
             .zip(windows)
             .map(|(limit, window)| (limit.name(), limit.dimension, *window))
+    }
+
+    /// Whether a limit can be [set by hand](super::AccountBuilder::limit) to this: what would not
+    /// be kept as it is said is an error.
+    ///
+    /// ```
+    /// use tower_quota::{Quota, upstream::Profile};
+    ///
+    /// let groq = Profile::ready("groq").expect("it is ready-made");
+    /// assert!(groq.check_limit("requests-minute", Quota::per_minute(30)).is_ok());
+    /// // By its fields, `requests` are those of a day.
+    /// let error = groq.check_limit("requests", Quota::per_minute(30)).expect_err("no minute");
+    /// assert!(error.to_string().contains(r#"set "requests-minute""#));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The profile has no such limit, or one that does not bind ordinary requests, that is of what
+    /// it does not count, or that is of another time.
+    pub fn check_limit(&self, name: &str, quota: Quota) -> Result<(), ConfigError> {
+        let shapes = self.limit_shapes();
+        let Some(place) = shapes.iter().position(|shape| shape.name() == name) else {
+            return Err(ConfigError::UnknownLimit { name: name.into() });
+        };
+        let (shape, period) = (&shapes[place], quota.period());
+        if shape.apart {
+            return Err(ConfigError::LimitApart { name: name.into() });
+        }
+        // Of requests in progress no time is asked.
+        if shape.dimension == Dimension::Concurrency {
+            return Ok(());
+        }
+        if !self.dimensions().contains(&shape.dimension) {
+            let counted: Vec<_> = self.dimensions().iter().map(|own| own.name()).collect();
+            let counted = counted.join(", ");
+            return Err(ConfigError::LimitNotCounted { name: name.into(), counted });
+        }
+        let Some(window) = self.window(place).filter(|window| *window != period) else {
+            return Ok(());
+        };
+        let mut others = self.inner.windows.iter().zip(shapes).filter(|(window, other)| {
+            **window == Some(period) && other.dimension == shape.dimension && !other.apart
+        });
+        let instead = others.next().map(|(_, other)| other.name().to_owned());
+        Err(ConfigError::LimitPeriod { name: name.into(), window, period, instead })
     }
 
     /// What a failed request counts of what was reserved for it.

@@ -1,10 +1,8 @@
-use http::{
-    HeaderMap,
-    header::{CONTENT_ENCODING, CONTENT_TYPE},
-};
+use http::{HeaderMap, header::CONTENT_TYPE};
 
 use super::{
     elements::Elements,
+    encoding::is_packed,
     estimate::Estimate,
     event_stream::Frames,
     events::{Events, Part},
@@ -70,8 +68,8 @@ enum Framing {
     Events(Events),
     /// The binary event stream of AWS.
     Frames(Box<Frames>),
-    /// Compressed: it says nothing here.
-    Unreadable,
+    /// Compressed.
+    Packed,
 }
 
 impl UsageReading {
@@ -95,12 +93,12 @@ impl UsageReading {
 
     /// Reads a body of the type that its fields tell. What is not an event stream is taken as JSON,
     /// but only what says that it is JSON is looked at for an error: anything else may be a file of
-    /// somebody who has written one into it. A body that is compressed is not read: what was
-    /// reserved counts.
+    /// somebody who has written one into it. What is compressed is not read: it costs what was
+    /// reserved.
     pub fn of(profile: &Profile, headers: &HeaderMap) -> Self {
         let kind = media_type(headers);
-        if is_compressed(headers) {
-            Self::new(profile, Framing::Unreadable)
+        if is_packed(headers) {
+            Self::new(profile, Framing::Packed).without_errors()
         } else if kind.eq_ignore_ascii_case(b"text/event-stream") {
             Self::events(profile)
         } else if kind.eq_ignore_ascii_case(b"application/vnd.amazon.eventstream") {
@@ -150,8 +148,13 @@ impl UsageReading {
         match &self.framing {
             Framing::Json => true,
             Framing::Elements(elements) => !elements.is_array(),
-            Framing::Events(_) | Framing::Frames(_) | Framing::Unreadable => false,
+            Framing::Events(_) | Framing::Frames(_) | Framing::Packed => false,
         }
+    }
+
+    /// Whether it is compressed, so that nothing can be read.
+    pub(super) const fn is_packed(&self) -> bool {
+        matches!(self.framing, Framing::Packed)
     }
 
     /// Whether an error has passed that [`error`](Self::error) has not told yet.
@@ -222,7 +225,7 @@ impl Reading for UsageReading {
             Framing::Frames(frames) => {
                 frames.data(data, &mut |part| read(part, profile, scanner, told, inside));
             }
-            Framing::Unreadable => {}
+            Framing::Packed => {}
         }
     }
 
@@ -232,7 +235,7 @@ impl Reading for UsageReading {
         if shape.settles == Settles::Reserved {
             return None;
         }
-        if matches!(self.framing, Framing::Unreadable) {
+        if self.is_packed() {
             return self.at_least;
         }
         let exact = self.told.usage(shape, true);
@@ -260,11 +263,6 @@ impl Reading for UsageReading {
 pub(super) fn media_type(headers: &HeaderMap) -> &[u8] {
     let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
     kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii()
-}
-
-fn is_compressed(headers: &HeaderMap) -> bool {
-    let encoding = headers.get(CONTENT_ENCODING).map_or(&b""[..], |encoding| encoding.as_bytes());
-    !matches!(encoding.trim_ascii(), b"" | b"identity")
 }
 
 /// Whether a body says that it is JSON.

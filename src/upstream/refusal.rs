@@ -11,7 +11,7 @@ use super::{
     paths::Paths,
     profile::{Profile, RuleShape, Shape},
     scan::{Scanner, Value},
-    sentence::{self, behind, time_behind},
+    sentence::{amount, time},
 };
 use crate::time::Timestamp;
 
@@ -223,7 +223,7 @@ impl Refusal {
         }
         for text in self.found.of(RefusalTargets::SENTENCE) {
             for words in &wait.before_time {
-                if let Some(time) = time_behind(text, words) {
+                if let Some(time) = behind(text, words).and_then(time) {
                     longest = later(longest, When::After(time), answer.received);
                 }
             }
@@ -242,8 +242,15 @@ impl Refusal {
 
     fn number_behind(&self, words: Option<&str>) -> Option<u64> {
         let words = words.filter(|words| !words.is_empty())?;
-        let mut sentences = self.found.of(RefusalTargets::SENTENCE);
-        sentences.find_map(|text| sentence::number_behind(text, words))
+        self.found.of(RefusalTargets::SENTENCE).find_map(|text| {
+            let mut rest = text;
+            loop {
+                rest = behind(rest, words)?;
+                if let Some(number) = amount(rest) {
+                    return Some(number);
+                }
+            }
+        })
     }
 }
 
@@ -275,6 +282,16 @@ fn later(longest: Option<When>, when: When, received: Timestamp) -> Option<When>
     let is_longer = longest
         .is_none_or(|longest| longest.instant(received, None) < when.instant(received, None));
     if is_longer { Some(when) } else { longest }
+}
+
+/// What stands behind these words, compared without regard to case.
+fn behind<'a>(text: &'a [u8], words: &str) -> Option<&'a [u8]> {
+    let words = words.as_bytes();
+    if words.is_empty() {
+        return Some(text);
+    }
+    let at = text.windows(words.len()).position(|part| part.eq_ignore_ascii_case(words))?;
+    Some(&text[at + words.len()..])
 }
 
 const fn text_of<'a>(value: Value<'a>) -> Option<&'a [u8]> {

@@ -127,16 +127,17 @@ impl Scanner {
         self.reset();
     }
 
-    /// Whether it has stopped inside of a text that is nothing to this target.
-    pub(super) fn is_in_text_beside(&self, paths: &Paths, target: usize) -> bool {
-        let is_in_text = matches!(
-            self.state,
-            State::Text { is_key: false }
+    /// What asks for the text that has begun and not ended, if one has.
+    pub(super) fn open_text<'p>(&self, paths: &'p Paths) -> &'p [usize] {
+        match (self.state, self.asked()) {
+            (
+                State::Text { is_key: false }
                 | State::Escape { is_key: false }
-                | State::Unicode { is_key: false, .. }
-        );
-        let is_its = |node: usize| paths.targets(node).contains(&target);
-        is_in_text && !self.asked().is_some_and(is_its)
+                | State::Unicode { is_key: false, .. },
+                Some(node),
+            ) => paths.targets(node),
+            _ => &[],
+        }
     }
 
     /// Begins anew, whatever is open.

@@ -54,6 +54,8 @@ pub(super) struct Settings<B: Backend<Plan>, R, W> {
     pub(super) ask: W,
     pub(super) max_peek: usize,
     pub(super) fails_over: bool,
+    /// Whether answers are asked for as the caller has asked for them.
+    pub(super) keeps_encoding: bool,
     pub(super) counter: Option<Counter>,
 }
 

@@ -38,8 +38,8 @@ async fn each_model_of_an_account_has_the_limits_that_are_set_for_it() {
         "profile = \"gemini\"",
         1,
     );
-    let own = "limits = { requests = \"3 per hour\" }\n\
-               model_limits = { gpt-small = { requests = \"1 per hour\" } }";
+    let own = "limits = { requests-day = \"3 per day\" }\n\
+               model_limits = { gpt-small = { requests-day = \"1 per day\" } }";
     let gateway = Gateway::start(&two_models(&text, own)).await;
     for (model, expected) in [
         ("gpt", 200),
@@ -56,7 +56,7 @@ async fn each_model_of_an_account_has_the_limits_that_are_set_for_it() {
         assert_eq!(answer.status(), expected, "{model}");
         if expected == 429 {
             let said = answer.text().await.expect("text");
-            assert!(said.contains("The limit `requests` is used up."), "{said}");
+            assert!(said.contains("The limit `requests-day` is used up."), "{said}");
         }
     }
     assert_eq!((upstream.record().admitted, upstream.record().refused), (4, vec![]));
@@ -97,6 +97,10 @@ async fn limits_of_a_model_that_is_not_there_are_told_with_their_line() {
         (
             "model_limits = { gpt = { request = \"1 per minute\" } }",
             "profile `openai` has no limit `request`",
+        ),
+        (
+            "model_limits = { gpt = { tokens-day = \"1 per minute\" } }",
+            "the limit \"tokens-day\" is one of 86400s by the profile, and was set for 60s",
         ),
         (
             "per_model = false\nmodel_limits = { gpt = { requests = \"1 per minute\" } }",

@@ -132,7 +132,7 @@ async fn limits_that_are_set_change_for_what_was_used_already() {
             .replace("\"ACCOUNT_ONE\"", &format!("\"ACCOUNT_ONE\"\nlimits = {{ {limit} }}"))
     };
     let text = configuration(on_a_socket(&upstream).await, "");
-    let requests = |limit: u32| format!("requests = \"{limit} per hour\"");
+    let requests = |limit: u32| format!("requests-day = \"{limit} per day\"");
     let gateway = Gateway::start(&with(&requests(2), text.clone())).await;
     for (limit, expected) in [(2, [200, 200, 429]), (3, [200, 429, 429]), (2, [429, 429, 429])] {
         if limit == 3 || expected[0] == 429 {
@@ -241,7 +241,7 @@ async fn what_needs_a_restart_stays_and_is_told() {
 /// Its provider tells no limits, and lets in whoever comes.
 fn with_limit(text: &str, requests: u32, more: &str) -> String {
     let account = format!(
-        "\"ACCOUNT_ONE\"\nlimits = {{ requests = \"{requests} per hour\" }}\nmax_wait = \"5h\"\n{more}"
+        "\"ACCOUNT_ONE\"\nlimits = {{ requests-day = \"{requests} per day\" }}\nmax_wait = \"5h\"\n{more}"
     );
     text.replacen("profile = \"openai\"", "profile = \"gemini\"", 1)
         .replace("name = \"large\"", "name = \"large\"\nmax_wait = \"5h\"")

@@ -102,12 +102,20 @@ fn estimates_rise_faster_than_they_fall() {
     assert!(learned.apply(100) >= 130, "{}", learned.apply(100));
 }
 
-/// What clients that have a tokenizer of their own send to be embedded.
 #[test]
-fn a_text_that_comes_as_tokens_has_so_many() {
-    let profile = ready("openai");
-    let input = |body: &[u8]| profile.estimate(body).input;
-    assert_eq!(input(br#"{"model":"m","input":[1,22,333,4444]}"#), 4 + 1);
-    assert_eq!(input(br#"{"model":"m","input":[[1,2],[3,4,5]]}"#), 5 + 1);
-    assert_eq!(input(br#"{"model":"m","prompt":[9,8,7]}"#), 3 + 1);
+fn tokens_that_are_given_as_numbers_are_counted_one_by_one() {
+    let thousand = vec!["50256"; 1_000].join(",");
+    let rows = [
+        ("openai", format!(r#"{{"model":"m","input":[{thousand}]}}"#), 1_000 + 1),
+        ("openai", format!(r#"{{"input":[[{thousand}],[1,2]],"model":"m"}}"#), 1_002 + 1),
+        ("openai", format!(r#"{{"prompt":[[1,2],[{thousand}]],"max_tokens":7}}"#), 1_002 + 1),
+        ("azure-openai", format!(r#"{{"input":[{thousand}]}}"#), 1_000 + 1),
+        ("cerebras", format!(r#"{{"prompt":[ 1 , 2 ,{thousand}]}}"#), 1_002 + 1),
+        ("openai", r#"{"input":["1234","12345678"],"dimensions":256}"#.to_owned(), 1 + 2 + 1),
+    ];
+    for (name, body, expected) in rows {
+        assert_eq!(ready(name).estimate(body.as_bytes()).input, expected, "{name}: {body:.40}");
+    }
+    let one = ready("openai").estimate(br#"{"prompt":[1,2],"max_tokens":7}"#);
+    assert_eq!(one.output_cap, Some(7), "a cap is no token");
 }

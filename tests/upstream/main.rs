@@ -12,6 +12,7 @@ mod fixtures;
 mod forms;
 mod inside;
 mod profiles;
+mod sentences;
 mod standing;
 mod streams;
 mod support;

@@ -31,7 +31,6 @@ fn an_error_names_the_key_and_the_remedy() {
     let rows = [
         ("name = \"x\"", "`dimensions`", "name one to four"),
         ("name = \"x\"\ndimensions = [\"requests\", \"requests\"]", "`dimensions`", "once"),
-        ("name = \"x\"\ndimensions = [\"requests\", \"images\"]", "`dimensions`", "nothing counts"),
         ("name = \"x\"\nlike = \"nobody\"", "`like`", "ready-made"),
         ("name = \"x\"\nlimits = 5", "limits", "expected one of"),
         ("name = \"x\"\ndimensions = [\"words\"]", "words", "input-tokens"),
@@ -62,6 +61,11 @@ fn an_error_names_the_key_and_the_remedy() {
             &format!("{head}[[limit]]\nname = \"told-x\"\ndimension = \"requests\""),
             "`limit[0].name`",
             "begin it otherwise",
+        ),
+        (
+            "name = \"x\"\ndimensions = [\"requests\", \"images\"]",
+            "`dimensions`",
+            "is read, and not kept",
         ),
         (&format!("{head}[[refusal]]\nclass = \"daily\""), "`refusal[0]`", "`status`"),
         (

@@ -8,7 +8,7 @@ use tower_quota::{
 };
 
 use crate::support::{
-    Answer, Provider, account, ask_all, frames, left, millis, question, question_of, with_tokens,
+    Answer, Provider, account, ask_all, frames, millis, question, question_of, with_tokens,
 };
 
 #[tokio::test(start_paused = true)]
@@ -31,20 +31,6 @@ async fn a_refusal_that_does_not_end_is_not_waited_for() {
     let answer = answer.await.expect("it is there in time").expect("an answer");
     let frame = answer.into_body().frame().await.expect("a frame").expect("no error");
     assert_eq!(frame.into_data().expect("data"), "begun");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_request_longer_than_what_is_peeked_at_passes_whole_and_is_estimated_by_its_length() {
-    let account = with_tokens(10_000);
-    let provider = Provider::new([Answer::new(400, "{}")]);
-    let layer = UpstreamLayer::new(account.clone()).max_peek(16);
-    let long = "0123456789".repeat(40);
-    let request = Request::post("/").body(Body::from(long.clone())).expect("a request");
-    layer.layer(provider.clone()).oneshot(request).await.expect("an answer");
-    assert_eq!(provider.asked()[0].body, long);
-    let reserved = 10_000 - left(&account).await;
-    // A quarter of its length, and what an answer usually has.
-    assert_eq!(reserved, 100 + 256);
 }
 
 #[tokio::test(start_paused = true)]

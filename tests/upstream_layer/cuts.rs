@@ -58,7 +58,7 @@ impl Dialect {
 }
 
 const TOKENS: u64 = 8;
-/// What there is in an hour: in the time of these tests, which stands still, nothing comes back.
+/// What there is in a minute: in the time of these tests, which stands still, nothing comes back.
 const QUOTA: u64 = 1_000_000;
 
 /// A provider behind a network that parts bodies anew, and notes what it carries.
@@ -128,7 +128,7 @@ impl Setting {
         let account = Account::builder(profile(dialect.profile))
             .backend(store)
             .jitter(std::time::Duration::ZERO)
-            .limit(dialect.limit, Quota::per_hour(QUOTA))
+            .limit(dialect.limit, Quota::per_minute(QUOTA))
             .build()
             .expect("the profile has it");
         let (random, carried) = (Arc::new(Mutex::new(seed)), Arc::default());

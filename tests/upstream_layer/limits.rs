@@ -383,35 +383,6 @@ async fn an_account_that_knows_no_limit_any_more_sends_one_request_at_a_time() {
     assert_eq!(at.filter(|at| *at < millis(100)).count(), 1);
 }
 
-/// The profile says a minute: of that many a second there would be a sixtieth.
-#[tokio::test(start_paused = true)]
-async fn a_limit_that_was_set_has_the_period_that_was_set() {
-    let account = Account::builder(profile("mistral")).backend(store()).jitter(Duration::ZERO);
-    let account = account.limit("requests", Quota::per_second(5)).build().expect("an account");
-    let begun = Instant::now();
-    ask_times(&account, 50).await;
-    let took = begun.elapsed();
-    assert!((millis(9_000)..millis(9_500)).contains(&took), "{took:?}");
-
-    // Nor does it begin anew at midnight.
-    let account = Account::builder(profile("gemini")).backend(store()).jitter(Duration::ZERO);
-    let account = account.limit("requests-day", Quota::per_minute(5)).max_wait(millis(100));
-    let account = account.build().expect("an account");
-    ask_times(&account, 5).await;
-    let client = Provider::default().by(account);
-    ask(&client, question(10)).await.expect_err("there are five a minute");
-    tokio::time::sleep(Duration::from_secs(62)).await;
-    ask(&client, question(10)).await.expect("a minute is over");
-}
-
-#[test]
-fn a_limit_that_the_profile_does_not_count_is_an_error() {
-    let quota = Quota::per_minute(30_000);
-    let error = Account::builder(profile("anthropic")).limit("tokens", quota).build();
-    let error = error.expect_err("its calls are counted by input and output").to_string();
-    assert!(error.contains("tokens") && error.contains("input-tokens"), "{error}");
-}
-
 /// Nothing would be sent any more, and so nothing heard.
 #[tokio::test(start_paused = true)]
 async fn a_limit_of_nothing_that_is_told_ends_no_account() {

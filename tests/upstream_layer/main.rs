@@ -3,6 +3,7 @@
 mod balance;
 mod bodies;
 mod cancellation;
+mod compressed;
 mod cuts;
 mod days;
 #[path = "../support/distant.rs"]
@@ -12,8 +13,10 @@ mod gemini;
 mod in_progress;
 mod inside;
 mod limits;
+mod long;
 mod pools;
 mod readiness;
+mod set;
 mod settlement;
 mod stops;
 mod support;

@@ -200,10 +200,20 @@ fn limits(
             found
                 .push((place, format!("profile `{profile}` has no limit `{name}`; it has: {own}")));
         }
-        match text::quota(limit.get_ref()) {
-            Ok(quota) => limits.push((name.clone(), quota)),
-            Err(problem) => found.push((place, problem)),
+        let quota = match text::quota(limit.get_ref()) {
+            Ok(quota) => quota,
+            Err(problem) => {
+                found.push((place, problem));
+                continue;
+            }
+        };
+        // What it would take and not keep.
+        if let Some(profile) = profile.filter(of_profile)
+            && let Err(error) = profile.check_limit(name, quota)
+        {
+            found.push((place, format!("profile `{}`: {error}", profile.name())));
         }
+        limits.push((name.clone(), quota));
     }
     limits
 }

@@ -13,7 +13,7 @@ use crate::{
     name::PolicyName,
     queue::{Order, QueueBuilder},
     quota::Quota,
-    upstream::{board::Board, dimension::Dimension, profile::Profile},
+    upstream::{board::Board, profile::Profile},
 };
 
 /// The settings of an [`Account`].
@@ -59,10 +59,23 @@ impl AccountBuilder {
 }
 
 impl<B> AccountBuilder<B> {
-    /// Sets a limit of the profile by hand: until an answer tells another, and where none does. Its
-    /// period is that of the quota, whatever the profile says: `Quota::per_second(1)` for one a
-    /// second where the provider does not let 60 of a minute come at once. A limit that is told is
-    /// one of the profile's window again.
+    /// Sets a limit of the profile by hand: until an answer tells another, and where none does. Set
+    /// twice, it is as it was set last.
+    ///
+    /// It is set for the time that it is of. Where the profile says that, as most do, a quota of
+    /// another period is an error of [`build`](Self::build), and so is a limit of what the profile
+    /// does not count: either would be another limit than the one that was said.
+    ///
+    /// ```
+    /// use tower_quota::{ConfigError, Quota, upstream::{Account, Profile}};
+    ///
+    /// let gemini = || Account::builder(Profile::ready("gemini").expect("it is ready-made"));
+    /// let account = gemini().limit("requests-day", Quota::per_day(500)).build();
+    /// assert!(account.is_ok());
+    /// // Its `requests` are those of a minute.
+    /// let error = gemini().limit("requests", Quota::per_day(500)).build().expect_err("no day");
+    /// assert!(matches!(error, ConfigError::LimitPeriod { .. }));
+    /// ```
     ///
     /// Of a limit on requests in progress (`concurrency`) the quota's amount counts, whatever its
     /// period is: so many are let through whose answers have not ended, and the others wait in
@@ -80,6 +93,7 @@ impl<B> AccountBuilder<B> {
     /// assert!(account.is_ok());
     /// ```
     pub fn limit(mut self, name: &str, quota: Quota) -> Self {
+        self.by_hand.set.retain(|own| *own.name != *name);
         self.by_hand.set.push(SetLimit { name: name.into(), quota });
         self
     }
@@ -87,6 +101,8 @@ impl<B> AccountBuilder<B> {
     /// Sets a limit of one model, in place of that of all. It makes limits [by
     /// model](Self::per_model).
     pub fn model_limit(mut self, model: &str, name: &str, quota: Quota) -> Self {
+        let is_other = |(of, own): &(Box<str>, SetLimit)| **of != *model || *own.name != *name;
+        self.by_hand.set_for.retain(is_other);
         self.by_hand.set_for.push((model.into(), SetLimit { name: name.into(), quota }));
         self.per_model()
     }
@@ -229,28 +245,13 @@ impl<B: Backend<Plan>> AccountBuilder<B> {
     ///
     /// # Errors
     ///
-    /// A limit was set that the profile does not have, that does not bind ordinary requests or that
-    /// nothing counts, or it has more than a [`Plan`] can hold.
+    /// A limit was set that [cannot be kept](Profile::check_limit) as it was said, or the profile
+    /// has more than a [`Plan`] can hold.
     pub fn build(self) -> Result<Account<B>, ConfigError> {
         let Settings { profile, jitter, .. } = &self.settings;
         let ByHand { set, set_for, .. } = &self.by_hand;
-        let is_counted = |dimension: &Dimension| {
-            *dimension == Dimension::Concurrency || profile.dimensions().contains(dimension)
-        };
         for limit in set.iter().chain(set_for.iter().map(|(_, limit)| limit)) {
-            let name = &*limit.name;
-            match profile.limit_shapes().iter().find(|shape| shape.name() == name) {
-                None => return Err(ConfigError::UnknownLimit { name: name.into() }),
-                Some(shape) if shape.apart => {
-                    return Err(ConfigError::LimitApart { name: name.into() });
-                }
-                Some(shape) if !is_counted(&shape.dimension) => {
-                    let counted = profile.dimensions().iter().map(Dimension::to_string);
-                    let (name, counted) = (name.into(), counted.collect::<Vec<_>>().join(", "));
-                    return Err(ConfigError::UncountedLimit { name, counted });
-                }
-                Some(_) => {}
-            }
+            profile.check_limit(&limit.name, limit.quota)?;
         }
         let (told, before, beyond, largest) = (&[], &[], Cost::ZERO, Cost::ZERO);
         Rules::new(&Terms { profile, set, told, before, jitter: *jitter, beyond, largest })?;

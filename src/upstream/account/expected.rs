@@ -1,5 +1,5 @@
 use super::super::{
-    estimate::Estimate,
+    estimate::{Estimate, Unseen},
     learned::Learned,
     profile::{Profile, Settles},
     usage::Usage,
@@ -11,6 +11,8 @@ use crate::cost::Cost;
 pub(super) struct Expected {
     input: Learned,
     output: Learned,
+    /// The most tokens that a mebibyte of what nobody had seen came to, of late.
+    unseen: u64,
     /// The most by which a call went beyond what was reserved, of those that were not long ago.
     beyond: Cost,
     /// What calls came to of late, times [`MANY`].
@@ -18,24 +20,36 @@ pub(super) struct Expected {
 }
 
 impl Expected {
-    /// What to reserve: never less than the provider takes at admission. What was learned of other
-    /// calls makes no request larger than the limits ever are (`capacity`), or it would be refused
-    /// for good though it fits, and nothing would be sent any more from which to learn otherwise.
+    /// What to reserve: never less than the provider takes at admission. Neither what was learned
+    /// of other calls nor a guess makes a request larger than the limits ever are (`capacity`), or
+    /// it would be refused for good though it fits, and nothing would be sent any more from which
+    /// to learn otherwise.
     pub(super) fn cost(&self, profile: &Profile, estimate: &Estimate, capacity: Cost) -> Cost {
-        let reserved = profile.reserved(estimate);
-        if profile.usage().settles == Settles::Reserved {
-            return reserved;
+        let seen = estimate.seen();
+        let rest = self.rest(estimate.unseen);
+        let with_rest = |input: u64| input.saturating_add(rest);
+        let whole = Estimate { input: with_rest(seen.input), ..seen };
+        let (least, mut expected) = (profile.reserved(&seen), profile.reserved(&whole));
+        if profile.usage().settles != Settles::Reserved {
+            let output = self.output.apply(USUAL_OUTPUT);
+            let usage = Usage {
+                input: Some(with_rest(self.input.apply(seen.input))),
+                output: Some(seen.output_cap.map_or(output, |cap| cap.min(output))),
+                ..Usage::default()
+            };
+            let learned = profile.cost(&usage);
+            expected =
+                by_dimension(expected, |dimension, reserved| learned.get(dimension).max(reserved));
         }
-        let output = self.output.apply(USUAL_OUTPUT);
-        let usage = Usage {
-            input: Some(self.input.apply(estimate.input)),
-            output: Some(estimate.output_cap.map_or(output, |cap| cap.min(output))),
-            ..Usage::default()
-        };
-        let learned = profile.cost(&usage);
-        by_dimension(reserved, |dimension, reserved| {
-            learned.get(dimension).min(capacity.get(dimension)).max(reserved)
+        by_dimension(least, |dimension, least| {
+            expected.get(dimension).min(capacity.get(dimension)).max(least)
         })
+    }
+
+    /// What the part of a request comes to that nobody has seen.
+    fn rest(&self, Unseen { bytes, tokens }: Unseen) -> u64 {
+        let learned = u128::from(self.unseen) * u128::from(bytes) / MEBIBYTE;
+        tokens.max(u64::try_from(learned).unwrap_or(u64::MAX))
     }
 
     /// Learns what a call came to, and how far that goes beyond what was reserved. How far is
@@ -65,8 +79,18 @@ impl Expected {
 
     /// Learns what a call came to.
     pub(super) fn learn(&mut self, estimate: &Estimate, usage: &Usage) {
-        if let Some(input) = usage.input {
-            self.input.settle(estimate.input, input);
+        match (usage.input, estimate.unseen.bytes) {
+            (Some(input), 0) => self.input.settle(estimate.input, input),
+            // It says nothing of requests of which all was seen.
+            (Some(input), bytes) => {
+                let rest = u128::from(input.saturating_sub(estimate.seen().input));
+                // What was seen may have been more than it was taken for: of a short rest that is
+                // no sign.
+                let rest = rest * MEBIBYTE / u128::from(bytes.max(SHORT));
+                let rest = u64::try_from(rest.min(DENSE)).unwrap_or(u64::MAX);
+                self.unseen = rest.max(self.unseen - self.unseen / FADED);
+            }
+            (None, _) => {}
         }
         if let Some(output) = usage.output {
             self.output.settle(USUAL_OUTPUT, output);
@@ -84,5 +108,11 @@ fn by_dimension(cost: Cost, number: impl Fn(usize, u64) -> u64) -> Cost {
 const FORGOTTEN: u64 = 256;
 /// The average is that of about so many calls.
 const MANY: u64 = 64;
+const MEBIBYTE: u128 = 1 << 20;
+/// A mebibyte of texts in any language has no more tokens.
+const DENSE: u128 = MEBIBYTE / 2;
+const SHORT: u64 = 1 << 16;
+/// Each long request makes so small a part of what others came to forgotten.
+const FADED: u64 = 16;
 /// The tokens that an answer has before any was seen.
 const USUAL_OUTPUT: u64 = 256;

@@ -137,6 +137,10 @@ impl<B: Backend<Plan>> Learns for Ledger<B> {
         self.observe_inside(&self.bounded(observation.clone()));
     }
 
+    fn unread(&self) {
+        self.observer.unread(&self.quota);
+    }
+
     fn now(&self) -> Timestamp {
         self.board.now()
     }

@@ -83,7 +83,8 @@ pub(in crate::upstream) enum Line {
 impl<B: Backend<Plan>> Ledger<B> {
     /// What to reserve for such a request.
     pub(in crate::upstream) fn cost(&self, estimate: &Estimate) -> Cost {
-        let capacity = self.capacity_for(self.profile.reserved(estimate));
+        // A guess makes no room that others need.
+        let capacity = self.capacity_for(self.profile.reserved(&estimate.seen()));
         lock(&self.expected).cost(&self.profile, estimate, capacity)
     }
 

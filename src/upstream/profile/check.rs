@@ -8,7 +8,6 @@ use super::{Inner, ProfileError, Shape, shape::LimitShape};
 use crate::{
     cost::Cost,
     upstream::{
-        dimension::Dimension,
         estimate::EstimateTarget,
         form::{duration, utc_offset},
         inside,
@@ -23,18 +22,16 @@ pub(super) fn check(shape: Shape) -> Result<Inner, ProfileError> {
     if dimensions.is_empty() || dimensions.len() > Cost::DIMENSIONS {
         return wrong("dimensions".into(), "name one to four, as in `[\"requests\", \"tokens\"]`");
     }
-    let is_counted = |dimension: &Dimension| {
-        !matches!(dimension, Dimension::Images | Dimension::AudioSeconds | Dimension::ContentBytes)
-    };
-    if !dimensions.iter().all(is_counted) {
-        return wrong(
-            "dimensions".into(),
-            "leave out images, seconds of sound and bytes: nothing counts what a call has of them",
-        );
-    }
     let repeats = (1..dimensions.len()).any(|at| dimensions[..at].contains(&dimensions[at]));
     if repeats {
         return wrong("dimensions".into(), "name each dimension once");
+    }
+    if !dimensions.iter().all(|dimension| dimension.is_counted()) {
+        return wrong(
+            "dimensions".into(),
+            "name what calls are counted by: `requests`, `tokens`, `input-tokens`, \
+             `output-tokens`; a `[[limit]]` of anything else is read, and not kept",
+        );
     }
     let limits = shape.limit.as_deref().unwrap_or_default();
     let mut windows = Vec::with_capacity(limits.len());
