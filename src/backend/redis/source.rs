@@ -8,8 +8,8 @@
 //!
 //! Take [`Server`], [`Sentinel`] or [`Cluster`]. They share one connection for all calls, because a
 //! multiplexed connection carries hundreds of thousands of calls a second, and a pool in front of
-//! it adds a round trip to each. Who has a pool already, and all settings in it, takes one connection
-//! out of it for all: [`Pooled`].
+//! it adds a round trip to each. Who has a pool already, and all settings in it, takes one
+//! connection out of it for all: [`Pooled`].
 //!
 //! [`Cluster`] opens its connections with `retries(0)`. Any other connection to a cluster needs
 //! `ClusterClientBuilder::retries(0)` as well. Else redis-rs repeats by itself what may have been
