@@ -104,7 +104,6 @@ impl Profile {
         };
         let mut scanner = Scanner::keeping(request.len());
         scanner.data(self.estimate_paths(), request, &mut take);
-        let ends_in_data = scanner.is_in_text_beside(self.estimate_paths(), EstimateTarget::TEXT);
         scanner.end(self.estimate_paths(), &mut take);
         let around =
             Around { message: tokenizer.per_message(model), request: tokenizer.per_request(model) };
@@ -182,12 +181,11 @@ impl<'p> Estimating<'p> {
 /// What a request has.
 #[derive(Default)]
 struct Parts {
+    /// Those that a tokenizer counted, or that came as such.
     tokens: u64,
     characters: u64,
     messages: u64,
     images: u64,
-    /// Of a text that comes as such.
-    tokens: u64,
     cap: Option<u64>,
     choices: Option<u64>,
 }

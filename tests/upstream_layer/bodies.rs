@@ -8,7 +8,7 @@ use tower_quota::{
 };
 
 use crate::support::{
-    Answer, Provider, account, ask_all, frames, millis, question, question_of, with_tokens,
+    Answer, Provider, account, ask_all, frames, left, millis, question, question_of, with_tokens,
 };
 
 #[tokio::test(start_paused = true)]
@@ -67,30 +67,6 @@ async fn of_a_request_longer_than_what_is_peeked_at_the_model_is_known_where_it_
     let layer = UpstreamLayer::new(account).max_peek(64);
     let client = layer.layer(Provider::default());
     client.oneshot(question_of("small", 200)).await.expect_err("it never fits");
-}
-
-/// A picture is what it is in a short body, however long its bytes are.
-#[tokio::test(start_paused = true)]
-async fn of_a_request_longer_than_what_is_peeked_at_a_picture_is_a_picture() {
-    let picture = format!("data:image/png;base64,{}", "A".repeat(100_000));
-    let chat = format!(
-        r#"{{"model":"m","max_tokens":7,"messages":[{{"role":"user","content":[{{"type":"text","text":"What is it?"}},{{"type":"image_url","image_url":{{"url":"{picture}"}}}}]}}]}}"#
-    );
-    let responses = format!(
-        r#"{{"model":"m","max_output_tokens":7,"input":[{{"role":"user","content":[{{"type":"input_text","text":"What is it?"}},{{"type":"input_image","image_url":"{picture}"}}]}}]}}"#
-    );
-    for body in [chat, responses] {
-        let account = with_tokens(10_000);
-        let provider = Provider::new([Answer::new(400, "{}")]);
-        let layer = UpstreamLayer::new(account.clone()).max_peek(1_000);
-        let parts = body.as_bytes().chunks(900).map(<[u8]>::to_vec);
-        let parts: Vec<_> = parts.map(Ok::<_, std::convert::Infallible>).collect();
-        let body = Body::from_stream(futures::stream::iter(parts));
-        let request = Request::post("/").body(body).expect("a request");
-        layer.layer(provider).oneshot(request).await.expect("it fits");
-        // Eleven characters, a message, a request and a picture; and what it may put out.
-        assert_eq!(10_000 - left(&account).await, 3 + 1 + 1 + 765 + 7);
-    }
 }
 
 #[tokio::test(start_paused = true)]
