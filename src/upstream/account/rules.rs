@@ -121,11 +121,12 @@ impl Rules {
                 continue;
             }
             let Some(dimension) = place_of(shape.dimension) else { continue };
+            let assumed = if shape.midnight.is_some() { DAY } else { ASSUMED_WINDOW };
             let window = told
                 .and_then(|known| known.window)
                 .or_else(|| set.map(|set| set.quota.period()))
                 .or_else(|| profile.window(index))
-                .unwrap_or(if shape.midnight.is_some() { DAY } else { ASSUMED_WINDOW });
+                .unwrap_or(assumed);
             let back = match shape.refills {
                 true => Back::Refills,
                 false if calendar(shape, 0, window).is_some() => Back::Midnight,
