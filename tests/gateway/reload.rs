@@ -239,13 +239,13 @@ async fn what_needs_a_restart_stays_and_is_told() {
 }
 
 /// Its provider tells no limits, and lets in whoever comes.
-/// They wait for longer than any day is.
+/// They wait for longer than two days are, which is when the last of them comes.
 fn with_limit(text: &str, requests: u32, more: &str) -> String {
     let account = format!(
-        "\"ACCOUNT_ONE\"\nlimits = {{ requests-day = \"{requests} per day\" }}\nmax_wait = \"26h\"\n{more}"
+        "\"ACCOUNT_ONE\"\nlimits = {{ requests-day = \"{requests} per day\" }}\nmax_wait = \"72h\"\n{more}"
     );
     text.replacen("profile = \"openai\"", "profile = \"gemini\"", 1)
-        .replace("name = \"large\"", "name = \"large\"\nmax_wait = \"26h\"")
+        .replace("name = \"large\"", "name = \"large\"\nmax_wait = \"72h\"")
         .replace("\"ACCOUNT_ONE\"", &account)
 }
 
@@ -278,7 +278,7 @@ async fn who_waits_goes_by_the_new_limit_and_what_needs_a_restart_of_an_account_
         assert!(said.lines().any(told), "{name} is not in {said}");
     }
     // Five of five are used: it is the same ledger.
-    let last = with_limit(&text, 5, "per_model = false").replace("\"26h\"", "\"0s\"");
+    let last = with_limit(&text, 5, "per_model = false").replace("\"72h\"", "\"0s\"");
     gateway.reload(&last).await;
     assert_eq!(gateway.chat(ALICE, "gpt", "Hello").await.status(), 429);
     assert_eq!(upstream.record().admitted, 5);
