@@ -192,7 +192,7 @@ async fn an_answer_whose_caller_goes_away_before_it_is_read_is_no_good_one() {
     let client = provider.by(account.expect("an account"));
     let asked = tokio::time::timeout(millis(100), ask(&client, question(10))).await;
     assert!(asked.is_err(), "its body is waited for");
-    futures::future::join(ask(&client, question(10)), ask(&client, question(10))).await;
+    futures::future::join_all((0..2).map(|_| ask_all(&client, question(10)))).await;
     let asked = provider.asked();
     let pause = asked[2].at - asked[1].at;
     assert!(pause >= millis(1_000), "what it bears is not known: {pause:?}");
