@@ -37,6 +37,13 @@ pub enum ConfigError {
         /// Its name.
         name: String,
     },
+    /// A limit was set for a model that is counted with its family, so that nothing would keep it.
+    LimitInFamily {
+        /// The model.
+        model: String,
+        /// How the names of its family begin.
+        family: String,
+    },
     /// A limit was set of what the profile of the provider does not count, so that nothing would
     /// keep it.
     LimitNotCounted {
@@ -172,6 +179,12 @@ impl fmt::Display for ConfigError {
                 "the limit {name:?} is apart: it does not bind ordinary requests, so nothing would \
                  count it; send those that it binds by an account of their own, whose profile has \
                  it without `apart`"
+            ),
+            Self::LimitInFamily { model, family } => write!(
+                f,
+                "the model {model:?} is counted with the family {family:?}, so nothing would keep \
+                 a limit of its own: set one for {family:?}, or make it a family of its own by \
+                 `.model_family({model:?})`"
             ),
             Self::LimitNotCounted { name, counted } => write!(
                 f,

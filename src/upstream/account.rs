@@ -199,8 +199,8 @@ impl<B: Backend<Plan>> Account<B> {
     ///
     /// All else stays: what was used and what is under way, what answers have told, the stops, who
     /// waits in line and how estimates are corrected. A limit that was told goes before one that
-    /// was set, as always. Who waits is looked at anew. Whether limits are by model stays too. A
-    /// limit that the profile does not have is not taken over; one that it has for another time is
+    /// was set, as always. Who waits is looked at anew. Whether limits are by model, and which models
+    /// are a family, stays too. A limit that the profile does not have is not taken over; one that it has for another time is
     /// here as it was.
     ///
     /// ```
@@ -231,9 +231,10 @@ impl<B: Backend<Plan>> Account<B> {
         let mut quota = model.map(|model| settings.quota_of(model)).unwrap_or_default();
         let mut state = lock(&self.0.state);
         let State { by_hand, ledgers } = &mut *state;
-        // Those that were set are not many, and are limits of somebody's.
-        let is_set = by_hand.set_for.iter().any(|(model, _)| **model == *quota);
-        if ledgers.len() >= MAX_QUOTAS && !is_set && !ledgers.contains_key(quota) {
+        // Those that were named by hand are not many, and are somebody's.
+        let mut named = by_hand.set_for.iter().map(|(model, _)| model).chain(&settings.families);
+        let is_named = named.any(|name| **name == *quota);
+        if ledgers.len() >= MAX_QUOTAS && !is_named && !ledgers.contains_key(quota) {
             quota = "";
         }
         if let Some(ledger) = ledgers.get(quota) {
@@ -356,6 +357,6 @@ impl<B: Backend<Plan>> fmt::Debug for Account<B> {
     }
 }
 
-/// The models that are told apart beside those that have limits of their own; requests for more
-/// count as those without a model.
+/// The models that are told apart beside those that have limits of their own and the families;
+/// requests for more count as those without a model.
 const MAX_QUOTAS: usize = 256;

@@ -162,8 +162,8 @@ async fn observe<B: Backend<Plan>, ResBody: Body<Data = Bytes>>(
     (MeasuredBody::measuring(response, Some((metering, Reservation::of(hold)))), stop)
 }
 
-/// The head of an answer whose body is being read. If its caller goes away meanwhile, what it says
-/// is told all the same.
+/// The head of an answer whose body is being read. If its caller goes away meanwhile, what a
+/// refusal says is told all the same.
 struct Head<'h, B: Backend<Plan>> {
     hold: &'h mut Hold<B>,
     parts: &'h response::Parts,
@@ -183,7 +183,8 @@ impl<B: Backend<Plan>> Head<'_, B> {
 
 impl<B: Backend<Plan>> Drop for Head<'_, B> {
     fn drop(&mut self) {
-        if !self.is_told {
+        // What may be a refusal in spite of its status is no good answer as long as nobody knows.
+        if !self.is_told && is_failure(self.parts.status) {
             drop(self.tell(b""));
         }
     }

@@ -17,7 +17,7 @@ pub(super) fn time(text: &[u8]) -> Option<Duration> {
     let mut is_range = false;
     while let Some((number, behind)) = quantity(rest) {
         let (name, after) = word(behind.trim_ascii_start());
-        match (unit(name), behind) {
+        match (unit(name), upper(behind)) {
             (Some(nanos), _) => {
                 let time = scaled(&number, nanos)?;
                 sum = Some(sum.unwrap_or_default().saturating_add(time));
@@ -25,7 +25,7 @@ pub(super) fn time(text: &[u8]) -> Option<Duration> {
             }
             _ if sum.is_some() => break,
             // Of `5-10 minutes` the longer counts.
-            (None, [b'-', next @ ..]) if !is_range => {
+            (None, Some(next)) if !is_range => {
                 is_range = true;
                 rest = next;
             }
@@ -76,6 +76,18 @@ fn grouped(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
 fn digits(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
     (end > 0).then(|| text.split_at(end))
+}
+
+/// The second number of `5-10`, `5 - 10`, `5 to 10` or `5 or 10`, by what is behind the first.
+fn upper(behind: &[u8]) -> Option<&[u8]> {
+    let behind = behind.trim_ascii_start();
+    let next = match word(behind) {
+        (b"", _) => behind.strip_prefix(b"-").or_else(|| behind.strip_prefix(DASH))?,
+        (b"to" | b"or", next) => next,
+        _ => return None,
+    };
+    let next = next.trim_ascii_start();
+    next.first().filter(|byte| byte.is_ascii_digit()).map(|_| next)
 }
 
 /// Whether a number ends before this, and is not a part of something else.
@@ -129,5 +141,7 @@ fn unit(name: &[u8]) -> Option<u64> {
 const SECOND: u64 = 1_000_000_000;
 /// The bytes of the letter in `µs`.
 const MICRO: [u8; 2] = [0xC2, 0xB5];
+/// The dash of a range, which is longer than a hyphen.
+const DASH: &[u8] = "\u{2013}".as_bytes();
 /// The digits between two commas.
 const GROUP: usize = 3;

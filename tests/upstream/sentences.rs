@@ -29,6 +29,12 @@ fn a_time_may_have_its_units_in_words() {
         ("try again in 3 days", 3 * day),
         ("try again in 1 week.", 7 * day),
         ("try again in 1,200 seconds", 1_200_000),
+        ("try again in 5-10 minutes", 10 * minute),
+        ("try again in 5 - 10 minutes", 10 * minute),
+        ("try again in 5– 10 minutes", 10 * minute),
+        ("try again in 5 to 10 minutes", 10 * minute),
+        ("try again in 1 or 2 hours", 2 * hour),
+        ("try again in 20 - thank you", 20_000),
         // As before.
         ("try again in 9.816s. Visit", 9_816),
         ("try again in 1m26.4s.", 86_400),

@@ -1,4 +1,8 @@
-use std::time::Duration;
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use axum::body::Body;
 use futures::FutureExt as _;
@@ -156,4 +160,40 @@ async fn a_refusal_is_told_though_its_caller_goes_away_before_its_body_has_come(
     ask_all(&client, question(10)).await;
     let waited = begun.elapsed();
     assert!((millis(59_800)..millis(60_100)).contains(&waited), "{waited:?} of {stop:?}");
+}
+
+/// A body whose length is told and of which nothing comes.
+struct Stalled;
+
+impl http_body::Body for Stalled {
+    type Data = bytes::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<bytes::Bytes>, Self::Error>>> {
+        Poll::Pending
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        http_body::SizeHint::with_exact(100)
+    }
+}
+
+/// Of this provider it may be a refusal.
+#[tokio::test(start_paused = true)]
+async fn an_answer_whose_caller_goes_away_before_it_is_read_is_no_good_one() {
+    let store = LocalBuilder::new().build_with_clock(Paused::new());
+    let account = Account::builder(profile("openrouter")).backend(store).build();
+    let stalled = Answer::new(200, Body::new(Stalled)).header("content-type", "application/json");
+    let later = || Answer::used(0).after(millis(1_000));
+    let provider = Provider::new([stalled, later(), later()]);
+    let client = provider.by(account.expect("an account"));
+    let asked = tokio::time::timeout(millis(100), ask(&client, question(10))).await;
+    assert!(asked.is_err(), "its body is waited for");
+    futures::future::join_all((0..2).map(|_| ask_all(&client, question(10)))).await;
+    let asked = provider.asked();
+    let pause = asked[2].at - asked[1].at;
+    assert!(pause >= millis(1_000), "what it bears is not known: {pause:?}");
 }

@@ -12,7 +12,7 @@ use tower_quota::{
 
 use crate::support::{
     Answer, Client, Paused, Provider, Store, account, ask, ask_all, left, millis, profile,
-    question, question_of, with_tokens,
+    question, with_tokens,
 };
 
 fn told(limit: &str, remaining: &str) -> Answer {
@@ -98,20 +98,6 @@ async fn what_answers_have_told_goes_before_what_is_adopted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn limits_of_a_model_are_adopted_too() {
-    let of = |limit| {
-        let account = account().limit("tokens", Quota::per_hour(1_001));
-        account.model_limit("small", "tokens", Quota::per_hour(limit)).build().expect("an account")
-    };
-    let account = of(101);
-    let client = Provider::default().by(account.clone());
-    ask(&client, question_of("large", 500)).await.expect("it has the limit of all");
-    ask(&client, question_of("small", 500)).await.expect_err("it has its own");
-    account.adopt(&of(601));
-    ask(&client, question_of("small", 500)).await.expect("its own is larger now");
-}
-
-#[tokio::test(start_paused = true)]
 async fn who_waits_is_looked_at_anew_when_limits_are_adopted() {
     let of = |limit| {
         let account = account().limit("tokens", Quota::per_minute(limit));
@@ -168,18 +154,6 @@ async fn where_nothing_is_known_one_request_is_sent_and_then_one_more_for_each_a
     assert_eq!((in_first, in_second), (1, 2), "{at:?}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_model_has_the_limit_that_was_set_for_it() {
-    let account = account()
-        .limit("tokens", Quota::per_hour(100_001))
-        .model_limit("small", "tokens", Quota::per_hour(101))
-        .build()
-        .expect("an account");
-    let client = Provider::default().by(account);
-    ask(&client, question_of("small", 200)).await.expect_err("it never fits");
-    ask(&client, question_of("large", 200)).await.expect("there is room");
-}
-
 #[test]
 fn a_limit_that_the_profile_does_not_have_is_an_error() {
     let error = account().limit("tokns", Quota::per_hour(1)).build().expect_err("a slip");
@@ -233,20 +207,6 @@ async fn a_limit_that_is_raised_by_hand_just_after_an_answer_is_in_force() {
     account.tell("", KnownLimit::new("tokens", Dimension::Tokens, 9_000));
     let known = &account.notice("").limits[0];
     assert_eq!((known.limit, known.source), (9_000, Source::Configured));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_model_with_a_limit_of_its_own_has_it_though_many_others_were_asked_for() {
-    let account = account()
-        .limit("tokens", Quota::per_hour(100_001))
-        .model_limit("small", "tokens", Quota::per_hour(101))
-        .build()
-        .expect("an account");
-    let client = Provider::default().by(account);
-    for model in 0..300 {
-        ask_all(&client, question_of(&format!("invented-{model}"), 10)).await;
-    }
-    ask(&client, question_of("small", 200)).await.expect_err("it never fits");
 }
 
 /// An account at a provider that names its limits, and has a store with others.
@@ -399,29 +359,6 @@ async fn a_limit_of_nothing_that_is_told_ends_no_account() {
     ask_all(&client, question(10)).await;
     ask(&client, question(10)).await.expect("the stop is over");
     assert!((millis(36_000)..millis(36_500)).contains(&begun.elapsed()));
-}
-
-#[tokio::test(start_paused = true)]
-async fn models_of_a_family_have_one_quota_and_others_their_own() {
-    let account = account()
-        .model_family("big")
-        .model_family("big-mini")
-        .model_limit("big", "tokens", Quota::per_hour(1_001))
-        .build()
-        .expect("an account");
-    let client = Provider::new([Answer::new(400, "{}")]).by(account.clone());
-    ask_all(&client, question_of("big-2026-01-01", 900)).await;
-    ask(&client, question_of("big", 900)).await.expect_err("its family has used it");
-    ask(&client, question_of("big-mini-2", 900)).await.expect("it is of another");
-    ask(&client, question_of("small", 900)).await.expect("it is of none");
-    let refused = Answer::refused("slow down").header("retry-after", "600");
-    ask_all(&Provider::new([refused]).by(account.clone()), question_of("big-x", 10)).await;
-    for model in ["big", "big-x", "big-2026-01-01"] {
-        assert!(account.notice(model).stop.is_some(), "all of the family are stopped");
-    }
-    assert!(account.notice("big-mini-2").stop.is_none() && account.notice("").stop.is_none());
-    account.resume("big-2026-01-01");
-    assert!(account.notice("big").stop.is_none());
 }
 
 /// One that has asked for nothing since then has a call under way all the same, whose settlement counts for

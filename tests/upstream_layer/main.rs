@@ -14,6 +14,7 @@ mod in_progress;
 mod inside;
 mod limits;
 mod long;
+mod models;
 mod pools;
 mod readiness;
 mod set;

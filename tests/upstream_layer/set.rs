@@ -111,3 +111,15 @@ async fn of_a_limit_that_is_set_twice_the_last_one_holds() {
     let account = account.build().expect("an account");
     assert_eq!(account.standing("m").await.expect("it answers").remaining, 2);
 }
+
+/// The family has the quota, so the limit would be nobody's.
+#[test]
+fn a_limit_of_a_model_that_is_counted_with_its_family_is_an_error() {
+    let of = |model| of(profile("openai")).model_limit(model, "requests", Quota::per_minute(5));
+    let built = of("big-2026-01-01").model_family("big").build();
+    let error = built.expect_err("nothing would keep it").to_string();
+    assert!(error.contains("big-2026-01-01") && error.contains("\"big\""), "{error}");
+    of("big").model_family("big").build().expect("it is the limit of the family");
+    let own = of("big-2026-01-01").model_family("big").model_family("big-2026-01-01");
+    own.build().expect("it is a family of its own");
+}

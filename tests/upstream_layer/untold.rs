@@ -14,6 +14,8 @@ use crate::support::{Answer, Paused, Provider, Store, ask_all, millis, profile, 
 
 const RATE: &str = r#"{"code":"Throttling.RateQuota","message":"Requests rate limit exceeded, please try again later."}"#;
 const DAY: &str = r#"{"__type":"ThrottlingException","message":"Too many tokens per day, please wait before trying again."}"#;
+const MINUTE: &str =
+    r#"{"__type":"ThrottlingException","message":"Too many requests, please wait."}"#;
 const START: Timestamp = Timestamp::from_secs(1_790_000_000);
 
 fn builder(name: &str) -> AccountBuilder<Store> {
@@ -104,8 +106,7 @@ async fn after_a_refusal_for_a_day_of_which_nobody_knows_the_end_one_more_call_g
 async fn a_stop_that_was_ended_by_hand_says_nothing_of_the_next() {
     let account = builder("bedrock").build().expect("an account");
     let [day] = refusals(DAY);
-    let rate = r#"{"__type":"ThrottlingException","message":"Too many requests, please wait."}"#;
-    let [one, two] = refusals(rate);
+    let [one, two] = refusals(MINUTE);
     let provider = Provider::new([day]);
     ask_all(&provider.by(account.clone()), question(10)).await;
     account.resume("");
@@ -118,4 +119,44 @@ async fn a_stop_that_was_ended_by_hand_says_nothing_of_the_next() {
         let least = Duration::from_secs(secs);
         assert!((least..least + millis(1_000)).contains(&pause), "{number}: {went:?}");
     }
+}
+
+/// It has heard nothing of the stop while that held, and is the first to ask again.
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_sent_nothing_meanwhile_goes_on_from_what_the_other_was_told() {
+    let (board, since) = (Board::starting_at(START), tokio::time::Instant::now());
+    let of = || builder("dashscope").board(board.clone()).build().expect("an account");
+    let (here, there) = (of(), of());
+    let provider = Provider::new(refusals::<4>(RATE));
+    let client = provider.by(here.clone());
+    for _ in 0..3 {
+        ask_all(&client, question(10)).await;
+    }
+    // One and two seconds are over, and of the four a part is.
+    tokio::time::sleep(millis(4_100)).await;
+    let begun = START.saturating_add(since.elapsed());
+    ask_all(&provider.by(there.clone()), question(10)).await;
+    let until = there.notice("").stop.and_then(|stop| stop.until).expect("it holds");
+    let told = until.saturating_since(begun);
+    assert!((millis(7_900)..millis(8_500)).contains(&told), "twice four seconds: {told:?}");
+}
+
+/// Of what is refused at once, one may say more than another.
+#[tokio::test(start_paused = true)]
+async fn a_stop_of_another_class_while_one_holds_is_the_one_that_counts() {
+    let hours = |hours: u64| Duration::from_secs(hours * 3_600);
+    let account = builder("bedrock").max_wait(hours(60)).build().expect("an account");
+    let soon = Answer::new(429, MINUTE).header("retry-after", "1").after(millis(100));
+    let [day, again] = refusals(DAY);
+    let provider = Provider::new([Answer::used(0), soon, day.after(millis(200)), again]);
+    let client = provider.by(account);
+    ask_all(&client, question(10)).await;
+    // Two at a time by now.
+    let all = (0..6).map(|_| ask_all(&client, question(10)));
+    futures::future::join_all(all).await;
+    let asked = provider.asked();
+    let pause = |one: usize, other: usize| asked[other].at - asked[one].at;
+    assert!(pause(1, 2) < millis(10), "both are under way");
+    assert!((hours(1)..hours(1) + millis(2_000)).contains(&pause(2, 3)), "{:?}", pause(2, 3));
+    assert!(pause(3, 4) >= hours(24), "one tries it, and a day later another: {:?}", pause(3, 4));
 }

@@ -99,7 +99,8 @@ impl<B> AccountBuilder<B> {
     }
 
     /// Sets a limit of one model, in place of that of all. It makes limits [by
-    /// model](Self::per_model).
+    /// model](Self::per_model). A limit of a model that is counted with its
+    /// [family](Self::model_family) is an error of [`build`](Self::build): set that of the family.
     pub fn model_limit(mut self, model: &str, name: &str, quota: Quota) -> Self {
         let is_other = |(of, own): &(Box<str>, SetLimit)| **of != *model || *own.name != *name;
         self.by_hand.set_for.retain(is_other);
@@ -108,8 +109,8 @@ impl<B> AccountBuilder<B> {
     }
 
     /// Each model has limits of its own, as with most providers. 256 models are told apart, and
-    /// those that have [limits of their own](Self::model_limit); by default all are counted
-    /// together.
+    /// those that have [limits of their own](Self::model_limit), and [families](Self::model_family);
+    /// by default all are counted together.
     pub fn per_model(mut self) -> Self {
         self.settings.per_model = true;
         self
@@ -245,13 +246,20 @@ impl<B: Backend<Plan>> AccountBuilder<B> {
     ///
     /// # Errors
     ///
-    /// A limit was set that [cannot be kept](Profile::check_limit) as it was said, or the profile
-    /// has more than a [`Plan`] can hold.
+    /// A limit was set that [cannot be kept](Profile::check_limit) as it was said, or for a model
+    /// that is counted with its family; or the profile has more than a [`Plan`] can hold.
     pub fn build(self) -> Result<Account<B>, ConfigError> {
         let Settings { profile, jitter, .. } = &self.settings;
         let ByHand { set, set_for, .. } = &self.by_hand;
         for limit in set.iter().chain(set_for.iter().map(|(_, limit)| limit)) {
             profile.check_limit(&limit.name, limit.quota)?;
+        }
+        for (model, _) in set_for {
+            let family = self.settings.known_as(model);
+            if *family != **model {
+                let (model, family) = (model.to_string(), family.to_owned());
+                return Err(ConfigError::LimitInFamily { model, family });
+            }
         }
         let (told, before, beyond, largest) = (&[], &[], Cost::ZERO, Cost::ZERO);
         Rules::new(&Terms { profile, set, told, before, jitter: *jitter, beyond, largest })?;

@@ -240,10 +240,11 @@ impl<B: Backend<Plan>> Ledger<B> {
         }
         known.version = version;
         self.watch.heed();
-        let Notice { limits, stop, .. } = self.board.notice(&self.quota);
-        if let Some(stop) = stop {
-            self.heard(&stop);
+        let notice = self.board.notice(&self.quota);
+        if let Some((stop, told)) = notice.last_stop() {
+            self.heard(stop, told);
         }
+        let Notice { limits, .. } = notice;
         if limits != known.limits {
             let before = std::mem::replace(&mut known.limits, limits);
             if !self.renew(&mut known) {

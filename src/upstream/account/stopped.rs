@@ -29,10 +29,10 @@ impl<B: Backend<Plan>> Ledger<B> {
         observation
     }
 
-    /// Hears of the stop that holds, whoever was told. When one is over whose end nobody told,
+    /// Hears of the last stop, whoever was told, and when. When one is over whose end nobody told,
     /// nobody knows how much may be sent: all who wait would be refused at once.
-    pub(super) fn heard(&self, stop: &Stop) {
-        if lock(&self.untold).heard(stop, self.board.now()) {
+    pub(super) fn heard(&self, stop: &Stop, told: Timestamp) {
+        if lock(&self.untold).heard(stop, told, self.board.now()) {
             self.watch.try_out();
         }
     }

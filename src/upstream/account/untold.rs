@@ -28,22 +28,27 @@ struct Last {
 }
 
 impl Untold {
-    /// Hears of the stop that holds, and says whether it is one after which nobody knows how much
-    /// may be sent.
-    pub(super) fn heard(&mut self, stop: &Stop, now: Timestamp) -> bool {
+    /// Hears of the last stop, which was `told` then, and says whether it is news of one after
+    /// which nobody knows how much may be sent. Who has sent nothing for a while may hear of it
+    /// when it is over.
+    pub(super) fn heard(&mut self, stop: &Stop, told: Timestamp, now: Timestamp) -> bool {
         let Some(until) = stop.until else { return false };
-        match &mut self.last {
-            // The same, or one of a request that was under way with the first. If that which holds
-            // is shorter, the one before was ended by hand.
-            Some(last) if now < last.until && last.until <= until.saturating_add(SAME) => {
-                last.until = last.until.max(until);
-                false
+        let is_news = match &mut self.last {
+            // The same, or one of a request that was under way with the first: the longer of them
+            // holds. If this is shorter, the one before was ended by hand.
+            Some(last) if told < last.until && last.until <= until.saturating_add(SAME) => {
+                let is_longer = last.until < until;
+                if is_longer {
+                    (last.class, last.until) = (stop.class, until);
+                }
+                is_longer
             }
             last => {
-                *last = Some(Last { class: stop.class, since: now, until });
-                is_untold(stop)
+                *last = Some(Last { class: stop.class, since: told, until });
+                true
             }
-        }
+        };
+        is_news && is_untold(stop) && now < until.saturating_add(RECENT)
     }
 
     /// A request went well that was sent then.

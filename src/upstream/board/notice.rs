@@ -90,6 +90,11 @@ impl Notice {
         is_it.then_some(*told)
     }
 
+    /// The last stop, whether it still holds or not, and when it was told.
+    pub(in crate::upstream) fn last_stop(&self) -> Option<(&Stop, Timestamp)> {
+        self.stops.longest().map(|ToldStop { stop, told, .. }| (stop, *told))
+    }
+
     /// What holds at this time.
     pub(super) fn at(mut self, now: Timestamp) -> Self {
         self.stop = self.holding(now).cloned();
