@@ -92,8 +92,8 @@ impl TokenBucketLayer {
 }
 
 impl<B: Backend<TokenBucket>, K, C, R, L> TokenBucketLayer<B, K, C, R, L> {
-    /// Lets at most `burst` units pass at once: one spaces requests by the rate, zero admits nothing.
-    /// By default it is the quota's limit.
+    /// Lets at most `burst` units pass at once: one spaces requests by the rate, zero admits
+    /// nothing. By default it is the quota's limit.
     pub fn burst(self, burst: u64) -> Self {
         let bucket = self.limiter.limit().algorithm().burst(burst);
         self.with_algorithm(bucket)
