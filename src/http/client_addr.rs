@@ -129,7 +129,11 @@ impl ClientAddr {
         self,
         find: impl Fn(&Extensions) -> Option<IpAddr> + Send + Sync + 'static,
     ) -> Self {
-        self.set(|settings| settings.peer = PeerSource::Closure(Arc::new(find)))
+        self.set(|settings| {
+            settings.peer = PeerSource::Closure(Arc::new(find));
+            // What was found before is not of it.
+            settings.came_without_peer = Arc::default();
+        })
     }
 
     /// Counts IPv4 addresses with the same first `length` bits together; 32 by default.
