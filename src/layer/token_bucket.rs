@@ -33,9 +33,12 @@ use crate::{
 /// # Memory and exactness
 ///
 /// 16 bytes an entry in the table, 20 to 39 bytes for each key in all, while its state fits in a
-/// word, which is nearly always. Exact at every rate from 1 in ten years to 10^9 a second and
-/// beyond; where a million units meet an odd rate like 1,000,003 a month, exact in steps of a
-/// microsecond.
+/// word: for three centuries after the first request at rates that come out even (100 a second,
+/// 60 a minute), for 107 days at an odd one like 997 a second, for hours at one like 1,000,003 a
+/// second. After that it is [kept beside](crate::guide::changing_limits#what-it-costs).
+///
+/// Exact at every rate from 1 in ten years to 10^9 a second and beyond; where a million units meet
+/// an odd rate like 1,000,003 a month, exact in steps of a microsecond.
 ///
 /// # Example
 ///
