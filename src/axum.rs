@@ -12,7 +12,8 @@
 //! ```
 //!
 //! Without it every request is [`Missing`](Subject::Missing) its key, and all are counted as one
-//! client, which is reported at the first. In tests axum's `MockConnectInfo<SocketAddr>` does as well.
+//! client, which is reported at the first. In tests axum's `MockConnectInfo<SocketAddr>` does as
+//! well.
 
 use std::future::Ready;
 

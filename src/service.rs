@@ -25,7 +25,7 @@ use crate::{
     backend::Backend,
     limiter::Limiter,
     observe::nesting,
-    policy::{Answer, CostOf, KeyOf, LimitOf, Policy},
+    policy::{Answer, CostOf, KeyOf, LimitOf, Policy, Subject},
 };
 
 /// Lets requests through to the inner service as a limiter decides.
@@ -127,12 +127,12 @@ where
         let aside = match entry {
             // The usual way. What is not there is not moved either, which would cost as much: no
             // standing, and nothing beside the response.
-            Entry::Decided(Verdict::Go(None)) => match self.charged() {
+            Entry::Decided(Verdict::Go(None)) => match self.charged(subject) {
                 None => return ResponseFuture::running(self.inner.call(request), None),
                 Some(store) => Aside::noting(store, &self.policy),
             },
             Entry::Decided(Verdict::Go(Some(standing))) => {
-                Aside::telling(standing, &self.policy, self.charged())
+                Aside::telling(standing, &self.policy, self.charged(subject))
             }
             Entry::Decided(Verdict::Refuse(rejection)) => {
                 // What its readiness holds is free again: who was refused may not call again.
@@ -160,9 +160,13 @@ where
 {
     /// The store that a request is charged to, if it is one of those to be looked at.
     #[inline]
-    fn charged(&self) -> Option<usize> {
+    fn charged(&self, subject: &Subject) -> Option<usize> {
         let (unlooked, limiter) = (&self.policy.exceptions.unlooked, &self.limiter);
-        nesting::check(unlooked, limiter.known_limit().name(), || limiter.backend().state_id())
+        nesting::check(unlooked, limiter.known_limit().name(), || {
+            // Who is exempt is charged to none.
+            let Subject::Counted(_) = subject else { return None };
+            limiter.backend().state_id()
+        })
     }
 
     /// Lets a request wait with the service that was made ready: a clone of that, which may not be

@@ -52,6 +52,29 @@ fn keys_that_have_gone_idle_cost_nothing_lasting() {
     assert!(left < empty + 4_096, "{left} bytes are left of {full}; an empty store has {empty}");
 }
 
+/// A rate of a million parts a nanosecond, of which a word holds those of two hours and a half.
+#[test]
+fn a_bucket_whose_words_have_come_to_their_end_goes_on_beside_them() {
+    const LIMIT: u64 = 1_000_003;
+    for key in [Key::GLOBAL, Key::from("alice")] {
+        let clock = ManualClock::new();
+        let bucket = TokenBucket::new(Quota::per_second(LIMIT));
+        let limiter = store(bucket, &clock, LocalBuilder::new());
+        let admits = |cost| limiter.decide_now(&key, cost).expect("there is room").is_allowed();
+        // Until just before the end in one step, across it in small ones while all is in use, far
+        // beyond it. In each step 100,000.3 units come back.
+        assert!(admits(LIMIT) && !admits(1));
+        clock.advance(Duration::from_secs(9_222));
+        assert!(admits(LIMIT) && !admits(1), "{key:?}");
+        for _ in 0..20 {
+            clock.advance(Duration::from_millis(100));
+            assert!(!admits(100_010) && admits(100_000) && !admits(10), "{key:?}");
+        }
+        clock.advance(Duration::from_secs(400 * 365 * 86_400));
+        assert!(admits(LIMIT) && !admits(1), "{key:?}");
+    }
+}
+
 #[test]
 fn hostile_keys_stay_inside_the_bound_and_displace_themselves() {
     let clock = ManualClock::new();

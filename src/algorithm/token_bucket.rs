@@ -61,8 +61,8 @@ impl TokenBucket {
         Self { quota, meter: Meter::new(quota, quota.limit()) }
     }
 
-    /// The same rate with `burst` tokens in the bucket: the most that can be taken at once. With one,
-    /// requests are spaced by the rate; with none, nothing is ever admitted.
+    /// The same rate with `burst` tokens in the bucket: the most that can be taken at once. With
+    /// one, requests are spaced by the rate; with none, nothing is ever admitted.
     #[must_use]
     pub fn burst(self, burst: u64) -> Self {
         Self { meter: Meter::new(self.quota, burst), ..self }

@@ -311,8 +311,7 @@ impl<A: Scripted, S: Source> Backend<A> for Redis<A, S> {
         MaybeReady::pending(Settle { receipt })
     }
 
-    /// With limits whose [source](Source::id) is the same, on a cluster where their keys have the
-    /// same slot too.
+    /// With limits of one [source](Source::id), on a cluster where their keys share a slot.
     fn joint(&self, algorithm: &A, key: &Key, cost: Cost) -> Option<Joint> {
         self.jointly(algorithm, self.caller().names.of(key), cost)
     }

@@ -43,9 +43,9 @@ use crate::{
 /// [`peer`](Self::peer). **If the address is nowhere, the request is [`Missing`](Subject::Missing)
 /// its key**, and no header is read: then the layer's
 /// [`OnMissingKey`](crate::policy::OnMissingKey) decides. Unless told otherwise it counts all such
-/// requests together, which no test of a single client shows: so the first of them is reported, once
-/// (an `ERROR` event, or without feature `tracing` a line on standard error in debug builds), and
-/// [`check`](Self::check) finds it.
+/// requests together, which no test of a single client shows: so the first of them is reported,
+/// once (an `ERROR` event, or without feature `tracing` a line on standard error in debug builds),
+/// and [`check`](Self::check) finds it.
 ///
 /// # How the client is found behind proxies
 ///
@@ -129,7 +129,11 @@ impl ClientAddr {
         self,
         find: impl Fn(&Extensions) -> Option<IpAddr> + Send + Sync + 'static,
     ) -> Self {
-        self.set(|settings| settings.peer = PeerSource::Closure(Arc::new(find)))
+        self.set(|settings| {
+            settings.peer = PeerSource::Closure(Arc::new(find));
+            // What was found before is not of it.
+            settings.came_without_peer = Arc::default();
+        })
     }
 
     /// Counts IPv4 addresses with the same first `length` bits together; 32 by default.
@@ -168,8 +172,8 @@ impl ClientAddr {
         self.set(|settings| settings.denied = networks)
     }
 
-    /// Looks for what the first requests have shown: that a server does not tell the addresses of its
-    /// sockets. Keep a clone of what a layer is given, and ask it once requests have come.
+    /// Looks for what the first requests have shown: that a server does not tell the addresses of
+    /// its sockets. Keep a clone of what a layer is given, and ask it once requests have come.
     ///
     /// # Errors
     ///

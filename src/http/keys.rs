@@ -33,8 +33,8 @@ use crate::{
 /// let tenant = header(http::HeaderName::from_static("x-tenant")).public();
 /// ```
 ///
-/// A text that is not the name of a header names one that no request has. That is reported, too, and
-/// [`HeaderKey::check`] finds it.
+/// A text that is not the name of a header names one that no request has. That is reported, too,
+/// and [`HeaderKey::check`] finds it.
 ///
 /// **Not for the client's address.** `X-Forwarded-For`, `X-Real-IP`, `CF-Connecting-IP` and their
 /// like say whatever the client wrote, unless it came by a proxy that replaces them: whoever writes

@@ -91,8 +91,8 @@ impl LeakyBucketLayer {
 }
 
 impl<B: Backend<LeakyBucket>, K, C, R, L> LeakyBucketLayer<B, K, C, R, L> {
-    /// Holds at most `depth` units, the one that is leaving included: one queues nobody, zero admits
-    /// nothing. By default it is the quota's limit.
+    /// Holds at most `depth` units, the one that is leaving included: one queues nobody, zero
+    /// admits nothing. By default it is the quota's limit.
     pub fn depth(self, depth: u64) -> Self {
         let bucket = self.limiter.limit().algorithm().depth(depth);
         self.with_algorithm(bucket)

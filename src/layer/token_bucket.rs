@@ -33,9 +33,12 @@ use crate::{
 /// # Memory and exactness
 ///
 /// 16 bytes an entry in the table, 20 to 39 bytes for each key in all, while its state fits in a
-/// word, which is nearly always. Exact at every rate from 1 in ten years to 10^9 a second and
-/// beyond; where a million units meet an odd rate like 1,000,003 a month, exact in steps of a
-/// microsecond.
+/// word: for three centuries after the first request at rates that come out even (100 a second,
+/// 60 a minute), for 107 days at an odd one like 997 a second, for hours at one like 1,000,003 a
+/// second. After that it is [kept beside](crate::guide::changing_limits#what-it-costs).
+///
+/// Exact at every rate from 1 in ten years to 10^9 a second and beyond; where a million units meet
+/// an odd rate like 1,000,003 a month, exact in steps of a microsecond.
 ///
 /// # Example
 ///
@@ -92,8 +95,8 @@ impl TokenBucketLayer {
 }
 
 impl<B: Backend<TokenBucket>, K, C, R, L> TokenBucketLayer<B, K, C, R, L> {
-    /// Lets at most `burst` units pass at once: one spaces requests by the rate, zero admits nothing.
-    /// By default it is the quota's limit.
+    /// Lets at most `burst` units pass at once: one spaces requests by the rate, zero admits
+    /// nothing. By default it is the quota's limit.
     pub fn burst(self, burst: u64) -> Self {
         let bucket = self.limiter.limit().algorithm().burst(burst);
         self.with_algorithm(bucket)

@@ -35,9 +35,9 @@ pub(crate) struct Remaining {
 struct Found {
     /// The limit under which a request was counted twice.
     counted_twice: OnceLock<PolicyName>,
-    /// What could not be meant in the settings.
+    /// What could not be meant in the settings: a few, where clones were given others.
     #[cfg(feature = "local")]
-    settings: Mutex<Option<ConfigError>>,
+    settings: Mutex<Vec<ConfigError>>,
 }
 
 impl Remaining {
@@ -54,15 +54,20 @@ impl Remaining {
         }
     }
 
-    /// Tells the developer of settings that cannot be meant, unless that was told last.
+    /// Tells the developer of settings that cannot be meant, unless that was told.
     #[cfg(feature = "local")]
     #[cold]
     pub(crate) fn tell(&self, error: ConfigError) {
+        /// After so many nobody needs more, and a program that makes up settings has no end.
+        const MOST: usize = 16;
         let mut told = self.found.settings.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.as_ref() != Some(&error) {
-            super::misused(&error);
-            *told = Some(error);
+        if told.len() == MOST || told.contains(&error) {
+            return;
         }
+        told.push(error.clone());
+        // Who listens may make services, too.
+        drop(told);
+        super::misused(&error);
     }
 }
 

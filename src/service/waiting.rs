@@ -15,7 +15,7 @@ use crate::{
     limiter::Limiter,
     maybe_ready::MaybeReady,
     observe::nesting::{self, Awaited},
-    policy::{CostOf, KeyOf, LimitOf, Policy},
+    policy::{CostOf, KeyOf, LimitOf, Policy, Subject},
     rejection::Rejection,
 };
 
@@ -106,6 +106,9 @@ where
                 // The key is known. From here on it is as if it had been known in `call`.
                 UntilProjection::Identified { key, limiter } => {
                     let subject = ready!(key.poll(context));
+                    if !matches!(subject, Subject::Counted(_)) {
+                        *this.awaited = None;
+                    }
                     let (_, request) = this.parked.as_ref().expect(PARKED);
                     match gate::enter(limiter, this.policy, &subject, request, *this.annotates) {
                         Entry::Decided(verdict) => verdict,

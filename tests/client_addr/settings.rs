@@ -199,5 +199,6 @@ fn a_server_that_does_not_say_who_connects_is_reported_once_with_what_to_write()
     // Who says where it is may say that there is none.
     let unix = ClientAddr::new().peer(|_| None);
     assert_eq!((of(&unix), unix.check()), (Subject::Missing, Ok(())));
+    assert_eq!(kept.peer(|_| None).check(), Ok(()), "nor of what was found before");
     assert_eq!(events::told(), Vec::<String>::new());
 }

@@ -321,6 +321,42 @@ fn a_word_can_be_told_however_much_time_has_passed() {
     }
 }
 
+/// The last instant of a word and those around it: what comes next is not packed, and the state that
+/// it is kept in says the same.
+#[test]
+fn words_end_at_two_to_the_63_and_what_is_used_then_stays_used() {
+    const END: u64 = 1 << 63;
+    // Three centuries of a common rate, and hours of one that has a million parts a nanosecond.
+    for (limit, drain, full) in [(10, 1, SECOND), (1_000_003, 1_000_003, 1_000_003 * SECOND)] {
+        let bucket = TokenBucket::new(Quota::per_second(limit));
+        let origin = at(SECOND);
+        for before_end in [0, 1, full / drain / 2, full / drain, 2 * full / drain] {
+            let now = at(SECOND + (END - 1) / drain - before_end);
+            // Full, in use, and used up.
+            let drained = (now.as_nanos() - SECOND) * drain;
+            for word in [0, drained, drained + full / 2, drained + full].map(|w| w.min(END - 1)) {
+                let state = bucket.unpack(word, origin, now).expect("a state");
+                for units in [0, 1, limit / 2, limit, limit + 1] {
+                    let cost = Cost::new(units);
+                    let mut apart = state;
+                    let expected = bucket.decide(&mut apart, now, cost);
+                    match bucket.decide_packed(word, origin, now, cost) {
+                        None => assert!(drained + full >= END, "{word} {units}"),
+                        Some((next, decision)) => {
+                            assert_eq!(decision, expected, "{word} {units}");
+                            let next = next.unwrap_or(word);
+                            assert!(next < END);
+                            assert_eq!(bucket.unpack(next, origin, now), Some(apart));
+                        }
+                    }
+                }
+            }
+            let after = now.saturating_add(Duration::from_nanos(before_end + 1));
+            assert_eq!(bucket.decide_packed(drained, origin, after, Cost::ONE), None);
+        }
+    }
+}
+
 #[test]
 fn the_last_word_is_none() {
     let periods = [1, SECOND, 30 * DAY];

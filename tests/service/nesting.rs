@@ -3,7 +3,7 @@ use tower_quota::{
     ConfigError, Key, LeakyBucketLayer, Limiter, PolicyName, Quota, TokenBucketLayer,
     algorithm::TokenBucket,
     backend::Local,
-    policy::{AsyncKey, Uniform},
+    policy::{AsyncKey, Subject, Uniform},
     reserve::ReserveLayer,
 };
 
@@ -59,7 +59,7 @@ fn settings_that_cannot_be_meant_are_reported_once_and_again_when_they_are_other
     let layer = TokenBucketLayer::new(Quota::per_day(10)).largest_cost(11);
     let reserve = ReserveLayer::new(layer.limiter()).largest_cost(12);
     let layers = [layer.clone(), layer.clone(), layer.largest_cost(13)];
-    for layer in &layers {
+    for layer in layers.iter().chain(&layers) {
         let _ = (layer.layer(Strict::new()), layer.clone().layer(Strict::new()));
         let _ = reserve.layer(Strict::new());
     }
@@ -92,6 +92,18 @@ async fn a_request_that_is_counted_twice_is_found_where_it_has_to_wait_too() {
     let inner = TokenBucketLayer::new(Quota::per_day(100)).backend(other);
     outer.layer(inner.layer(Strict::new())).oneshot(1).await.expect("there is room");
     assert_eq!((outer.check(), inner.check()), (Ok(()), Ok(())), "once in each store");
+}
+
+#[tokio::test]
+async fn a_request_that_one_layer_exempts_is_not_counted_twice() {
+    let layer = TokenBucketLayer::new(Quota::per_day(100));
+    let exempting = layer.clone().key(|_: &u32| Subject::Exempt);
+    exempting.layer(layer.layer(Strict::new())).oneshot(1).await.expect("it passes");
+    assert_eq!(layer.check(), Ok(()), "by a key that is there");
+
+    let exempting = layer.clone().key(AsyncKey::new(|_: &u32| Later::new(Subject::Exempt)));
+    exempting.layer(layer.layer(Strict::new())).oneshot(1).await.expect("it passes");
+    assert_eq!(layer.check(), Ok(()), "by a key that is looked up");
 }
 
 #[tokio::test]
