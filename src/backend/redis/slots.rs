@@ -245,6 +245,11 @@ impl<S: Source> Carrier for SlotCaller<S> {
     fn deadline(&self) -> Instant {
         call::deadline(self.timeout)
     }
+
+    fn part_late(&self, errands: &mut Vec<Step<SlotErrand>>) -> Option<Vec<Option<Self::Reply>>> {
+        let late = Late::part(errands, self.timeout, SlotErrand::is_patient);
+        late.told(|| Err(call::too_late()))
+    }
 }
 
 impl<S: Source> SlotCaller<S> {
