@@ -102,6 +102,16 @@ impl Source for Opening {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_has_all_the_time_there_is_is_never_late() {
+    let redis = RedisBuilder::new(Opening, PolicyName::from_static("patient"));
+    let redis = redis.timeout(Duration::MAX).build();
+    let limiter = Limiter::new(TokenBucket::new(Quota::per_day(1_000)), redis);
+    let decision = limiter.decide(&Key::GLOBAL, Cost::ONE);
+    let told = tokio::time::timeout(Duration::from_secs(86_400), decision).await;
+    assert!(told.is_err(), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn nobody_waits_longer_behind_corrections() {
     let (limit, key) = (&TokenBucket::new(Quota::per_day(1_000)), &Key::GLOBAL);
     let redis = RedisBuilder::new(Opening, PolicyName::from_static("corrections"));

@@ -160,7 +160,7 @@ pub(crate) fn slot_server<S: Source>(source: S, settings: &SlotSettings) -> Arc<
         source,
         script: Script::new(include_str!("slots/slots.lua")),
         names: Names::new(prefix, name, hash_key.as_deref(), None),
-        timeout: *timeout,
+        timeout: (*timeout).min(call::LONGEST),
         instance,
         channels: format!("{prefix}:{name}:turns:"),
         turns: Turns::default(),
