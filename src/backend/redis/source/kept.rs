@@ -263,6 +263,7 @@ mod tests {
             assert!(kept.get(opened).now_or_never().is_none(), "it may come still");
             let begun = kept.opening().begun.expect("it has begun");
             kept.opening().begun = begun.checked_sub(OVERDUE);
+            assert!(kept.turn().try_lock().is_ok(), "it is another's turn");
             assert_eq!(kept.get(opened).await.expect("it is open").connection, 7);
             assert!(kept.opening().begun.is_none());
         });
