@@ -121,7 +121,8 @@ pub trait Backend<A: Algorithm>: Clone + Send + Sync + 'static {
     /// the backend sees to that by itself. `None`: nobody knows.
     ///
     /// A [guard](crate::backend::Guarded) takes its word for it: if its own time-out is no shorter,
-    /// it has no timer for each decision.
+    /// it has no timer for each decision. What is seen to in a task, as by
+    /// [`Redis`](crate::backend::redis::Redis), is so on a runtime whose threads nobody blocks.
     fn answers_within(&self) -> Option<Duration> {
         None
     }

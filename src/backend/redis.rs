@@ -244,7 +244,7 @@ impl<S: Source> RedisBuilder<S> {
             source: self.source,
             script: Script::new(A::SOURCE),
             names,
-            timeout: self.timeout,
+            timeout: self.timeout.min(call::LONGEST),
             in_flight: self.in_flight,
             strict_start: self.strict_start,
             refusals: (!self.refusals.is_zero()).then(|| Refusals::lasting(self.refusals)),

@@ -107,8 +107,8 @@ impl Drop for OfTheGuide {
     }
 }
 
-/// What stands for 7000 where nobody listens on any of these ports yet: below those of outgoing connections, the ones
-/// of the cluster's bus too.
+/// What stands for 7000 where nobody listens on any of these ports yet: below those of outgoing
+/// connections, the ones of the cluster's bus too.
 fn free_base(named: &[u16]) -> u16 {
     let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
     // Test processes that run at the same time begin at different places.

@@ -2,18 +2,20 @@
 
 use std::time::Duration;
 
+use futures::future::{join, join_all};
 use redis::RedisConnectionInfo;
 use tokio::{
     runtime::{Builder, Runtime},
     time::Instant,
 };
 use tower_quota::{
-    Cost, Key, Limiter, PolicyName, Quota,
+    Charge, Cost, Demand, Key, Limiter, PolicyName, Quota,
     algorithm::TokenBucket,
     backend::{
         Backend,
         redis::{Cluster, RedisBuilder, Sentinel, Server, Source},
     },
+    time::{Clock, SystemClock},
 };
 
 use crate::{
@@ -21,7 +23,8 @@ use crate::{
     topology::wait_until_its_replica_has_all,
 };
 
-/// Well below the second after which redis-rs gives up a call to a cluster's node.
+/// Well below what redis-rs waits for a cluster's node, and what a silence lasts before another
+/// connection is opened.
 const TIMEOUT: Duration = Duration::from_millis(300);
 
 fn limiter<S: Source>(source: S) -> Limiter<TokenBucket, impl Backend<TokenBucket>> {
@@ -84,4 +87,55 @@ fn a_runtime_that_stands_still_keeps_no_other_from_the_server() {
     let before = still.block_on(left(&limiter));
     assert!(runtime().block_on(left(&limiter)) < before);
     drop(still);
+}
+
+/// A server to which no connection ever opens.
+#[derive(Clone)]
+struct Opening;
+
+impl Source for Opening {
+    type Connection = redis::aio::MultiplexedConnection;
+
+    async fn connection(&self) -> redis::RedisResult<Self::Connection> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_has_all_the_time_there_is_is_never_late() {
+    let redis = RedisBuilder::new(Opening, PolicyName::from_static("patient"));
+    let redis = redis.timeout(Duration::MAX).build();
+    let limiter = Limiter::new(TokenBucket::new(Quota::per_day(1_000)), redis);
+    let decision = limiter.decide(&Key::GLOBAL, Cost::ONE);
+    let told = tokio::time::timeout(Duration::from_secs(86_400), decision).await;
+    assert!(told.is_err(), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_longer_behind_corrections() {
+    let (limit, key) = (&TokenBucket::new(Quota::per_day(1_000)), &Key::GLOBAL);
+    let redis = RedisBuilder::new(Opening, PolicyName::from_static("corrections"));
+    let redis = redis.timeout(TIMEOUT).batch(4).in_flight(1).build();
+    let decide = |after: u32| {
+        let redis = redis.clone();
+        async move {
+            tokio::time::sleep(TIMEOUT / 10 * after).await;
+            let begun = Instant::now();
+            let demand = Demand::exactly(Cost::ONE);
+            redis.decide(limit, key, &demand).await.expect_err("nobody answers");
+            begun.elapsed()
+        }
+    };
+    let correct = || async {
+        tokio::time::sleep(TIMEOUT / 20).await;
+        let charge = Charge::new(SystemClock.now(), Cost::ONE);
+        redis.settle(limit, key, &charge, Cost::ZERO).await.expect_err("nobody answers");
+    };
+    // A call, several of corrections, and decisions with them and behind them.
+    let decisions = join_all([0, 1, 1, 1, 2, 3, 4, 6, 8, 9, 11].map(decide));
+    let corrections = join_all((0..10).map(|_| correct()));
+    for waited in join(decisions, corrections).await.0 {
+        // To a timer's millisecond.
+        assert!(waited <= TIMEOUT + Duration::from_millis(2), "{waited:?}");
+    }
 }

@@ -169,11 +169,12 @@ pub(super) async fn call_until<S: Source>(
     }
 }
 
-/// When so much time will be over. No call takes a year, and none is asked to wait longer than time
-/// lasts.
+/// The longest time-out, a year: none is asked to wait longer than time lasts.
+pub(super) const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+
+/// When so much time will be over.
 pub(super) fn deadline(within: Duration) -> Instant {
-    const YEAR: Duration = Duration::from_secs(365 * 86_400);
-    Instant::now() + within.min(YEAR)
+    Instant::now() + within.min(LONGEST)
 }
 
 /// It was still waiting for its call when half of its time was over.

@@ -53,8 +53,7 @@ impl<A: Scripted, S: Source> Carrier for Caller<A, S> {
     type Reply = Done;
 
     async fn carry(&self, slot: u16, mut errands: Vec<Step<Errand<A>>>) -> Vec<Done> {
-        // A correction leaves however late it is: somebody has what it is about.
-        let late = Late::part(&mut errands, self.timeout, |it| matches!(it.job, Job::Settle(..)));
+        let late = self.late(&mut errands);
         let done = if errands.is_empty() {
             Vec::new()
         } else {
@@ -70,9 +69,18 @@ impl<A: Scripted, S: Source> Carrier for Caller<A, S> {
     fn joins(&self, errand: &Errand<A>, ahead: &Errand<A>) -> bool {
         errand.is_like(ahead) && errand.algorithm.adds_up()
     }
+
+    fn part_late(&self, errands: &mut Vec<Step<Errand<A>>>) -> Option<Vec<Option<Done>>> {
+        self.late(errands).told(|| Err(call::too_late()))
+    }
 }
 
 impl<A: Scripted, S: Source> Caller<A, S> {
+    /// A correction leaves however late it is: somebody has what it is about.
+    fn late(&self, errands: &mut Vec<Step<Errand<A>>>) -> Late {
+        Late::part(errands, self.timeout, |it| matches!(it.job, Job::Settle(..)))
+    }
+
     async fn call(&self, slot: u16, errands: &[Step<Errand<A>>], deadline: Deadline) -> Vec<Done> {
         let gathered = gather(errands);
         let heard = match self.ask(slot, errands, &gathered, deadline).await {

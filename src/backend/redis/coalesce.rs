@@ -71,6 +71,13 @@ pub(super) trait Carrier: Send + Sync + 'static {
         let _ = (job, ahead);
         false
     }
+
+    /// Takes those out of some steps for whom it is too late by now. Of all who want them, in their
+    /// order, what each of those is told; `None` if nobody is late.
+    fn part_late(&self, steps: &mut Vec<Step<Self::Job>>) -> Option<Vec<Option<Self::Reply>>> {
+        let _ = steps;
+        None
+    }
 }
 
 /// Gathers jobs into batches, lane by lane. Clones share the lanes.
@@ -241,13 +248,23 @@ impl<C: Carrier> Seat<C> {
         lanes.get(&self.lane).map_or(0, |lane| lane.waiting.iter().map(|it| it.jobs).sum())
     }
 
-    /// The next batch. If none is to leave now the seat is left, under the same lock: whoever comes
-    /// then finds it free, and whoever waits is taken along by another.
+    /// The next batch, when those for whom it is too late have been told.
     fn next(&mut self) -> Option<GatheringOf<C>> {
+        let mut late = Vec::new();
+        let next = self.take_next(&mut late);
+        // Not under the lock.
+        late.into_iter().for_each(Waker::wake);
+        next
+    }
+
+    /// If no batch is to leave now the seat is left, under the same lock: whoever comes then finds
+    /// it free, and whoever waits is taken along by another.
+    fn take_next(&mut self, late: &mut Vec<Waker>) -> Option<GatheringOf<C>> {
         let mut lanes = self.shared.lanes();
         let Entry::Occupied(mut entry) = lanes.entry(self.lane) else { return None };
         let lane = entry.get_mut();
         self.stage.end(lane, self.is_sure);
+        lane.tell_late(late, |steps| self.shared.carrier.part_late(steps));
         if lane.may_leave(self.shared.bounds, lane.in_flight - 1)
             && let Some(gathering) = lane.waiting.pop_front()
         {

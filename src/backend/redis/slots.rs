@@ -160,7 +160,7 @@ pub(crate) fn slot_server<S: Source>(source: S, settings: &SlotSettings) -> Arc<
         source,
         script: Script::new(include_str!("slots/slots.lua")),
         names: Names::new(prefix, name, hash_key.as_deref(), None),
-        timeout: *timeout,
+        timeout: (*timeout).min(call::LONGEST),
         instance,
         channels: format!("{prefix}:{name}:turns:"),
         turns: Turns::default(),
@@ -244,6 +244,11 @@ impl<S: Source> Carrier for SlotCaller<S> {
 
     fn deadline(&self) -> Instant {
         call::deadline(self.timeout)
+    }
+
+    fn part_late(&self, errands: &mut Vec<Step<SlotErrand>>) -> Option<Vec<Option<Self::Reply>>> {
+        let late = Late::part(errands, self.timeout, SlotErrand::is_patient);
+        late.told(|| Err(call::too_late()))
     }
 }
 

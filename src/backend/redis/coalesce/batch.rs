@@ -47,6 +47,23 @@ impl<R> Batch<R> {
         self.places.push(Arc::clone(&ticket.place));
     }
 
+    /// Tells those who are late, of all who have joined, and parts them from the rest. It has not
+    /// left. Adds those who are to be woken.
+    pub(super) fn tell_late(&mut self, late: Vec<Option<R>>, woken: &mut Vec<Waker>) {
+        let mut late = late.into_iter();
+        self.places.retain(|place| {
+            let Some(reply) = late.next().flatten() else { return true };
+            let mut waiter = lock(place);
+            // Whoever has left does not hear of it.
+            if matches!(*waiter, Waiter::Waiting(_))
+                && let Waiter::Waiting(waker) = mem::replace(&mut *waiter, Waiter::Told(reply))
+            {
+                woken.push(waker);
+            }
+            false
+        });
+    }
+
     /// Leaves. Of all who have joined, in their order: whether somebody still listens. `None` if
     /// all do.
     pub(super) fn leave(&self) -> Option<Vec<bool>> {

@@ -1,6 +1,6 @@
 //! What of one lane is under way, and what waits: when a batch may leave.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, task::Waker};
 
 use tokio::time::Instant;
 
@@ -91,6 +91,22 @@ impl<J, R> Lane<J, R> {
         let steps = vec![Step::of(job, deadline)];
         self.waiting.push_back(Gathering { steps, jobs: 1, batch });
         None
+    }
+
+    /// Tells all who wait and are late what `part_late` says: what leaves before them, or with them,
+    /// may come back after their time. Adds those who are to be woken.
+    pub(super) fn tell_late(
+        &mut self,
+        woken: &mut Vec<Waker>,
+        mut part_late: impl FnMut(&mut Vec<Step<J>>) -> Option<Vec<Option<R>>>,
+    ) {
+        for Gathering { steps, jobs, batch } in &mut self.waiting {
+            if let Some(late) = part_late(steps) {
+                *jobs -= late.iter().flatten().count();
+                batch.tell_late(late, woken);
+            }
+        }
+        self.waiting.retain(|it| !it.steps.is_empty());
     }
 
     /// Whether a batch may leave beside those of `others`.

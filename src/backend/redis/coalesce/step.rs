@@ -57,7 +57,8 @@ pub(crate) struct Late {
 }
 
 impl Late {
-    /// Parts those from `steps` who are late. What is `patient` leaves however late it is.
+    /// Parts those from `steps` who are late. What `is_patient` leaves however late it is, and has
+    /// half of the time-out then: no more than is left to anybody behind it.
     ///
     /// Who has less than half of the time-out left does not leave: a call ends with the time of
     /// whoever has least, and charges all others for nothing.
@@ -72,7 +73,11 @@ impl Late {
             let is_patient = is_patient(&step.job);
             step.deadlines().map(move |deadline| {
                 let left = deadline.saturating_duration_since(now);
-                if is_patient { Some(timeout) } else { Some(left).filter(|it| *it > timeout / 2) }
+                if is_patient {
+                    Some(left.max(timeout / 2))
+                } else {
+                    Some(left).filter(|it| *it > timeout / 2)
+                }
             })
         });
         let within = left.clone().flatten().fold(timeout, Duration::min);
@@ -82,6 +87,12 @@ impl Late {
         let in_time: Vec<bool> = left.map(|left| left.is_some()).collect();
         retain(steps, &in_time);
         Self { in_time: Some(in_time), within }
+    }
+
+    /// What those are told who were late, in their places among all. `None` if nobody was.
+    pub(crate) fn told<R>(&self, late: impl Fn() -> R) -> Option<Vec<Option<R>>> {
+        let in_time = self.in_time.as_ref()?;
+        Some(in_time.iter().map(|is| (!is).then(&late)).collect())
     }
 
     /// The replies to all: to those who were late what `late` says, and among them those to what

@@ -2,7 +2,7 @@ use std::{
     fmt,
     future::Future,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex as StdMutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -39,9 +39,19 @@ struct Shared<C> {
     /// Whether somebody was told that there is no connection, or there was one.
     told: AtomicBool,
     current: RwLock<Current<C>>,
-    opening: Arc<Mutex<Option<Failure>>>,
+    opening: StdMutex<Opening>,
     silence: Silence,
 }
+
+#[derive(Debug, Default)]
+struct Opening {
+    turn: Turn,
+    /// Since when whoever has the turn has been opening one.
+    begun: Option<Instant>,
+}
+
+/// Whoever has it locked opens one. It is left with what that failed with.
+type Turn = Arc<Mutex<Option<Failure>>>;
 
 #[derive(Debug)]
 struct Current<C> {
@@ -67,11 +77,15 @@ pub struct SharedConnection<C> {
 /// For so long a failure is told to others. Below what a caller waits, above what a try costs.
 const TOLD: Duration = Duration::from_millis(50);
 
+/// Whoever is opening one for longer has a runtime that stands still: above what it takes to have
+/// no answer from anybody.
+const OVERDUE: Duration = Duration::from_secs(5);
+
 impl<C: Clone + Send + Sync + 'static> Kept<C> {
     pub(super) fn new(address: impl fmt::Display) -> Self {
         let (address, told) = (address.to_string(), AtomicBool::new(false));
         let current = RwLock::new(Current { connection: None, opened: 0 });
-        let (opening, silence) = (Arc::default(), Silence::default());
+        let (opening, silence) = (StdMutex::default(), Silence::default());
         Self { shared: Arc::new(Shared { address, told, current, opening, silence }) }
     }
 
@@ -88,7 +102,7 @@ impl<C: Clone + Send + Sync + 'static> Kept<C> {
         if let Some(current) = self.current() {
             return Ok(current);
         }
-        let opening = Arc::clone(&self.shared.opening).lock_owned().await;
+        let opening = self.turn().lock_owned().await;
         if let Some(current) = self.current() {
             return Ok(current);
         }
@@ -113,8 +127,10 @@ impl<C: Clone + Send + Sync + 'static> Kept<C> {
         F: Future<Output = RedisResult<C>> + Send + 'static,
     {
         let kept = self.clone();
+        kept.note(&opening, Some(crate::time::now()));
         tokio::spawn(async move {
             let result = opened.await;
+            kept.note(&opening, None);
             *opening = match &result {
                 Ok(_) => None,
                 Err(error) => Some(Failure { at: crate::time::now(), error: error.clone() }),
@@ -145,11 +161,33 @@ impl<C: Clone + Send + Sync + 'static> Kept<C> {
         }
         if self.shared.silence.has_lasted(slot, crate::time::now())
             // Nobody else does, or has done.
-            && let Ok(opening) = Arc::clone(&self.shared.opening).try_lock_owned()
+            && let Ok(opening) = self.turn().try_lock_owned()
             && self.current().is_some_and(|current| current.opened == connection.opened)
         {
             drop(self.open(opening, open()));
         }
+    }
+
+    /// The turn of opening one: another where it was not left in time.
+    fn turn(&self) -> Turn {
+        let mut opening = self.opening();
+        let lasts = |begun| crate::time::now().saturating_duration_since(begun);
+        if opening.begun.is_some_and(|begun| lasts(begun) >= OVERDUE) {
+            *opening = Opening::default();
+        }
+        Arc::clone(&opening.turn)
+    }
+
+    /// Whoever has this turn is opening one, or is not any more.
+    fn note(&self, turn: &OwnedMutexGuard<Option<Failure>>, begun: Option<Instant>) {
+        let mut opening = self.opening();
+        if Arc::ptr_eq(&opening.turn, OwnedMutexGuard::mutex(turn)) {
+            opening.begun = begun;
+        }
+    }
+
+    fn opening(&self) -> MutexGuard<'_, Opening> {
+        self.shared.opening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The same for all clones, and for nothing else that is alive.
@@ -201,5 +239,34 @@ impl<C: ConnectionLike> ConnectionLike for SharedConnection<C> {
 
     fn get_db(&self) -> i64 {
         self.connection.get_db()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{FutureExt, future};
+    use tokio::runtime::{Builder, Runtime};
+
+    use super::*;
+
+    fn runtime() -> Runtime {
+        Builder::new_current_thread().build().expect("a runtime")
+    }
+
+    #[test]
+    fn a_runtime_that_stands_still_while_it_opens_one_keeps_no_other_from_it_for_ever() {
+        let kept: Kept<u8> = Kept::new("nowhere");
+        let still = runtime();
+        still.block_on(async { assert!(kept.get(future::pending).now_or_never().is_none()) });
+        runtime().block_on(async {
+            let opened = || future::ready(Ok(7));
+            assert!(kept.get(opened).now_or_never().is_none(), "it may come still");
+            let begun = kept.opening().begun.expect("it has begun");
+            kept.opening().begun = begun.checked_sub(OVERDUE);
+            assert!(kept.turn().try_lock().is_ok(), "it is another's turn");
+            assert_eq!(kept.get(opened).await.expect("it is open").connection, 7);
+            assert!(kept.opening().begun.is_none());
+        });
+        drop(still);
     }
 }
