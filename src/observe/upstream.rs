@@ -86,7 +86,8 @@ impl Observer {
         );
     }
 
-    /// Notes that an answer cannot be read. Each counts; that there are any of a quota is said once.
+    /// Notes that an answer cannot be read. Each counts; that there are any of a quota is said
+    /// once.
     pub(crate) fn unread(&self, quota: &str) {
         let _ = quota;
         #[cfg(feature = "metrics")]

@@ -199,9 +199,9 @@ impl<B: Backend<Plan>> Account<B> {
     ///
     /// All else stays: what was used and what is under way, what answers have told, the stops, who
     /// waits in line and how estimates are corrected. A limit that was told goes before one that
-    /// was set, as always. Who waits is looked at anew. Whether limits are by model, and which models
-    /// are a family, stays too. A limit that the profile does not have is not taken over; one that it has for another time is
-    /// here as it was.
+    /// was set, as always. Who waits is looked at anew. Whether limits are by model, and which
+    /// models are a family, stays too. A limit that the profile does not have is not taken over;
+    /// one that it has for another time is here as it was.
     ///
     /// ```
     /// use tower_quota::{Quota, upstream::{Account, Profile}};

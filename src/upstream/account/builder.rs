@@ -109,8 +109,8 @@ impl<B> AccountBuilder<B> {
     }
 
     /// Each model has limits of its own, as with most providers. 256 models are told apart, and
-    /// those that have [limits of their own](Self::model_limit), and [families](Self::model_family);
-    /// by default all are counted together.
+    /// those that have [limits of their own](Self::model_limit), and
+    /// [families](Self::model_family); by default all are counted together.
     pub fn per_model(mut self) -> Self {
         self.settings.per_model = true;
         self

@@ -93,8 +93,8 @@ impl<J, R> Lane<J, R> {
         None
     }
 
-    /// Tells all who wait and are late what `part_late` says: what leaves before them, or with them,
-    /// may come back after their time. Adds those who are to be woken.
+    /// Tells all who wait and are late what `part_late` says: what leaves before them, or with
+    /// them, may come back after their time. Adds those who are to be woken.
     pub(super) fn tell_late(
         &mut self,
         woken: &mut Vec<Waker>,
