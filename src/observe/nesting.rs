@@ -4,12 +4,10 @@
 //! works, at half the limit. So the first requests of each service leave a note of the store on
 //! this thread while the inner service runs, and look for one.
 
-#[cfg(feature = "local")]
-use std::sync::{Mutex, PoisonError};
 use std::{
     cell::RefCell,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -36,7 +34,6 @@ struct Found {
     /// The limit under which a request was counted twice.
     counted_twice: OnceLock<PolicyName>,
     /// What could not be meant in the settings: a few, where clones were given others.
-    #[cfg(feature = "local")]
     settings: Mutex<Vec<ConfigError>>,
 }
 
@@ -55,7 +52,6 @@ impl Remaining {
     }
 
     /// Tells the developer of settings that cannot be meant, unless that was told.
-    #[cfg(feature = "local")]
     #[cold]
     pub(crate) fn tell(&self, error: ConfigError) {
         /// After so many nobody needs more, and a program that makes up settings has no end.
