@@ -404,3 +404,30 @@ fn a_header_that_tells_an_address_is_reported_as_a_key_with_what_to_write_instea
     }
     assert_eq!(events::told(), Vec::<String>::new());
 }
+
+#[test]
+fn a_key_is_its_kind_and_its_content_whatever_its_length() {
+    let content: Vec<u8> = (0..100).map(|at| 200 - at).collect();
+    for length in 0..=content.len() {
+        let content = &content[..length];
+        let bytes = [&[1], content].concat();
+        assert_eq!(Key::new(content).as_bytes(), bytes, "{length}");
+    }
+}
+
+#[test]
+fn keys_of_zeros_that_differ_in_length_have_hashes_of_their_own() {
+    let hash = |key: &Key| {
+        let mut hasher = std::hash::DefaultHasher::new();
+        std::hash::Hash::hash(key, &mut hasher);
+        std::hash::Hasher::finish(&hasher)
+    };
+    let zeros = [0; 100];
+    let hashes: std::collections::HashSet<_> =
+        (0..=zeros.len()).map(|length| hash(&Key::new(&zeros[..length]))).collect();
+    assert_eq!(hashes.len(), zeros.len() + 1);
+    // However it was made.
+    let parts = [Key::new("a"), Key::new("b")];
+    let joined = || Key::join(&parts);
+    assert_eq!(hash(&joined()), hash(&joined()));
+}
