@@ -42,6 +42,12 @@ impl Remaining {
         Self { requests: AtomicU32::new(16), found }
     }
 
+    /// Whether no request is to be looked at any more.
+    #[inline]
+    fn is_over(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) == 0
+    }
+
     /// Whether a request was counted twice.
     #[cfg(feature = "local")]
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
@@ -87,10 +93,7 @@ pub(crate) fn check(
     name: &PolicyName,
     store: impl FnOnce() -> Option<usize>,
 ) -> Option<usize> {
-    if remaining.requests.load(Ordering::Relaxed) == 0 {
-        return None;
-    }
-    look(remaining, name, store()?)
+    if remaining.is_over() { None } else { look(remaining, name, store()?) }
 }
 
 #[cold]
@@ -120,10 +123,7 @@ pub(crate) fn awaited(
     name: &PolicyName,
     store: impl FnOnce() -> Option<usize>,
 ) -> Option<Awaited> {
-    if remaining.requests.load(Ordering::Relaxed) == 0 {
-        return None;
-    }
-    Some(Awaited { name: name.clone(), store: store()? })
+    if remaining.is_over() { None } else { Some(Awaited { name: name.clone(), store: store()? }) }
 }
 
 /// The same as [`check`], where a request goes on that has waited.

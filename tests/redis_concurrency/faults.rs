@@ -22,7 +22,7 @@ use tower_quota::{
 use crate::{
     events,
     servers::{Proxy, Standalone, patient},
-    support::{busy, server, slots, until, until_idle, usage_when},
+    support::{busy, once, server, slots, until, until_idle, usage_when},
 };
 
 const LONG: Duration = Duration::from_secs(60);
@@ -50,15 +50,7 @@ async fn a_holder_that_cannot_renew_knows_it_before_anybody_else_has_its_slot() 
     until_idle(&other, &key).await;
     assert!(held.is_lost());
     // Once the breaker has tried the server.
-    let another = async {
-        loop {
-            if let Ok(slot) = cut_off.acquire(&key, 1).await {
-                return slot;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    drop(tokio::time::timeout(LONG, another).await.expect("there is one"));
+    drop(once("another slot", async || cut_off.acquire(&key, 1).await.ok()).await);
 }
 
 #[tokio::test]
@@ -71,17 +63,12 @@ async fn a_loss_is_told_once_and_names_no_key() {
     events::listen();
     proxy.black_hole();
     tokio::time::timeout(LONG, held.lost()).await.expect("it is told");
-    let lost = async {
-        loop {
-            let told = events::told();
-            assert!(told.iter().all(|line| !line.contains("4711")), "{told:?}");
-            if let Some(line) = told.into_iter().find(|line| line.contains("has lost its slots")) {
-                return line;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    let line = tokio::time::timeout(LONG, lost).await.expect("it is told");
+    let line = once("what is told of the loss", async || {
+        let told = events::told();
+        assert!(told.iter().all(|line| !line.contains("4711")), "{told:?}");
+        told.into_iter().find(|line| line.contains("has lost its slots"))
+    });
+    let line = line.await;
     assert!(line.starts_with("WARN") && line.contains("policy=slots"), "{line}");
     assert!(line.contains("slots=2"), "{line}");
     drop(held);
@@ -282,12 +269,9 @@ async fn what_is_given_up_leaves_nothing_even_if_its_call_comes_last() {
     other.usage(&key).await.expect("the script is there");
     let before = running.calls_of("evalsha");
     let come = async |count| {
-        let coming = async {
-            while late.calls.load(Ordering::SeqCst) < 1 || running.calls_of("evalsha") < count {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        };
-        tokio::time::timeout(LONG, coming).await.expect("they come");
+        let have_come =
+            || late.calls.load(Ordering::SeqCst) > 0 && running.calls_of("evalsha") >= count;
+        once("the call", async || have_come().then_some(())).await;
     };
     let mut taking = task::spawn(limiter.try_acquire(&key, 1));
     assert_pending!(taking.poll());

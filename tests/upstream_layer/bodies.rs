@@ -2,13 +2,11 @@ use axum::body::Body;
 use http::Request;
 use http_body_util::BodyExt as _;
 use tower::{Layer as _, ServiceExt as _};
-use tower_quota::{
-    Quota,
-    upstream::{Observation, UpstreamLayer},
-};
+use tower_quota::upstream::{Observation, UpstreamLayer};
 
 use crate::support::{
-    Answer, Provider, account, ask_all, frames, left, millis, question, question_of, with_tokens,
+    Answer, Provider, ask_all, frames, left, millis, question, question_of, with_a_small_model,
+    with_tokens,
 };
 
 #[tokio::test(start_paused = true)]
@@ -59,12 +57,7 @@ async fn the_first_event_of_a_stream_is_not_held_back() {
 
 #[tokio::test(start_paused = true)]
 async fn of_a_request_longer_than_what_is_peeked_at_the_model_is_known_where_it_comes_first() {
-    let account = account()
-        .limit("tokens", Quota::per_hour(100_001))
-        .model_limit("small", "tokens", Quota::per_hour(101))
-        .build()
-        .expect("an account");
-    let layer = UpstreamLayer::new(account).max_peek(64);
+    let layer = UpstreamLayer::new(with_a_small_model()).max_peek(64);
     let client = layer.layer(Provider::default());
     client.oneshot(question_of("small", 200)).await.expect_err("it never fits");
 }

@@ -2,16 +2,11 @@
 
 use tower_quota::Quota;
 
-use crate::support::{Answer, Provider, account, ask, ask_all, question_of};
+use crate::support::{Answer, Provider, account, ask, ask_all, question_of, with_a_small_model};
 
 #[tokio::test(start_paused = true)]
 async fn a_model_has_the_limit_that_was_set_for_it() {
-    let account = account()
-        .limit("tokens", Quota::per_hour(100_001))
-        .model_limit("small", "tokens", Quota::per_hour(101))
-        .build()
-        .expect("an account");
-    let client = Provider::default().by(account);
+    let client = Provider::default().by(with_a_small_model());
     ask(&client, question_of("small", 200)).await.expect_err("it never fits");
     ask(&client, question_of("large", 200)).await.expect("there is room");
 }
@@ -32,12 +27,7 @@ async fn limits_of_a_model_are_adopted_too() {
 
 #[tokio::test(start_paused = true)]
 async fn a_model_with_a_limit_of_its_own_has_it_though_many_others_were_asked_for() {
-    let account = account()
-        .limit("tokens", Quota::per_hour(100_001))
-        .model_limit("small", "tokens", Quota::per_hour(101))
-        .build()
-        .expect("an account");
-    let client = Provider::default().by(account);
+    let client = Provider::default().by(with_a_small_model());
     for model in 0..300 {
         ask_all(&client, question_of(&format!("invented-{model}"), 10)).await;
     }

@@ -71,6 +71,15 @@ pub(crate) fn with_tokens(tokens: u64) -> Account<Store> {
     account().limit("tokens", quota).build().expect("the profile has it")
 }
 
+/// All have 100,001 tokens an hour, and the model `small` has 101.
+pub(crate) fn with_a_small_model() -> Account<Store> {
+    account()
+        .limit("tokens", Quota::per_hour(100_001))
+        .model_limit("small", "tokens", Quota::per_hour(101))
+        .build()
+        .expect("an account")
+}
+
 pub(crate) async fn left(account: &Account<Store>) -> u64 {
     // Corrections of a store in this process are made at once.
     account.standing("").await.expect("it answers").remaining
