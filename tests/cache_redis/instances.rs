@@ -68,8 +68,9 @@ impl Instance {
         self.child.kill().await.expect("it can be killed");
     }
 
-    /// What it was answered, one text for each request.
-    pub(crate) async fn answers(mut self, count: usize) -> Vec<String> {
+    /// What it was answered, one text for each request. It runs on: an answer is given before it is
+    /// kept for the others.
+    pub(crate) async fn answers(&mut self, count: usize) -> Vec<String> {
         let mut answers = Vec::new();
         for _ in 0..count {
             answers.push(self.line("ANSWER ").await);
@@ -111,10 +112,7 @@ async fn an_instance_of_the_fleet() {
         }),
     );
     println!("READY");
-    tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new()))
-        .await
-        .expect("no panic")
-        .expect("a line");
+    next_line().await;
     let mut tasks = JoinSet::new();
     for _ in 0..of("CACHE_COUNT").parse().expect("a number") {
         let service = service.clone();
@@ -126,4 +124,14 @@ async fn an_instance_of_the_fleet() {
     while let Some(answer) = tasks.join_next().await {
         println!("ANSWER {:?}", answer.expect("no panic").map_err(|error| error.to_string()));
     }
+    // Until it is killed.
+    next_line().await;
+}
+
+/// Waits for a line from the test, or for its end.
+async fn next_line() {
+    tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new()))
+        .await
+        .expect("no panic")
+        .expect("text");
 }

@@ -96,7 +96,7 @@ async fn fifty_over_three_processes_are_one_call() {
             instance.go().await;
         }
         let mut answers = Vec::new();
-        for (instance, count) in instances.into_iter().zip([17, 17, 16]) {
+        for (instance, count) in instances.iter_mut().zip([17, 17, 16]) {
             answers.extend(instance.answers(count).await);
         }
         assert_eq!(answers, vec![right; 50]);
@@ -120,7 +120,7 @@ async fn the_death_of_the_process_that_asks_leaves_the_others_a_whole_answer() {
     instances.remove(place).kill().await;
     let counts = counts.iter().enumerate().filter(|(at, _)| *at != place).map(|(_, count)| *count);
     let mut answers = Vec::new();
-    for (instance, count) in instances.into_iter().zip(counts) {
+    for (instance, count) in instances.iter_mut().zip(counts) {
         answers.extend(instance.answers(count).await);
     }
     assert!(answers.len() >= 33);
