@@ -3,16 +3,18 @@
 use std::{
     fmt,
     hash::{Hash, Hasher},
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
 };
 
-/// Bytes that a key holds without an allocation.
-const INLINE: usize = 38;
+/// The words of a key that needs no allocation.
+const WORDS: usize = 5;
+/// Its bytes. The last is not used: hashed, it tells the length.
+const INLINE: usize = 8 * WORDS;
 
 /// Whom a request is counted against: a user, an address, an API key, or several of them joined.
 ///
 /// A key is a short string of bytes that says of which kind it is, so that keys of different kinds
-/// are different: the number 7, the text `"7"` and a join of one part never meet. Up to 37 bytes
+/// are different: the number 7, the text `"7"` and a join of one part never meet. Up to 38 bytes
 /// of content it is made, moved and compared without an allocation.
 ///
 /// ```
@@ -27,15 +29,27 @@ const INLINE: usize = 38;
 /// ```
 #[derive(Clone)]
 pub struct Key {
-    secret: bool,
     bytes: Bytes,
 }
 
 #[derive(Clone)]
 enum Bytes {
-    Inline { length: u8, bytes: [u8; INLINE] },
-    Heap(Box<[u8]>),
+    /// What is behind the length is zero.
+    Inline {
+        secret: bool,
+        length: u8,
+        bytes: Words,
+    },
+    Heap {
+        secret: bool,
+        bytes: Box<[u8]>,
+    },
 }
+
+/// Bytes that are written and read in words.
+#[derive(Clone, Copy)]
+#[repr(align(8))]
+struct Words([u8; INLINE]);
 
 /// The first byte of a key's bytes: the kind of what follows.
 pub(crate) mod kind {
@@ -49,7 +63,7 @@ pub(crate) mod kind {
 impl Key {
     /// The one key of a limit that counts everything together. It has no bytes.
     pub const GLOBAL: Self =
-        Self { secret: false, bytes: Bytes::Inline { length: 0, bytes: [0; INLINE] } };
+        Self { bytes: Bytes::Inline { secret: false, length: 0, bytes: Words([0; INLINE]) } };
 
     /// The key of whoever could not be told apart: requests without a key are counted under it.
     pub fn anonymous() -> Self {
@@ -66,7 +80,7 @@ impl Key {
     /// private. It is counted like any other, but never shown. A store elsewhere knows it by a
     /// hash, so there the same bytes as a [plain](Self::new) key are another key.
     pub fn secret(bytes: impl AsRef<[u8]>) -> Self {
-        Self { secret: true, ..Self::new(bytes) }
+        Self::new(bytes).with_secrecy(true)
     }
 
     /// The key of a network: the first `length` bits of `address`.
@@ -88,67 +102,48 @@ impl Key {
         let mut secret = false;
         for part in parts {
             let bytes = part.as_bytes();
-            secret |= part.secret;
+            secret |= part.is_secret();
             joined.push_length(bytes.len());
             joined.push(bytes);
         }
-        Self { secret, bytes: joined.finish() }
+        joined.finish().with_secrecy(secret)
     }
 
-    /// A key whose content is known to fit.
-    #[inline]
-    fn short<const N: usize>(kind: u8, content: [u8; N]) -> Self {
-        const { assert!(N < INLINE) };
+    /// The key of so many bytes, which these words hold from the least significant.
+    #[inline(always)]
+    fn of_words(words: [u64; WORDS], length: u8) -> Self {
         let mut bytes = [0; INLINE];
-        bytes[0] = kind;
-        bytes[1..=N].copy_from_slice(&content);
-        Self { secret: false, bytes: Bytes::Inline { length: 1 + N as u8, bytes } }
+        for (bytes, word) in bytes.as_chunks_mut().0.iter_mut().zip(words) {
+            *bytes = word.to_le_bytes();
+        }
+        Self { bytes: Bytes::Inline { secret: false, length, bytes: Words(bytes) } }
     }
 
-    /// The key of an IPv4 address.
-    #[inline(always)]
-    fn ipv4(address: Ipv4Addr) -> Self {
-        let octets = u64::from(address.to_bits().swap_bytes());
-        Self::in_words(octets << 8 | u64::from(kind::ADDRESS), 0, 5)
-    }
-
-    /// The key of a number: in the order of its bytes from the greatest.
-    #[inline(always)]
-    fn number(number: u64) -> Self {
-        let octets = number.swap_bytes();
-        Self::in_words(octets << 8 | u64::from(kind::NUMBER), octets >> 56, 9)
-    }
-
-    /// A key from registers: put together byte by byte, it would have to be waited for by whoever
-    /// reads it next, in words.
-    #[inline(always)]
-    fn in_words(first: u64, second: u64, length: u8) -> Self {
-        let mut bytes = [0; INLINE];
-        bytes[..8].copy_from_slice(&first.to_le_bytes());
-        bytes[8..16].copy_from_slice(&second.to_le_bytes());
-        Self { secret: false, bytes: Bytes::Inline { length, bytes } }
-    }
-
+    /// Short content is put together in registers: written byte by byte, it would have to be waited
+    /// for by whoever reads it next, in words.
     #[inline]
     fn of_kind(kind: u8, content: &[u8]) -> Self {
-        if content.len() < INLINE {
-            let mut bytes = [0; INLINE];
-            bytes[0] = kind;
-            bytes[1..=content.len()].copy_from_slice(content);
-            let length = 1 + content.len() as u8;
-            return Self { secret: false, bytes: Bytes::Inline { length, bytes } };
+        if content.len() < INLINE - 1 {
+            return Self::of_words(words_of(kind, content), 1 + content.len() as u8);
         }
         let mut bytes = Writer::new(kind);
         bytes.push(content);
-        Self { secret: false, bytes: bytes.finish() }
+        bytes.finish()
+    }
+
+    fn with_secrecy(mut self, is_secret: bool) -> Self {
+        match &mut self.bytes {
+            Bytes::Inline { secret, .. } | Bytes::Heap { secret, .. } => *secret = is_secret,
+        }
+        self
     }
 
     /// The bytes by which keys are told apart: a byte for the kind, then the content.
     #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         match &self.bytes {
-            Bytes::Inline { length, bytes } => &bytes[..usize::from(*length)],
-            Bytes::Heap(bytes) => bytes,
+            Bytes::Inline { length, bytes, .. } => &bytes.0[..usize::from(*length)],
+            Bytes::Heap { bytes, .. } => bytes,
         }
     }
 
@@ -160,8 +155,44 @@ impl Key {
 
     /// Whether the key must not be shown.
     pub const fn is_secret(&self) -> bool {
-        self.secret
+        match self.bytes {
+            Bytes::Inline { secret, .. } | Bytes::Heap { secret, .. } => secret,
+        }
     }
+}
+
+/// A kind and what follows it, in words, from the least significant byte. It must be short enough.
+#[inline(always)]
+fn words_of(kind: u8, content: &[u8]) -> [u64; WORDS] {
+    let mut words = [0; WORDS];
+    let (Some(first), Some(last)) = (content.first_chunk(), content.last_chunk()) else {
+        words[0] = few(content) << 8 | u64::from(kind);
+        return words;
+    };
+    let (first, last) = (u64::from_le_bytes(*first), u64::from_le_bytes(*last));
+    words[0] = first << 8 | u64::from(kind);
+    for (at, word) in words.iter_mut().enumerate().skip(1) {
+        let begin = 8 * at - 1;
+        if let Some(whole) = content.get(begin..).and_then(<[u8]>::first_chunk) {
+            *word = u64::from_le_bytes(*whole);
+        } else {
+            // What of the last eight bytes stood in the word before goes.
+            let twice = begin + 8 - content.len();
+            *word = if twice < 8 { last >> (8 * twice) } else { 0 };
+        }
+    }
+    words
+}
+
+/// Fewer than eight bytes in a word, from the least significant.
+#[inline(always)]
+fn few(bytes: &[u8]) -> u64 {
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        // Those in the middle are the same in both.
+        let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
+        return u64::from(first) | u64::from(last) << (8 * (bytes.len() - 4));
+    }
+    bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte))
 }
 
 impl PartialEq for Key {
@@ -174,17 +205,37 @@ impl Eq for Key {}
 
 impl Hash for Key {
     /// A short key is hashed in the words that it was written in: what is read across two of them
-    /// would have to be waited for. Bytes without content are zero, so the last one can tell the
-    /// length.
+    /// would have to be waited for. The first tells beside the kind how many there are, the last
+    /// the length; neither needs these bits. So no key's words begin as all of another's.
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
-        match &self.bytes {
-            Bytes::Inline { length, bytes } if *length < 16 => {
-                let &[a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, ..] = bytes;
-                state.write_u64(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
-                state.write_u64(u64::from_le_bytes([i, j, k, l, m, n, o, *length]));
+        let Bytes::Inline { length, bytes, .. } = &self.bytes else {
+            let bytes = self.as_bytes();
+            state.write_u64(u64::MAX - bytes.len() as u64);
+            return state.write(bytes);
+        };
+        let (words, _) = bytes.0.as_chunks();
+        let word = |at: usize| u64::from_le_bytes(words[at]);
+        let length_bits = u64::from(*length) << 56;
+        // Word by word: collected in an array, they would be in memory once more.
+        match length {
+            ..16 => {
+                state.write_u64(word(0) | 2 << 4);
+                state.write_u64(word(1) | length_bits);
             }
-            _ => state.write(self.as_bytes()),
+            16..32 => {
+                state.write_u64(word(0) | 4 << 4);
+                state.write_u64(word(1));
+                state.write_u64(word(2));
+                state.write_u64(word(3) | length_bits);
+            }
+            _ => {
+                state.write_u64(word(0) | 5 << 4);
+                state.write_u64(word(1));
+                state.write_u64(word(2));
+                state.write_u64(word(3));
+                state.write_u64(word(4) | length_bits);
+            }
         }
     }
 }
@@ -205,7 +256,7 @@ impl From<String> for Key {
 impl From<u64> for Key {
     #[inline]
     fn from(number: u64) -> Self {
-        Self::number(number)
+        Self::of_kind(kind::NUMBER, &number.to_be_bytes())
     }
 }
 
@@ -214,8 +265,8 @@ impl From<IpAddr> for Key {
     #[inline]
     fn from(address: IpAddr) -> Self {
         match address {
-            IpAddr::V4(address) => Self::ipv4(address),
-            IpAddr::V6(address) => Self::short(kind::ADDRESS, address.octets()),
+            IpAddr::V4(address) => Self::of_kind(kind::ADDRESS, &address.octets()),
+            IpAddr::V6(address) => Self::of_kind(kind::ADDRESS, &address.octets()),
         }
     }
 }
@@ -223,7 +274,7 @@ impl From<IpAddr> for Key {
 /// Shows the key for people, unless it is secret. Bytes that are no text are escaped.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.secret {
+        if self.is_secret() {
             return f.write_str("secret");
         }
         match self.as_bytes().split_first() {
@@ -313,7 +364,7 @@ impl Writer {
     }
 
     fn push(&mut self, bytes: &[u8]) {
-        if self.heap.is_empty() && self.length + bytes.len() <= INLINE {
+        if self.heap.is_empty() && self.length + bytes.len() < INLINE {
             self.inline[self.length..][..bytes.len()].copy_from_slice(bytes);
             self.length += bytes.len();
             return;
@@ -334,12 +385,14 @@ impl Writer {
         }
     }
 
-    fn finish(self) -> Bytes {
-        if self.heap.is_empty() {
+    fn finish(self) -> Key {
+        let bytes = if self.heap.is_empty() {
             // INLINE fits in a byte.
-            Bytes::Inline { length: self.length as u8, bytes: self.inline }
+            let (length, bytes) = (self.length as u8, Words(self.inline));
+            Bytes::Inline { secret: false, length, bytes }
         } else {
-            Bytes::Heap(self.heap.into())
-        }
+            Bytes::Heap { secret: false, bytes: self.heap.into() }
+        };
+        Key { bytes }
     }
 }

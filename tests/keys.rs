@@ -431,3 +431,32 @@ fn keys_of_zeros_that_differ_in_length_have_hashes_of_their_own() {
     let joined = || Key::join(&parts);
     assert_eq!(hash(&joined()), hash(&joined()));
 }
+
+#[test]
+fn what_is_hashed_of_a_key_is_not_how_another_begins() {
+    #[derive(Default)]
+    struct Written(Vec<u8>);
+    impl std::hash::Hasher for Written {
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.extend(bytes);
+        }
+        fn finish(&self) -> u64 {
+            0
+        }
+    }
+    let written = |key: &Key| {
+        let mut written = Written::default();
+        std::hash::Hash::hash(key, &mut written);
+        written.0
+    };
+    // Bytes that could be taken for the lengths of shorter ones.
+    let long: Vec<u8> = (0..64).map(|at| if at % 8 == 6 { at } else { 0 }).collect();
+    for lengths in [10, 26, 34] {
+        let mut long = long.clone();
+        long.iter_mut().filter(|byte| **byte != 0).for_each(|byte| *byte = lengths);
+        let keys: Vec<_> = (0..=long.len()).map(|length| Key::new(&long[..length])).collect();
+        for (one, other) in keys.iter().flat_map(|one| keys.iter().map(move |other| (one, other))) {
+            assert_eq!(written(one).starts_with(&written(other)), one == other, "{one} {other}");
+        }
+    }
+}
