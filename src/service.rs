@@ -145,10 +145,7 @@ where
             }
             Entry::Asked(asked) => return self.wait(request, annotates, Until::Decided { asked }),
         };
-        let response = match aside.charged {
-            None => self.inner.call(request),
-            Some(store) => nesting::inside(store, || self.inner.call(request)),
-        };
+        let response = nesting::inside(aside.charged, || self.inner.call(request));
         ResponseFuture::running(response, Some(aside))
     }
 }

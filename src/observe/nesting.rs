@@ -49,7 +49,6 @@ impl Remaining {
     }
 
     /// Whether a request was counted twice.
-    #[cfg(feature = "local")]
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         match self.found.counted_twice.get() {
             Some(name) => Err(ConfigError::CountedTwice { name: name.to_string() }),
@@ -132,9 +131,17 @@ pub(crate) fn check_awaited(remaining: &Remaining, awaited: Option<Awaited>) -> 
     look(remaining, &name, store)
 }
 
-/// Runs `then` with the note that `store` was charged.
+/// Runs `then`, with the note that `store` was charged if there is one to be noted.
+#[inline]
+pub(crate) fn inside<T>(store: Option<usize>, then: impl FnOnce() -> T) -> T {
+    match store {
+        None => then(),
+        Some(store) => noted(store, then),
+    }
+}
+
 #[cold]
-pub(crate) fn inside<T>(store: usize, then: impl FnOnce() -> T) -> T {
+fn noted<T>(store: usize, then: impl FnOnce() -> T) -> T {
     let _note = Note::leave(store);
     then()
 }

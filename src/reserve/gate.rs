@@ -15,7 +15,7 @@ use crate::{
     error::BackendError,
     limiter::{Held, Limiter, OnDrop, Permit},
     maybe_ready::MaybeReady,
-    observe::{Observer, Outcome},
+    observe::{Observer, Outcome, nesting},
     policy::{CostOf, OnBackendError, Policy, Subject},
     rejection::{Denial, Rejection},
     seen_through::{SeenThrough, Undo},
@@ -96,6 +96,12 @@ where
                 MaybeReady::pending(Wait::Decided { decide: SeenThrough::new(decide, asked) })
             }
         }
+    }
+
+    fn charged(&self, pass: &Self::Pass) -> Option<usize> {
+        pass.as_ref()?;
+        let (unlooked, limiter) = (&self.settings.policy.exceptions.unlooked, &self.limiter);
+        nesting::check(unlooked, limiter.known_limit().name(), || limiter.backend().state_id())
     }
 }
 

@@ -134,14 +134,21 @@ impl<A: Algorithm, B, K, C, R, M> ReserveLayer<A, B, K, C, R, M> {
 }
 
 impl<A: Algorithm, B: Backend<A>, K, C, R, M> ReserveLayer<A, B, K, C, R, M> {
-    /// Looks for settings that cannot be meant. [`layer`](tower_layer::Layer::layer) does it too,
-    /// but can only report what it finds.
+    /// Looks for what cannot be meant: in the settings, and in what the first requests of its
+    /// services showed. [`layer`](tower_layer::Layer::layer) and the services do so too, but can
+    /// only report what they find. So keep a clone, and ask it once requests have come.
     ///
     /// # Errors
     ///
-    /// The [largest cost](Self::largest_cost) is more than the limit ever holds. A limit that holds
-    /// nothing is closed on purpose.
+    /// - The [largest cost](Self::largest_cost) is more than the limit ever holds. A limit that
+    ///   holds nothing is closed on purpose.
+    /// - A request was [counted twice](ConfigError::CountedTwice).
     pub fn check(&self) -> Result<(), ConfigError> {
+        self.check_settings()?;
+        self.settings.policy.exceptions.unlooked.check()
+    }
+
+    fn check_settings(&self) -> Result<(), ConfigError> {
         self.largest.check(self.limiter.limit().algorithm().capacity())
     }
 }
@@ -158,7 +165,7 @@ where
     type Service = Reserve<S, A, B, K, C, R, M>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        if let Err(error) = self.check() {
+        if let Err(error) = self.check_settings() {
             self.settings.policy.exceptions.unlooked.tell(error);
         }
         Reserve::new(inner, self.limiter.clone(), self.settings.clone())

@@ -145,10 +145,7 @@ where
                     match ready!(waiting.as_mut().poll(context)) {
                         Waited::Go(mut ready, request, standing) => {
                             let charged = waiting.as_mut().charged();
-                            let response = match charged {
-                                None => ready.call(request),
-                                Some(store) => nesting::inside(store, || ready.call(request)),
-                            };
+                            let response = nesting::inside(charged, || ready.call(request));
                             let aside = Aside::of(standing, charged, waiting.policy());
                             State::Running { response, aside }
                         }
@@ -162,10 +159,7 @@ where
                     return response.poll(context);
                 }
                 StateProjection::Running { response, aside: Some(aside) } => {
-                    let polled = match aside.charged {
-                        None => response.poll(context),
-                        Some(store) => nesting::inside(store, || response.poll(context)),
-                    };
+                    let polled = nesting::inside(aside.charged, || response.poll(context));
                     let Some(Standing { snapshot, policies }) = &aside.standing else {
                         return polled;
                     };

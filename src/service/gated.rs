@@ -12,6 +12,7 @@ use tower_service::Service;
 
 use crate::{
     maybe_ready::MaybeReady,
+    observe::nesting,
     policy::{Answer, Subject},
     rejection::Rejection,
 };
@@ -25,6 +26,12 @@ pub(crate) trait Gate<Req>: Clone {
 
     /// Takes a request to the gate, now that it is known whom it is counted against.
     fn enter(&mut self, subject: Subject, request: &Req) -> MaybeReady<Self::Wait>;
+
+    /// The store that was charged for a request, if it is one of those that are
+    /// [looked at](nesting).
+    fn charged(&self, _: &Self::Pass) -> Option<usize> {
+        None
+    }
 }
 
 /// What came of a request, and its pass if it was let through.
@@ -52,8 +59,8 @@ pin_project! {
         G: Gate<Req>,
     {
         // The service that was made ready, and what it waits with.
-        Waiting { parked: Option<(S, Req)>, until: Pin<Box<Until<F, G, G::Wait>>> },
-        Running { #[pin] response: S::Future, pass: Option<G::Pass> },
+        Waiting { parked: Option<(S, Req)>, gate: G, until: Pin<Box<Until<F, G::Wait>>> },
+        Running { #[pin] response: S::Future, pass: Option<G::Pass>, charged: Option<usize> },
         Answered { answer: Option<Result<S::Response, S::Error>> },
     }
 }
@@ -61,8 +68,8 @@ pin_project! {
 pin_project! {
     /// What a request waits for.
     #[project = UntilProjection]
-    enum Until<F, G, W> {
-        Identified { #[pin] key: F, gate: G },
+    enum Until<F, W> {
+        Identified { #[pin] key: F },
         Passed { #[pin] wait: W },
     }
 }
@@ -84,11 +91,10 @@ where
         F: Future<Output = Subject>,
     {
         let until = match key.try_into_ready() {
-            Err(key) => Until::Identified { key, gate: gate.clone() },
+            Err(key) => Until::Identified { key },
             Ok(subject) => match gate.enter(subject, &request).try_into_ready() {
                 Ok(Ok(pass)) => {
-                    let response = service.call(request);
-                    return Self { state: State::Running { response, pass: Some(pass) } };
+                    return Self { state: State::running(service, request, gate, pass) };
                 }
                 Ok(Err(rejection)) => {
                     // What its readiness holds is free again: who was refused may not call again.
@@ -102,8 +108,20 @@ where
         // The service that was made ready is the one that is called.
         let clone = service.clone();
         let ready = std::mem::replace(service, clone);
-        let state = State::Waiting { parked: Some((ready, request)), until: Box::pin(until) };
-        Self { state }
+        let (parked, gate, until) = (Some((ready, request)), gate.clone(), Box::pin(until));
+        Self { state: State::Waiting { parked, gate, until } }
+    }
+}
+
+impl<S, Req, F, G> State<S, Req, F, G>
+where
+    S: Service<Req>,
+    G: Gate<Req>,
+{
+    fn running(service: &mut S, request: Req, gate: &G, pass: G::Pass) -> Self {
+        let charged = gate.charged(&pass);
+        let response = nesting::inside(charged, || service.call(request));
+        Self::Running { response, pass: Some(pass), charged }
     }
 }
 
@@ -126,11 +144,11 @@ where
                 // ## Waiting => (Running | Answered)
                 //
                 // The request goes on with the service that was made ready for it, or not at all.
-                StateProjection::Waiting { parked, until } => {
+                StateProjection::Waiting { parked, gate, until } => {
                     const PARKED: &str = "a request is parked until its wait ends";
                     let waited = match until.as_mut().project() {
                         // The key is known. From here on it is as if it had been known at once.
-                        UntilProjection::Identified { key, gate } => {
+                        UntilProjection::Identified { key } => {
                             let subject = ready!(key.poll(context));
                             let (_, request) = parked.as_ref().expect(PARKED);
                             match gate.enter(subject, request).try_into_ready() {
@@ -145,17 +163,15 @@ where
                     };
                     let (mut service, request) = parked.take().expect(PARKED);
                     match waited {
-                        Ok(pass) => {
-                            State::Running { response: service.call(request), pass: Some(pass) }
-                        }
+                        Ok(pass) => State::running(&mut service, request, gate, pass),
                         Err(rejection) => {
                             State::Answered { answer: Some(answer.refuse(&request, rejection)) }
                         }
                     }
                 }
                 // Dropped here, the pass goes with it.
-                StateProjection::Running { response, pass } => {
-                    let response = ready!(response.poll(context));
+                StateProjection::Running { response, pass, charged } => {
+                    let response = ready!(nesting::inside(*charged, || response.poll(context)));
                     return Poll::Ready((response, pass.take()));
                 }
                 StateProjection::Answered { answer } => {

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     algorithm::Algorithm,
     backend::Backend,
+    error::ConfigError,
     policy::{Policy, SameForAll},
     queue::Queue,
 };
@@ -96,6 +97,17 @@ impl<A: Algorithm, B: Backend<A>, K, C, R, W, L> WaitingLayer<A, B, K, C, R, W, 
     /// A handle on the queue: to see how long its lines are, or to wait without a service.
     pub fn queue(&self) -> Queue<A, B> {
         self.turnstile.queue.clone()
+    }
+
+    /// Looks for what the first requests of its services showed that cannot be meant. The services
+    /// report it too, but a release build without the feature `tracing` has nowhere to. So keep a
+    /// clone, and ask it once requests have come.
+    ///
+    /// # Errors
+    ///
+    /// A request was [counted twice](ConfigError::CountedTwice).
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.turnstile.policy.exceptions.unlooked.check()
     }
 }
 

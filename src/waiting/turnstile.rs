@@ -14,7 +14,7 @@ use crate::{
     backend::Backend,
     limiter::Limit,
     maybe_ready::MaybeReady,
-    observe::Outcome,
+    observe::{Outcome, nesting},
     policy::{CostOf, LimitOf, OnBackendError, Policy, Subject},
     queue::{Acquire, Admitted, Queue, QueueError},
     rejection::Rejection,
@@ -86,6 +86,12 @@ where
             Some(own) => queue.acquire_under(own, &key, ask),
         };
         MaybeReady::pending(Wait { acquire, limit, turnstile: Self::clone(self) })
+    }
+
+    fn charged(&self, pass: &Self::Pass) -> Option<usize> {
+        let Passed { limit, .. } = pass.as_ref()?;
+        let unlooked = &self.policy.exceptions.unlooked;
+        nesting::check(unlooked, limit.name(), || self.queue.limiter().backend().state_id())
     }
 }
 

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use tower::{Layer, ServiceExt};
 use tower_quota::{
     ConfigError, Key, LeakyBucketLayer, Limiter, PolicyName, Quota, TokenBucketLayer,
@@ -94,6 +96,39 @@ async fn a_request_that_is_counted_twice_is_found_where_it_has_to_wait_too() {
     assert_eq!((outer.check(), inner.check()), (Ok(()), Ok(())), "once in each store");
 }
 
+/// By layers of other kinds, around it and inside it.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_waits_in_line_or_is_reserved_for_is_found_to_be_counted_twice() {
+    let api = || PolicyName::from_static("api");
+    let counted_twice = Err(ConfigError::CountedTwice { name: "api".to_owned() });
+    let layer = || TokenBucketLayer::new(Quota::per_day(100)).name(api()).backend(paused());
+
+    let outer = layer();
+    let waiting = outer.clone().wait(Duration::from_secs(1));
+    outer.layer(waiting.layer(Strict::new())).oneshot(1).await.expect("there is room");
+    assert_eq!(waiting.check(), counted_twice, "a line inside");
+
+    let inner = layer();
+    let waiting = inner.clone().wait(Duration::from_secs(1));
+    waiting.layer(inner.layer(Strict::new())).oneshot(1).await.expect("there is room");
+    assert_eq!(inner.check(), counted_twice, "a line around it");
+
+    let key = AsyncKey::new(|_: &u32| Later::new(Key::from("looked up")));
+    let inner = layer();
+    let reserve = ReserveLayer::new(inner.limiter()).key(key);
+    reserve.layer(inner.layer(Strict::new())).oneshot(1).await.expect("there is room");
+    assert_eq!((reserve.check(), inner.check()), (Ok(()), counted_twice.clone()), "a reservation");
+
+    let outer = TokenBucketLayer::new(Quota::per_day(100)).name(api()).backend(Remote(paused()));
+    let reserve = ReserveLayer::new(outer.limiter());
+    outer.layer(reserve.layer(Strict::new())).oneshot(1).await.expect("there is room");
+    assert_eq!((outer.check(), reserve.check()), (Ok(()), counted_twice), "one inside");
+
+    let reserve = ReserveLayer::new(layer().limiter());
+    layer().layer(reserve.layer(Strict::new())).oneshot(1).await.expect("there is room");
+    assert_eq!(reserve.check(), Ok(()), "once in each store");
+}
+
 #[tokio::test]
 async fn a_request_that_one_layer_exempts_is_not_counted_twice() {
     let layer = TokenBucketLayer::new(Quota::per_day(100));
@@ -104,6 +139,10 @@ async fn a_request_that_one_layer_exempts_is_not_counted_twice() {
     let exempting = layer.clone().key(AsyncKey::new(|_: &u32| Later::new(Subject::Exempt)));
     exempting.layer(layer.layer(Strict::new())).oneshot(1).await.expect("it passes");
     assert_eq!(layer.check(), Ok(()), "by a key that is looked up");
+
+    let exempting = layer.clone().key(|_: &u32| Subject::Exempt).wait(Duration::from_secs(1));
+    layer.layer(exempting.layer(Strict::new())).oneshot(1).await.expect("it passes");
+    assert_eq!(exempting.check(), Ok(()), "in line");
 }
 
 #[tokio::test]
