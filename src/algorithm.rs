@@ -32,6 +32,8 @@ mod sliding_log;
 mod sliding_window;
 mod token_bucket;
 mod window;
+#[cfg(any(feature = "quota-service", feature = "remote"))]
+mod windows_form;
 
 use std::{fmt::Debug, time::Duration};
 

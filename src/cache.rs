@@ -45,6 +45,7 @@
 //!
 //! The [guide](crate::guide::caching) has what goes wrong.
 
+mod age;
 mod answer;
 mod body;
 mod broken;
@@ -55,12 +56,14 @@ mod directives;
 mod drive;
 mod exchange;
 mod flight;
+mod found;
 mod key;
 mod layer;
 mod memory;
 #[cfg(feature = "redis")]
 pub mod redis;
 mod service;
+mod settings;
 mod status;
 mod store;
 mod turn;
@@ -72,11 +75,12 @@ pub use self::{
     canonical::{NotCanonical, canonical_json},
     codec::MalformedAnswer,
     directives::FreshFor,
+    found::Found,
     key::{AnswerKey, Credentials},
     layer::AnswerCacheLayer,
     memory::MemoryStore,
     service::{AnswerCache, AnswerFuture},
-    store::{AnswerStore, Found, StoreSize},
+    store::{AnswerStore, StoreSize},
     turn::{Asking, Claim, Turn, TurnEnd},
 };
 

@@ -12,9 +12,11 @@ mod lines;
 #[cfg(all(test, shuttle))]
 mod model;
 mod order;
+mod rank;
 mod room;
 mod schedule;
 mod seat;
+mod settings;
 mod shared;
 pub(crate) mod shares;
 mod stats;

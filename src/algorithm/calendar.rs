@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use jiff::{Span, civil::Date, tz::TimeZone};
 
+#[cfg(feature = "remote")]
+use super::windows_form::WindowsForm;
 use crate::{error::ConfigError, time::Timestamp};
 
 /// The days or months of a time zone.
@@ -53,9 +55,7 @@ impl Calendar {
 
     /// The form in which its windows travel.
     #[cfg(feature = "remote")]
-    pub(super) fn form(&self) -> super::window::WindowsForm {
-        use super::window::WindowsForm;
-
+    pub(super) fn form(&self) -> WindowsForm {
         let time_zone = self.zone.iana_name().expect("a zone that was found by its name has one");
         let time_zone = time_zone.to_owned();
         match self.unit {

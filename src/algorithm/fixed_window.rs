@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 #[cfg(any(feature = "quota-service", feature = "remote"))]
-use super::window::WindowsForm;
+use super::windows_form::WindowsForm;
 use super::{
     Ahead, Algorithm, Portion, Share,
     ahead::sealed::Book,

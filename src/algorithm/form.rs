@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "quota-service")]
 use super::{FixedWindow, LeakyBucket, SlidingCounter, SlidingLog, SlidingWindow, TokenBucket};
-use super::{Plan, Rule, window::WindowsForm};
+use super::{Plan, Rule, windows_form::WindowsForm};
 use crate::quota::Quota;
 #[cfg(feature = "remote")]
 use crate::time::saturating_nanos;

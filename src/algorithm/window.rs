@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+#[cfg(feature = "remote")]
+use super::windows_form::WindowsForm;
 use crate::time::{Timestamp, saturating_nanos};
 
 /// Where the windows of a fixed window lie.
@@ -12,28 +14,6 @@ pub(super) enum Windows {
     /// The days or months of a time zone.
     #[cfg(feature = "calendar")]
     Calendar(super::calendar::Calendar),
-}
-
-#[cfg(any(feature = "quota-service", feature = "remote"))]
-/// Windows in the form in which they travel. Times are nanoseconds.
-#[derive(Debug, serde::Deserialize, serde::Serialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", tag = "kind")]
-pub(super) enum WindowsForm {
-    Aligned {
-        length: u64,
-        offset: u64,
-    },
-    FirstHit {
-        length: u64,
-    },
-    #[cfg(feature = "calendar")]
-    Days {
-        time_zone: String,
-    },
-    #[cfg(feature = "calendar")]
-    Months {
-        time_zone: String,
-    },
 }
 
 /// The use of one window.

@@ -115,9 +115,9 @@ pub use self::{
 };
 use self::{
     breaker::Entry,
-    call::{Asked, Probe},
+    call::Asked,
     deadline::Deadline,
-    shared::Shared,
+    shared::{Probe, Shared},
 };
 use super::{Backend, Joint, Local};
 use crate::{

@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
-    header::{AGE, CACHE_CONTROL, CONTENT_RANGE, DATE, EXPIRES, PRAGMA, SET_COOKIE, VARY},
+    header::{CACHE_CONTROL, CONTENT_RANGE, DATE, EXPIRES, PRAGMA, SET_COOKIE, VARY},
     request, response,
 };
 
-use super::{store::Found, turn::Asking};
+use super::{
+    age::{age_of, seconds},
+    found::Found,
+    turn::Asking,
+};
 
 /// How long the answer to this request is fresh, in place of the layer's time: put it into the
 /// request's extensions. Zero: it is not kept.
@@ -212,12 +216,6 @@ pub(super) fn is_grpc_success(headers: &HeaderMap) -> bool {
     headers.get("grpc-status").is_none_or(|status| status.as_bytes() == b"0")
 }
 
-/// How old the response was when it came.
-pub(super) fn age_of(headers: &HeaderMap) -> Duration {
-    let age = headers.get(AGE).and_then(|value| value.to_str().ok());
-    seconds(age).unwrap_or_default()
-}
-
 /// Whether the key tells apart what the response varies by.
 fn are_met(headers: &HeaderMap, varies_in_key: impl Fn(&HeaderName) -> bool) -> bool {
     headers.get_all(VARY).iter().all(|line| {
@@ -276,13 +274,6 @@ fn until_expiry(headers: &HeaderMap) -> Option<Duration> {
     // What is no date is over (RFC 9111, section 5.3), and one alone says nothing without a clock.
     let left = expires.zip(made).and_then(|(expires, made)| expires.duration_since(made).ok());
     Some(left.unwrap_or_default())
-}
-
-fn seconds(text: Option<&str>) -> Option<Duration> {
-    let text = text?.trim();
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    // A number that is too large is the largest (RFC 9111, section 1.2.2).
-    is_number.then(|| Duration::from_secs(text.parse().unwrap_or(1 << 31)))
 }
 
 const SPECIAL: [&str; 8] = [

@@ -25,7 +25,7 @@ use super::{
     directives::{Lifetime, Use, is_grpc_success},
     flight::Leader,
     key::AnswerKey,
-    service::Settings,
+    settings::Settings,
     store::AnswerStore,
     turn::{Turn, TurnEnd},
 };

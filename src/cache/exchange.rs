@@ -17,10 +17,11 @@ use super::{
     directives::{Fit, FreshFor, Wish},
     drive::{Drive, Led},
     flight::{Leader, Outcome, Reader, Role},
+    found::Found,
     key::AnswerKey,
-    service::Settings,
+    settings::Settings,
     status::{CacheStatus, Forward},
-    store::{AnswerStore, Found},
+    store::AnswerStore,
     turn::{Asking, Claim, Turn},
 };
 use crate::{

@@ -16,10 +16,11 @@ use tokio::time::Instant;
 
 pub(super) use self::reader::{Outcome, Reader};
 use super::{
+    age::write_age,
     answer::{Answer, Head, Part},
     broken::BrokenAnswer,
     key::AnswerKey,
-    status::{strip, write_age},
+    status::strip,
 };
 use crate::time::timer_now;
 

@@ -7,11 +7,8 @@ use http::{
 };
 
 use super::{
-    answer::Answer,
-    flight::Flights,
-    key::Credentials,
-    memory::MemoryStore,
-    service::{AnswerCache, Settings},
+    answer::Answer, flight::Flights, key::Credentials, memory::MemoryStore, service::AnswerCache,
+    settings::Settings,
 };
 use crate::{name::PolicyName, observe::answers::Answers, policy::Global};
 

@@ -8,8 +8,9 @@ use moka::{Expiry, sync::Cache};
 
 use super::{
     answer::Answer,
+    found::Found,
     key::AnswerKey,
-    store::{AnswerStore, Found, StoreSize},
+    store::{AnswerStore, StoreSize},
 };
 use crate::{
     error::BackendError,

@@ -80,8 +80,9 @@ use self::{
 use super::{
     answer::Answer,
     codec::MalformedAnswer,
+    found::Found,
     key::AnswerKey,
-    store::{AnswerStore, Found},
+    store::AnswerStore,
     turn::{Asking, Claim, Turn},
 };
 use crate::{

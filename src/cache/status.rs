@@ -1,10 +1,6 @@
 //! What a response tells of the cache, and what of another's response it does not.
 
-use std::time::Duration;
-
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-
-use super::directives::age_of;
 
 /// What the cache did with a request: the member that it adds to `Cache-Status` (RFC 9211).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -58,12 +54,6 @@ impl Forward {
             Self::Stale => "stale",
         }
     }
-}
-
-/// Writes how old an answer is that has been here for `resident`.
-pub(super) fn write_age(resident: Duration, headers: &mut HeaderMap) {
-    let age = age_of(headers).saturating_add(resident).as_secs();
-    headers.insert(header::AGE, HeaderValue::from(age));
 }
 
 /// Takes away what is true of one response only: how the quota stood, when to come again, which

@@ -1,8 +1,8 @@
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, time::Duration};
 
 use super::{
     answer::Answer,
-    directives::age_of,
+    found::Found,
     key::AnswerKey,
     turn::{Asking, Claim, Turn},
 };
@@ -81,38 +81,5 @@ impl StoreSize {
     /// So many answers that weigh so much.
     pub const fn new(entries: u64, bytes: u64) -> Self {
         Self { entries, bytes }
-    }
-}
-
-/// An answer that was kept.
-#[derive(Clone, Debug)]
-pub struct Found {
-    answer: Arc<Answer>,
-    age: Duration,
-}
-
-impl Found {
-    /// An answer that was put `age` ago.
-    pub const fn new(answer: Arc<Answer>, age: Duration) -> Self {
-        Self { answer, age }
-    }
-
-    /// The answer.
-    pub const fn answer(&self) -> &Arc<Answer> {
-        &self.answer
-    }
-
-    /// How long ago it was put.
-    pub const fn age(&self) -> Duration {
-        self.age
-    }
-
-    /// How old it is: what it was when it came, and since then.
-    pub(super) fn whole_age(&self) -> Duration {
-        age_of(self.answer.headers()).saturating_add(self.age)
-    }
-
-    pub(super) fn is_fresh(&self) -> bool {
-        self.age < self.answer.fresh_for()
     }
 }

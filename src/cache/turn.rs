@@ -1,6 +1,6 @@
 use std::{fmt, time::Duration};
 
-use super::store::Found;
+use super::found::Found;
 
 /// What a request that found no answer wants of the store.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

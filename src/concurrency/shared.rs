@@ -7,7 +7,7 @@ mod keeper;
 #[cfg(all(test, shuttle))]
 mod model;
 mod outage;
-mod place;
+pub(super) mod place;
 mod roster;
 
 use std::{
@@ -22,7 +22,6 @@ use std::{
 use futures::future::BoxFuture;
 
 pub use self::builder::SharedConcurrencyBuilder;
-pub(super) use self::holding::Holding;
 use self::{outage::Outage, roster::Roster};
 use super::slot::Slot;
 use crate::{

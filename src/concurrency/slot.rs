@@ -1,7 +1,7 @@
 use std::{fmt, future::pending, sync::Arc, task::Waker};
 
 #[cfg(feature = "redis")]
-use super::shared::Holding;
+use super::shared::place::Place;
 use super::table::Table;
 use crate::{
     key::Key,
@@ -41,10 +41,16 @@ enum Lent {
     Here { shared: Shared, key: Key, weight: u64 },
     /// A server.
     #[cfg(feature = "redis")]
-    There(Holding),
+    There(Box<dyn Loan>),
     /// Nobody counts it.
     #[cfg(feature = "redis")]
     Uncounted { key: Key, weight: u64 },
+}
+
+/// Slots that a server lends. Dropped, they are given back.
+#[cfg(feature = "redis")]
+pub(super) trait Loan: Send + Sync {
+    fn place(&self) -> &Place;
 }
 
 impl Slot {
@@ -56,8 +62,8 @@ impl Slot {
 
     /// Slots that a server lends.
     #[cfg(feature = "redis")]
-    pub(super) const fn shared(holding: Holding) -> Self {
-        Self { lent: Lent::There(holding) }
+    pub(super) fn shared(loan: impl Loan + 'static) -> Self {
+        Self { lent: Lent::There(Box::new(loan)) }
     }
 
     /// Slots that were not taken anywhere, because the server that has them does not answer.
@@ -71,7 +77,7 @@ impl Slot {
         match &self.lent {
             Lent::Here { key, .. } => key,
             #[cfg(feature = "redis")]
-            Lent::There(holding) => holding.key(),
+            Lent::There(loan) => &loan.place().key,
             #[cfg(feature = "redis")]
             Lent::Uncounted { key, .. } => key,
         }
@@ -82,7 +88,7 @@ impl Slot {
         match &self.lent {
             Lent::Here { weight, .. } => *weight,
             #[cfg(feature = "redis")]
-            Lent::There(holding) => holding.weight(),
+            Lent::There(loan) => loan.place().weight,
             #[cfg(feature = "redis")]
             Lent::Uncounted { weight, .. } => *weight,
         }
@@ -95,7 +101,7 @@ impl Slot {
         match &self.lent {
             Lent::Here { .. } => false,
             #[cfg(feature = "redis")]
-            Lent::There(holding) => holding.is_lost(),
+            Lent::There(loan) => loan.place().is_lost(),
             #[cfg(feature = "redis")]
             Lent::Uncounted { .. } => false,
         }
@@ -110,7 +116,7 @@ impl Slot {
     pub async fn lost(&self) {
         match &self.lent {
             #[cfg(feature = "redis")]
-            Lent::There(holding) => holding.lost().await,
+            Lent::There(loan) => loan.place().lost().await,
             _ => pending().await,
         }
     }
@@ -124,7 +130,7 @@ impl Drop for Lent {
                 let wakers = shared.lock().release(key, *weight);
                 wake_all(wakers);
             }
-            // A holding gives itself back.
+            // A loan gives itself back.
             #[cfg(feature = "redis")]
             Self::There(_) | Self::Uncounted { .. } => {}
         }

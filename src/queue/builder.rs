@@ -3,7 +3,9 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Queue, order::Order, room::Bounds, shared::Shared, shares::Shares};
+use super::{
+    Queue, order::Order, room::Bounds, settings::Settings, shared::Shared, shares::Shares,
+};
 use crate::{algorithm::Algorithm, backend::Backend, limiter::Limiter};
 
 /// The settings of a [`Queue`].
@@ -13,13 +15,6 @@ pub struct QueueBuilder<A: Algorithm, B> {
     limiter: Limiter<A, B>,
     settings: Settings,
     shares: Option<Arc<Shares>>,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Settings {
-    pub(super) order: Order,
-    pub(super) bounds: Bounds,
-    pub(super) max_wait: Option<Duration>,
 }
 
 impl<A: Algorithm, B: Backend<A>> QueueBuilder<A, B> {

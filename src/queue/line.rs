@@ -5,7 +5,8 @@ use tokio::time::Instant;
 use super::{
     forecast::{Forecast, later},
     order::Order,
-    schedule::{Entry, Rank, Schedule},
+    rank::Rank,
+    schedule::{Entry, Schedule},
     seat::{Outcome, Seat},
     shares::Shares,
     stats::LineStats,

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::schedule::Rank;
+use super::rank::Rank;
 use crate::time::saturating_nanos;
 
 /// In which order the waiters of one key are admitted.

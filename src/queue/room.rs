@@ -8,7 +8,8 @@ use std::{cmp::Ordering, num::NonZeroU32};
 use super::{
     error::Bound,
     order::Order,
-    schedule::{Entry, Lane, Part, Rank, Schedule},
+    rank::Rank,
+    schedule::{Entry, Lane, Part, Schedule},
 };
 use crate::key::Key;
 

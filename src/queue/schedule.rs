@@ -9,23 +9,8 @@ use std::{num::NonZeroU32, sync::Arc};
 
 use self::flows::Flows;
 pub(super) use self::lane::Lane;
-use super::{order::Order, shares::Shares};
+use super::{order::Order, rank::Rank, shares::Shares};
 use crate::key::Key;
-
-/// The place of a waiter in its order, by which it is also known: no two are equal.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub(super) struct Rank {
-    /// Nanoseconds: the least comes first.
-    time: i64,
-    /// Tells apart those of one time.
-    turn: u64,
-}
-
-impl Rank {
-    pub(super) const fn new(time: i64, turn: u64) -> Self {
-        Self { time, turn }
-    }
-}
 
 /// One who waits.
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@ use std::{fmt, task::Waker};
 
 use tokio::time::Instant;
 
-use super::schedule::Rank;
+use super::rank::Rank;
 use crate::{
     cost::Cost,
     decision::{Decision, RetryAfter, Snapshot},

@@ -6,13 +6,13 @@ use tokio::time::Instant;
 
 use super::{
     ask::Ask,
-    builder::Settings,
     error::QueueError,
     forecast::{Turn, later, time_of},
     line::{Front, Line, Wakes, size_of_cost},
     lines::{Lines, Shard, retire},
     room::{Claim, Leaver},
     seat::Seat,
+    settings::Settings,
     shares::Shares,
     stats::{Counters, count, uncount},
 };

@@ -10,7 +10,10 @@ use std::{
 
 use pin_project_lite::pin_project;
 
-use super::{breaker::ProbeEnd, deadline::Deadline, shared::Shared};
+use super::{
+    deadline::Deadline,
+    shared::{Probe, Shared},
+};
 use crate::{
     algorithm::{Algorithm, Share},
     decision::{Decision, Demand},
@@ -117,31 +120,5 @@ where
 impl<A: Algorithm, F, C> fmt::Debug for Settle<A, F, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settle").finish_non_exhaustive()
-    }
-}
-
-/// The one call that a half-open breaker lets through. Dropped without an end, it is given back.
-pub(super) struct Probe<A: Algorithm, C> {
-    guard: Arc<Shared<A, C>>,
-    number: u64,
-    ended: bool,
-}
-
-impl<A: Algorithm, C> Probe<A, C> {
-    pub(super) const fn new(guard: Arc<Shared<A, C>>, number: u64) -> Self {
-        Self { guard, number, ended: false }
-    }
-
-    pub(super) fn end(mut self, end: ProbeEnd<'_>) {
-        self.ended = true;
-        self.guard.breaker.probe_ended(self.number, end);
-    }
-}
-
-impl<A: Algorithm, C> Drop for Probe<A, C> {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.guard.breaker.probe_ended(self.number, ProbeEnd::Dropped);
-        }
     }
 }

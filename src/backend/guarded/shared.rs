@@ -1,12 +1,14 @@
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use super::{
     Fallback,
     breaker::{Breaker, ProbeEnd},
-    call::Probe,
     fallback::{held_by, not_for_ever, unmetered},
 };
 use crate::{
@@ -112,6 +114,32 @@ impl<A: Share, C: Clock> Shared<A, C> {
         };
         // The local store is never to be waited for.
         self.local.settle(&share, key, charge, actual).try_into_ready().unwrap_or(Ok(()))
+    }
+}
+
+/// The one call that a half-open breaker lets through. Dropped without an end, it is given back.
+pub(super) struct Probe<A: Algorithm, C> {
+    guard: Arc<Shared<A, C>>,
+    number: u64,
+    ended: bool,
+}
+
+impl<A: Algorithm, C> Probe<A, C> {
+    pub(super) const fn new(guard: Arc<Shared<A, C>>, number: u64) -> Self {
+        Self { guard, number, ended: false }
+    }
+
+    pub(super) fn end(mut self, end: ProbeEnd<'_>) {
+        self.ended = true;
+        self.guard.breaker.probe_ended(self.number, end);
+    }
+}
+
+impl<A: Algorithm, C> Drop for Probe<A, C> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.guard.breaker.probe_ended(self.number, ProbeEnd::Dropped);
+        }
     }
 }
 

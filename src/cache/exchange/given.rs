@@ -5,11 +5,12 @@ use std::{sync::Arc, time::Duration};
 use http::{Response, StatusCode};
 
 use super::super::{
+    age::write_age,
     answer::Head,
     body::AnswerBody,
     flight::Reader,
-    status::{CacheStatus, Forward, strip, write_age},
-    store::Found,
+    found::Found,
+    status::{CacheStatus, Forward, strip},
 };
 
 pub(super) fn kept<B>(found: &Found) -> Response<AnswerBody<B>> {

@@ -15,7 +15,7 @@ use super::names::{Names, TAG};
 use crate::cache::{
     answer::Answer,
     codec::{DIGEST, MalformedAnswer},
-    store::Found,
+    found::Found,
 };
 
 /// The bytes of both times.

@@ -3,10 +3,10 @@ use std::{sync::Arc, time::Duration};
 use tokio::{runtime::Handle, time::sleep};
 
 use super::{Shared, keeper, place::Place, roster::Notice};
-use crate::{backend::redis::slots::SlotJob, key::Key, time::timer_now};
+use crate::{backend::redis::slots::SlotJob, concurrency::slot::Loan, key::Key, time::timer_now};
 
 /// A place of this instance. Dropped, it is given back.
-pub(crate) struct Holding {
+pub(super) struct Holding {
     shared: Arc<Shared>,
     pub(super) place: Arc<Place>,
     /// Whether the server may know of it.
@@ -26,22 +26,6 @@ impl Holding {
         Self { shared: Arc::clone(shared), place, is_known: true, is_told: false }
     }
 
-    pub(crate) fn key(&self) -> &Key {
-        &self.place.key
-    }
-
-    pub(crate) fn weight(&self) -> u64 {
-        self.place.weight
-    }
-
-    pub(crate) fn is_lost(&self) -> bool {
-        self.place.is_lost()
-    }
-
-    pub(crate) async fn lost(&self) {
-        self.place.lost().await;
-    }
-
     /// It has its slots.
     pub(super) fn held(&mut self) {
         self.is_told = true;
@@ -55,6 +39,12 @@ impl Holding {
             Notice::Rouse => self.shared.server.turns().rouse(),
             Notice::InTime => {}
         }
+    }
+}
+
+impl Loan for Holding {
+    fn place(&self) -> &Place {
+        &self.place
     }
 }
 

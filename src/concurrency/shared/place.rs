@@ -12,9 +12,9 @@ use crate::{
 };
 
 /// Slots that are asked for, waited for or held.
-pub(super) struct Place {
-    pub(super) key: Key,
-    pub(super) weight: u64,
+pub(in crate::concurrency) struct Place {
+    pub(in crate::concurrency) key: Key,
+    pub(in crate::concurrency) weight: u64,
     /// Its number in this instance.
     pub(super) number: u64,
     /// Whether a call that may give it slots is under way, or has ended without an answer.
@@ -110,7 +110,7 @@ impl Place {
         })
     }
 
-    pub(super) fn is_lost(&self) -> bool {
+    pub(in crate::concurrency) fn is_lost(&self) -> bool {
         match self.standing() {
             Standing::Lost => true,
             Standing::Held(until) => until <= timer_now(),
@@ -130,7 +130,7 @@ impl Place {
     }
 
     /// Ends when it has lost its slots.
-    pub(super) async fn lost(&self) {
+    pub(in crate::concurrency) async fn lost(&self) {
         let mut standing = self.standing.subscribe();
         loop {
             let until = match *standing.borrow_and_update() {

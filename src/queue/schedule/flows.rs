@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Entry, Part, Rank, lane::Lane};
+use super::{super::rank::Rank, Entry, Part, lane::Lane};
 use crate::{
     key::Key,
     queue::shares::{self, PARTS_BITS, Shares},

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use super::{Entry, Rank};
+use super::{super::rank::Rank, Entry};
 
 /// Those who wait in the order of their ranks. All operations take logarithmic time.
 #[derive(Debug)]

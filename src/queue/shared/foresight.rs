@@ -12,8 +12,8 @@ use crate::{
     queue::{
         forecast::{Forecast, Turn, later},
         line::Outlook,
+        rank::Rank,
         room::Leaver,
-        schedule::Rank,
     },
     time::{Clock, SystemClock},
 };
