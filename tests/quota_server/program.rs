@@ -31,7 +31,7 @@ grpc_needs_token = true
 
 const RULES: &str = r#"
 domain = "edge"
-descriptors = [{ key = "user", rate_limit = { unit = "hour", requests_per_unit = 2 } }]
+descriptors = [{ key = "user", rate_limit = { unit = "year", requests_per_unit = 2 } }]
 "#;
 
 /// A server that runs as a process of its own. Dropped, it is killed.
@@ -139,7 +139,7 @@ async fn a_program_with_settings_serves_both_protocols_to_who_has_a_token_and_en
     let alice = || request("edge", [descriptor(&[("user", "alice")])]);
     let grpc = Client::to(program.grpc);
     assert_eq!(grpc.refused(alice()).await, Code::Unauthenticated);
-    // Both count the same: two an hour.
+    // Both count the same: two a year, which does not end meanwhile as an hour would.
     let answer = grpc.clone().token("other").ask(alice()).await;
     assert_eq!(told(&answer).0, proto::Code::Ok);
     assert_eq!(program.decide(Some("right")).await, StatusCode::TOO_MANY_REQUESTS);

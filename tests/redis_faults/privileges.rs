@@ -19,6 +19,7 @@ use tower_quota::{
 use super::{
     bucket,
     servers::{self, Flavor},
+    sources::{patient_manager, patient_pool},
 };
 
 const GUIDE: &str = include_str!("../../src/guide/redis.md");
@@ -105,7 +106,8 @@ async fn a_server_needs_what_the_guide_prints_and_nothing_besides() {
         works(Server::open(url).expect("a URL")).await;
         works(connection.clone()).await;
         works(Shared(connection)).await;
-        works(client.get_connection_manager().await.expect("a connection")).await;
+        let manager = client.get_connection_manager_with_config(patient_manager()).await;
+        works(manager.expect("a connection")).await;
     }
 }
 
@@ -115,10 +117,7 @@ async fn a_pool_keeps_its_connections_with_the_rights_of_the_guide() {
 
     let server = servers::Standalone::start();
     let url = server.url_of("quota", "right");
-    let pool = || {
-        let pool = deadpool_redis::Config::from_url(url.clone()).create_pool(Some(Runtime::Tokio1));
-        pool.expect("a pool")
-    };
+    let pool = || patient_pool(&url);
     let opened = async || {
         let count = || server.info("stats")["total_connections_received"].parse::<u64>();
         let before = count().expect("a number");

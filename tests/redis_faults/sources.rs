@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use deadpool_redis::{PoolConfig, Runtime, cluster, sentinel};
+use deadpool_redis::{Manager, Pool, PoolConfig, Runtime, cluster, sentinel};
 use futures::future::join_all;
-use redis::RedisConnectionInfo;
+use redis::{RedisConnectionInfo, aio::ConnectionManagerConfig};
 use tokio::time::Instant;
 use tower_quota::{
     BackendErrorKind, Cost, Decision, Key, Limiter, PolicyName, Quota,
@@ -23,6 +23,19 @@ async fn left<S: Source>(source: S) -> u64 {
     decision.expect("it decides").snapshot().remaining
 }
 
+/// What redis-rs and deadpool open waits for half a second otherwise, and a machine stalls for longer.
+pub(crate) fn patient_pool(url: &str) -> Pool {
+    let manager = Manager::new_with_config(url, servers::patient()).expect("a URL");
+    Pool::builder(manager).runtime(Runtime::Tokio1).build().expect("a pool")
+}
+
+pub(crate) fn patient_manager() -> ConnectionManagerConfig {
+    let config = ConnectionManagerConfig::new();
+    config
+        .set_connection_timeout(Some(servers::PATIENCE))
+        .set_response_timeout(Some(servers::PATIENCE))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_server_by_every_connection() {
     let server = servers::Standalone::start();
@@ -31,14 +44,14 @@ async fn one_server_by_every_connection() {
         .get_multiplexed_async_connection_with_config(&servers::patient())
         .await
         .expect("a connection");
-    let manager = client.get_connection_manager().await.expect("a connection");
-    let pool = deadpool_redis::Config::from_url(server.url()).create_pool(Some(Runtime::Tokio1));
+    let manager = client.get_connection_manager_with_config(patient_manager()).await;
+    let manager = manager.expect("a connection");
+    let pool = patient_pool(&server.url());
 
     assert_eq!(left(Server::open(server.url()).expect("a URL")).await, 99);
     assert_eq!(left(connection.clone()).await, 98);
     assert_eq!(left(manager).await, 97);
     assert_eq!(left(Shared(connection)).await, 96);
-    let pool = pool.expect("a pool");
     assert_eq!(left(pool.clone()).await, 95);
     assert_eq!(left(Pooled::from(pool)).await, 94);
 }
@@ -70,8 +83,7 @@ async fn a_pool_that_is_exhausted_costs_the_time_out_and_no_charge() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pool_opens_the_connection_that_all_calls_share_and_another_when_it_was_lost() {
     let server = servers::Standalone::start();
-    let pool = deadpool_redis::Config::from_url(server.url()).create_pool(Some(Runtime::Tokio1));
-    let source = Pooled::from(pool.expect("a pool"));
+    let source = Pooled::from(patient_pool(&server.url()));
     let redis = RedisBuilder::new(source, PolicyName::from_static("pooled"));
     let redis = redis.timeout(servers::PATIENCE).batch(1).build();
     let limiter = Limiter::new(TokenBucket::new(Quota::per_day(100)), redis);

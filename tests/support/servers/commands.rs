@@ -1,8 +1,13 @@
 //! What a test asks of a server, beside the client that it tests.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io::{self, ErrorKind, Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
 
-use redis::{Client, Connection, FromRedisValue, RedisResult};
+use redis::{Cmd, FromRedisValue, Parser, RedisResult};
 
 use super::{Monitor, PATIENCE, Server};
 
@@ -19,14 +24,14 @@ impl Server {
 
     /// As [`ask`](Self::ask), with the error for the caller.
     pub fn try_ask<T: FromRedisValue>(&self, command: &[&str]) -> RedisResult<T> {
-        packed(command).query(&mut self.connect()?)
+        Ok(T::from_redis_value(self.say(&packed(command))?)?)
     }
 
     /// Sets a key to bytes that need not be text.
     #[track_caller]
     pub fn set(&self, name: &str, value: &[u8]) {
-        let mut connection = self.connect().expect("a connection");
-        redis::cmd("SET").arg(name).arg(value).exec(&mut connection).expect("it is set");
+        let mut set = redis::cmd("SET");
+        self.say(set.arg(name).arg(value)).expect("it is set");
     }
 
     /// Forgets all scripts.
@@ -119,24 +124,48 @@ impl Server {
 
     /// Sends one command and does not wait for the answer.
     fn send(&self, command: &[&str]) {
-        let mut connection = self.connect().expect("a server that listens");
-        connection.send_packed_command(&packed(command).get_packed_command()).expect("it is sent");
+        let mut line = Line::to(self).expect("a server that listens");
+        line.write(&packed(command)).expect("it is sent");
     }
 
-    /// Opens a connection. It says nothing on it by itself, so that nothing is counted.
-    fn connect(&self) -> RedisResult<Connection> {
-        let info = redis::IntoConnectionInfo::into_connection_info(self.url())?;
-        let settings = info.redis_settings().clone().set_skip_set_lib_name();
-        let client = Client::open(info.set_redis_settings(settings))?;
-        let connection = client.get_connection_with_timeout(PATIENCE)?;
-        connection.set_read_timeout(Some(PATIENCE))?;
-        connection.set_write_timeout(Some(PATIENCE))?;
-        Ok(connection)
+    fn say(&self, command: &Cmd) -> RedisResult<redis::Value> {
+        let mut line = Line::to(self)?;
+        line.write(command)?;
+        Parser::new().parse_value(line)?.extract_error()
     }
 }
 
-fn packed(command: &[&str]) -> redis::Cmd {
-    let mut packed = redis::Cmd::new();
+/// A connection on which nothing is said but what is asked for, so that nothing else is counted.
+struct Line(TcpStream);
+
+impl Line {
+    fn to(server: &Server) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&server.addr(), PATIENCE)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Self(stream))
+    }
+
+    fn write(&mut self, command: &Cmd) -> io::Result<()> {
+        self.0.write_all(&command.get_packed_command())
+    }
+}
+
+/// A process that was stopped, or whose container was frozen, finds its reading interrupted when it goes on.
+impl Read for Line {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.0.read(buffer) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => return read,
+            }
+        }
+    }
+}
+
+fn packed(command: &[&str]) -> Cmd {
+    let mut packed = Cmd::new();
     for part in command {
         packed.arg(part);
     }

@@ -49,7 +49,16 @@ impl Sentinel {
     /// and no faults.
     pub fn shared(flavor: Flavor) -> &'static Self {
         static SHARED: [OnceLock<Sentinel>; 2] = [const { OnceLock::new() }; 2];
-        SHARED[flavor as usize].get_or_init(|| Self::start_with(flavor))
+        SHARED[flavor as usize].get_or_init(|| {
+            let shared = Self::start_with(flavor);
+            for sentinel in &shared.sentinels {
+                // No test wants it to change, and a machine that stalls has not failed.
+                let name = Self::SERVICE;
+                let command = ["SENTINEL", "SET", name, "down-after-milliseconds", "600000"];
+                sentinel.ask::<()>(&command);
+            }
+            shared
+        })
     }
 
     /// The two servers, that first that began as master.
