@@ -9,7 +9,10 @@ use tower_quota::testing::strict_upstream::Answers;
 
 use crate::{
     servers::Standalone,
-    support::{Gateway, SECRETS, configuration, on_a_server, on_a_socket, provider, until},
+    support::{
+        Gateway, SECRETS, away_from_midnight, configuration, on_a_server, on_a_socket, provider,
+        until,
+    },
 };
 
 const ALICE: &str = SECRETS[2];
@@ -102,6 +105,7 @@ async fn under_load_no_charge_is_lost_and_no_call() {
 
 #[tokio::test]
 async fn who_waits_for_an_account_waits_on_in_the_same_line() {
+    away_from_midnight().await;
     let upstream = provider().build();
     let text = configuration(on_a_socket(&upstream).await, "");
     let first = with_limit(&text, 20, "");
@@ -120,6 +124,7 @@ async fn who_waits_for_an_account_waits_on_in_the_same_line() {
 
 #[tokio::test]
 async fn limits_that_are_set_change_for_what_was_used_already() {
+    away_from_midnight().await;
     let upstream = provider().build();
     // Its answers tell no limits, and nobody waits.
     let with = |limit: &str, text: String| {
@@ -253,6 +258,7 @@ async fn waiting(gateway: &Gateway) -> u64 {
 
 #[tokio::test]
 async fn who_waits_goes_by_the_new_limit_and_what_needs_a_restart_of_an_account_stays() {
+    away_from_midnight().await;
     let upstream = provider().build();
     let text = configuration(on_a_socket(&upstream).await, "");
     let gateway = Gateway::start(&with_limit(&text, 2, "")).await;
