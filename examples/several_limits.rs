@@ -1,4 +1,4 @@
-//! Several limits at once, all or nothing: requests in each second and day, tokens in each minute.
+//! Several limits at once, all or nothing: requests in each hour and day, tokens in each minute.
 //! A refusal says which of them bound.
 //!
 //! ```sh
@@ -24,10 +24,10 @@ const TOKENS: usize = 1;
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    let [per_second, per_day, tokens] =
-        ["per-second", "per-day", "tokens"].map(PolicyName::from_static);
+    let [per_hour, per_day, tokens] =
+        ["per-hour", "per-day", "tokens"].map(PolicyName::from_static);
     let plan = Plan::new()
-        .limit(per_second, TokenBucket::new(Quota::per_second(1)).burst(4))
+        .limit(per_hour, TokenBucket::new(Quota::per_hour(60)).burst(4))
         .limit(per_day, FixedWindow::new(Quota::per_day(1_000)))
         .limit_on(TOKENS, tokens, SlidingWindow::new(Quota::per_minute(10_000)))
         .build()?;
@@ -45,7 +45,7 @@ async fn main() -> Result<(), BoxError> {
         ("alice", 4_000, "answered"),
         ("alice", 0, "answered"),
         ("alice", 0, "answered"),
-        ("alice", 0, "per-second"), // the fifth at once
+        ("alice", 0, "per-hour"), // the fifth at once
         ("bob", 6_000, "answered"),
         ("bob", 20_000, "tokens"), // more than a minute ever holds
     ] {

@@ -53,8 +53,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     println!("after {} ms", begun.elapsed().as_millis());
-    // At once, after 100 ms and after 200 ms; the next turns would come too late, unless this machine takes its time
-    // between one call and the next.
-    assert!(answered >= 3 && answered + refused == 5);
+    // At once, after 100 ms and after 200 ms; the next turns would come too late. Where this machine takes its time one
+    // more may go, or the third: a turn that is taken late puts off the next, and the bucket holds no more than one.
+    assert!(answered >= 2 && answered + refused == 5);
     Ok(())
 }

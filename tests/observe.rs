@@ -12,8 +12,10 @@ use tower_quota::{
     algorithm::TokenBucket, backend::Local, limiter::All, policy::Subject,
 };
 
+/// Who waits, waits in a time that is paused.
 fn run(requests: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_time().start_paused(true).build();
     runtime.expect("a runtime without threads").block_on(requests);
 }
 
@@ -33,7 +35,8 @@ fn send_requests() {
         .name(PolicyName::from_static("trial"))
         .dry_run()
         .layer(echo);
-    let queue = LeakyBucketLayer::new(Quota::per_second(1_000))
+    // However long this machine takes from the first to the second, that one has to wait.
+    let queue = LeakyBucketLayer::new(Quota::per_hour(1))
         .depth(2)
         .name(PolicyName::from_static("queue"))
         .layer(echo);

@@ -54,7 +54,8 @@ async fn main() -> Result<(), Error> {
         PolicyName::new(name)?,
         Bounds::DEFAULT,
     );
-    show(store).await
+    // In production leave the time-out short. Here the server may share a busy processor with all of this.
+    show(store.timeout(Duration::from_secs(30))).await
 }
 
 /// Who has answered how many: in production each runner is a process.
@@ -160,7 +161,7 @@ impl Webhook {
         let Ended { deferral, state, .. } = &ended;
         let told = format!("/deferred/{} is {}", deferral.id, state.name());
         // The runner's place is taken meanwhile: it must not be for long.
-        let request = self.client.post(self.url).timeout(Duration::from_secs(5));
+        let request = self.client.post(self.url).timeout(Duration::from_secs(10));
         // Who hears it twice after all, by a proxy that repeats, can tell by this.
         let request = request.header("idempotency-key", deferral.id.to_string()).body(told);
         request.send().await?.error_for_status().map(drop)

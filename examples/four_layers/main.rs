@@ -74,16 +74,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let answers = answers.await?;
 
     let mut kept = true;
-    for ((layer, logbook), answers) in LAYERS.iter().zip(&logbooks).zip(&answers) {
-        let visits = logbook.visits();
-        let verdicts = promises::judge(layer.promise, &visits);
+    let visits = logbooks.each_ref().map(Logbook::visits);
+    for ((layer, visits), answers) in LAYERS.iter().zip(&visits).zip(&answers) {
+        let verdicts = promises::judge(layer.promise, visits);
         kept &= verdicts.iter().all(|verdict| verdict.kept);
-        if !promises::is_what_was_told(&visits, answers) {
+        if !promises::is_what_was_told(visits, answers) {
             return Err(format!("{} told its client something else", layer.title).into());
         }
-        print!("{}", picture.of_layer(layer, &visits, start, &verdicts));
+        print!("{}", picture.of_layer(layer, visits, start, &verdicts));
     }
-    let verdicts = promises::judge_all(&answers.concat());
+    let verdicts = promises::judge_all(&answers.concat(), &visits);
     kept &= verdicts.iter().all(|verdict| verdict.kept);
     print!("{}", picture.of_all(&verdicts));
 

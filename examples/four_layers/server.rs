@@ -57,13 +57,15 @@ async fn handle(Extension(start): Extension<Start>) -> &'static str {
     "hello"
 }
 
-/// What became of one request. The decision fell between its arrival and its start.
+/// What became of one request. The decision fell between its arrival and its start, or its answer if it was refused.
 #[derive(Clone, Copy)]
 pub(crate) struct Visit {
     /// When it came to the layer.
     pub(crate) arrived: Timestamp,
     /// When the layer let it through; never, if it was refused.
     pub(crate) started: Option<Timestamp>,
+    /// When its answer left the layer.
+    pub(crate) left: Timestamp,
 }
 
 /// The visits of a route, by the clock that its layer decides by.
@@ -101,7 +103,8 @@ async fn note(State(logbook): State<Logbook>, mut request: Request, next: Next) 
     request.extensions_mut().insert(start.clone());
     let arrived = logbook.clock.now();
     let response = next.run(request).await;
-    let visit = Visit { arrived, started: start.at.get().copied() };
+    let left = logbook.clock.now();
+    let visit = Visit { arrived, started: start.at.get().copied(), left };
     logbook.visits.lock().unwrap_or_else(PoisonError::into_inner).push(visit);
     response
 }

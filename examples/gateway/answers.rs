@@ -34,6 +34,8 @@ impl Answers {
         let server = Server::open(url.expose()).map_err(|_| "the Redis URL is not understood")?;
         let mut store = RedisStoreBuilder::new(server, PolicyName::from_static("gateway"))
             .timeout(config.state.timeout)
+            // Who waits for the server for longer than that has not died.
+            .lease(RedisStoreBuilder::<Server>::DEFAULT_LEASE.max(config.state.timeout))
             .packed();
         if let Some(secret) = &config.cache.secret {
             store = store.hash_key(secret.expose());

@@ -85,7 +85,7 @@ impl Instances {
 
     /// Sends all requests at once, and counts for each instance what it admits.
     async fn ask(&self) -> Result<Vec<u64>, Error> {
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(60)).build()?;
         let mut counts = Vec::new();
         let mut asked = Vec::new();
         for address in &self.addresses {

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How long a server that is away is waited for: for longer than this machine stalls.
-const SHORT: Duration = Duration::from_secs(3);
+const SHORT: Duration = Duration::from_secs(6);
 
 /// The disk is full when a file may not be longer: `ulimit -f`, in a process of its own.
 #[tokio::test(flavor = "multi_thread")]
@@ -198,7 +198,7 @@ async fn who_waits_goes_on_waiting_while_the_server_is_away() {
         }
         server.kill();
         // It looks some times in vain.
-        tokio::time::sleep(3 * SHORT).await;
+        tokio::time::sleep(2 * SHORT).await;
         server.restart(Data::Lost);
         gate.add_permits(1);
     };
@@ -220,10 +220,10 @@ async fn a_server_without_memory_is_told_and_keeps_what_it_has() {
     assert_eq!(site.state("alice", &id).await, "waiting");
     // It takes longer than a lease.
     let (service, seen) = upstream(|_| async {
-        tokio::time::sleep(Duration::from_secs(9)).await;
+        tokio::time::sleep(Duration::from_secs(13)).await;
         Response::new("an answer")
     });
-    tokio::spawn(layer.runner(service).lease(Duration::from_secs(6)).run());
+    tokio::spawn(layer.runner(service).lease(Duration::from_secs(10)).run());
     site.until_ended(1).await;
     assert_eq!((site.state("alice", &id).await.as_str(), seen.len()), ("done", 1));
     assert_eq!(site.send(deferring("alice", "another")).await.status, 507);

@@ -13,7 +13,9 @@ use tower_quota::{
 
 use crate::{
     servers::{Standalone, unique_prefix},
-    support::{Gateway, PATIENCE, SECRETS, configuration, on_a_socket, provider, until},
+    support::{
+        Gateway, PATIENCE, SECRETS, away_from_midnight, configuration, on_a_socket, provider, until,
+    },
 };
 
 #[tokio::test]
@@ -105,6 +107,7 @@ async fn what_streams_came_to_that_are_kept_is_written_before_the_end() {
 }
 
 async fn is_written_before_the_end(cache: &str) {
+    away_from_midnight().await;
     let server = Standalone::start();
     let latency = (Duration::from_millis(1), Duration::from_millis(20));
     let limits = [ProviderLimit::tokens(1_000_000), ProviderLimit::requests(1_000)];

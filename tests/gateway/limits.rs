@@ -6,7 +6,7 @@ use tower_quota::testing::strict_upstream::{ProviderLimit, StrictUpstream};
 
 use crate::{
     capture::Capture,
-    support::{Gateway, SECRETS, configuration, on_a_socket, provider},
+    support::{Gateway, SECRETS, away_from_midnight, configuration, on_a_socket, provider},
 };
 
 const ALICE: &str = SECRETS[2];
@@ -30,6 +30,7 @@ fn of_an_hour(requests: u64) -> ProviderLimit {
 
 #[tokio::test]
 async fn each_model_of_an_account_has_the_limits_that_are_set_for_it() {
+    away_from_midnight().await;
     let limits = [of_an_hour(3).model("gpt"), of_an_hour(1).model("gpt-small")];
     let upstream = StrictUpstream::builder().account("one", ["sk-account-one"], limits).build();
     // Its answers tell no limits.

@@ -189,7 +189,7 @@ async fn each_number_of_the_status_is_in_the_metrics() {
 async fn an_outage_of_the_server_is_told_and_its_end() {
     let (server, upstream) = (Standalone::start(), provider().build());
     // It is noticed soon that it is away, and yet no moment is taken for that in which the machine stalls.
-    let state = on_a_server(1).replace("60s", "3s");
+    let state = on_a_server(1).replace("60s", "6s");
     let text = configuration(on_a_socket(&upstream).await, &state);
     let gateway = Gateway::start_with(&text, &[("REDIS_URL", &server.url())]).await;
     assert_eq!(gateway.chat(ALICE, "gpt", "Hello").await.status(), 200);

@@ -19,8 +19,9 @@ use std::{
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tower_quota::testing::strict_upstream::{
-    Answers, ProviderLimit, StrictUpstream, StrictUpstreamBuilder,
+use tower_quota::{
+    testing::strict_upstream::{Answers, ProviderLimit, StrictUpstream, StrictUpstreamBuilder},
+    time::{Clock as _, SystemClock},
 };
 
 use crate::servers;
@@ -282,6 +283,21 @@ pub(crate) async fn until<F: Future<Output = bool>>(mut is_so: impl FnMut() -> F
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+/// Waits where a day of an account is over within a minute: at midnight in Greenwich, or in California by either of
+/// its times. What is used up on one day is not on the next.
+pub(crate) async fn away_from_midnight() {
+    loop {
+        let now = SystemClock.now().as_nanos() / 1_000_000_000 % DAY;
+        let is_near = |hour: u64| (hour * 3_600 + DAY - now) % DAY < 60;
+        if ![0, 7, 8].into_iter().any(is_near) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+const DAY: u64 = 86_400;
 
 fn client() -> Client {
     Client::builder().no_proxy().timeout(PATIENCE).build().expect("a client")
