@@ -30,6 +30,15 @@
 //! The order matters: who waits for a slot must do so before it takes its turn, or it would be sent
 //! later than it was counted. Put all of them *inside* a middleware that retries: the other side
 //! counts attempts.
+//!
+//! Wrong: to send ten requests at once, as by `join_all`, and to read what they bring when all have
+//! come. A response holds its slot until its body is read or dropped, so the fourth waits for ever:
+//! read each where it was sent, or bound the wait by
+//! [`max_wait`](ConcurrencyMiddleware::max_wait).
+//!
+//! What is not sent fails with a [`Rejection`](crate::Rejection): [`RateLimitMiddleware`] shows how
+//! it is told from an error of the network. `json`, `query` and `form` of such a client are
+//! features of `reqwest-middleware`, beside those of `reqwest`.
 
 #[cfg(feature = "local")]
 mod adaptive;
