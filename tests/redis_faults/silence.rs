@@ -9,7 +9,7 @@ use tokio::{
     time::Instant,
 };
 use tower_quota::{
-    Charge, Cost, Demand, Key, Limiter, PolicyName, Quota,
+    BackendErrorKind, Charge, Cost, Demand, Key, Limiter, PolicyName, Quota,
     algorithm::TokenBucket,
     backend::{
         Backend,
@@ -19,7 +19,7 @@ use tower_quota::{
 };
 
 use crate::{
-    servers::{self, PATIENCE, Standalone},
+    servers::{self, PATIENCE, Proxy, Standalone},
     topology::wait_until_its_replica_has_all,
 };
 
@@ -137,5 +137,58 @@ async fn nobody_waits_longer_behind_corrections() {
     for waited in join(decisions, corrections).await.0 {
         // To a timer's millisecond.
         assert!(waited <= TIMEOUT + Duration::from_millis(2), "{waited:?}");
+    }
+}
+
+/// Whoever is not in a hurry would else wait until the end of a long time-out, and with the calls
+/// that may be under way at a time all others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_time_out_does_not_keep_a_silent_connection() {
+    let server = Standalone::start();
+    let proxy = Proxy::start(server.addr());
+    let source = Server::open(proxy.url()).expect("a URL");
+    let redis = RedisBuilder::new(source, PolicyName::from_static("patient"));
+    let limiter = Limiter::new(
+        TokenBucket::new(Quota::per_day(1_000)),
+        redis.timeout(Duration::from_secs(3_600)).in_flight(1).build(),
+    );
+    assert_eq!(left(&limiter).await, 999);
+    proxy.black_hole();
+    let asked = tokio::spawn({
+        let limiter = limiter.clone();
+        async move { limiter.decide(&Key::GLOBAL, Cost::ONE).await }
+    });
+    // New connections are good, and the one that is open has nothing to tell.
+    proxy.has_lost_something().await;
+    proxy.pass();
+    let told = tokio::time::timeout(PATIENCE, asked).await.expect("it waits no longer");
+    let error = told.expect("it does not panic").expect_err("it has no answer");
+    assert_eq!(error.kind(), BackendErrorKind::TimedOut);
+    let next = tokio::time::timeout(PATIENCE, limiter.decide(&Key::GLOBAL, Cost::ONE)).await;
+    let next = next.expect("it is asked at once").expect("it is answered");
+    assert_eq!(next.snapshot().remaining, 998, "what was lost had not reached the server");
+    assert_eq!(proxy.connections(), 2);
+}
+
+/// What it has been sent it does when it goes on, so who can wait is told of it: nothing is lost
+/// to another connection, to which it answers as little.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_patient_caller_is_told_by_a_server_that_was_paused_what_it_was_asked() {
+    let server = Standalone::start();
+    let source = Server::open(server.url()).expect("a URL");
+    let redis = RedisBuilder::new(source, PolicyName::from_static("paused"));
+    let limiter = Limiter::new(
+        TokenBucket::new(Quota::per_day(1_000)),
+        redis.timeout(Duration::from_secs(3_600)).build(),
+    );
+    assert_eq!(left(&limiter).await, 999);
+    let pauses: [&dyn Fn(&Standalone); 2] =
+        [&|server| server.client_pause(Duration::from_secs(8)), &|server| {
+            server.pause_writes(Duration::from_secs(8))
+        }];
+    for (pause, left_after) in pauses.iter().zip([998, 997]) {
+        pause(&server);
+        let decision = limiter.decide(&Key::GLOBAL, Cost::ONE).await.expect("it is told");
+        assert_eq!(decision.snapshot().remaining, left_after);
     }
 }

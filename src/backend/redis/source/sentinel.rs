@@ -172,8 +172,16 @@ impl Source for Sentinel {
         self.kept.lose(connection);
     }
 
-    fn heard(&self, connection: &Self::Connection, slot: u16, _: &[u8], in_time: bool) {
-        self.kept.heard(connection, slot, in_time, || answering(self.open_another()));
+    fn number(&self, connection: &Self::Connection) -> u64 {
+        connection.number()
+    }
+
+    fn heard(&self, connection: u64, slot: u16, _: &[u8], is_answered: bool) {
+        self.kept.heard(connection, slot, is_answered, || answering(self.open_another()));
+    }
+
+    fn is_replaced(&self, connection: u64) -> bool {
+        self.kept.is_replaced(connection)
     }
 
     async fn listen(&self, channel: String) -> RedisResult<Option<PubSubStream>> {
