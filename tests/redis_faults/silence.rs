@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use futures::future::{join, join_all};
+use futures::{
+    FutureExt,
+    future::{join, join_all},
+};
 use redis::RedisConnectionInfo;
 use tokio::{
     runtime::{Builder, Runtime},
@@ -191,4 +194,22 @@ async fn a_patient_caller_is_told_by_a_server_that_was_paused_what_it_was_asked(
         let decision = limiter.decide(&Key::GLOBAL, Cost::ONE).await.expect("it is told");
         assert_eq!(decision.snapshot().remaining, left_after);
     }
+}
+
+/// As one that stands still while it opens a connection to a server.
+#[test]
+fn a_runtime_that_stands_still_while_it_asks_sentinels_keeps_no_other_from_them() {
+    let trio = servers::Sentinel::shared(servers::Flavor::Redis);
+    let source = Sentinel::open(trio.urls(), "quota", &RedisConnectionInfo::default());
+    let source = source.expect("URLs");
+    let still = runtime();
+    still.block_on(async {
+        assert!(source.connection().now_or_never().is_none());
+        // It has begun, and nothing has come back.
+        tokio::task::yield_now().await;
+        assert!(source.connection().now_or_never().is_none());
+    });
+    let limiter = limiter(source);
+    runtime().block_on(left(&limiter));
+    drop(still);
 }
