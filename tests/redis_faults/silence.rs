@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::{
     FutureExt,
-    future::{join, join_all},
+    future::{Either, join, join_all, select},
 };
 use redis::RedisConnectionInfo;
 use tokio::{
@@ -15,7 +15,7 @@ use tower_quota::{
     BackendErrorKind, Charge, Cost, Demand, Key, Limiter, PolicyName, Quota,
     algorithm::TokenBucket,
     backend::{
-        Backend,
+        Backend, Leased,
         redis::{Cluster, RedisBuilder, Sentinel, Server, Source},
     },
     time::{Clock, SystemClock},
@@ -212,4 +212,30 @@ fn a_runtime_that_stands_still_while_it_asks_sentinels_keeps_no_other_from_them(
     let limiter = limiter(source);
     runtime().block_on(left(&limiter));
     drop(still);
+}
+
+/// A call is carried by the runtime that makes it, and whoever waits for a block waits for the one
+/// call that draws it.
+#[test]
+fn a_runtime_that_stands_still_while_it_draws_keeps_no_other_from_its_lease() {
+    let server = Standalone::start();
+    let source = Server::open(server.url()).expect("a URL");
+    let redis = RedisBuilder::new(source, PolicyName::from_static("drawn")).timeout(PATIENCE);
+    let leased = Leased::new(redis.build(), Duration::from_millis(100));
+    let limiter = Limiter::new(TokenBucket::new(Quota::per_second(1_000)), leased);
+    let still = runtime();
+    let drawing = still.block_on(async {
+        let drawing = Box::pin(limiter.decide(&Key::GLOBAL, Cost::ONE));
+        match select(drawing, std::future::ready(())).await {
+            Either::Right(((), drawing)) => drawing,
+            Either::Left((told, _)) => panic!("it is told at once: {told:?}"),
+        }
+    });
+    let decided = runtime().block_on(async {
+        tokio::time::timeout(PATIENCE, limiter.decide(&Key::GLOBAL, Cost::ONE)).await
+    });
+    let decision = decided.expect("it draws a block of its own").expect("it is answered");
+    assert!(decision.is_allowed(), "{decision:?}");
+    // Whoever stood still is told too when he goes on.
+    assert!(still.block_on(drawing).expect("it is answered").is_allowed());
 }
