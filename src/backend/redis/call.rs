@@ -136,7 +136,8 @@ pub(super) async fn call_until<S: Source>(
                 let mut load = redis::cmd("SCRIPT");
                 load.arg("LOAD").arg(script.source);
                 // Should this fail, the next try says why.
-                match timeout_at(deadline, source.send_to(&mut connection, slot, load)).await {
+                let loading = source.send_to(&mut connection, slot, load);
+                match answer_of(loading, source, number, slot, key, deadline).await {
                     Ok(answer) => last = answer.and_then(Value::extract_error).err().or(last),
                     Err(_) => return Err(unreachable(Some(error))),
                 }
