@@ -2,24 +2,27 @@
 
 use std::time::Duration;
 
-use futures::future::{join, join_all};
+use futures::{
+    FutureExt,
+    future::{Either, join, join_all, select},
+};
 use redis::RedisConnectionInfo;
 use tokio::{
     runtime::{Builder, Runtime},
     time::Instant,
 };
 use tower_quota::{
-    Charge, Cost, Demand, Key, Limiter, PolicyName, Quota,
+    BackendErrorKind, Charge, Cost, Demand, Key, Limiter, PolicyName, Quota,
     algorithm::TokenBucket,
     backend::{
-        Backend,
+        Backend, Leased,
         redis::{Cluster, RedisBuilder, Sentinel, Server, Source},
     },
     time::{Clock, SystemClock},
 };
 
 use crate::{
-    servers::{self, PATIENCE, Standalone},
+    servers::{self, PATIENCE, Proxy, Standalone},
     topology::wait_until_its_replica_has_all,
 };
 
@@ -138,4 +141,101 @@ async fn nobody_waits_longer_behind_corrections() {
         // To a timer's millisecond.
         assert!(waited <= TIMEOUT + Duration::from_millis(2), "{waited:?}");
     }
+}
+
+/// Whoever is not in a hurry would else wait until the end of a long time-out, and with the calls
+/// that may be under way at a time all others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_time_out_does_not_keep_a_silent_connection() {
+    let server = Standalone::start();
+    let proxy = Proxy::start(server.addr());
+    let source = Server::open(proxy.url()).expect("a URL");
+    let redis = RedisBuilder::new(source, PolicyName::from_static("patient"));
+    let limiter = Limiter::new(
+        TokenBucket::new(Quota::per_day(1_000)),
+        redis.timeout(Duration::from_secs(3_600)).in_flight(1).build(),
+    );
+    assert_eq!(left(&limiter).await, 999);
+    proxy.black_hole();
+    let asked = tokio::spawn({
+        let limiter = limiter.clone();
+        async move { limiter.decide(&Key::GLOBAL, Cost::ONE).await }
+    });
+    // New connections are good, and the one that is open has nothing to tell.
+    proxy.has_lost_something().await;
+    proxy.pass();
+    let told = tokio::time::timeout(PATIENCE, asked).await.expect("it waits no longer");
+    let error = told.expect("it does not panic").expect_err("it has no answer");
+    assert_eq!(error.kind(), BackendErrorKind::TimedOut);
+    let next = tokio::time::timeout(PATIENCE, limiter.decide(&Key::GLOBAL, Cost::ONE)).await;
+    let next = next.expect("it is asked at once").expect("it is answered");
+    assert_eq!(next.snapshot().remaining, 998, "what was lost had not reached the server");
+    assert_eq!(proxy.connections(), 2);
+}
+
+/// What it has been sent it does when it goes on, so who can wait is told of it: nothing is lost
+/// to another connection, to which it answers as little.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_patient_caller_is_told_by_a_server_that_was_paused_what_it_was_asked() {
+    let server = Standalone::start();
+    let source = Server::open(server.url()).expect("a URL");
+    let redis = RedisBuilder::new(source, PolicyName::from_static("paused"));
+    let limiter = Limiter::new(
+        TokenBucket::new(Quota::per_day(1_000)),
+        redis.timeout(Duration::from_secs(3_600)).build(),
+    );
+    assert_eq!(left(&limiter).await, 999);
+    let pauses: [&dyn Fn(&Standalone); 2] =
+        [&|server| server.client_pause(Duration::from_secs(8)), &|server| {
+            server.pause_writes(Duration::from_secs(8))
+        }];
+    for (pause, left_after) in pauses.iter().zip([998, 997]) {
+        pause(&server);
+        let decision = limiter.decide(&Key::GLOBAL, Cost::ONE).await.expect("it is told");
+        assert_eq!(decision.snapshot().remaining, left_after);
+    }
+}
+
+/// As one that stands still while it opens a connection to a server.
+#[test]
+fn a_runtime_that_stands_still_while_it_asks_sentinels_keeps_no_other_from_them() {
+    let trio = servers::Sentinel::shared(servers::Flavor::Redis);
+    let source = Sentinel::open(trio.urls(), "quota", &RedisConnectionInfo::default());
+    let source = source.expect("URLs");
+    let still = runtime();
+    still.block_on(async {
+        assert!(source.connection().now_or_never().is_none());
+        // It has begun, and nothing has come back.
+        tokio::task::yield_now().await;
+        assert!(source.connection().now_or_never().is_none());
+    });
+    let limiter = limiter(source);
+    runtime().block_on(left(&limiter));
+    drop(still);
+}
+
+/// A call is carried by the runtime that makes it, and whoever waits for a block waits for the one
+/// call that draws it.
+#[test]
+fn a_runtime_that_stands_still_while_it_draws_keeps_no_other_from_its_lease() {
+    let server = Standalone::start();
+    let source = Server::open(server.url()).expect("a URL");
+    let redis = RedisBuilder::new(source, PolicyName::from_static("drawn")).timeout(PATIENCE);
+    let leased = Leased::new(redis.build(), Duration::from_millis(100));
+    let limiter = Limiter::new(TokenBucket::new(Quota::per_second(1_000)), leased);
+    let still = runtime();
+    let drawing = still.block_on(async {
+        let drawing = Box::pin(limiter.decide(&Key::GLOBAL, Cost::ONE));
+        match select(drawing, std::future::ready(())).await {
+            Either::Right(((), drawing)) => drawing,
+            Either::Left((told, _)) => panic!("it is told at once: {told:?}"),
+        }
+    });
+    let decided = runtime().block_on(async {
+        tokio::time::timeout(PATIENCE, limiter.decide(&Key::GLOBAL, Cost::ONE)).await
+    });
+    let decision = decided.expect("it draws a block of its own").expect("it is answered");
+    assert!(decision.is_allowed(), "{decision:?}");
+    // Whoever stood still is told too when he goes on.
+    assert!(still.block_on(drawing).expect("it is answered").is_allowed());
 }

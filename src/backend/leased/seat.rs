@@ -1,6 +1,7 @@
 use std::{collections::VecDeque, sync::Arc, task::Waker};
 
 use futures::future::{BoxFuture, Shared};
+use tokio::runtime;
 
 use super::{
     call::{Call, Decided, Ticket},
@@ -28,6 +29,8 @@ struct Crowd {
 #[derive(Clone)]
 pub(super) struct Out {
     pub(super) call: Call,
+    /// The runtime that made it, and may have to run for the answer to come.
+    pub(super) made_by: Option<runtime::Id>,
     pub(super) answer: Shared<BoxFuture<'static, Result<Decision, BackendError>>>,
 }
 

@@ -2,9 +2,14 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures::FutureExt;
+use tokio::{
+    runtime::{self, Handle},
+    time::{Sleep, sleep},
+};
 
 use super::{
     Answer, Leased,
@@ -25,7 +30,8 @@ use crate::{algorithm::LeaseBucket, backend::Backend, cost::Cost, key::Key, time
 /// # Transitions
 ///
 /// It is decided when the answer to some call says so, whoever took that answer. Until then it is
-/// woken when the call that it polls is answered, and when there is another call.
+/// woken when the call that it polls is answered, and when there is another call. A call of another
+/// runtime may never be: that may stand still. Then it makes another when the first is given up.
 pub(super) struct Wait<B: Backend<LeaseBucket>, C: Clock> {
     leased: Leased<B, C>,
     key: Key,
@@ -33,6 +39,8 @@ pub(super) struct Wait<B: Backend<LeaseBucket>, C: Clock> {
     ticket: Ticket,
     cost: Cost,
     out: Option<Out>,
+    /// Rings when a call of another runtime is given up.
+    alarm: Option<Pin<Box<Sleep>>>,
     is_done: bool,
 }
 
@@ -43,7 +51,7 @@ impl<B: Backend<LeaseBucket>, C: Clock> Wait<B, C> {
         terms: Terms,
         (ticket, cost): (Ticket, Cost),
     ) -> Self {
-        Self { leased, key, terms, ticket, cost, out: None, is_done: false }
+        Self { leased, key, terms, ticket, cost, out: None, alarm: None, is_done: false }
     }
 
     fn with_seat<T>(&self, then: impl FnOnce(&mut Seat) -> T) -> Option<T> {
@@ -64,7 +72,26 @@ impl<B: Backend<LeaseBucket>, C: Clock> Wait<B, C> {
         let (backend, bucket) = (self.leased.shared.backend.clone(), *self.terms.drawn_from());
         let key = self.key.clone();
         let answer = async move { backend.decide(&bucket, &key, &call.demand).await };
-        Out { call, answer: answer.boxed().shared() }
+        Out { call, made_by: this_runtime(), answer: answer.boxed().shared() }
+    }
+
+    /// Whether it is time to look again whether the call that is out has been given up.
+    fn has_rung(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(Out { call, made_by, .. }) = &self.out else { return false };
+        let here = this_runtime();
+        if here.is_none() || *made_by == here {
+            return false;
+        }
+        let given_up = call.sent.saturating_add(self.terms.patience());
+        let alarm = self.alarm.get_or_insert_with(|| {
+            let now = self.leased.shared.clock.now().as_nanos();
+            Box::pin(sleep(Duration::from_nanos(given_up.saturating_sub(now)).max(TICK)))
+        });
+        let has_rung = alarm.as_mut().poll(context).is_ready();
+        if has_rung {
+            self.alarm = None;
+        }
+        has_rung
     }
 
     /// Takes the answer to a call. Only the first who brings it changes anything.
@@ -100,9 +127,12 @@ impl<B: Backend<LeaseBucket>, C: Clock> Future for Wait<B, C> {
                 None => unreachable!("a seat stays while somebody waits for it"),
             }
             let Some(out) = &mut self.out else { return Poll::Pending };
-            let Poll::Ready(answer) = out.answer.poll_unpin(context) else { return Poll::Pending };
             let id = out.call.id;
-            self.bring(id, answer);
+            match out.answer.poll_unpin(context) {
+                Poll::Ready(answer) => self.bring(id, answer),
+                Poll::Pending if self.has_rung(context) => {}
+                Poll::Pending => return Poll::Pending,
+            }
         }
     }
 }
@@ -117,3 +147,10 @@ impl<B: Backend<LeaseBucket>, C: Clock> Drop for Wait<B, C> {
 }
 
 impl<B: Backend<LeaseBucket>, C: Clock> Unpin for Wait<B, C> {}
+
+fn this_runtime() -> Option<runtime::Id> {
+    Handle::try_current().ok().map(|runtime| runtime.id())
+}
+
+/// What a timer can tell apart: a clock that is behind it is not looked at over and over.
+const TICK: Duration = Duration::from_millis(1);

@@ -15,7 +15,7 @@
 //! as `Cluster` opens them. With them redis-rs waits for `TRYAGAIN` and follows `ASK` and `MOVED`
 //! by itself; it repeats what was perhaps executed, and has been seen to charge twice.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, aio::ConnectionLike};
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -110,6 +110,7 @@ pub(super) async fn call_until<S: Source>(
             }
             Err(_) => return Err(unreachable(last)),
         };
+        let number = source.number(&connection);
         let calling = async {
             let error = match send(&mut connection, &evalsha).await {
                 Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::Ask) => error,
@@ -124,13 +125,10 @@ pub(super) async fn call_until<S: Source>(
             let asked = source.send_asking(&mut connection, address, commands).await;
             asked.unwrap_or(Err(error))
         };
-        let answer = timeout_at(deadline, calling).await;
-        source.heard(&connection, slot, key, answer.is_ok());
-        let error = match answer {
-            Ok(Ok(answer)) => return Ok(Some(answer)),
-            Ok(Err(error)) if parts && are_apart(&error) => return Ok(None),
-            Ok(Err(error)) => error,
-            Err(_) => return Err(BackendError::new(BackendErrorKind::TimedOut)),
+        let error = match answer_of(calling, source, number, slot, key, deadline).await? {
+            Ok(answer) => return Ok(Some(answer)),
+            Err(error) if parts && are_apart(&error) => return Ok(None),
+            Err(error) => error,
         };
         match fate(&error) {
             Fate::NoScript if !loaded => {
@@ -138,7 +136,8 @@ pub(super) async fn call_until<S: Source>(
                 let mut load = redis::cmd("SCRIPT");
                 load.arg("LOAD").arg(script.source);
                 // Should this fail, the next try says why.
-                match timeout_at(deadline, source.send_to(&mut connection, slot, load)).await {
+                let loading = source.send_to(&mut connection, slot, load);
+                match answer_of(loading, source, number, slot, key, deadline).await {
                     Ok(answer) => last = answer.and_then(Value::extract_error).err().or(last),
                     Err(_) => return Err(unreachable(Some(error))),
                 }
@@ -166,6 +165,42 @@ pub(super) async fn call_until<S: Source>(
                 return Err(BackendError::new(BackendErrorKind::TimedOut).with_source(error));
             }
         }
+    }
+}
+
+/// How often whoever waits for an answer looks about: a few times in what a
+/// [silence](super::source) lasts.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// What comes of a call. A silence is noticed while it lasts, however long the time-out is. Where
+/// another connection has then been opened, what had left by this one is waited for a little still:
+/// a server that was paused answers both.
+async fn answer_of<S: Source, T>(
+    calling: impl Future<Output = T>,
+    source: &S,
+    connection: u64,
+    slot: u16,
+    key: &[u8],
+    deadline: Instant,
+) -> Result<T, BackendError> {
+    let mut calling = pin!(calling);
+    let mut was_replaced = false;
+    loop {
+        let look = deadline.min(Instant::now() + LOOK);
+        let answer = timeout_at(look, &mut calling).await;
+        source.heard(connection, slot, key, answer.is_ok());
+        if let Ok(answer) = answer {
+            return Ok(answer);
+        }
+        if look == deadline {
+            return Err(BackendError::new(BackendErrorKind::TimedOut));
+        }
+        if was_replaced {
+            return Err(BackendError::new(BackendErrorKind::TimedOut).with_source(
+                "another connection was opened in place of one that does not answer",
+            ));
+        }
+        was_replaced = source.is_replaced(connection);
     }
 }
 

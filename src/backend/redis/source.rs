@@ -63,11 +63,25 @@ pub trait Source: Clone + Send + Sync + 'static {
         let _ = connection;
     }
 
-    /// Learns whether a call for `key` of `slot` over `connection` had an answer in time. Whoever
+    /// Which of the connections that it has opened this is, where it counts them.
+    fn number(&self, connection: &Self::Connection) -> u64 {
+        let _ = connection;
+        0
+    }
+
+    /// Learns whether a call for `key` of `slot` over the connection of this number has an answer.
+    /// It is told when there is one, when its time is over, and now and again until then. Whoever
     /// hangs keeps its connections, though another may have taken over: where there has been no
     /// answer for some seconds, a source that can opens another.
-    fn heard(&self, connection: &Self::Connection, slot: u16, key: &[u8], in_time: bool) {
-        let _ = (connection, slot, key, in_time);
+    fn heard(&self, connection: u64, slot: u16, key: &[u8], is_answered: bool) {
+        let _ = (connection, slot, key, is_answered);
+    }
+
+    /// Whether there is another in place of the connection of this number: then what it has not
+    /// answered by now, it may never.
+    fn is_replaced(&self, connection: u64) -> bool {
+        let _ = connection;
+        false
     }
 
     /// Sends a command that has no key to the node of a slot.

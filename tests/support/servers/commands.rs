@@ -54,6 +54,11 @@ impl Server {
         self.ask(&["CLIENT", "PAUSE", &time.as_millis().to_string(), "ALL"])
     }
 
+    /// The same for what may write, as a planned failover does.
+    pub fn pause_writes(&self, time: Duration) {
+        self.ask(&["CLIENT", "PAUSE", &time.as_millis().to_string(), "WRITE"])
+    }
+
     /// Ends a pause before its time.
     pub fn client_unpause(&self) {
         self.ask(&["CLIENT", "UNPAUSE"])

@@ -44,6 +44,8 @@ struct Control {
     /// What the request contains whose reply is not to come back.
     cut_reply_to: Mutex<Option<Vec<u8>>>,
     accepted: AtomicUsize,
+    /// How often something was lost.
+    lost: watch::Sender<usize>,
     listening: AtomicBool,
 }
 
@@ -75,6 +77,7 @@ impl Proxy {
             stop: watch::Sender::new(false),
             cut_reply_to: Mutex::new(None),
             accepted: AtomicUsize::new(0),
+            lost: watch::Sender::new(0),
             listening: AtomicBool::new(true),
         });
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
@@ -133,6 +136,12 @@ impl Proxy {
     /// lost something end with the first byte that should pass again.
     pub fn black_hole(&self) {
         self.set(Fault::Lose);
+    }
+
+    /// Waits until something has been lost, since it was started.
+    pub async fn has_lost_something(&self) {
+        let mut lost = self.control.lost.subscribe();
+        lost.wait_for(|lost| *lost > 0).await.expect("it runs");
     }
 
     /// Ends all connections now. New ones are not affected.
@@ -256,6 +265,7 @@ async fn pump(
             let fault = *control.fault.borrow();
             if fault == Fault::Lose {
                 lossy = true;
+                control.lost.send_modify(|lost| *lost += 1);
                 continue;
             }
             if lossy {

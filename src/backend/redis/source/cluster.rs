@@ -118,7 +118,11 @@ impl Source for Cluster {
         self.kept.lose(connection);
     }
 
-    fn heard(&self, connection: &Self::Connection, slot: u16, key: &[u8], in_time: bool) {
+    fn number(&self, connection: &Self::Connection) -> u64 {
+        connection.number()
+    }
+
+    fn heard(&self, connection: u64, slot: u16, key: &[u8], is_answered: bool) {
         let another = || {
             let opening = self.open_another();
             let mut get = redis::cmd("GET");
@@ -132,7 +136,11 @@ impl Source for Cluster {
                 Ok(opened)
             }
         };
-        self.kept.heard(connection, slot, in_time, another);
+        self.kept.heard(connection, slot, is_answered, another);
+    }
+
+    fn is_replaced(&self, connection: u64) -> bool {
+        self.kept.is_replaced(connection)
     }
 
     async fn send_to(

@@ -145,27 +145,36 @@ impl<C: Clone + Send + Sync + 'static> Kept<C> {
         })
     }
 
-    /// Learns whether a call for keys of a slot had an answer in time. Where there has been none
-    /// for some seconds another connection is opened in place of this one.
+    /// Learns whether a call for keys of a slot has an answer. Where there has been none for some
+    /// seconds another connection is opened in place of this one.
     pub(super) fn heard<F>(
         &self,
-        connection: &SharedConnection<C>,
+        connection: u64,
         slot: u16,
-        in_time: bool,
+        is_answered: bool,
         open: impl FnOnce() -> F,
     ) where
         F: Future<Output = RedisResult<C>> + Send + 'static,
     {
-        if in_time {
+        if is_answered {
             return self.shared.silence.ends(slot);
         }
-        if self.shared.silence.has_lasted(slot, crate::time::now())
+        let is_current = || self.current().is_some_and(|current| current.opened == connection);
+        // That one which was given up is silent says nothing of the one in its place.
+        if is_current()
+            && self.shared.silence.has_lasted(slot, crate::time::now())
             // Nobody else does, or has done.
             && let Ok(opening) = self.turn().try_lock_owned()
-            && self.current().is_some_and(|current| current.opened == connection.opened)
+            && is_current()
         {
             drop(self.open(opening, open()));
         }
+    }
+
+    /// Whether a connection was opened after this one.
+    pub(super) fn is_replaced(&self, connection: u64) -> bool {
+        let current = self.shared.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.opened != connection
     }
 
     /// The turn of opening one: another where it was not left in time.
@@ -214,6 +223,12 @@ impl<C: Clone + Send + Sync + 'static> Kept<C> {
         if current.opened == lost.opened {
             current.connection = None;
         }
+    }
+}
+
+impl<C> SharedConnection<C> {
+    pub(super) const fn number(&self) -> u64 {
+        self.opened
     }
 }
 

@@ -86,8 +86,16 @@ impl Source for Pooled {
         self.kept.lose(connection);
     }
 
-    fn heard(&self, connection: &Self::Connection, slot: u16, _: &[u8], in_time: bool) {
-        self.kept.heard(connection, slot, in_time, || answering((self.open)()));
+    fn number(&self, connection: &Self::Connection) -> u64 {
+        connection.number()
+    }
+
+    fn heard(&self, connection: u64, slot: u16, _: &[u8], is_answered: bool) {
+        self.kept.heard(connection, slot, is_answered, || answering((self.open)()));
+    }
+
+    fn is_replaced(&self, connection: u64) -> bool {
+        self.kept.is_replaced(connection)
     }
 }
 

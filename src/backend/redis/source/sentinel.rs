@@ -6,7 +6,6 @@ use redis::{
     aio::{MultiplexedConnection, PubSubStream},
     sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType},
 };
-use tokio::sync::Mutex;
 
 use super::{
     Source,
@@ -22,7 +21,8 @@ use super::{
 /// lost with it: see [the guide](crate::guide::redis).
 #[derive(Clone)]
 pub struct Sentinel {
-    client: Arc<Mutex<SentinelClient>>,
+    /// One for each use: whoever stands still with it keeps it from nobody.
+    client: Arc<dyn Fn() -> RedisResult<SentinelClient> + Send + Sync>,
     kept: Kept<MultiplexedConnection>,
 }
 
@@ -77,7 +77,8 @@ impl Sentinel {
     ) -> RedisResult<Self> {
         let sentinels = Sentinels::at(urls)?;
         let are_encrypted = sentinels.are_encrypted();
-        sentinels.leading_to(service, server, true, |builder| {
+        let certificates = certificates.clone();
+        sentinels.leading_to(service, server, true, move |builder| {
             let builder = builder.set_client_to_redis_certificates(certificates.clone());
             if are_encrypted {
                 builder.set_client_to_sentinel_certificates(certificates.clone())
@@ -89,7 +90,7 @@ impl Sentinel {
 
     fn open_another(&self) -> impl Future<Output = RedisResult<MultiplexedConnection>> + use<> {
         let client = Arc::clone(&self.client);
-        async move { client.lock().await.get_async_connection_with_config(&config()).await }
+        async move { client()?.get_async_connection_with_config(&config()).await }
     }
 }
 
@@ -122,8 +123,21 @@ impl Sentinels {
         service: &str,
         server: &RedisConnectionInfo,
         encrypted: bool,
-        with: impl FnOnce(SentinelClientBuilder) -> SentinelClientBuilder,
+        with: impl Fn(SentinelClientBuilder) -> SentinelClientBuilder + Send + Sync + 'static,
     ) -> RedisResult<Sentinel> {
+        let kept = Kept::new(format_args!("{service} by {}", addresses_of(&self.0)));
+        let (service, server) = (service.to_owned(), server.clone());
+        let client = move || with(self.builder(&service, &server, encrypted)?).build();
+        client()?;
+        Ok(Sentinel { client: Arc::new(client), kept })
+    }
+
+    fn builder(
+        &self,
+        service: &str,
+        server: &RedisConnectionInfo,
+        encrypted: bool,
+    ) -> RedisResult<SentinelClientBuilder> {
         let own = self.0.first().map(ConnectionInfo::redis_settings).cloned().unwrap_or_default();
         let addresses = self.0.iter().map(|sentinel| sentinel.addr().clone());
         let mut builder =
@@ -147,9 +161,7 @@ impl Sentinels {
         if let Some(password) = own.password() {
             builder = builder.set_client_to_sentinel_password(password);
         }
-        let client = Arc::new(Mutex::new(with(builder).build()?));
-        let kept = Kept::new(format_args!("{service} by {}", addresses_of(&self.0)));
-        Ok(Sentinel { client, kept })
+        Ok(builder)
     }
 }
 
@@ -172,12 +184,20 @@ impl Source for Sentinel {
         self.kept.lose(connection);
     }
 
-    fn heard(&self, connection: &Self::Connection, slot: u16, _: &[u8], in_time: bool) {
-        self.kept.heard(connection, slot, in_time, || answering(self.open_another()));
+    fn number(&self, connection: &Self::Connection) -> u64 {
+        connection.number()
+    }
+
+    fn heard(&self, connection: u64, slot: u16, _: &[u8], is_answered: bool) {
+        self.kept.heard(connection, slot, is_answered, || answering(self.open_another()));
+    }
+
+    fn is_replaced(&self, connection: u64) -> bool {
+        self.kept.is_replaced(connection)
     }
 
     async fn listen(&self, channel: String) -> RedisResult<Option<PubSubStream>> {
-        let primary = self.client.lock().await.async_get_client().await?;
+        let primary = (self.client)()?.async_get_client().await?;
         subscribe(&primary, channel).await
     }
 }

@@ -1,7 +1,8 @@
 use std::{fmt, future::Future, io, time::Duration};
 
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisResult,
+    AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisResult,
+    ServerErrorKind, Value,
     aio::{ConnectionLike, MultiplexedConnection, PubSubStream},
     io::tcp::TcpSettings,
 };
@@ -68,8 +69,16 @@ impl Source for Server {
         self.kept.lose(connection);
     }
 
-    fn heard(&self, connection: &Self::Connection, slot: u16, _: &[u8], in_time: bool) {
-        self.kept.heard(connection, slot, in_time, || answering(self.open_another()));
+    fn number(&self, connection: &Self::Connection) -> u64 {
+        connection.number()
+    }
+
+    fn heard(&self, connection: u64, slot: u16, _: &[u8], is_answered: bool) {
+        self.kept.heard(connection, slot, is_answered, || answering(self.open_another()));
+    }
+
+    fn is_replaced(&self, connection: u64) -> bool {
+        self.kept.is_replaced(connection)
     }
 
     async fn listen(&self, channel: String) -> RedisResult<Option<PubSubStream>> {
@@ -106,16 +115,21 @@ pub(super) fn config() -> AsyncConnectionConfig {
         .set_pipeline_buffer_size(1_024)
 }
 
-/// A connection whose server answers. To one that is only paused the old one is as good, and what
-/// has left by it is not to be lost with it.
+/// A connection whose server answers to what may write: it says that it has no script of this hash.
+/// To one that is only paused, if for writing alone, the old one is as good, and what has left by it
+/// is not to be lost with it.
 pub(super) async fn answering<C: ConnectionLike>(
     opening: impl Future<Output = RedisResult<C>>,
 ) -> RedisResult<C> {
     let mut opened = opening.await?;
-    let time = redis::cmd("TIME");
-    let answer = timeout(CONNECT, opened.req_packed_command(&time)).await;
-    answer.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??.extract_error()?;
-    Ok(opened)
+    let mut none = redis::cmd("EVALSHA");
+    none.arg("0".repeat(40)).arg(0);
+    let answer = timeout(CONNECT, opened.req_packed_command(&none)).await;
+    let answer = answer.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
+    match answer.and_then(Value::extract_error) {
+        Err(error) if error.kind() != ErrorKind::Server(ServerErrorKind::NoScript) => Err(error),
+        _ => Ok(opened),
+    }
 }
 
 pub(super) fn prepared(url: impl IntoConnectionInfo) -> RedisResult<ConnectionInfo> {
@@ -148,7 +162,7 @@ pub(super) fn can_encrypt() -> RedisResult<()> {
 #[cfg(not(feature = "redis-tls"))]
 pub(super) fn can_encrypt() -> RedisResult<()> {
     Err(redis::RedisError::from((
-        redis::ErrorKind::InvalidClientConfig,
+        ErrorKind::InvalidClientConfig,
         "`rediss://` needs the feature `redis-tls`",
     )))
 }

@@ -30,8 +30,8 @@ impl Silence {
         }
     }
 
-    /// A call of this slot has had no answer in time. Whether something is to be done about that by
-    /// now; then it is left in peace for as long again, and all others too.
+    /// A call of this slot has no answer so far. Whether something is to be done about that by now;
+    /// then it is left in peace for as long again, and all others too.
     pub(super) fn has_lasted(&self, slot: u16, now: Instant) -> bool {
         let mut since = self.since();
         let began = *since.entry(slot).or_insert(now);
