@@ -70,6 +70,25 @@ async fn the_gateway_and_the_fleet_of_the_page_on_free_apis_are_as_it_says() {
 }
 
 #[tokio::test]
+async fn the_two_tenants_of_the_gateways_page_are_let_in_by_their_keys_alone() {
+    let upstream = StrictUpstream::builder()
+        .account("ours", ["sk-ours"], [ProviderLimit::requests(500)])
+        .models(["gpt-5-nano"])
+        .build();
+    let provider = format!("http://{}", on_a_socket(&upstream).await);
+    let page = blocks("gateway.md", "toml").concat();
+    let text = page.replace("https://api.openai.com", &provider);
+    assert_ne!(text, page, "the page has another provider by now");
+    // By default it listens on ports that may be taken.
+    let text = format!("[server]\nlisten = \"127.0.0.1:0\"\npage = \"127.0.0.1:0\"\n\n{text}");
+    let keys = [("OPENAI_API_KEY", "sk-ours"), ("ALICE_KEY", "sk-alice"), ("BOB_KEY", "sk-bob")];
+    let gateway = Gateway::start_with(&text, &keys).await;
+    for (key, status) in [("sk-alice", 200), ("sk-bob", 200), ("sk-ours", 401)] {
+        assert_eq!(gateway.chat(key, "gpt-5-nano", "Hello").await.status(), status, "{key}");
+    }
+}
+
+#[tokio::test]
 async fn the_metrics_that_the_guide_tells_to_watch_are_there() {
     let upstream = provider().build();
     let text = configuration(on_a_socket(&upstream).await, "");

@@ -1,3 +1,5 @@
+use std::{collections::BTreeSet, time::Duration};
+
 use tower_quota::{
     Cost,
     upstream::{Dimension, Profile},
@@ -184,6 +186,33 @@ fn the_guide_has_every_key_and_every_word_of_a_profile() {
             keys += 1;
         }
         assert!(keys > 0, "{name} has something");
+    }
+}
+
+/// `build` refuses any other name, so whoever sets limits by hand begins with these.
+#[test]
+fn the_guide_has_the_limits_of_every_profile_by_their_times() {
+    let page = include_str!("../../src/guide/upstream.md");
+    let (_, part) =
+        page.split_once("\n# The names of the limits\n").expect("the page has the part");
+    for name in Profile::READY {
+        let profile = ready(name);
+        let of = |time: Option<u64>| -> BTreeSet<&str> {
+            let of_time = |window: &Option<Duration>| window.map(|window| window.as_secs()) == time;
+            let limits = profile.limits().filter(|(limit, _, window)| {
+                // Those that are read and not kept cannot be set.
+                of_time(window) && !limit.starts_with("priority-") && !limit.starts_with("fast-")
+            });
+            limits.map(|(limit, ..)| limit).collect()
+        };
+        let row = part.lines().find_map(|line| line.strip_prefix(&format!("| `{name}` |")));
+        let cells = row.unwrap_or("|||").split('|').map(|cell| {
+            cell.split(',')
+                .map(|word| word.trim().trim_matches('`'))
+                .filter(|word| !word.is_empty())
+        });
+        let cells: Vec<BTreeSet<&str>> = cells.map(Iterator::collect).take(3).collect();
+        assert_eq!(cells, [of(Some(60)), of(Some(86_400)), of(None)], "{name}");
     }
 }
 
