@@ -88,6 +88,7 @@ async fn a_primary_that_dies_is_followed_by_the_one_that_sentinels_choose() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_planned_failover_costs_at_most_one_more_burst() {
     let sentinel = servers::Sentinel::start();
+    sentinel.nobody_takes_over_unasked();
     let source =
         Sentinel::open(sentinel.urls(), "quota", &RedisConnectionInfo::default()).expect("URLs");
     let limiter = limiter(source);
