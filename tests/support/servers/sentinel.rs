@@ -137,7 +137,7 @@ impl Sentinel {
         });
         until("the replica follows the master", || {
             let replica = self.replica();
-            let info = replica.info("replication");
+            let info = replica.try_info("replication")?;
             let up = info.get("master_link_status").is_some_and(|status| status == "up");
             (role(replica)? == "slave" && up).then_some(())
         });
@@ -146,5 +146,5 @@ impl Sentinel {
 
 fn role(server: &Server) -> Option<String> {
     server.pid()?;
-    server.info("replication").remove("role")
+    server.try_info("replication")?.remove("role")
 }
