@@ -167,6 +167,7 @@ async fn leases_of_a_primary_that_dies_go_on_at_the_one_that_sentinels_choose() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_planned_failover_admits_again_what_the_old_primary_gives_out_after_it_and_no_more() {
     let trio = servers::Sentinel::start();
+    trio.nobody_takes_over_unasked();
     let open = || Sentinel::open(trio.urls(), "quota", &RedisConnectionInfo::default());
     let mut fleet = Fleet::of(|| open().expect("URLs"));
     fleet.begin().await;

@@ -167,6 +167,7 @@ async fn a_cluster_needs_what_the_guide_prints() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sentinels_and_what_they_lead_to_need_what_the_guide_prints() {
     let trio = servers::Sentinel::start();
+    trio.nobody_takes_over_unasked();
     let rights = format!("on >other {}", printed("ACL SETUSER watcher on >OTHER "));
     trio.sentinels().iter().for_each(|it| it.acl_set_user("watcher", &rights));
     // Nobody else may ask them who the primary is.
@@ -200,6 +201,7 @@ async fn sentinels_and_what_they_lead_to_need_what_the_guide_prints() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sentinels_with_a_password_are_asked_with_it() {
     let trio = servers::Sentinel::start();
+    trio.nobody_takes_over_unasked();
     let port = trio.sentinels()[0].port();
     // Those who are in stay in: the sentinels go on.
     trio.sentinels().iter().for_each(|it| it.acl_set_user("default", "resetpass >secret"));

@@ -63,7 +63,7 @@ fn slot_and_another_node<'c>(
 pub(crate) fn wait_until_its_replica_has_all(primary: &servers::Server) {
     let written: u64 = primary.info("replication")["master_repl_offset"].parse().expect("a number");
     servers::until("the replica has all", || {
-        let info = primary.info("replication");
+        let info = primary.try_info("replication")?;
         let replica = info.get("slave0")?.split(',').find_map(|it| it.strip_prefix("offset="))?;
         (replica.parse::<u64>().ok()? >= written).then_some(())
     });
@@ -88,6 +88,7 @@ async fn a_primary_that_dies_is_followed_by_the_one_that_sentinels_choose() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_planned_failover_costs_at_most_one_more_burst() {
     let sentinel = servers::Sentinel::start();
+    sentinel.nobody_takes_over_unasked();
     let source =
         Sentinel::open(sentinel.urls(), "quota", &RedisConnectionInfo::default()).expect("URLs");
     let limiter = limiter(source);

@@ -142,7 +142,7 @@ impl Cluster {
             until("the cluster is whole", || {
                 let info: String = node.try_ask(&["CLUSTER", "INFO"]).ok()?;
                 let has = |field: &str| info.lines().any(|line| line == field);
-                let replication = node.info("replication");
+                let replication = node.try_info("replication")?;
                 let link = replication.get("master_link_status").map_or("up", String::as_str);
                 let whole = has("cluster_state:ok")
                     && has(&format!("cluster_known_nodes:{known}"))

@@ -119,12 +119,15 @@ impl Server {
     }
 
     /// The fields of one section of `INFO`.
+    #[track_caller]
     pub fn info(&self, section: &str) -> BTreeMap<String, String> {
-        let info: String = self.ask(&["INFO", section]);
-        info.lines()
-            .filter_map(|line| line.split_once(':'))
-            .map(|(field, value)| (field.to_owned(), value.trim().to_owned()))
-            .collect()
+        fields(&self.ask::<String>(&["INFO", section]))
+    }
+
+    /// The same of a server that may cut off those who ask, as it does when it changes its role.
+    pub fn try_info(&self, section: &str) -> Option<BTreeMap<String, String>> {
+        let info: String = self.try_ask(&["INFO", section]).ok()?;
+        Some(fields(&info))
     }
 
     /// Sends one command and does not wait for the answer.
@@ -167,6 +170,13 @@ impl Read for Line {
             }
         }
     }
+}
+
+fn fields(info: &str) -> BTreeMap<String, String> {
+    info.lines()
+        .filter_map(|line| line.split_once(':'))
+        .map(|(field, value)| (field.to_owned(), value.trim().to_owned()))
+        .collect()
 }
 
 fn packed(command: &[&str]) -> Cmd {

@@ -51,14 +51,18 @@ impl Sentinel {
         static SHARED: [OnceLock<Sentinel>; 2] = [const { OnceLock::new() }; 2];
         SHARED[flavor as usize].get_or_init(|| {
             let shared = Self::start_with(flavor);
-            for sentinel in &shared.sentinels {
-                // No test wants it to change, and a machine that stalls has not failed.
-                let name = Self::SERVICE;
-                let command = ["SENTINEL", "SET", name, "down-after-milliseconds", "600000"];
-                sentinel.ask::<()>(&command);
-            }
+            shared.nobody_takes_over_unasked();
             shared
         })
+    }
+
+    /// Lets a server that stalls be no reason for another to take over, where a test does not want that to happen
+    /// but when it says so.
+    pub fn nobody_takes_over_unasked(&self) {
+        for sentinel in &self.sentinels {
+            let command = ["SENTINEL", "SET", Self::SERVICE, "down-after-milliseconds", "600000"];
+            sentinel.ask::<()>(&command);
+        }
     }
 
     /// The two servers, that first that began as master.
@@ -133,7 +137,7 @@ impl Sentinel {
         });
         until("the replica follows the master", || {
             let replica = self.replica();
-            let info = replica.info("replication");
+            let info = replica.try_info("replication")?;
             let up = info.get("master_link_status").is_some_and(|status| status == "up");
             (role(replica)? == "slave" && up).then_some(())
         });
@@ -142,5 +146,5 @@ impl Sentinel {
 
 fn role(server: &Server) -> Option<String> {
     server.pid()?;
-    server.info("replication").remove("role")
+    server.try_info("replication")?.remove("role")
 }
