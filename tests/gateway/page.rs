@@ -231,7 +231,7 @@ const PALE: &str = r"(() => {
 async fn an_outage_is_on_the_page_which_is_legible_in_the_light_in_the_dark_and_on_a_phone() {
     let (server, upstream) = (Standalone::start(), provider().build());
     // It is noticed soon that it is away, and yet no moment is taken for that in which the machine stalls.
-    let state = on_a_server(1).replace("60s", "6s");
+    let state = on_a_server(1).replace("60s", "3s");
     let text = configuration(on_a_socket(&upstream).await, &state);
     let gateway = Gateway::start_with(&text, &[("REDIS_URL", &server.url())]).await;
     let browser = Browser::start(1_300).await;
