@@ -2,7 +2,8 @@
 //!
 //! - `cargo bench --bench report`: tables of what is in criterion's directory,
 //! - `cargo bench --bench report -- --record`: the same figures as lines for `benches/record/`,
-//! - `cargo bench --bench report -- FILE`: tables of such a record.
+//! - `cargo bench --bench report -- FILE…`: tables of such a record; of those of several runs the
+//!   middle of what they measured, and half of how far they are apart. With `--record` as lines.
 //!
 //! A cell is the median in nanoseconds; behind it, against the table's reference (the first row
 //! that is governor's), the ratio of the times: below 1 is faster. Where a column has a row "bare",
@@ -22,9 +23,12 @@ fn main() -> io::Result<()> {
     if !arguments.iter().any(|argument| argument == "--bench") {
         return Ok(());
     }
-    let figures = match arguments.iter().find(|argument| !argument.starts_with("--")) {
-        Some(file) => results::read_record(file.as_ref())?,
-        None => results::read_criterion()?,
+    let files = arguments.iter().filter(|argument| !argument.starts_with("--"));
+    let records: Vec<_> =
+        files.map(|file| results::read_record(file.as_ref())).collect::<Result<_, _>>()?;
+    let figures = match records.len() {
+        0 => results::read_criterion()?,
+        _ => results::of_runs(records),
     };
     if arguments.iter().any(|argument| argument == "--record") {
         print!("{}", results::to_record(&figures));

@@ -88,6 +88,31 @@ pub(crate) fn read_record(file: &Path) -> io::Result<Vec<Figure>> {
     lines.map(|line| parse(line).ok_or_else(|| malformed(line))).collect()
 }
 
+/// Of each figure the middle one, between the least and the greatest, in the order of the first
+/// run. What only one run has stays as it is.
+pub(crate) fn of_runs(runs: Vec<Vec<Figure>>) -> Vec<Figure> {
+    let mut all: Vec<Vec<Figure>> = Vec::new();
+    for figure in runs.into_iter().flatten() {
+        match all.iter_mut().find(|same| same[0].is_of(&figure)) {
+            Some(same) => same.push(figure),
+            None => all.push(vec![figure]),
+        }
+    }
+    let middle = |mut same: Vec<Figure>| {
+        same.sort_by(|one, other| one.median.total_cmp(&other.median));
+        let (count, least, greatest) = (same.len(), same[0].median, same[same.len() - 1].median);
+        let middle = same.swap_remove((count - 1) / 2);
+        if count == 1 { middle } else { Figure { low: least, high: greatest, ..middle } }
+    };
+    all.into_iter().map(middle).collect()
+}
+
+impl Figure {
+    fn is_of(&self, other: &Self) -> bool {
+        self.table == other.table && self.row == other.row && self.column == other.column
+    }
+}
+
 fn parse(line: &str) -> Option<Figure> {
     let mut columns = line.split('\t');
     let mut text = || columns.next().map(str::to_owned);
