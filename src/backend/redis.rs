@@ -182,9 +182,9 @@ impl<S: Source> RedisBuilder<S> {
     /// but none before half of its time. A correction leaves however long it has waited.
     ///
     /// A connection that takes longer to open goes on being opened, for the next. A call to a
-    /// cluster's node ends after five seconds, however long this is. Where calls have had no
-    /// answer for two seconds another connection is [opened](source) in place of the one that is
-    /// there; those that are under way by it then end within a second, as timed out. [`Guarded`](super::Guarded) has a time-out of its own.
+    /// cluster's node ends after five seconds at the most. Where calls have had no answer for two
+    /// seconds another connection is [opened](source) in place of the one that is there, by which
+    /// calls then end within a second. [`Guarded`](super::Guarded) has a time-out of its own.
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }

@@ -109,6 +109,15 @@ fn wrong_forms() -> Vec<Vec<u8>> {
         long,
         nested,
         too_nested,
+        // Of the protocol's third version, of which nobody has been asked.
+        b"_\r\n".to_vec(),
+        b"#t\r\n".to_vec(),
+        b",nan\r\n".to_vec(),
+        b"(3492890328409238509324850943850943825024385\r\n".to_vec(),
+        b"=15\r\ntxt:Some string\r\n".to_vec(),
+        b"%1\r\n+k\r\n:1\r\n".to_vec(),
+        b"~1\r\n:1\r\n".to_vec(),
+        b"|1\r\n+k\r\n+v\r\n:1\r\n".to_vec(),
         b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
         bulk(b""),
         bulk(b"short"),
@@ -207,7 +216,10 @@ async fn an_answer_of_absurd_numbers_is_an_error_of_its_call_or_an_answer_and_no
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_is_promised_and_does_not_come_costs_the_time_out() {
     let server = Standalone::start();
-    for promise in ["$1000000000\r\n", "*1000000\r\n:1\r\n", "$10\r\nabc"] {
+    // The last is complete, and no answer: a message that nobody has asked for.
+    let promises =
+        ["$1000000000\r\n", "*1000000\r\n:1\r\n", "$10\r\nabc", ">2\r\n+message\r\n+x\r\n"];
+    for promise in promises {
         let liar = Liar::before(server.addr());
         let source = Server::open(liar.url()).expect("a URL");
         let timeout = Duration::from_millis(300);

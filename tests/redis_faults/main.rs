@@ -23,6 +23,7 @@ mod restarts;
 mod secrets;
 mod silence;
 mod sources;
+mod storms;
 mod tally;
 mod tls;
 mod topology;

@@ -116,8 +116,8 @@ pub(super) fn config() -> AsyncConnectionConfig {
 }
 
 /// A connection whose server answers to what may write: it says that it has no script of this hash.
-/// To one that is only paused, if for writing alone, the old one is as good, and what has left by it
-/// is not to be lost with it.
+/// To one that is only paused, if for writing alone, the old one is as good, and what has left by
+/// that is not to be lost with it.
 pub(super) async fn answering<C: ConnectionLike>(
     opening: impl Future<Output = RedisResult<C>>,
 ) -> RedisResult<C> {
