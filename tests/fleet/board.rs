@@ -250,6 +250,7 @@ fn observed(headers: &HeaderMap, body: &[u8]) -> Stop {
 }
 
 const APART: Duration = Duration::from_millis(20);
-/// What one instance tells before another by more than this is before it for the server too. It dates what it is
-/// told by when that comes, and on a machine that stalls something may be under way for seconds.
+/// What one instance tells before another by more than this is before it for the server too. It
+/// dates what it is told by when that comes, and on a machine that stalls something may be under way
+/// for seconds.
 const UNDER_WAY: Duration = Duration::from_secs(5);

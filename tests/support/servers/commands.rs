@@ -160,7 +160,8 @@ impl Line {
     }
 }
 
-/// A process that was stopped, or whose container was frozen, finds its reading interrupted when it goes on.
+/// A process that was stopped, or whose container was frozen, finds its reading interrupted when it
+/// goes on.
 impl Read for Line {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {

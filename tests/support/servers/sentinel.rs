@@ -56,8 +56,8 @@ impl Sentinel {
         })
     }
 
-    /// Lets a server that stalls be no reason for another to take over, where a test does not want that to happen
-    /// but when it says so.
+    /// Lets a server that stalls be no reason for another to take over, where a test does not want
+    /// that to happen but when it says so.
     pub fn nobody_takes_over_unasked(&self) {
         for sentinel in &self.sentinels {
             let command = ["SENTINEL", "SET", Self::SERVICE, "down-after-milliseconds", "600000"];
