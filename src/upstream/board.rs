@@ -121,7 +121,7 @@ impl Board {
     /// let board = Board::starting_at(Timestamp::from_secs(1_793_516_400));
     /// let profile = Profile::ready("gemini").expect("it is ready-made");
     /// let account = Account::builder(profile).board(board).build()?;
-    /// account.tell("", KnownLimit::new("requests", Dimension::Requests, 15));
+    /// account.tell("", KnownLimit::new("requests", Dimension::Requests, 15))?;
     /// let told = account.notice("").limits[0].told;
     /// assert!(told.saturating_since(Timestamp::from_secs(1_793_516_400)) < Duration::from_secs(60));
     /// # Ok::<(), tower_quota::ConfigError>(())
