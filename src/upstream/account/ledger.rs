@@ -160,6 +160,7 @@ impl<B: Backend<Plan>> Ledger<B> {
     /// What was reserved came to this. Nobody waits for the correction; who waits for the quota is
     /// told when it is made.
     pub(super) fn settle(self: Arc<Self>, charge: Charge, actual: Cost) {
+        let actual = self.rules().believed(charge.cost, actual);
         self.observer.settled(actual);
         self.allow_for(charge.cost, actual);
         if actual != charge.cost {

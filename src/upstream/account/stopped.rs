@@ -11,7 +11,7 @@ use crate::{
     time::Timestamp,
     upstream::{
         board::ALL,
-        observation::{Class, Observation, Stop},
+        observation::{Class, Observation, Source, Stop},
     },
 };
 
@@ -27,6 +27,21 @@ impl<B: Backend<Plan>> Ledger<B> {
             observation.stop = Some(Stop { until, ..stop.clone() });
         }
         observation
+    }
+
+    /// The head of a refusal is there, and its body is not: whatever that will say, nobody sends
+    /// for a moment.
+    pub(super) fn warned(&self, observation: Observation) {
+        let usual = |stop: Stop| Stop {
+            class: stop.class,
+            until: Some(observation.received.saturating_add(WARNED)),
+            limit: None,
+            source: Source::Configured,
+        };
+        let stop = observation.stop.clone().map(usual);
+        if let Some(stop) = self.bounded(Observation { stop, ..observation }).stop {
+            self.board.post_stop(&self.quota, stop);
+        }
     }
 
     /// Hears of the last stop, whoever was told, and when. When one is over whose end nobody told,
@@ -64,3 +79,6 @@ impl<B: Backend<Plan>> Ledger<B> {
         self.board.post_stop(if of_all { ALL } else { &self.quota }, stop.clone());
     }
 }
+
+/// How long a refusal holds whose body is on its way.
+const WARNED: Duration = Duration::from_secs(1);
