@@ -22,11 +22,11 @@ use crate::{
     algorithm::{Algorithm as _, Plan},
     backend::Backend,
     cost::Cost,
-    decision::{Charge, RetryAfter},
+    decision::{Charge, RetryAfter, Snapshot},
     key::Key,
     limiter::Limiter,
     observe::upstream::Observer,
-    queue::{Admitted, Ask, Queue, QueueError},
+    queue::{Ask, Queue, QueueError},
     rejection::{Rejection, Throttled},
     time::{Timestamp, timer_now},
     upstream::{
@@ -121,7 +121,7 @@ impl<B: Backend<Plan>> Ledger<B> {
                 }
             };
             let admitted = admitted.map_err(|error| self.refused(error))?;
-            self.note(&admitted);
+            self.note(&admitted.snapshot);
             let taken = Taken::new(self, admitted.charge);
             let turn = self.turn(&admitted, latest).await;
             // If not, a stop came while it was decided on.
@@ -306,8 +306,9 @@ impl<B: Backend<Plan>> Ledger<B> {
         Arc::clone(&lock(&self.known).rules)
     }
 
-    /// Notes how much is left.
-    fn note(&self, Admitted { snapshot, .. }: &Admitted) {
+    /// Notes how much is left, as who was admitted finds it and who is refused: of what others
+    /// use, those who find none would else go on to believe what they found last.
+    fn note(&self, snapshot: &Snapshot) {
         let rules = self.rules();
         let placed = rules.limits.get(snapshot.policy);
         let at_once = placed.is_some_and(|placed| placed.back == Back::Midnight);
@@ -315,6 +316,12 @@ impl<B: Backend<Plan>> Ledger<B> {
     }
 
     fn refused(&self, error: QueueError) -> Rejection {
+        // Where it was the gate that refused, nobody has looked at the limits.
+        if let Some(snapshot) = error.denial().map(|denial| &denial.snapshot)
+            && snapshot.limit > 0
+        {
+            self.note(snapshot);
+        }
         match self.watch.stop() {
             Some(stop) if !matches!(error, QueueError::Backend(_)) => {
                 let wait = |until: Timestamp| until.saturating_since(self.board.now());
