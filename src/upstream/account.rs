@@ -6,6 +6,7 @@ mod hold;
 mod ledger;
 mod rules;
 mod stopped;
+mod trial;
 mod turns;
 mod untold;
 
@@ -213,6 +214,7 @@ impl<B: Backend<Plan>> Account<B> {
         let (told, source) = (board.now(), Source::Configured);
         let limit = KnownLimit { told, source, ..limit };
         board.post_limit(self.0.settings.known_as(quota), limit);
+        Ok(())
     }
 
     /// Puts in force what was set for `other`: its limits, and how long anybody may wait. It is how

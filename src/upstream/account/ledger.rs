@@ -124,6 +124,10 @@ impl<B: Backend<Plan>> Ledger<B> {
             self.note(&admitted.snapshot);
             let taken = Taken::new(self, admitted.charge);
             let turn = self.turn(&admitted, latest).await;
+            if !self.may_try().await {
+                taken.give_back().await;
+                continue;
+            }
             // If not, a stop came while it was decided on.
             if let Some(begun) = taken.begin().await {
                 let ticket = lock(&self.standing).send(self.board.now(), admitted.charge.cost);
@@ -242,8 +246,8 @@ impl<B: Backend<Plan>> Ledger<B> {
         known.version = version;
         self.watch.heed();
         let notice = self.board.notice(&self.quota);
-        if let Some((stop, told)) = notice.last_stop() {
-            self.heard(stop, told);
+        if let Some(last) = notice.last_stop() {
+            self.heard(&last);
         }
         let Notice { limits, .. } = notice;
         if limits != known.limits {

@@ -10,7 +10,7 @@ use crate::{
     observe::upstream::Stopped,
     time::Timestamp,
     upstream::{
-        board::ALL,
+        board::{ALL, LastStop},
         observation::{Class, Observation, Source, Stop},
     },
 };
@@ -45,10 +45,19 @@ impl<B: Backend<Plan>> Ledger<B> {
     }
 
     /// Hears of the last stop, whoever was told, and when. When one is over whose end nobody told,
-    /// nobody knows how much may be sent: all who wait would be refused at once.
-    pub(super) fn heard(&self, stop: &Stop, told: Timestamp) {
-        if lock(&self.untold).heard(stop, told, self.board.now()) {
-            self.watch.try_out();
+    /// nobody knows how much may be sent: all who wait would be refused at once. Of a limit one
+    /// tries for the whole fleet; how much an overload leaves to each, each finds out.
+    pub(super) fn heard(&self, last: &LastStop<'_>) {
+        let LastStop { stop, told, id, went_well } = *last;
+        let is_news = lock(&self.untold).heard(stop, told, self.board.now());
+        match (is_news, stop.class) {
+            (true, Class::Transient | Class::Daily) => self.watch.try_out_for_all(id),
+            (true, _) => self.watch.try_out(),
+            (false, _) => {}
+        }
+        if let Some(sent) = went_well {
+            lock(&self.untold).went_well(sent);
+            self.watch.went_well(id);
         }
     }
 
