@@ -44,6 +44,12 @@ pub enum ConfigError {
         /// How the names of its family begin.
         family: String,
     },
+    /// A limit was told for a model of an account whose limits are not by model, so that nothing
+    /// would keep it.
+    LimitNotByModel {
+        /// The model.
+        model: String,
+    },
     /// A limit was set of what the profile of the provider does not count, so that nothing would
     /// keep it.
     LimitNotCounted {
@@ -185,6 +191,11 @@ impl fmt::Display for ConfigError {
                 "the model {model:?} is counted with the family {family:?}, so nothing would keep \
                  a limit of its own: set one for {family:?}, or make it a family of its own by \
                  `.model_family({model:?})`"
+            ),
+            Self::LimitNotByModel { model } => write!(
+                f,
+                "the limits of this account are not by model, so nothing would keep one for \
+                 {model:?}: tell it for `\"\"`, or build the account with `.per_model()`"
             ),
             Self::LimitNotCounted { name, counted } => write!(
                 f,

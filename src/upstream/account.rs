@@ -6,6 +6,7 @@ mod hold;
 mod ledger;
 mod rules;
 mod stopped;
+mod trial;
 mod turns;
 mod untold;
 
@@ -39,7 +40,7 @@ use crate::{
     backend::{Backend, Local},
     cost::Cost,
     decision::Snapshot,
-    error::BackendError,
+    error::{BackendError, ConfigError},
     key::Key,
     limiter::{Limit, Limiter},
     name::PolicyName,
@@ -186,11 +187,34 @@ impl<B: Backend<Plan>> Account<B> {
     /// Tells the whole fleet of a limit, as one does who has asked the provider for it. It holds at
     /// once, also in place of one that was inferred, until an answer to a later request tells
     /// another.
-    pub fn tell(&self, quota: &str, limit: KnownLimit) {
-        let Settings { board, .. } = &self.0.settings;
+    ///
+    /// ```
+    /// use tower_quota::{ConfigError, upstream::{Account, Dimension, KnownLimit, Profile}};
+    ///
+    /// let profile = Profile::ready("gemini").expect("it is ready-made");
+    /// let account = Account::builder(profile).build()?;
+    /// account.tell("", KnownLimit::new("requests", Dimension::Requests, 15))?;
+    /// // Gemini does not limit what is put out, so nothing is counted that this could limit.
+    /// let output = KnownLimit::new("output", Dimension::OutputTokens, 1_000);
+    /// assert!(matches!(account.tell("", output), Err(ConfigError::LimitNotCounted { .. })));
+    /// # Ok::<(), ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Nothing would keep it, and nobody is told: it is of what the [profile](Profile) does not
+    /// count, or does not bind ordinary requests; or it is for a model, and the account has no
+    /// [limits by model](AccountBuilder::per_model).
+    pub fn tell(&self, quota: &str, limit: KnownLimit) -> Result<(), ConfigError> {
+        let Settings { board, profile, per_model, .. } = &self.0.settings;
+        if !per_model && !quota.is_empty() {
+            return Err(ConfigError::LimitNotByModel { model: quota.into() });
+        }
+        profile.check_counted(&limit.name, limit.dimension)?;
         let (told, source) = (board.now(), Source::Configured);
         let limit = KnownLimit { told, source, ..limit };
         board.post_limit(self.0.settings.known_as(quota), limit);
+        Ok(())
     }
 
     /// Puts in force what was set for `other`: its limits, and how long anybody may wait. It is how

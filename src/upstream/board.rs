@@ -21,6 +21,7 @@ use std::{
 
 use tokio::sync::{mpsc, watch};
 
+pub(super) use self::notice::LastStop;
 pub use self::notice::{KnownLimit, Notice};
 use self::stops::ToldStop;
 use super::observation::{Class, Stop};
@@ -99,9 +100,24 @@ pub(super) type Notices = BTreeMap<Box<str>, Notice>;
 /// Something that is posted of a quota.
 #[derive(Clone, Debug)]
 enum Post {
-    Stop { quota: Box<str>, stop: ToldStop },
-    Limit { quota: Box<str>, limit: KnownLimit },
-    Resume { quota: Box<str>, at: Timestamp },
+    Stop {
+        quota: Box<str>,
+        stop: ToldStop,
+    },
+    Limit {
+        quota: Box<str>,
+        limit: KnownLimit,
+    },
+    Resume {
+        quota: Box<str>,
+        at: Timestamp,
+    },
+    /// After this stop something went well that was sent then.
+    WentWell {
+        quota: Box<str>,
+        stop: u64,
+        at: Timestamp,
+    },
 }
 
 impl Board {
@@ -121,7 +137,7 @@ impl Board {
     /// let board = Board::starting_at(Timestamp::from_secs(1_793_516_400));
     /// let profile = Profile::ready("gemini").expect("it is ready-made");
     /// let account = Account::builder(profile).board(board).build()?;
-    /// account.tell("", KnownLimit::new("requests", Dimension::Requests, 15));
+    /// account.tell("", KnownLimit::new("requests", Dimension::Requests, 15))?;
     /// let told = account.notice("").limits[0].told;
     /// assert!(told.saturating_since(Timestamp::from_secs(1_793_516_400)) < Duration::from_secs(60));
     /// # Ok::<(), tower_quota::ConfigError>(())
@@ -172,6 +188,11 @@ impl Board {
     /// Ends a stop by hand, as after a bill was paid. A stop that is told later holds again.
     pub fn resume(&self, quota: &str) {
         self.post(Post::Resume { quota: quota.into(), at: self.now() });
+    }
+
+    /// Notes that after this stop something went well that was sent then.
+    pub(super) fn post_went_well(&self, quota: &str, stop: u64, at: Timestamp) {
+        self.post(Post::WentWell { quota: quota.into(), stop, at });
     }
 
     /// Whether it is cut off from the other instances, and since when: the server is away, or does
@@ -288,9 +309,10 @@ impl Inner {
 impl Post {
     fn quota(&self) -> &str {
         match self {
-            Self::Stop { quota, .. } | Self::Limit { quota, .. } | Self::Resume { quota, .. } => {
-                quota
-            }
+            Self::Stop { quota, .. }
+            | Self::Limit { quota, .. }
+            | Self::Resume { quota, .. }
+            | Self::WentWell { quota, .. } => quota,
         }
     }
 }

@@ -1,10 +1,11 @@
 //! One request's way: estimated, admitted, sent, observed, settled.
 
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, request::Parts, response};
 use http_body::Body;
+use tokio::time::timeout;
 use tower_service::Service;
 
 use super::{
@@ -145,9 +146,15 @@ async fn observe<B: Backend<Plan>, ResBody: Body<Data = Bytes>>(
     let is_read = is_failure || (!is_safe && may_refuse(hold.profile(), &parts, &body));
     let mut head = Head { hold: &mut hold, parts: &parts, received, is_told: false };
     if is_read {
-        // What a provider says of a refusal it says at once. If not, the caller waits no longer.
-        let read = body.fill(Observation::MAX_BODY);
-        drop(tokio::time::timeout(READ, read).await);
+        // What a provider says of a refusal it says at once. If not, others are not sent into it,
+        // and the caller waits no longer.
+        let mut read = pin!(body.fill(Observation::MAX_BODY));
+        if timeout(AT_ONCE, read.as_mut()).await.is_err() {
+            if is_failure {
+                head.warn();
+            }
+            drop(timeout(READ, read).await);
+        }
     }
     let stop = head.tell(&body.peek());
     drop(head);
@@ -176,9 +183,24 @@ impl<B: Backend<Plan>> Head<'_, B> {
     fn tell(&mut self, body: &[u8]) -> Option<Stop> {
         self.is_told = true;
         let (sent, received) = (self.hold.sent(), self.received);
-        let response::Parts { status, headers, .. } = self.parts;
-        self.hold.answered(&Answer { status: *status, headers, body, sent, received }).stop
+        let answer = answer(self.parts, body, sent, received);
+        self.hold.answered(&answer).stop
     }
+
+    /// Its body takes longer.
+    fn warn(&self) {
+        let (sent, received) = (self.hold.sent(), self.received);
+        self.hold.warned(&answer(self.parts, b"", sent, received));
+    }
+}
+
+fn answer<'a>(
+    parts: &'a response::Parts,
+    body: &'a [u8],
+    sent: Timestamp,
+    received: Timestamp,
+) -> Answer<'a> {
+    Answer { status: parts.status, headers: &parts.headers, body, sent, received }
 }
 
 impl<B: Backend<Plan>> Drop for Head<'_, B> {
@@ -214,3 +236,5 @@ const fn is_for_another(stop: &Stop) -> bool {
 
 /// How long the body of a refusal is waited for.
 const READ: Duration = Duration::from_secs(2);
+/// A body that is there by then came with its head.
+const AT_ONCE: Duration = Duration::from_millis(50);

@@ -15,7 +15,7 @@ use super::{
     refusal::Refusal,
     window::infer_window,
 };
-use crate::time::Timestamp;
+use crate::{cost::Cost, time::Timestamp};
 
 /// An answer, as far as it is needed to see how the limits stand.
 #[derive(Clone, Copy, Debug)]
@@ -190,6 +190,19 @@ impl Observation {
     pub const MAX_BODY: usize = 65_536;
 }
 
+impl Observation {
+    /// Forgets what an answer says of a limit if a request of this cost can never have been
+    /// answered well inside of that, however far its estimate is off: as all that are like it
+    /// would be refused for good, no other answer would come that says otherwise.
+    pub(super) fn forget_what_cannot_be(&mut self, dimensions: &[Dimension], cost: Cost) {
+        self.reports.retain(|report| {
+            let place = dimensions.iter().position(|dimension| *dimension == report.dimension);
+            let cost = place.map_or(0, |place| cost.get(place));
+            report.limit.is_none_or(|limit| cost <= limit.saturating_mul(MOST_OFF))
+        });
+    }
+}
+
 /// Reads header fields, where they are and where a body repeats them.
 struct FieldReader<'a> {
     answer: &'a Answer<'a>,
@@ -249,3 +262,6 @@ fn skew(answer: &Answer<'_>) -> Option<Timestamp> {
     let apart = date.saturating_since(received).max(received.saturating_since(date));
     (apart > bound).then_some(date)
 }
+
+/// An estimate is hardly more than so many times what is used.
+const MOST_OFF: u64 = 4;

@@ -136,17 +136,10 @@ impl Profile {
             return Err(ConfigError::UnknownLimit { name: name.into() });
         };
         let (shape, period) = (&shapes[place], quota.period());
-        if shape.apart {
-            return Err(ConfigError::LimitApart { name: name.into() });
-        }
+        self.check_counted(name, shape.dimension)?;
         // Of requests in progress no time is asked.
         if shape.dimension == Dimension::Concurrency {
             return Ok(());
-        }
-        if !self.dimensions().contains(&shape.dimension) {
-            let counted: Vec<_> = self.dimensions().iter().map(|own| own.name()).collect();
-            let counted = counted.join(", ");
-            return Err(ConfigError::LimitNotCounted { name: name.into(), counted });
         }
         let Some(window) = self.window(place).filter(|window| *window != period) else {
             return Ok(());
@@ -156,6 +149,30 @@ impl Profile {
         });
         let instead = others.next().map(|(_, other)| other.name().to_owned());
         Err(ConfigError::LimitPeriod { name: name.into(), window, period, instead })
+    }
+
+    /// Whether a limit is counted: one of the profile, or one that the provider calls its own, of
+    /// this dimension.
+    pub(super) fn check_counted(
+        &self,
+        name: &str,
+        dimension: Dimension,
+    ) -> Result<(), ConfigError> {
+        let own = self.limit_shapes().iter().find(|shape| shape.name() == name);
+        if own.is_some_and(|shape| shape.apart) {
+            return Err(ConfigError::LimitApart { name: name.into() });
+        }
+        let is_counted = match own.map_or(dimension, |shape| shape.dimension) {
+            // Those in progress are counted by themselves, where the profile has a limit on them.
+            Dimension::Concurrency => own.is_some(),
+            dimension => self.dimensions().contains(&dimension),
+        };
+        if is_counted {
+            return Ok(());
+        }
+        let counted: Vec<_> = self.dimensions().iter().map(|own| own.name()).collect();
+        let counted = counted.join(", ");
+        Err(ConfigError::LimitNotCounted { name: name.into(), counted })
     }
 
     /// What a failed request counts of what was reserved for it.

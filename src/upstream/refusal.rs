@@ -166,18 +166,23 @@ impl Refusal {
     ) -> Option<Stop> {
         let class = self.class?;
         let limit = self.rule.as_ref().and_then(|rule| rule.limit.clone());
+        // To wait for nothing, or until a time that is past, is no word of how long: who takes it
+        // for one sends all who wait at once, again and again.
+        let is_ahead = |at: &Timestamp| answer.received < *at;
         let told =
             self.told(profile, answer, ignored).map(|when| when.instant(answer.received, date));
+        let told = told.filter(is_ahead);
         let shape =
             profile.limit_shapes().iter().find(|shape| Some(shape.name()) == limit.as_deref());
         let midnight = shape
             .filter(|_| class == Class::Daily)
             .and_then(|shape| shape.midnight.as_deref())
-            .map(|zone| next_midnight(zone, answer.received));
+            .map(|zone| end_of_day(zone, answer, date));
         let spent =
             reports.iter().filter(|report| report.is_binding && report.remaining == Some(0));
-        let blocking =
-            spent.filter(|report| report.reset.is_some()).max_by_key(|report| report.reset);
+        let blocking = spent
+            .filter(|report| report.reset.as_ref().is_some_and(is_ahead))
+            .max_by_key(|report| report.reset);
         let (until, source) = match (class, midnight.max(told), blocking) {
             (Class::Permanent | Class::NeverAdmissible, ..) => (None, Source::Told),
             (_, Some(until), _) => (Some(until), Source::Told),
@@ -294,6 +299,22 @@ fn behind<'a>(text: &'a [u8], words: &str) -> Option<&'a [u8]> {
     Some(&text[at + words.len()..])
 }
 
+/// The end of the day that was spent when a request was refused. It is that in which the request
+/// was sent, by the provider's clock; and who sends at midnight may be refused for the day before,
+/// as no two clocks are the same.
+fn end_of_day(zone: &str, answer: &Answer<'_>, date: Option<Timestamp>) -> Timestamp {
+    let Answer { sent, received, .. } = *answer;
+    let took = received.saturating_since(sent);
+    let sent_there = date.map_or(sent, |date| date.saturating_sub(took));
+    let midnight = next_midnight(zone, sent_there.saturating_sub(AT_MIDNIGHT));
+    if sent_there < midnight {
+        sent.saturating_add(midnight.saturating_since(sent_there))
+    } else {
+        let since = sent_there.saturating_since(midnight);
+        sent.saturating_add(AT_MIDNIGHT.saturating_sub(since))
+    }
+}
+
 const fn text_of<'a>(value: Value<'a>) -> Option<&'a [u8]> {
     match value {
         Value::Text { text, .. } | Value::Number(text) | Value::Word(text) => Some(text),
@@ -308,3 +329,6 @@ const fn usual(class: Class) -> Duration {
         _ => 1,
     })
 }
+
+/// By how much a provider's midnight may be later than it is here.
+const AT_MIDNIGHT: Duration = Duration::from_secs(10);

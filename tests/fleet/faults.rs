@@ -227,7 +227,9 @@ async fn an_instance_that_starts_later_knows_of_a_stop() {
     first.answered(call).await;
     // When another knows of it, the server has it.
     let witness = &first.accounts[(call.instance + 1) % INSTANCES];
-    witness.tell("witness", KnownLimit::new("requests", Dimension::Requests, 1_000));
+    witness
+        .tell("", KnownLimit::new("requests", Dimension::Requests, 1_000))
+        .expect("it is counted");
     until(|| witness.notice("").stop.is_some()).await;
 
     let later = Fleet::start(&server.url(), &Network::none(&upstream), &setup);

@@ -17,4 +17,5 @@ mod paused;
 mod servers;
 mod shares;
 mod simulated;
+mod tries;
 mod use_of_quota;

@@ -187,7 +187,8 @@ async fn a_board_needs_the_rights_that_the_guide_prints_and_no_others() {
     call(layer.layer(provider), "gold", 1).await;
     crate::fleet::until(|| told_of(&server) > 0).await;
     for (from, to, limit) in [(&here, &there, 7), (&there, &here, 8)] {
-        from.tell("", KnownLimit::new("requests", Dimension::Requests, limit));
+        from.tell("", KnownLimit::new("requests", Dimension::Requests, limit))
+            .expect("it is counted");
         let is_known = || to.notice("").limits.iter().any(|known| known.limit == limit);
         crate::fleet::until(is_known).await;
         from.resume("");

@@ -80,7 +80,7 @@ async fn after_a_refusal_for_the_day_no_call_is_sent_before_the_providers_midnig
 #[tokio::test(start_paused = true)]
 async fn who_cannot_wait_for_midnight_is_told_when_it_is_and_sends_nothing() {
     let (midnight, hours) = DAYS[1];
-    let start = Timestamp::from_secs(midnight);
+    let start = Timestamp::from_secs(midnight + 60);
     let provider = Provider::new([Answer::new(429, SPENT)]);
     let account = account(start, 10_000).max_wait(Duration::from_secs(60));
     let client = provider.by(account.build().expect("the profile has them"));
@@ -91,7 +91,7 @@ async fn who_cannot_wait_for_midnight_is_told_when_it_is_and_sends_nothing() {
         else {
             panic!("{error}")
         };
-        let day = Duration::from_secs(hours * 3_600);
+        let day = Duration::from_secs(hours * 3_600 - 60);
         assert!((day - millis(1_000)..=day).contains(&wait), "{wait:?}");
     }
     assert_eq!(provider.asked().len(), 1);

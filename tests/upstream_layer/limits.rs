@@ -3,7 +3,7 @@ use std::time::Duration;
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 use tower_quota::{
-    Quota, Rejection, RetryAfter,
+    ConfigError, Quota, Rejection, RetryAfter,
     algorithm::Algorithm as _,
     backend::LocalBuilder,
     time::Timestamp,
@@ -136,7 +136,7 @@ async fn what_the_provider_says_is_left_lowers_what_is_counted_here_and_never_ra
 async fn a_limit_that_was_told_by_hand_is_in_force() {
     let account = with_tokens(100_000);
     let client = Provider::default().by(account.clone());
-    account.tell("", KnownLimit::new("tokens", Dimension::Tokens, 500));
+    account.tell("", KnownLimit::new("tokens", Dimension::Tokens, 500)).expect("it is counted");
     ask(&client, question(600)).await.expect_err("it never fits");
 }
 
@@ -204,7 +204,7 @@ async fn a_limit_that_is_raised_by_hand_just_after_an_answer_is_in_force() {
     let client = Provider::new([told("5001", "4900")]).by(account.clone());
     ask_all(&client, question(10)).await;
     tokio::time::sleep(millis(500)).await;
-    account.tell("", KnownLimit::new("tokens", Dimension::Tokens, 9_000));
+    account.tell("", KnownLimit::new("tokens", Dimension::Tokens, 9_000)).expect("it is counted");
     let known = &account.notice("").limits[0];
     assert_eq!((known.limit, known.source), (9_000, Source::Configured));
 }
@@ -380,10 +380,25 @@ async fn when_a_limit_has_fallen_nobody_settles_by_the_old_one() {
     let provider = Provider::new([Answer::used(50_000), late]);
     ask_all(&provider.by(one.clone()), question(10)).await;
     let answer = ask(&provider.by(other.clone()), question(10)).await.expect("an answer");
-    one.tell("", KnownLimit::new("tokens", Dimension::Tokens, 6_000));
+    one.tell("", KnownLimit::new("tokens", Dimension::Tokens, 6_000)).expect("it is counted");
     answer.into_body().collect().await.expect("a whole body");
 
     // Of some 50,000 a thousand comes back in ten seconds; by the old limit it would be ten thousand.
     let debt = one.standing("").await.expect("it answers").reset_after;
     assert!(debt >= Duration::from_secs(485), "{debt:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_nothing_counts_cannot_be_told() {
+    let account = account().build().expect("an account");
+    let told = |quota, name, dimension| account.tell(quota, KnownLimit::new(name, dimension, 5));
+    let error = told("", "output", Dimension::OutputTokens).expect_err("it counts them together");
+    assert!(matches!(&error, ConfigError::LimitNotCounted { .. }), "{error}");
+    let error = told("", "own", Dimension::Concurrency).expect_err("no such limit of the profile");
+    assert!(matches!(&error, ConfigError::LimitNotCounted { .. }), "{error}");
+    let error = told("m", "tokens", Dimension::Tokens).expect_err("there is one quota for all");
+    assert!(error.to_string().contains(".per_model()"), "{error}");
+    assert_eq!(account.notice("").limits, []);
+    told("", "own", Dimension::Tokens).expect("as the provider calls it");
+    assert_eq!(account.notice("").limits.len(), 1);
 }

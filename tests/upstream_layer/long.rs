@@ -177,23 +177,45 @@ async fn what_is_known_of_a_long_request_to_be_too_large_is_refused_for_good() {
     client.oneshot(request.expect("a request")).await.expect_err("a quarter of it is too large");
 }
 
+/// Sends it, is told how many tokens it had, and says what is reserved for the next.
+async fn next_after(account: &Account<Store>, text: &str, tokens: u64) -> u64 {
+    let usage = format!(r#"{{"usage":{{"prompt_tokens":{tokens},"completion_tokens":10}}}}"#);
+    let client =
+        UpstreamLayer::new(account.clone()).layer(Provider::new([Answer::new(200, usage)]));
+    let request = Request::post("/").body(Body::new(Passing::of(text))).expect("a request");
+    let answer = client.oneshot(request).await.expect("an answer");
+    answer.into_body().collect().await.expect("a whole body");
+    reserved(account, Body::new(Passing::of(text)), text).await
+}
+
 /// Documents, say: many more tokens than data of their length usually has.
 #[tokio::test(start_paused = true)]
-async fn what_long_requests_come_to_is_learned_at_once_and_of_ordinary_ones_nothing_follows() {
+async fn what_long_requests_come_to_is_learned_soon_and_of_ordinary_ones_nothing_follows() {
     let account = with_tokens(FULL);
     let text = chat(&picture(3 * MIB));
     let first = reserved(&account, Body::new(Passing::of(&text)), &text).await;
     assert!(first < 20_000, "{first}");
-    let usage = r#"{"usage":{"prompt_tokens":90000,"completion_tokens":10}}"#;
-    let client =
-        UpstreamLayer::new(account.clone()).layer(Provider::new([Answer::new(200, usage)]));
-    let request = Request::post("/").body(Body::new(Passing::of(&text))).expect("a request");
-    let answer = client.oneshot(request).await.expect("an answer");
-    answer.into_body().collect().await.expect("a whole body");
-    let second = reserved(&account, Body::new(Passing::of(&text)), &text).await;
-    assert!((89_000..95_000).contains(&second), "{second}");
+    let second = next_after(&account, &text, 90_000).await;
+    assert!((30_000..45_000).contains(&second), "one may be an exception: {second}");
+    let third = next_after(&account, &text, 90_000).await;
+    assert!((89_000..95_000).contains(&third), "two are none: {third}");
     let short = r#"{"model":"m","max_tokens":10,"messages":[{"role":"user","content":"Hello!"}]}"#;
     assert_eq!(reserved(&account, Body::from(short), short).await, 4 + 10);
+}
+
+/// Else each of many pictures would wait until all of the limit is there.
+#[tokio::test(start_paused = true)]
+async fn one_dense_upload_is_forgotten_after_a_few_others() {
+    let account = with_tokens(FULL);
+    let text = chat(&picture(3 * MIB));
+    let usual = reserved(&account, Body::new(Passing::of(&text)), &text).await;
+    let after_one = next_after(&account, &text, 1_000_000).await;
+    assert!(after_one < usual * 5, "{after_one} after {usual}");
+    let mut after = Vec::new();
+    for _ in 0..6 {
+        after.push(next_after(&account, &text, 1_000).await);
+    }
+    assert!(after[5] <= usual * 11 / 10, "{after:?} after {after_one}, and {usual} before");
 }
 
 /// Nothing says how long it is.

@@ -19,6 +19,7 @@ mod pools;
 mod readiness;
 mod set;
 mod settlement;
+mod sloppy;
 mod stops;
 mod support;
 mod tokens;

@@ -1,14 +1,20 @@
 use http::{HeaderValue, request::Parts};
 use std::time::Duration;
 
+use tokio::time::Instant;
+use tower::{Layer as _, ServiceExt as _};
 use tower_quota::{
     Quota, Rejection,
     backend::LocalBuilder,
-    upstream::{Account, Pool, Profile},
+    upstream::{Account, Pool, Profile, UpstreamLayer},
 };
 
-use crate::support::{
-    Answer, Paused, Provider, Store, account, ask, ask_all, left, question, with_tokens,
+use crate::{
+    distant::Distant,
+    support::{
+        Answer, Paused, Provider, Store, account, ask, ask_all, left, millis, profile, question,
+        with_tokens,
+    },
 };
 
 fn key(key: &'static str) -> impl Fn(&mut Parts) + Send + Sync + 'static {
@@ -88,7 +94,7 @@ async fn where_one_has_not_enough_left_another_is_asked_at_once() {
     let (_, _, pool) = two();
     let provider = Provider::new([Answer::new(400, "{}"), Answer::new(400, "{}")]);
     let client = provider.by(pool);
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     ask_all(&client, question(9_000)).await;
     ask_all(&client, question(9_000)).await;
     assert_eq!(keys(&provider), ["one", "other"]);
@@ -167,7 +173,7 @@ async fn a_request_that_two_accounts_are_asked_for_waits_no_longer_than_one_that
     }
     let refused = Answer::refused("again").header("retry-after", "600");
     let provider = Provider::new([refused]);
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     let (status, body) = ask_all(&provider.by(pool), question(10)).await;
     assert_eq!((status.as_u16(), body.contains("again")), (429, true), "{body}");
     assert_eq!(begun.elapsed().as_secs(), 40, "the other is not waited for");
@@ -183,7 +189,7 @@ async fn where_little_is_left_of_all_accounts_their_calls_go_in_turns() {
     for _ in 0..180 {
         ask_all(&client, question(10)).await;
     }
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     futures::future::join_all((0..10).map(|_| ask_all(&client, question(10)))).await;
     let asked = provider.asked();
     for name in ["one", "other"] {
@@ -205,7 +211,7 @@ async fn a_call_that_has_no_time_left_for_a_turn_goes_at_once() {
     for _ in 0..90 {
         ask_all(&client, question(10)).await;
     }
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     futures::future::join_all((0..5).map(|_| ask_all(&client, question(10)))).await;
     assert_eq!(provider.asked().len(), 95);
     assert!(begun.elapsed().is_zero());
@@ -239,4 +245,32 @@ async fn a_request_goes_to_the_account_that_has_most_left_by_now() {
     ask_all(&client, question(6_000)).await;
     ask_all(&client, question(100)).await;
     assert_eq!(keys(&provider), ["one", "other", "one"]);
+}
+
+/// To ask where nothing is left is a trip to the server for each call.
+#[tokio::test(start_paused = true)]
+async fn what_others_have_used_up_is_known_by_the_first_refusal() {
+    let store = || LocalBuilder::new().build_with_clock(Paused::new());
+    let of = |store: &Store| {
+        let account = Account::builder(profile("openai")).jitter(Duration::ZERO);
+        let account = account.limit("requests", Quota::per_hour(11));
+        let account = account.backend(Distant::new(store.clone(), millis(10)));
+        account.build().expect("the profile has it")
+    };
+    let (shared, own) = (store(), store());
+    let provider = Provider::default();
+    let elsewhere = UpstreamLayer::new(of(&shared)).layer(provider.clone());
+    let pool = Pool::new().member(of(&shared), |_| ()).member(of(&own), |_| ());
+    let here = UpstreamLayer::new(pool).layer(provider.clone());
+    here.clone().oneshot(question(10)).await.expect("both are free");
+    for _ in 0..9 {
+        elsewhere.clone().oneshot(question(10)).await.expect("as many as there are");
+    }
+    let mut took = Vec::new();
+    for _ in 0..4 {
+        let begun = Instant::now();
+        here.clone().oneshot(question(10)).await.expect("the other has room");
+        took.push(begun.elapsed());
+    }
+    assert!(took[3] < millis(30), "one trip: {took:?}");
 }

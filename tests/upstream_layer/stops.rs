@@ -249,3 +249,25 @@ async fn a_grant_of_one_model_that_is_used_up_stops_that_model_alone() {
     account.resume("large");
     assert_eq!(ask_all(&client, of("large")).await.0, 200);
 }
+
+/// What refuses them is the stop. That a window of a limit may be long says nothing of when they go.
+#[tokio::test(start_paused = true)]
+async fn all_who_have_the_time_wait_for_the_end_of_a_stop() {
+    let start = Timestamp::from_secs(1_790_000_000);
+    let store = LocalBuilder::new().build_with_clock(Paused::starting_at(start));
+    let account = Account::builder(profile("gemini"))
+        .backend(store)
+        .board(Board::starting_at(start))
+        .limit("requests", Quota::per_minute(1_000))
+        .limit("requests-day", Quota::per_day(1_000))
+        .max_wait(Duration::from_secs(10))
+        .build()
+        .expect("the profile has them");
+    let provider = Provider::new([Answer::new(429, "{}").header("retry-after", "5")]);
+    let client = provider.by(account);
+    ask_all(&client, question(10)).await;
+    let begun = Instant::now();
+    let all = futures::future::join_all((0..20).map(|_| ask_all(&client, question(10)))).await;
+    assert!(all.iter().all(|(status, _)| *status == 200), "{all:?}");
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+}

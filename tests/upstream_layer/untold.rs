@@ -160,3 +160,56 @@ async fn a_stop_of_another_class_while_one_holds_is_the_one_that_counts() {
     assert!((hours(1)..hours(1) + millis(2_000)).contains(&pause(2, 3)), "{:?}", pause(2, 3));
     assert!(pause(3, 4) >= hours(24), "one tries it, and a day later another: {:?}", pause(3, 4));
 }
+
+/// Eight instances that share a ledger and a board, and five calls at each.
+#[tokio::test(start_paused = true)]
+async fn of_a_whole_fleet_one_call_tries_whether_it_is_over_and_the_others_go_by_its_word() {
+    let store = LocalBuilder::new().build_with_clock(Paused::starting_at(START));
+    let board = Board::starting_at(START);
+    let provider = Provider::new(refusals::<3>(RATE));
+    let clients = (0..8).map(|_| {
+        let account =
+            Account::builder(profile("dashscope")).limit("requests", Quota::per_minute(60_000));
+        let account = account.backend(store.clone()).board(board.clone()).build();
+        provider.by(account.expect("a limit"))
+    });
+    let clients: Vec<_> = clients.collect();
+    ask_all(&clients[0], question(10)).await;
+    let begun = tokio::time::Instant::now();
+    let all = clients.iter().flat_map(|client| (0..5).map(|_| ask_all(client, question(10))));
+    futures::future::join_all(all).await;
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    let asked = provider.asked();
+    assert_eq!(asked.len(), 41);
+    // After one second, after two, and when that went well.
+    let pauses: Vec<_> = (1..4).map(|number| asked[number].at - asked[number - 1].at).collect();
+    for (pause, secs) in pauses.iter().zip([1, 2, 4]) {
+        let least = Duration::from_secs(secs);
+        assert!((least..least + millis(500)).contains(pause), "{pauses:?}");
+    }
+}
+
+/// Its caller went away, say, or the instance died.
+#[tokio::test(start_paused = true)]
+async fn where_no_word_comes_of_who_tries_another_does_some_seconds_later() {
+    let store = LocalBuilder::new().build_with_clock(Paused::starting_at(START));
+    let board = Board::starting_at(START);
+    let of = || {
+        let account =
+            Account::builder(profile("dashscope")).limit("requests", Quota::per_minute(60_000));
+        account.backend(store.clone()).board(board.clone()).build().expect("a limit")
+    };
+    let [first] = refusals(RATE);
+    let provider = Provider::new([first, Answer::used(0).after(Duration::from_secs(300))]);
+    let (here, there) = (provider.by(of()), provider.by(of()));
+    ask_all(&here, question(10)).await;
+    let slow = tokio::spawn(async move { ask_all(&here, question(10)).await });
+    while provider.asked().len() < 2 {
+        tokio::time::sleep(millis(10)).await;
+    }
+    let begun = tokio::time::Instant::now();
+    ask_all(&there, question(10)).await;
+    let waited = begun.elapsed();
+    assert!((millis(8_000)..millis(12_000)).contains(&waited), "{waited:?}");
+    slow.abort();
+}

@@ -132,13 +132,17 @@ impl<A: Algorithm, B: Backend<A>> Shared<A, B> {
     }
 
     /// The limit when the front is admitted, where the backend does not show its state: nothing is
-    /// left of what refused it.
+    /// left of what refused it. If that was none of the limits, as where a provider said to stop,
+    /// nothing is known to be used of them.
     fn surmise(line: &LineOf<A, B>, limit: &Limit<A>, now: Instant) -> Forecast<A::State> {
         // The backend's clock is not known; where windows begin with the calendar, this is near it.
         let due = line.due().unwrap_or(now);
         let at = SystemClock.now().saturating_add(due.saturating_duration_since(now));
         let algorithm = limit.algorithm();
         let mut state = algorithm.initial(at);
+        if line.standing.limit == 0 {
+            return Forecast::new(state, at, due);
+        }
         // What it says of what is left, nobody needs.
         let _standing = algorithm.lower(&mut state, at, line.standing.policy, 0);
         // Of windows that are given out ahead nothing is left either.

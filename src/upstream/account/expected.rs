@@ -88,6 +88,9 @@ impl Expected {
                 // no sign.
                 let rest = rest * MEBIBYTE / u128::from(bytes.max(SHORT));
                 let rest = u64::try_from(rest.min(DENSE)).unwrap_or(u64::MAX);
+                // One that is dense beyond compare would have all the next ones wait for all of a
+                // limit, whatever they are.
+                let rest = rest.min(self.unseen.max(SPARSE).saturating_mul(RISES));
                 self.unseen = rest.max(self.unseen - self.unseen / FADED);
             }
             (None, _) => {}
@@ -112,7 +115,11 @@ const MEBIBYTE: u128 = 1 << 20;
 /// A mebibyte of texts in any language has no more tokens.
 const DENSE: u128 = MEBIBYTE / 2;
 const SHORT: u64 = 1 << 16;
+/// What a mebibyte is taken for of which nothing is known.
+const SPARSE: u64 = 4_096;
+/// One long request makes so many times as much of what the next ones are taken for, at the most.
+const RISES: u64 = 4;
 /// Each long request makes so small a part of what others came to forgotten.
-const FADED: u64 = 16;
+const FADED: u64 = 4;
 /// The tokens that an answer has before any was seen.
 const USUAL_OUTPUT: u64 = 256;

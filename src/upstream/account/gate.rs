@@ -5,9 +5,12 @@ use std::{
     time::Duration,
 };
 
-use super::super::{
-    board::{ALL, Board},
-    observation::Stop,
+use super::{
+    super::{
+        board::{ALL, Board},
+        observation::Stop,
+    },
+    trial::Trial,
 };
 use crate::{
     algorithm::Plan,
@@ -55,6 +58,8 @@ struct Pace {
     coming: u32,
     /// When the last overload was told that was heard of.
     overload: Timestamp,
+    /// Whose turn it is to try for the whole fleet whether a stop is over.
+    for_all: Option<Trial>,
 }
 
 /// A request that was admitted: counted until it begins, or is given up.
@@ -84,6 +89,7 @@ impl Watch {
             let_through_at: Timestamp::MIN,
             coming: 0,
             overload: Timestamp::MIN,
+            for_all: None,
         };
         Self { board, quota, pace: Mutex::new(pace) }
     }
@@ -104,9 +110,9 @@ impl Watch {
                 RetryAfter::After(wait(until).max(Duration::from_millis(1)))
             }));
         }
-        let pace = *self.pace();
-        let is_full = pace.is_full(pace.decided_on(self.board.now()).saturating_add(pace.coming));
-        is_full.then_some(RetryAfter::After(TRY_AGAIN))
+        let (pace, now) = (*self.pace(), self.board.now());
+        let is_full = pace.is_full(pace.decided_on(now).saturating_add(pace.coming));
+        (is_full || pace.is_others_turn(now)).then_some(RetryAfter::After(TRY_AGAIN))
     }
 
     /// Lets a request through to the limits, or says how long nothing may be sent.
@@ -131,9 +137,9 @@ impl Watch {
 
     /// Begins a request, unless nothing may be sent by now.
     pub(super) fn begin(self: &Arc<Self>) -> Option<(UnderWay, InProgress)> {
-        let is_stopped = self.stop().is_some();
+        let (is_stopped, now) = (self.stop().is_some(), self.board.now());
         let mut pace = self.pace();
-        if is_stopped || pace.is_full(0) {
+        if is_stopped || pace.is_others_turn(now) || pace.is_full(0) {
             return None;
         }
         pace.in_flight += 1;
@@ -167,6 +173,32 @@ impl Watch {
         self.pace().try_out();
     }
 
+    /// The same, by one of the whole fleet, after a stop of which nobody told how long it holds.
+    pub(super) fn try_out_for_all(&self, stop: u64) {
+        let mut pace = self.pace();
+        pace.try_out();
+        pace.for_all = Some(Trial::new(stop));
+    }
+
+    /// The stop after which it has to be asked whether this instance tries for all.
+    pub(super) fn trial(&self) -> Option<u64> {
+        let now = self.board.now();
+        self.pace().for_all.filter(|trial| trial.is_open(now)).map(|trial| trial.stop())
+    }
+
+    /// This instance tries whether a stop is over, or another does.
+    pub(super) fn tries(&self, stop: u64, is_ours: bool) {
+        let now = self.board.now();
+        if let Some(trial) = self.pace().for_all.as_mut().filter(|trial| trial.stop() == stop) {
+            trial.is_for(is_ours, now);
+        }
+    }
+
+    /// After a stop something went well, whoever sent it: nobody has to try for all any more.
+    pub(super) fn went_well(&self, stop: u64) {
+        self.pace().for_all.take_if(|trial| trial.stop() == stop);
+    }
+
     /// The provider is overloaded, as was told here: it is tried out again.
     pub(super) fn slow_down(&self) {
         let now = self.board.now();
@@ -193,6 +225,10 @@ impl Watch {
 }
 
 impl Pace {
+    fn is_others_turn(&self, now: Timestamp) -> bool {
+        self.for_all.is_some_and(|trial| trial.is_others(now))
+    }
+
     /// Whether so many more would be as many as may be, or more.
     fn is_full(&self, coming: u32) -> bool {
         let is_reached = |most: u64, of: u64| most <= of.saturating_add(coming.into());
@@ -210,20 +246,24 @@ impl Pace {
     fn try_out(&mut self) {
         self.window = Some(1);
         self.trial = self.trial.wrapping_add(1);
+        self.for_all = None;
     }
 }
 
 impl UnderWay {
-    /// A good answer is there.
-    pub(super) fn succeed(mut self) {
+    /// A good answer is there. Says after which stop, if the others wait to hear that.
+    pub(super) fn succeed(mut self) -> Option<u64> {
+        let mut tried = None;
         if let Some(watch) = &self.watch {
             let mut pace = watch.pace();
             if pace.trial == self.trial {
                 let more = pace.window.map(|window| window + 1);
                 pace.window = more.filter(|window| *window < ENOUGH);
+                tried = pace.for_all.take().map(|trial| trial.stop());
             }
         }
         self.end();
+        tried
     }
 
     fn end(&mut self) {

@@ -82,12 +82,21 @@ impl<B: Backend<Plan>> Hold<B> {
 
     /// The answer is there. What it says is told to all who use the account.
     pub(in crate::upstream) fn answered(&mut self, answer: &Answer<'_>) -> Observation {
-        let observation = self.ledger.bounded(self.ledger.profile.observe(answer));
+        let mut observation = self.ledger.bounded(self.ledger.profile.observe(answer));
+        if answer.status.is_success() && observation.stop.is_none() {
+            let (dimensions, cost) = (self.ledger.profile.dimensions(), self.charge.cost);
+            observation.forget_what_cannot_be(dimensions, cost);
+        }
         if let Some(under_way) = self.under_way.take() {
             let (cost, snapshot) = (self.charge.cost, &self.snapshot);
             self.ledger.observe(self.ticket, under_way, cost, snapshot, &observation);
         }
         observation
+    }
+
+    /// A refusal has begun to come, and says by and by what it is about: nobody sends meanwhile.
+    pub(in crate::upstream) fn warned(&self, answer: &Answer<'_>) {
+        self.ledger.warned(self.ledger.profile.observe(answer));
     }
 
     /// The request failed: what the provider counts of it is what its profile says.

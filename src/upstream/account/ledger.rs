@@ -22,11 +22,11 @@ use crate::{
     algorithm::{Algorithm as _, Plan},
     backend::Backend,
     cost::Cost,
-    decision::{Charge, RetryAfter},
+    decision::{Charge, RetryAfter, Snapshot},
     key::Key,
     limiter::Limiter,
     observe::upstream::Observer,
-    queue::{Admitted, Ask, Queue, QueueError},
+    queue::{Ask, Queue, QueueError},
     rejection::{Rejection, Throttled},
     time::{Timestamp, timer_now},
     upstream::{
@@ -121,9 +121,13 @@ impl<B: Backend<Plan>> Ledger<B> {
                 }
             };
             let admitted = admitted.map_err(|error| self.refused(error))?;
-            self.note(&admitted);
+            self.note(&admitted.snapshot);
             let taken = Taken::new(self, admitted.charge);
             let turn = self.turn(&admitted, latest).await;
+            if !self.may_try().await {
+                taken.give_back().await;
+                continue;
+            }
             // If not, a stop came while it was decided on.
             if let Some(begun) = taken.begin().await {
                 let ticket = lock(&self.standing).send(self.board.now(), admitted.charge.cost);
@@ -160,6 +164,7 @@ impl<B: Backend<Plan>> Ledger<B> {
     /// What was reserved came to this. Nobody waits for the correction; who waits for the quota is
     /// told when it is made.
     pub(super) fn settle(self: Arc<Self>, charge: Charge, actual: Cost) {
+        let actual = self.rules().believed(charge.cost, actual);
         self.observer.settled(actual);
         self.allow_for(charge.cost, actual);
         if actual != charge.cost {
@@ -241,8 +246,8 @@ impl<B: Backend<Plan>> Ledger<B> {
         known.version = version;
         self.watch.heed();
         let notice = self.board.notice(&self.quota);
-        if let Some((stop, told)) = notice.last_stop() {
-            self.heard(stop, told);
+        if let Some(last) = notice.last_stop() {
+            self.heard(&last);
         }
         let Notice { limits, .. } = notice;
         if limits != known.limits {
@@ -305,8 +310,9 @@ impl<B: Backend<Plan>> Ledger<B> {
         Arc::clone(&lock(&self.known).rules)
     }
 
-    /// Notes how much is left.
-    fn note(&self, Admitted { snapshot, .. }: &Admitted) {
+    /// Notes how much is left, as who was admitted finds it and who is refused: of what others
+    /// use, those who find none would else go on to believe what they found last.
+    fn note(&self, snapshot: &Snapshot) {
         let rules = self.rules();
         let placed = rules.limits.get(snapshot.policy);
         let at_once = placed.is_some_and(|placed| placed.back == Back::Midnight);
@@ -314,6 +320,12 @@ impl<B: Backend<Plan>> Ledger<B> {
     }
 
     fn refused(&self, error: QueueError) -> Rejection {
+        // Where it was the gate that refused, nobody has looked at the limits.
+        if let Some(snapshot) = error.denial().map(|denial| &denial.snapshot)
+            && snapshot.limit > 0
+        {
+            self.note(snapshot);
+        }
         match self.watch.stop() {
             Some(stop) if !matches!(error, QueueError::Backend(_)) => {
                 let wait = |until: Timestamp| until.saturating_since(self.board.now());

@@ -205,6 +205,18 @@ impl Rules {
         counted.checked_sub(remaining).filter(|excess| *excess > 0)
     }
 
+    /// What a call came to as far as it is believed: no more beyond what was `reserved` for it
+    /// than the largest of the limits that count it. What was used longer than a window ago is not
+    /// counted by any provider, and a number that nobody can have used would be a debt for years.
+    pub(super) fn believed(&self, reserved: Cost, actual: Cost) -> Cost {
+        (0..Cost::DIMENSIONS).fold(actual, |cost, dimension| {
+            let its = self.limits.iter().filter(|placed| placed.dimension == dimension);
+            let largest = its.filter_map(|placed| placed.limit).max().unwrap_or(UNBOUNDED);
+            let most = reserved.get(dimension).saturating_add(largest);
+            cost.with(dimension, actual.get(dimension).min(most))
+        })
+    }
+
     /// The place of a limit.
     pub(super) fn place(&self, name: &str) -> Option<usize> {
         self.limits.iter().position(|placed| *placed.name == *name)
@@ -309,7 +321,7 @@ fn unknown(shape: &LimitShape, window: Option<Duration>, jitter: Duration) -> (P
 }
 
 fn unbounded() -> Rule {
-    TokenBucket::new(Quota::per_second(1_000_000_000)).into()
+    TokenBucket::new(Quota::per_second(UNBOUNDED)).into()
 }
 
 /// The name as a policy's: what a provider calls its own need not be one. It depends on nothing
@@ -335,6 +347,8 @@ fn fnv(text: &str) -> u64 {
     })
 }
 
+/// More than is used in a second of anything.
+const UNBOUNDED: u64 = 1_000_000_000;
 /// The letters of a name that are to be read in a policy's.
 const MAX_SPELLED: usize = 32;
 /// The window of a limit of which nobody says it.

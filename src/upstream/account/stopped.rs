@@ -10,8 +10,8 @@ use crate::{
     observe::upstream::Stopped,
     time::Timestamp,
     upstream::{
-        board::ALL,
-        observation::{Class, Observation, Stop},
+        board::{ALL, LastStop},
+        observation::{Class, Observation, Source, Stop},
     },
 };
 
@@ -29,11 +29,35 @@ impl<B: Backend<Plan>> Ledger<B> {
         observation
     }
 
+    /// The head of a refusal is there, and its body is not: whatever that will say, nobody sends
+    /// for a moment.
+    pub(super) fn warned(&self, observation: Observation) {
+        let usual = |stop: Stop| Stop {
+            class: stop.class,
+            until: Some(observation.received.saturating_add(WARNED)),
+            limit: None,
+            source: Source::Configured,
+        };
+        let stop = observation.stop.clone().map(usual);
+        if let Some(stop) = self.bounded(Observation { stop, ..observation }).stop {
+            self.board.post_stop(&self.quota, stop);
+        }
+    }
+
     /// Hears of the last stop, whoever was told, and when. When one is over whose end nobody told,
-    /// nobody knows how much may be sent: all who wait would be refused at once.
-    pub(super) fn heard(&self, stop: &Stop, told: Timestamp) {
-        if lock(&self.untold).heard(stop, told, self.board.now()) {
-            self.watch.try_out();
+    /// nobody knows how much may be sent: all who wait would be refused at once. Of a limit one
+    /// tries for the whole fleet; how much an overload leaves to each, each finds out.
+    pub(super) fn heard(&self, last: &LastStop<'_>) {
+        let LastStop { stop, told, id, went_well } = *last;
+        let is_news = lock(&self.untold).heard(stop, told, self.board.now());
+        match (is_news, stop.class) {
+            (true, Class::Transient | Class::Daily) => self.watch.try_out_for_all(id),
+            (true, _) => self.watch.try_out(),
+            (false, _) => {}
+        }
+        if let Some(sent) = went_well {
+            lock(&self.untold).went_well(sent);
+            self.watch.went_well(id);
         }
     }
 
@@ -64,3 +88,6 @@ impl<B: Backend<Plan>> Ledger<B> {
         self.board.post_stop(if of_all { ALL } else { &self.quota }, stop.clone());
     }
 }
+
+/// How long a refusal holds whose body is on its way.
+const WARNED: Duration = Duration::from_secs(1);

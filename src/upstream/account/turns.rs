@@ -13,9 +13,10 @@ use super::{
     gate::{Coming, Gate, InProgress, UnderWay},
     ledger::{Ledger, lock},
     rules::Back,
+    trial::TURN,
 };
 use crate::{
-    algorithm::{LeakyBucket, Plan},
+    algorithm::{LeakyBucket, Plan, TokenBucket},
     backend::Backend,
     cost::Cost,
     decision::{Charge, Decision, Demand},
@@ -49,14 +50,23 @@ impl<'l, B: Backend<Plan>> Taken<'l, B> {
     pub(super) async fn begin(mut self) -> Option<(UnderWay, InProgress)> {
         drop(self.coming.take());
         let begun = self.ledger.watch.begin();
-        let charge = self.charge.take().filter(|_| begun.is_none());
-        if let Some(back) =
-            charge.and_then(|charge| Arc::clone(self.ledger).correct(charge, Cost::ZERO))
+        if begun.is_some() {
+            self.charge = None;
+        } else {
+            self.give_back().await;
+        }
+        begun
+    }
+
+    /// The request does not go.
+    pub(super) async fn give_back(mut self) {
+        drop(self.coming.take());
+        if let Some(charge) = self.charge.take()
+            && let Some(back) = Arc::clone(self.ledger).correct(charge, Cost::ZERO)
         {
             // Else the request would find that missing which it took itself.
             drop(back.await);
         }
-        begun
     }
 }
 
@@ -86,6 +96,18 @@ impl<B: Backend<Plan>> Ledger<B> {
             }
             _ => Duration::ZERO,
         }
+    }
+
+    /// Whether a request may go, where one goes for all.
+    pub(super) async fn may_try(self: &Arc<Self>) -> bool {
+        let (Some(stop), Some(plan)) = (self.watch.trial(), trials()) else { return true };
+        let key = Key::join([&self.key, &Key::from("trial"), &Key::from(stop)]);
+        // Nothing is sent by it: the request was let through already.
+        let Gate { backend, .. } = self.limiter().backend();
+        let decision = backend.decide(&plan, &key, &Demand::exactly(Cost::ONE)).await;
+        let is_ours = !matches!(decision, Ok(Decision::Deny { .. }));
+        self.watch.tries(stop, is_ours);
+        is_ours
     }
 
     /// How far apart requests go while little is left of the limit that is nearest to refusing: a
@@ -127,6 +149,12 @@ impl Turns {
         };
         Plan::new().limit(PolicyName::from_static("turns"), bucket).build().ok()
     }
+}
+
+/// One instance's turn to try for all, after another.
+fn trials() -> Option<Plan> {
+    let turns = TokenBucket::new(Quota::new(1, TURN).ok()?);
+    Plan::new().limit(PolicyName::from_static("trial"), turns).build().ok()
 }
 
 /// A part of a limit that is little.

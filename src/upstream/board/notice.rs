@@ -25,6 +25,19 @@ pub struct Notice {
     testimony: Testimony,
     /// What the stop follows from.
     stops: Stops,
+    /// The last time that something went well after a stop, and after which.
+    went_well: Option<(Timestamp, u64)>,
+}
+
+/// The stop that was the last, whether it still holds or not.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::upstream) struct LastStop<'n> {
+    pub(in crate::upstream) stop: &'n Stop,
+    pub(in crate::upstream) told: Timestamp,
+    /// The same for all who have heard of it.
+    pub(in crate::upstream) id: u64,
+    /// When something was sent that went well after it, if that was told.
+    pub(in crate::upstream) went_well: Option<Timestamp>,
 }
 
 /// What a post was to a notice.
@@ -90,9 +103,12 @@ impl Notice {
         is_it.then_some(*told)
     }
 
-    /// The last stop, whether it still holds or not, and when it was told.
-    pub(in crate::upstream) fn last_stop(&self) -> Option<(&Stop, Timestamp)> {
-        self.stops.longest().map(|ToldStop { stop, told, .. }| (stop, *told))
+    /// The last stop, whether it still holds or not.
+    pub(in crate::upstream) fn last_stop(&self) -> Option<LastStop<'_>> {
+        self.stops.longest().map(|ToldStop { stop, told, id }| {
+            let went_well = self.went_well.filter(|(_, after)| after == id).map(|(at, _)| at);
+            LastStop { stop, told: *told, id: *id, went_well }
+        })
     }
 
     /// What holds at this time.
@@ -111,6 +127,13 @@ impl Notice {
             Post::Resume { at, .. } => {
                 let is_new = self.stops.resume(at);
                 self.follow_stops(is_new)
+            }
+            Post::WentWell { stop, at, .. } => {
+                let is_new = self.went_well < Some((at, stop));
+                if is_new {
+                    self.went_well = Some((at, stop));
+                }
+                News { is_new, is_change: is_new }
             }
             Post::Limit { limit, .. } => {
                 let is_new = self.testimony.add(limit);

@@ -49,6 +49,11 @@ enum Wire {
     Resume {
         quota: Box<str>,
     },
+    /// Not told by versions whose instances tried each for itself.
+    WentWell {
+        quota: Box<str>,
+        stop: u64,
+    },
 }
 
 impl Pending {
@@ -67,7 +72,7 @@ impl Pending {
                 self.bound_stops(quota);
             }
             Post::Resume { quota, at } => self.forget_stops(quota, |held| held.told <= *at),
-            Post::Limit { .. } => {}
+            Post::Limit { .. } | Post::WentWell { .. } => {}
         }
         let field = field(&post);
         if self.0.get(&field).is_none_or(|held| last(held) <= last(&post)) {
@@ -118,7 +123,7 @@ impl Pending {
             let (order, told) = match post {
                 Post::Stop { stop, .. } => (stop.stop.until, stop.told),
                 Post::Limit { limit, .. } => (Some(limit.told), limit.told),
-                Post::Resume { at, .. } => (Some(*at), *at),
+                Post::Resume { at, .. } | Post::WentWell { at, .. } => (Some(*at), *at),
             };
             let order = order.map_or_else(|| "never".to_owned(), |order| millis(now, order));
             let head = [field.clone(), order, millis(now, told)].map(String::into_bytes);
@@ -162,8 +167,9 @@ fn read_one(value: &[u8], then: i64, now: Timestamp) -> Option<Post> {
             Post::Limit { quota, limit }
         }
         // One that is to come, as the clock went back, would end what is told until then.
-        Wire::Resume { .. } if now < told => return None,
+        Wire::Resume { .. } | Wire::WentWell { .. } if now < told => return None,
         Wire::Resume { quota } => Post::Resume { quota, at: told },
+        Wire::WentWell { quota, stop } => Post::WentWell { quota, stop, at: told },
     })
 }
 
@@ -188,6 +194,7 @@ impl Wire {
                 by: limit.by.as_ref().into(),
             },
             Post::Resume { quota, .. } => Self::Resume { quota },
+            Post::WentWell { quota, stop, .. } => Self::WentWell { quota, stop },
         }
     }
 }
@@ -198,6 +205,7 @@ fn field(post: &Post) -> String {
         Post::Stop { quota, stop } => format!("stop {quota} {:016x}", stop.id),
         Post::Limit { quota, limit } => limit_field(quota, limit),
         Post::Resume { quota, .. } => resume_field(quota),
+        Post::WentWell { quota, .. } => format!("went-well {quota}"),
     }
 }
 
@@ -221,7 +229,7 @@ fn last(post: &Post) -> Timestamp {
     match post {
         Post::Stop { stop, .. } => stop.end(),
         Post::Limit { limit, .. } => limit.told,
-        Post::Resume { at, .. } => *at,
+        Post::Resume { at, .. } | Post::WentWell { at, .. } => *at,
     }
 }
 

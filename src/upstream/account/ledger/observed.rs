@@ -49,7 +49,9 @@ impl<B: Backend<Plan>> Ledger<B> {
             }
             None => {
                 lock(&self.untold).went_well(observation.sent);
-                under_way.succeed();
+                if let Some(stop) = under_way.succeed() {
+                    self.board.post_went_well(&self.quota, stop, observation.sent);
+                }
             }
         }
         let rules = self.post_limits(&told);

@@ -1,0 +1,60 @@
+//! Who tries for a whole fleet whether a stop is over of which nobody told how long it holds.
+//!
+//! It is asked where the quota is, under the name of the stop, which is the same for all: so one
+//! instance has it, and the others wait for its word. If that does not come (it is slow, or the
+//! instance is gone), another has it some seconds later. Where nobody can be asked, each tries.
+
+use std::time::Duration;
+
+use crate::time::Timestamp;
+
+/// A stop that has to be tried, and whose turn that is, as far as is known here.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trial {
+    stop: u64,
+    turn: Turn,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Turn {
+    /// Nobody has asked yet.
+    Open,
+    /// This instance's, until then.
+    Ours(Timestamp),
+    /// Another's, until then.
+    Others(Timestamp),
+}
+
+impl Trial {
+    pub(super) const fn new(stop: u64) -> Self {
+        Self { stop, turn: Turn::Open }
+    }
+
+    /// Which stop it is.
+    pub(super) const fn stop(&self) -> u64 {
+        self.stop
+    }
+
+    /// Whether it has to be asked whose turn it is.
+    pub(super) fn is_open(&self, now: Timestamp) -> bool {
+        match self.turn {
+            Turn::Open => true,
+            Turn::Ours(until) | Turn::Others(until) => until <= now,
+        }
+    }
+
+    pub(super) fn is_others(&self, now: Timestamp) -> bool {
+        matches!(self.turn, Turn::Others(until) if now < until)
+    }
+
+    /// It was asked whose turn it is. Others' may be over at any time.
+    pub(super) fn is_for(&mut self, ours: bool, now: Timestamp) {
+        let until = |time| now.saturating_add(time);
+        self.turn = if ours { Turn::Ours(until(TURN)) } else { Turn::Others(until(ASK_AGAIN)) };
+    }
+}
+
+/// How long the others wait for the word of who tries.
+pub(super) const TURN: Duration = Duration::from_secs(10);
+/// How long who is not to try asks nobody, unless there is word before.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
