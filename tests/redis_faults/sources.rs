@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use deadpool_redis::{Manager, Pool, Runtime, cluster, sentinel};
+use deadpool_redis::{Manager, Pool, PoolBuilder, Runtime, cluster, sentinel};
 use futures::future::join_all;
 use redis::{RedisConnectionInfo, aio::ConnectionManagerConfig};
 use tokio::time::Instant;
@@ -26,8 +26,12 @@ async fn left<S: Source>(source: S) -> u64 {
 /// What redis-rs and deadpool open waits for half a second otherwise, and a machine stalls for
 /// longer.
 pub(crate) fn patient_pool(url: &str) -> Pool {
+    patient(url).build().expect("a pool")
+}
+
+fn patient(url: &str) -> PoolBuilder {
     let manager = Manager::new_with_config(url, servers::patient()).expect("a URL");
-    Pool::builder(manager).runtime(Runtime::Tokio1).build().expect("a pool")
+    Pool::builder(manager).runtime(Runtime::Tokio1)
 }
 
 pub(crate) fn patient_manager() -> ConnectionManagerConfig {
@@ -60,8 +64,7 @@ async fn one_server_by_every_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pool_that_is_exhausted_costs_the_time_out_and_no_charge() {
     let server = servers::Standalone::start();
-    let pool = patient_pool(&server.url());
-    pool.resize(1);
+    let pool = patient(&server.url()).max_size(1).build().expect("a pool");
     let taken = pool.get().await.expect("the only connection");
     let timeout = Duration::from_millis(200);
     let within = |timeout| {

@@ -1,13 +1,13 @@
 //! A cluster.
 
-use std::{collections::HashMap, sync::OnceLock};
+use std::{collections::HashMap, sync::OnceLock, time::Duration};
 
 use redis::{
     Value,
     cluster::{ClusterClient, ClusterClientBuilder, NodeAddress},
 };
 
-use super::{Data, Flavor, PATIENCE, Proxy, Server, SlotMigration, until};
+use super::{Data, Flavor, PATIENCE, Proxy, Server, SlotMigration, until, wait::within};
 
 /// A cluster: all slots covered, every node knowing every other.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub struct ClusterProxies {
 }
 
 const SLOTS: usize = 16384;
+/// So long it takes at the most for nodes to meet, where none of them stalls.
+const MEETING: Duration = Duration::from_secs(5);
 
 impl Cluster {
     /// Starts so many masters and so many replicas for each of them. It takes 2 s: so long a node
@@ -57,10 +59,12 @@ impl Cluster {
                 let last = (SLOTS * (number + 1) / masters - 1).to_string();
                 node.ask::<()>(&["CLUSTER", "ADDSLOTSRANGE", &first, &last]);
             }
-            for other in &cluster.nodes[..number] {
-                node.ask::<()>(&["CLUSTER", "MEET", "127.0.0.1", &other.port().to_string()]);
-            }
         }
+        // One that stalls while it is met is forgotten, and has to be met again.
+        until("all know each other", || {
+            cluster.meet();
+            within(MEETING, || cluster.nodes.iter().all(|node| node.knows(count)).then_some(()))
+        });
         for (number, replica) in cluster.nodes.iter().enumerate().skip(masters) {
             let master = cluster.nodes[(number - masters) % masters].id();
             until("the replica knows its master", || {
@@ -168,6 +172,15 @@ impl Cluster {
         ClusterProxies { proxies, map }
     }
 
+    /// Tells each node of those before it.
+    fn meet(&self) {
+        for (number, node) in self.nodes.iter().enumerate() {
+            for other in &self.nodes[..number] {
+                node.ask::<()>(&["CLUSTER", "MEET", "127.0.0.1", &other.port().to_string()]);
+            }
+        }
+    }
+
     fn ask_any<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
         until("a node answers", || {
             self.nodes
@@ -179,6 +192,12 @@ impl Cluster {
 }
 
 impl Server {
+    /// Whether it knows so many nodes, itself among them, and has heard of all of them.
+    fn knows(&self, count: usize) -> bool {
+        let nodes: String = self.try_ask(&["CLUSTER", "NODES"]).unwrap_or_default();
+        nodes.lines().count() == count && !nodes.contains("handshake")
+    }
+
     /// Its name in a cluster.
     pub(super) fn id(&self) -> String {
         self.ask(&["CLUSTER", "MYID"])
