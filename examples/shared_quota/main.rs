@@ -38,7 +38,7 @@ async fn main() -> Result<(), Error> {
             if mode == "each" {
                 "one call of a script for each batch of decisions:"
             } else {
-                "leased: blocks of quota, spent in the process within two seconds:"
+                "leased: blocks of quota, spent in the process within twenty seconds:"
             }
         );
         let instances = Instances::start(&store.url, mode)?;

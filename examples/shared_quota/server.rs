@@ -20,8 +20,9 @@ use super::{Error, INSTANCES, LIMIT};
 pub(super) async fn serve(url: &str, leased: bool, run: &str) -> Result<(), Error> {
     let name = PolicyName::new(format!("{run}-{}", if leased { "leased" } else { "each" }))?;
     // In production leave the time-outs short, and hold leases for a tenth of a second. Here all processes and the
-    // server may share one busy processor, and a decision by a share would spoil the total.
-    let (patience, hold) = (Duration::from_secs(30), Duration::from_secs(2));
+    // server may share one busy processor, and a decision by a share, as after an answer that comes when what it
+    // brings may not be held any more, would spoil the total.
+    let (patience, hold) = (Duration::from_secs(30), Duration::from_secs(20));
     let redis = RedisBuilder::new(Server::open(url)?, name).timeout(patience);
     // If the server should fail, each process decides by its share of the limit.
     let share = Fallback::LocalShare(Portion::of(INSTANCES as u32)?);
