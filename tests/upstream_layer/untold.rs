@@ -213,3 +213,33 @@ async fn where_no_word_comes_of_who_tries_another_does_some_seconds_later() {
     assert!((millis(8_000)..millis(12_000)).contains(&waited), "{waited:?}");
     slow.abort();
 }
+
+/// What is told ends by itself, and so does what is ended by hand: nobody has to wait for somebody's word.
+#[tokio::test(start_paused = true)]
+async fn where_another_stop_is_told_or_it_is_ended_by_hand_nobody_tries_for_others() {
+    for is_told in [true, false] {
+        let store = LocalBuilder::new().build_with_clock(Paused::starting_at(START));
+        let board = Board::starting_at(START);
+        let [first, second] = refusals(RATE);
+        let provider = Provider::new([first, second.header("retry-after", "2")]);
+        let accounts: Vec<_> = (0..8)
+            .map(|_| {
+                let account = Account::builder(profile("dashscope")).backend(store.clone());
+                let account = account.limit("requests", Quota::per_minute(60_000));
+                account.board(board.clone()).build().expect("a limit")
+            })
+            .collect();
+        let clients: Vec<_> = accounts.iter().map(|account| provider.by(account.clone())).collect();
+        ask_all(&clients[0], question(10)).await;
+        let begun = tokio::time::Instant::now();
+        let end = async {
+            if !is_told {
+                accounts[0].resume("");
+            }
+        };
+        let all = clients.iter().map(|client| ask_all(client, question(10)));
+        tokio::join!(end, futures::future::join_all(all));
+        // One second, two, and a moment each.
+        assert!(begun.elapsed() < millis(4_500), "{is_told}: {:?}", begun.elapsed());
+    }
+}

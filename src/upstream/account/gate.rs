@@ -194,6 +194,12 @@ impl Watch {
         }
     }
 
+    /// This stop is the last: whether another is over, by then told or ended by hand, nobody has to
+    /// try for all.
+    pub(super) fn tries_after(&self, last: Option<u64>) {
+        self.pace().for_all.take_if(|trial| Some(trial.stop()) != last);
+    }
+
     /// After a stop something went well, whoever sent it: nobody has to try for all any more.
     pub(super) fn went_well(&self, stop: u64) {
         self.pace().for_all.take_if(|trial| trial.stop() == stop);

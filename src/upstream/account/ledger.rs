@@ -246,7 +246,9 @@ impl<B: Backend<Plan>> Ledger<B> {
         known.version = version;
         self.watch.heed();
         let notice = self.board.notice(&self.quota);
-        if let Some(last) = notice.last_stop() {
+        let last = notice.last_stop();
+        self.watch.tries_after(last.map(|last| last.id));
+        if let Some(last) = last {
             self.heard(&last);
         }
         let Notice { limits, .. } = notice;

@@ -129,7 +129,8 @@ impl Notice {
                 self.follow_stops(is_new)
             }
             Post::WentWell { stop, at, .. } => {
-                let is_new = self.went_well < Some((at, stop));
+                // By another's clock it is some moments off: of one stop that is no news.
+                let is_new = self.went_well.is_none_or(|(held, after)| after != stop && held <= at);
                 if is_new {
                     self.went_well = Some((at, stop));
                 }
