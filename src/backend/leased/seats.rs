@@ -3,11 +3,11 @@ use std::{
     hash::{BuildHasher, BuildHasherDefault, Hasher},
 };
 
-use foldhash::fast::RandomState;
+use foldhash::quality::SeedableRandomState;
 use parking_lot::Mutex;
 
 use super::seat::Seat;
-use crate::{key::Key, time::Timestamp};
+use crate::{backend::local::random_hasher, key::Key, time::Timestamp};
 
 /// The leases of all keys: one place without a key, and a bounded number of keys in shards. Keys
 /// are told apart by their hashes, as in [`Local`](crate::backend::Local).
@@ -17,7 +17,7 @@ use crate::{key::Key, time::Timestamp};
 pub(super) struct Seats {
     single: Mutex<Option<Seat>>,
     shards: Box<[Mutex<Shard>]>,
-    hasher: RandomState,
+    hasher: SeedableRandomState,
 }
 
 #[derive(Default)]
@@ -39,7 +39,7 @@ impl Seats {
         Self {
             single: Mutex::default(),
             shards: (0..SHARDS).map(|_| shard()).collect(),
-            hasher: RandomState::default(),
+            hasher: random_hasher(),
         }
     }
 
@@ -81,8 +81,7 @@ impl Seats {
 
     #[inline]
     fn shard(&self, hash: u64) -> &Mutex<Shard> {
-        // A map takes its place from the low bits and its tag from the highest seven.
-        &self.shards[(hash >> 40) as usize % SHARDS]
+        &self.shards[shard_of(hash)]
     }
 }
 
@@ -113,7 +112,30 @@ impl Hasher for AsItIs {
     }
 }
 
+/// A map takes its place from the low bits and its tag from the highest seven.
+#[inline]
+const fn shard_of(hash: u64) -> usize {
+    (hash >> 40) as usize % SHARDS
+}
+
 const SHARDS: usize = 64;
 
 /// Nanoseconds between two looks for idle keys in a shard that is full.
 const SWEEP_EVERY: u64 = 100_000_000;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn numbers_are_spread_over_all_shards_whatever_the_seed() {
+        for _ in 0..1_000 {
+            let Seats { hasher, .. } = Seats::new(SHARDS);
+            let shards = (0..500_u64).map(|key| shard_of(hasher.hash_one(Key::from(key))));
+            let shards: HashSet<_> = shards.collect();
+            assert!(shards.len() > SHARDS - 8, "{}", shards.len());
+        }
+    }
+}
