@@ -188,7 +188,7 @@ impl<B: Backend<Plan>> Head<'_, B> {
     }
 
     /// Its body takes longer.
-    fn warn(&self) {
+    fn warn(&mut self) {
         let (sent, received) = (self.hold.sent(), self.received);
         self.hold.warned(&answer(self.parts, b"", sent, received));
     }

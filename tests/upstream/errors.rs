@@ -197,11 +197,12 @@ fn a_body_says_why_and_until_when() {
         (
             "ietf",
             429,
+            // Now, which is no word of how long.
             "retry-after: Fri, 31 Dec 1999 23:59:59 GMT",
             "",
             Class::Transient,
             None,
-            Some(0),
+            Some(1_000),
         ),
         (
             "ietf",
@@ -310,7 +311,8 @@ fn gemini_names_the_quota() {
     let rows = [
         (gemini(&[MINUTE], Some("36s")), Class::Transient, Some("requests"), 36_000),
         (gemini(&[TOKENS], Some("0.5s")), Class::Transient, Some("input-tokens"), 500),
-        (gemini(&[MINUTE], Some("0s")), Class::Transient, Some("requests"), 0),
+        // To wait for nothing is no word of how long.
+        (gemini(&[MINUTE], Some("0s")), Class::Transient, Some("requests"), 1_000),
         (gemini(&[MINUTE], Some("36.429760048s")), Class::Transient, Some("requests"), 36_429),
         (gemini(&[MINUTE], Some("36")), Class::Transient, Some("requests"), 1_000),
         (gemini(&[MINUTE], None), Class::Transient, Some("requests"), 1_000),
@@ -342,7 +344,8 @@ fn a_day_of_the_provider_has_23_hours_or_25() {
     let body = gemini(&[DAY], Some("36s"));
     // The midnights before both clock changes of 2026 in California.
     for (midnight, hours) in [(1_772_956_800, 23), (1_793_516_400, 25)] {
-        let at = Timestamp::from_secs(midnight);
+        // A minute later: at midnight itself it could be of the day before.
+        let at = Timestamp::from_secs(midnight + 60);
         let status = StatusCode::TOO_MANY_REQUESTS;
         let body = body.as_bytes();
         let answer = Answer { status, headers: &headers, body, sent: at, received: at };

@@ -243,3 +243,29 @@ async fn where_another_stop_is_told_or_it_is_ended_by_hand_nobody_tries_for_othe
         assert!(begun.elapsed() < millis(4_500), "{is_told}: {:?}", begun.elapsed());
     }
 }
+
+/// A wrong request is refused before anybody looks at a limit: it tells nothing of that.
+#[tokio::test(start_paused = true)]
+async fn what_is_answered_badly_sends_nobody_into_a_stop_that_may_hold_still() {
+    let store = LocalBuilder::new().build_with_clock(Paused::starting_at(START));
+    let board = Board::starting_at(START);
+    let [refusal] = refusals(RATE);
+    let wrong = || Answer::new(400, "{}").after(millis(100));
+    let provider = Provider::new([refusal, wrong(), wrong(), Answer::used(0).after(millis(100))]);
+    let clients = (0..8).map(|_| {
+        let account = Account::builder(profile("dashscope")).backend(store.clone());
+        let account = account.limit("requests", Quota::per_minute(60_000)).board(board.clone());
+        provider.by(account.build().expect("a limit"))
+    });
+    let clients: Vec<_> = clients.collect();
+    ask_all(&clients[0], question(10)).await;
+    let all = clients.iter().flat_map(|client| (0..5).map(|_| ask_all(client, question(10))));
+    futures::future::join_all(all).await;
+    let asked = provider.asked();
+    assert_eq!(asked.len(), 41);
+    // The two that are wrong, and the one that goes well.
+    for number in 1..4 {
+        let pause = asked[number + 1].at - asked[number].at;
+        assert!(pause >= millis(100), "{number}: {pause:?}");
+    }
+}

@@ -186,12 +186,14 @@ impl Watch {
         self.pace().for_all.filter(|trial| trial.is_open(now)).map(|trial| trial.stop())
     }
 
-    /// This instance tries whether a stop is over, or another does.
-    pub(super) fn tries(&self, stop: u64, is_ours: bool) {
-        let now = self.board.now();
-        if let Some(trial) = self.pace().for_all.as_mut().filter(|trial| trial.stop() == stop) {
-            trial.is_for(is_ours, now);
+    /// This instance tries whether a stop is over, unless others do, for so long still. Whether it
+    /// may.
+    pub(super) fn tries(&self, stop: u64, others: Option<Duration>) -> bool {
+        let (now, mut pace) = (self.board.now(), self.pace());
+        if let Some(trial) = pace.for_all.as_mut().filter(|trial| trial.stop() == stop) {
+            trial.is_for(others, now);
         }
+        !pace.is_others_turn(now)
     }
 
     /// This stop is the last: whether another is over, by then told or ended by hand, nobody has to

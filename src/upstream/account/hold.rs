@@ -3,6 +3,7 @@ use std::sync::Arc;
 use super::{
     gate::{InProgress, UnderWay},
     ledger::Ledger,
+    untold::Untold,
 };
 use crate::{
     algorithm::Plan,
@@ -36,6 +37,8 @@ pub(in crate::upstream) struct Hold<B: Backend<Plan>> {
     under_way: Option<UnderWay>,
     /// Until the answer has ended.
     in_progress: Option<InProgress>,
+    /// The stops before its refusal was warned of.
+    untold: Option<Untold>,
     sent: Timestamp,
     is_sent: bool,
 }
@@ -51,8 +54,18 @@ impl<B: Backend<Plan>> Hold<B> {
         let sent = ledger.board.now();
         let Admitted { charge, snapshot, .. } = admitted;
         let (under_way, in_progress) = (Some(under_way), Some(in_progress));
-        let is_sent = false;
-        Self { ledger, charge, snapshot, estimate, ticket, under_way, in_progress, sent, is_sent }
+        Self {
+            ledger,
+            charge,
+            snapshot,
+            estimate,
+            ticket,
+            under_way,
+            in_progress,
+            untold: None,
+            sent,
+            is_sent: false,
+        }
     }
 
     /// The request is handed to the service that sends it: from here on it may have been.
@@ -82,21 +95,31 @@ impl<B: Backend<Plan>> Hold<B> {
 
     /// The answer is there. What it says is told to all who use the account.
     pub(in crate::upstream) fn answered(&mut self, answer: &Answer<'_>) -> Observation {
-        let mut observation = self.ledger.bounded(self.ledger.profile.observe(answer));
-        if answer.status.is_success() && observation.stop.is_none() {
+        let before = self.untold.unwrap_or_else(|| self.ledger.untold());
+        let mut observation = self.ledger.bounded(self.ledger.profile.observe(answer), &before);
+        let went_well = answer.status.is_success() && observation.stop.is_none();
+        if went_well {
             let (dimensions, cost) = (self.ledger.profile.dimensions(), self.charge.cost);
             observation.forget_what_cannot_be(dimensions, cost);
         }
         if let Some(under_way) = self.under_way.take() {
             let (cost, snapshot) = (self.charge.cost, &self.snapshot);
-            self.ledger.observe(self.ticket, under_way, cost, snapshot, &observation);
+            let is_tried_out = self.ledger.watch.is_tried_out();
+            // Of what else came back nobody knows whether the limits were asked at all.
+            if went_well {
+                self.ledger.went_well(under_way, &observation);
+            } else {
+                drop(under_way);
+            }
+            self.ledger.observe(self.ticket, is_tried_out, cost, snapshot, &observation);
         }
         observation
     }
 
     /// A refusal has begun to come, and says by and by what it is about: nobody sends meanwhile.
-    pub(in crate::upstream) fn warned(&self, answer: &Answer<'_>) {
-        self.ledger.warned(self.ledger.profile.observe(answer));
+    pub(in crate::upstream) fn warned(&mut self, answer: &Answer<'_>) {
+        self.untold = Some(self.ledger.untold());
+        self.ledger.warned(&self.ledger.profile.observe(answer));
     }
 
     /// The request failed: what the provider counts of it is what its profile says.
@@ -143,7 +166,7 @@ impl<B: Backend<Plan>> Learns for Ledger<B> {
     }
 
     fn interrupted(&self, observation: &Observation) {
-        self.observe_inside(&self.bounded(observation.clone()));
+        self.observe_inside(&self.bounded(observation.clone(), &self.untold()));
     }
 
     fn unread(&self) {

@@ -124,6 +124,7 @@ impl<B: Backend<Plan>> Ledger<B> {
             self.note(&admitted.snapshot);
             let taken = Taken::new(self, admitted.charge);
             let turn = self.turn(&admitted, latest).await;
+            self.follow();
             if !self.may_try().await {
                 taken.give_back().await;
                 continue;
@@ -164,8 +165,8 @@ impl<B: Backend<Plan>> Ledger<B> {
     /// What was reserved came to this. Nobody waits for the correction; who waits for the quota is
     /// told when it is made.
     pub(super) fn settle(self: Arc<Self>, charge: Charge, actual: Cost) {
-        let actual = self.rules().believed(charge.cost, actual);
         self.observer.settled(actual);
+        let actual = self.rules().believed(charge.cost, actual);
         self.allow_for(charge.cost, actual);
         if actual != charge.cost {
             drop(self.correct(charge, actual));

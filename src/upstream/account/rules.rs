@@ -205,14 +205,15 @@ impl Rules {
         counted.checked_sub(remaining).filter(|excess| *excess > 0)
     }
 
-    /// What a call came to as far as it is believed: no more beyond what was `reserved` for it
-    /// than the largest of the limits that count it. What was used longer than a window ago is not
-    /// counted by any provider, and a number that nobody can have used would be a debt for years.
+    /// What a call came to as far as it is believed: beyond what was `reserved` for it, no more
+    /// than comes back in so many windows of the largest limit that counts it. A number that nobody
+    /// can have used would be a debt for years.
     pub(super) fn believed(&self, reserved: Cost, actual: Cost) -> Cost {
         (0..Cost::DIMENSIONS).fold(actual, |cost, dimension| {
             let its = self.limits.iter().filter(|placed| placed.dimension == dimension);
             let largest = its.filter_map(|placed| placed.limit).max().unwrap_or(UNBOUNDED);
-            let most = reserved.get(dimension).saturating_add(largest);
+            let most = largest.saturating_mul(WINDOWS);
+            let most = reserved.get(dimension).saturating_add(most);
             cost.with(dimension, actual.get(dimension).min(most))
         })
     }
@@ -349,6 +350,8 @@ fn fnv(text: &str) -> u64 {
 
 /// More than is used in a second of anything.
 const UNBOUNDED: u64 = 1_000_000_000;
+/// No call uses as much as is there in so many windows.
+const WINDOWS: u64 = 16;
 /// The letters of a name that are to be read in a policy's.
 const MAX_SPELLED: usize = 32;
 /// The window of a limit of which nobody says it.

@@ -3,6 +3,7 @@ use std::time::Duration;
 use super::{
     ledger::{Ledger, lock},
     rules::Back,
+    untold::Untold,
 };
 use crate::{
     algorithm::Plan,
@@ -11,18 +12,18 @@ use crate::{
     time::Timestamp,
     upstream::{
         board::{ALL, LastStop},
-        observation::{Class, Observation, Source, Stop},
+        observation::{Class, Observation, Stop},
     },
 };
 
 impl<B: Backend<Plan>> Ledger<B> {
-    /// The same with a stop that is as long as it has to be where nobody tells its end, and no
-    /// longer than one may be. One that no waiting ends stays so.
-    pub(super) fn bounded(&self, mut observation: Observation) -> Observation {
+    /// The same with a stop that is as long as it has to be where nobody tells its end, after those
+    /// before it, and no longer than one may be. One that no waiting ends stays so.
+    pub(super) fn bounded(&self, mut observation: Observation, before: &Untold) -> Observation {
         let latest = observation.received.saturating_add(self.max_stop);
         if let Some(stop) = &observation.stop {
             let window = self.window_of(stop);
-            let until = lock(&self.untold).end(&observation, stop, window);
+            let until = before.end(&observation, stop, window);
             let until = until.map(|until| until.min(latest));
             observation.stop = Some(Stop { until, ..stop.clone() });
         }
@@ -31,17 +32,15 @@ impl<B: Backend<Plan>> Ledger<B> {
 
     /// The head of a refusal is there, and its body is not: whatever that will say, nobody sends
     /// for a moment.
-    pub(super) fn warned(&self, observation: Observation) {
-        let usual = |stop: Stop| Stop {
-            class: stop.class,
-            until: Some(observation.received.saturating_add(WARNED)),
-            limit: None,
-            source: Source::Configured,
-        };
-        let stop = observation.stop.clone().map(usual);
-        if let Some(stop) = self.bounded(Observation { stop, ..observation }).stop {
-            self.board.post_stop(&self.quota, stop);
-        }
+    pub(super) fn warned(&self, observation: &Observation) {
+        let Some(Stop { class, source, .. }) = observation.stop else { return };
+        let until = Some(observation.received.saturating_add(WARNED));
+        self.board.post_stop(&self.quota, Stop { class, until, limit: None, source });
+    }
+
+    /// The stops until now.
+    pub(super) fn untold(&self) -> Untold {
+        *lock(&self.untold)
     }
 
     /// Hears of the last stop, whoever was told, and when. When one is over whose end nobody told,
@@ -89,5 +88,5 @@ impl<B: Backend<Plan>> Ledger<B> {
     }
 }
 
-/// How long a refusal holds whose body is on its way.
-const WARNED: Duration = Duration::from_secs(1);
+/// How long a refusal holds whose body is on its way: less than what that usually says.
+const WARNED: Duration = Duration::from_millis(950);

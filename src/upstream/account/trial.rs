@@ -47,14 +47,17 @@ impl Trial {
         matches!(self.turn, Turn::Others(until) if now < until)
     }
 
-    /// It was asked whose turn it is. Others' may be over at any time.
-    pub(super) fn is_for(&mut self, ours: bool, now: Timestamp) {
-        let until = |time| now.saturating_add(time);
-        self.turn = if ours { Turn::Ours(until(TURN)) } else { Turn::Others(until(ASK_AGAIN)) };
+    /// It was asked whose turn it is: this instance's, unless others have it for so long still. If
+    /// two asked here at a time, one of them was told of the other.
+    pub(super) fn is_for(&mut self, others: Option<Duration>, now: Timestamp) {
+        let is_ours = matches!(self.turn, Turn::Ours(until) if now < until);
+        match others {
+            None => self.turn = Turn::Ours(now.saturating_add(TURN)),
+            Some(_) if is_ours => {}
+            Some(left) => self.turn = Turn::Others(now.saturating_add(left)),
+        }
     }
 }
 
 /// How long the others wait for the word of who tries.
 pub(super) const TURN: Duration = Duration::from_secs(10);
-/// How long who is not to try asks nobody, unless there is word before.
-const ASK_AGAIN: Duration = Duration::from_secs(1);

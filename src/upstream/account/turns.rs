@@ -19,7 +19,7 @@ use crate::{
     algorithm::{LeakyBucket, Plan, TokenBucket},
     backend::Backend,
     cost::Cost,
-    decision::{Charge, Decision, Demand},
+    decision::{Charge, Decision, Demand, RetryAfter},
     key::Key,
     name::PolicyName,
     queue::Admitted,
@@ -105,9 +105,12 @@ impl<B: Backend<Plan>> Ledger<B> {
         // Nothing is sent by it: the request was let through already.
         let Gate { backend, .. } = self.limiter().backend();
         let decision = backend.decide(&plan, &key, &Demand::exactly(Cost::ONE)).await;
-        let is_ours = !matches!(decision, Ok(Decision::Deny { .. }));
-        self.watch.tries(stop, is_ours);
-        is_ours
+        let others = match decision {
+            Ok(Decision::Deny { retry_after: RetryAfter::After(left), .. }) => Some(left),
+            Ok(Decision::Deny { .. }) => Some(TURN),
+            Ok(Decision::Allow { .. }) | Err(_) => None,
+        };
+        self.watch.tries(stop, others)
     }
 
     /// How far apart requests go while little is left of the limit that is nearest to refusing: a

@@ -31,28 +31,27 @@ struct Told {
 }
 
 impl<B: Backend<Plan>> Ledger<B> {
-    /// Takes in what an answer says, and tells the others what they must know.
+    /// A good answer is there: others may go.
+    pub(in super::super) fn went_well(&self, under_way: UnderWay, observation: &Observation) {
+        lock(&self.untold).went_well(observation.sent);
+        if let Some(stop) = under_way.succeed() {
+            self.board.post_went_well(&self.quota, stop, observation.sent);
+        }
+    }
+
+    /// Takes in what an answer says, and tells the others what they must know. `is_tried_out`:
+    /// requests were sent by trial until it came.
     pub(in super::super) fn observe(
         &self,
         ticket: Ticket,
-        under_way: UnderWay,
+        is_tried_out: bool,
         cost: Cost,
         snapshot: &Snapshot,
         observation: &Observation,
     ) {
-        let is_tried_out = self.watch.is_tried_out();
         let told = self.told(Some(ticket), observation);
-        match &observation.stop {
-            Some(stop) => {
-                drop(under_way);
-                self.stopped(stop, observation.received);
-            }
-            None => {
-                lock(&self.untold).went_well(observation.sent);
-                if let Some(stop) = under_way.succeed() {
-                    self.board.post_went_well(&self.quota, stop, observation.sent);
-                }
-            }
+        if let Some(stop) = &observation.stop {
+            self.stopped(stop, observation.received);
         }
         let rules = self.post_limits(&told);
         for told in &told {
