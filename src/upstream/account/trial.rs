@@ -61,3 +61,32 @@ impl Trial {
 
 /// How long the others wait for the word of who tries.
 pub(super) const TURN: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(secs: u64) -> Timestamp {
+        Timestamp::from_secs(secs)
+    }
+
+    #[test]
+    fn an_instance_keeps_its_turn_though_a_second_request_of_it_was_denied_one() {
+        let mut trial = Trial::new(7);
+        trial.is_for(None, at(0));
+        trial.is_for(Some(TURN), at(1));
+        assert!(!trial.is_others(at(1)) && !trial.is_open(at(9)));
+        assert!(trial.is_open(at(10)), "it brought no word");
+    }
+
+    #[test]
+    fn the_turn_of_others_lasts_as_long_as_they_have_it_and_is_then_asked_for() {
+        let mut trial = Trial::new(7);
+        assert!(trial.is_open(at(0)));
+        trial.is_for(Some(Duration::from_secs(3)), at(0));
+        assert!(trial.is_others(at(2)) && !trial.is_open(at(2)));
+        assert!(!trial.is_others(at(3)) && trial.is_open(at(3)));
+        trial.is_for(None, at(3));
+        assert!(!trial.is_others(at(3)) && !trial.is_open(at(12)));
+    }
+}
